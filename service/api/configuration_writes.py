@@ -70,8 +70,8 @@ class Change:
         rest to the worker, and wait for it. With `all_before`, also wait until all earlier changes are in Redis: the
         API process that wrote one of them to Postgres may have died.
 
-        Raises Refusal `outcome_unknown` if Redis is lost meanwhile, or lacks the change after CATCH_UP_S. It is
-        committed in Postgres then, and the worker projects it.
+        Raises Refusal `outcome_unknown` if the connection to Redis breaks, if another epoch opens, or if the worker
+        takes longer than CATCH_UP_S. Postgres has the change then, and the worker projects it.
         """
         with committed():
             if not await self._write(version, write) or all_before:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from functools import partial
 
-import httpx
 import msgspec
 
 from loadtests.ledger import Entry, now_ms
@@ -189,7 +188,7 @@ async def _sell_again(stage: Stage, drill: Drill, sold: Sold, since_ms: float) -
     """Redeem codes of one use that were sold since then, again, outside of the ledger: each is refused."""
     single = {book.book_id for book in drill.books if book.per_code == 1}
     entries = [entry for entry in sold.values() if entry.answered_ms > since_ms and entry.book_id in single]
-    async with httpx.AsyncClient(headers=stage.headers, timeout=PATIENCE_S, verify=False) as client:
+    async with stage.client() as client:
         for number, entry in enumerate(random.Random(0).sample(entries, min(ASKED_AGAIN, len(entries)))):
             url = f"{stage.urls[number % len(stage.urls)]}/v1/coupons/redeem/{entry.code}"
             response = await client.post(url, json={"userId": entry.user, "orderValue": "20.00"})
@@ -238,7 +237,7 @@ async def _begins_after(stage: Stage, cursor: EventId) -> bool:
 
 async def until_reason(stage: Stage, reason: str) -> None:
     """Wait until all APIs give this reason why the partition is not served; '' for none."""
-    async with httpx.AsyncClient(timeout=PATIENCE_S, verify=False) as client:
+    async with stage.client() as client:
 
         async def has_reason() -> bool:
             for url in stage.urls:

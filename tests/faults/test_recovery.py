@@ -17,7 +17,6 @@ from tests.faults.nodes import wait_until
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage, own_stage
-from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -67,7 +66,7 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
     waiting and its connection to the old primary whole. No client gets a decision of the old one, then or later."""
     await stage.heal()
     await stage.until_ready()
-    async with httpx.AsyncClient(headers=stage.headers, timeout=PATIENCE_S, verify=False) as client:
+    async with stage.client() as client:
         left, other = stage.urls[:2]
         codes = [f"LEFT-{number}" for number in range(40)]
         await stage.add_codes(*codes)

@@ -15,7 +15,7 @@ from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import NEVER_STALLS, Stage, own_stage
 from tests.harness.running import HOME
 from tests.service_fixture import new_code
-from tests.waiting import PATIENCE_S, elapse
+from tests.waiting import elapse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,7 +51,7 @@ class _Shop:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def shop(stage: Stage) -> AsyncIterator[_Shop]:
-    async with httpx.AsyncClient(headers=stage.headers, timeout=PATIENCE_S, verify=False) as client:
+    async with stage.client() as client:
         yield _Shop(stage, client)
 
 

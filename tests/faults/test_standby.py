@@ -21,7 +21,7 @@ from tests.faults.restore_faults import KEEPS_LITTLE
 from tests.faults.stage import NEVER_STALLS, Stage, own_stage
 from tests.harness.running import HOME, is_ready
 from tests.service_fixture import new_code
-from tests.waiting import PATIENCE_S, elapse
+from tests.waiting import elapse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -68,9 +68,7 @@ async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
     process, reader = stage.make_api(DATABASE_READ_URL=url)
     try:
         await wait_until(lambda: asyncio.to_thread(is_ready, reader), "the reader")
-        async with httpx.AsyncClient(
-            base_url=reader, headers=stage.headers, timeout=PATIENCE_S, verify=False
-        ) as client:
+        async with stage.client(reader) as client:
             await _read_from_replica(stage, client, door)
     finally:
         door.stop()
@@ -138,9 +136,7 @@ async def _redeem_new(stage: Stage, many: int) -> list[str]:
     """Redeem so many new codes, and wait until that is recorded."""
     codes = [new_code() for _ in range(many)]
     await stage.add_codes(*codes)
-    async with httpx.AsyncClient(
-        base_url=stage.urls[0], headers=stage.headers, timeout=PATIENCE_S, verify=False
-    ) as client:
+    async with stage.client(stage.urls[0]) as client:
         for code in codes:
             order = {"userId": f"of-{code}", "orderId": code}
             response = await client.post(f"/v1/coupons/redeem/{code}", json=order)
@@ -254,7 +250,7 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
     """A primary is killed while its asynchronous standby is hundreds of redemptions behind. Redis still has them: each
     is recorded once in the promoted standby, no request fails, and Redis is not opened again."""
     await stage.until_trimmed()
-    async with httpx.AsyncClient(headers=stage.headers, timeout=PATIENCE_S, verify=False) as client:
+    async with stage.client() as client:
         codes = [new_code() for _ in range(CODES)]
         await stage.add_codes(*codes)
         before = await _recorded(stage)

@@ -9,7 +9,7 @@ LOADS = {TESTS / folder for folder in ("faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
-_REQUESTS = {f"httpx.{name}" for name in ("Client", "AsyncClient", "get", "post", "put", "patch", "delete", "stream")}
+_REQUESTS = {f"httpx.{name}" for name in "Client AsyncClient get post put patch delete request stream".split()}
 
 
 def test_no_test_waits_for_a_time() -> None:
