@@ -45,5 +45,12 @@ class Operator(Watched):
         await dialog.get_by_role("button", name=label, exact=True).click()
         await expect(dialog).to_be_hidden()
 
+    async def assert_keeps_focus(self, target: Locator) -> None:
+        """Assert that what is live keeps the focus when it is drawn anew."""
+        await target.focus()
+        await self.page.evaluate("document.activeElement.setAttribute('data-old', '')")
+        await expect(target).not_to_have_attribute("data-old", "")
+        await expect(target).to_be_focused()
+
     async def expect_message(self, text: str) -> None:
         await expect(self["messages"].get_by_text(text)).to_be_visible()

@@ -59,7 +59,7 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
 
 async def test_the_overview_is_live(operator: Operator, service: Service) -> None:
     """The overview updates without a reload: stock, and after a step of ten seconds charts and refusals by reason. The
-    charts have an hour or a day, also after a reload, and a table each."""
+    charts have an hour or a day, also after a reload, and a table each. Tables keep the focus."""
     name = new_id("book")
     await expect(operator.page.get_by_text("Valkey 9")).to_be_visible()
     glance = operator.page.locator(".facts")
@@ -70,14 +70,18 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
     service.book(new_code(), code := new_code(), name=name)
     row = operator.row(name).get_by_role("cell")
     await expect(row.nth(4)).to_have_text("2")
+    stock = operator.page.get_by_role("region", name="Stock of each book")
+    await stock.focus()
     ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": new_id()}), 201)
     refused(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "x"}), 409, "coupon_locked")
     await expect(row.nth(4)).to_have_text("1")
     await expect(row.nth(5)).to_have_text("1")
+    await expect(stock).to_be_focused()
     for summary in await operator.page.get_by_text("As a table").all():
         await summary.click()
     of_locks = operator.page.get_by_role("region", name="Successful requests per second: highest of 5 minutes")
     await expect(of_locks).to_contain_text("Locks")
+    await operator.assert_keeps_focus(of_locks)
     await expect(operator.row("coupon_locked")).to_be_visible()
     chart = operator.page.get_by_role("img", name="Refusals per second: Last hour. Refusals ")
     await expect(chart).to_be_visible()

@@ -1,6 +1,6 @@
 // Line charts over time, each with its figures as a table. What has no value is a gap, with a shade behind it.
 
-import { fill, h, number, table, zone } from "./dom.js";
+import { fill, h, number, refill, table, zone } from "./dom.js";
 
 const WIDTH = 480; // until it is laid out
 const HEIGHT = 144;
@@ -92,7 +92,7 @@ class Chart {
 
   listRows(caption, time, rows) {
     const columns = this.series.map(({ name }, which) => ({ name, number: true, of: ({ values }) => shown(values[which]) }));
-    fill(this.behind.lastChild, table(caption, [time, ...columns], rows, "No figures yet."));
+    refill(this.behind.lastChild, table(caption, [time, ...columns], rows, "No figures yet."));
   }
 }
 

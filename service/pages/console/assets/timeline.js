@@ -158,7 +158,7 @@ async function showCode(main, name, query, page) {
   const release = page.may("checkout") ? async (hold) => { if (await askToRelease(redis.code, hold)) again(); } : null;
   const paint = () => {
     refill(actions, actionsOf(redis, timeline.holds, release, page));
-    fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
+    refill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
     if (!past.contains(document.activeElement)) {
       fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release), noteOf(timeline)));
     }
