@@ -290,9 +290,8 @@ async def test_dates_of_a_file(operator: Operator, service: Service, tmp_path: P
     await expect(dates).to_contain_text("“1.2.2030” is 1 February 2030 at 23:59:59.")
     await expect(operator.row(codes[1])).to_contain_text("or a date such as 31.12.2026")
     await operator.assert_fits("console-dates-read", looks)
-    await page.set_viewport_size({"width": 1024, "height": 768})
-    rejected = page.get_by_role("region", name="Rejected lines")
-    assert await rejected.evaluate("region => region.scrollWidth <= region.clientWidth")
+    await expect(page.get_by_role("region", name="Rejected lines")).to_be_visible()
+    await operator.assert_columns_fit("console-dates-rejected", 1024)
     await page.get_by_label("Format of files").last.select_option("Excel, semicolons")
     async with page.expect_download() as saving:
         await operator.button("Save the rejected lines").click()

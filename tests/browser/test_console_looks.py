@@ -53,7 +53,7 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     await operator.open_page("keys", "Keys")
     await page.set_viewport_size({"width": 360, "height": 900})
     key = page.get_by_role("row").filter(has=page.get_by_role("cell", name="admin", exact=True))
-    assert await key.evaluate("row => getComputedStyle(row).display") == "grid"
+    await expect(key).to_have_css("display", "grid")
     await key.get_by_role("button", name="Revoke admin").click(trial=True)
     await operator.open_page("books", "Books")
     await operator.button("New book").click()

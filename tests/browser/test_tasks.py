@@ -23,11 +23,12 @@ _JUMPS = [("j", _ROWS, True), ("k", _ROWS, False), ("n", _PARTS, True), ("p", _P
 """Keys to the first control of the next or previous of these."""
 _IN_FORM = "e => e.form?.contains(document.activeElement) ?? false"
 _TAKES_ENTER = "document.activeElement.matches('form input:not([type=file])')"
-_IS_IN_SIGHT = """e => {
-  const { x, y, width, height } = e.getClientRects()[0] ?? {};
-  return e.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+_FOCUS = """() => {
+  const e = document.activeElement, [{ x, y, width, height }] = e.getClientRects();
+  const { outlineStyle, outlineWidth } = getComputedStyle(e);
+  return [outlineStyle, outlineWidth, e.contains(document.elementFromPoint(x + width / 2, y + height / 2))];
 }"""
-_OUTLINE = "e => { const { outlineStyle, outlineWidth } = getComputedStyle(e); return [outlineStyle, outlineWidth] }"
+"""How the focus shows. A live page replaces its controls: a `Locator` may have found one that is gone."""
 
 
 class _Keyboard:
@@ -84,10 +85,10 @@ class _Keyboard:
             await self._key(key)
         else:
             pytest.fail(f"{_MOST_KEYS} keys do not reach “{name}”")
-        style, width = await target.evaluate(_OUTLINE)
+        style, width, is_in_sight = await self._page.evaluate(_FOCUS)
         assert style != "none", f"no outline shows the focus on “{name}”"
         assert width != "0px", f"no outline shows the focus on “{name}”"
-        assert await target.evaluate(_IS_IN_SIGHT), f"“{name}” has the focus and is out of sight"
+        assert is_in_sight, f"“{name}” has the focus and is out of sight"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
