@@ -46,7 +46,7 @@ class Operator(Watched):
         await expect(dialog).to_be_hidden()
 
     async def assert_keeps_focus(self, target: Locator) -> None:
-        """Assert that what is live keeps the focus when it is drawn anew."""
+        """Focus an element, wait until the page has replaced it, and assert that the new one has the focus."""
         await target.focus()
         await self.page.evaluate("document.activeElement.setAttribute('data-old', '')")
         await expect(target).not_to_have_attribute("data-old", "")

@@ -159,10 +159,7 @@ async def test_it_is_paused_and_cancelled(operator: Operator, service: Service) 
     for _ in range(2):
         await operator.page.keyboard.press("j")
     await expect(resume).to_be_focused()
-    for _ in range(2):
-        async with operator.page.expect_response("**/console/data/jobs?*"):
-            pass
-    await expect(resume).to_be_focused()
+    await operator.assert_keeps_focus(resume)
     await operator.open_page(f"book/{book}?job={first}", "Stopped midway")
     card = operator.page.get_by_role("group", name="Changing codes")
     await expect(card.get_by_role("progressbar", name="Examined")).to_be_visible()

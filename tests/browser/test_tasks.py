@@ -28,7 +28,7 @@ _FOCUS = """() => {
   const { outlineStyle, outlineWidth } = getComputedStyle(e);
   return [outlineStyle, outlineWidth, e.contains(document.elementFromPoint(x + width / 2, y + height / 2))];
 }"""
-"""How the focus shows. A live page replaces its controls: a `Locator` may have found one that is gone."""
+"""The outline of the focused element, and whether it is in sight, in one step: a live page replaces its elements."""
 
 
 class _Keyboard:

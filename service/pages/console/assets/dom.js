@@ -24,8 +24,8 @@ const sameText = (one, other) => one.matches(".scroll") || one.textContent === o
 const same = (one, other) => one.tagName === other.tagName && one.href === other.href && sameText(one, other) &&
   one.getAttribute("aria-label") === other.getAttribute("aria-label") && rowStart(one).isEqualNode(rowStart(other));
 
-// Fill it anew, as what is live does: focus stays on what looks the same, a table as far aside as it was moved; nothing is
-// taken away under a pressed button.
+// Replace what a live page shows. The focus stays on the element that looks the same, and tables keep their scroll position.
+// Nothing is replaced while a button in it is pressed.
 export function refill(place, ...children) {
   if (place.matches(":active")) return;
   const focused = place.contains(document.activeElement) ? document.activeElement : null;
