@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bytecode suites lint types format docs bench load faults fuzz lock clean mutants audit checkov
+.PHONY: help run test bytecode suites lint types format docs bench load faults fuzz lock clean mutants audit
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
 # Types are checked beside the tests, which wait often.
 test: $(READY) ## lint, types and all tests, or SUITE=unit|client|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
-	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint $(if $(CI),checkov) bytecode)
+	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint bytecode)
 	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
 
 # pytest compiles a new clone's tests in ten seconds: here once, not in each of four processes. `suites` reports errors.
@@ -56,7 +56,7 @@ docs: $(RUNTIME) ## make a site of the documents in build/site (with Zensical, i
 	@$(BIN)/python -m tests.site
 	.venv-docs/bin/zensical build --clean --strict
 
-bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|calls|lane|timing|recovery|retired|bounds|moves|tenants|reports (ARGS="--quick")
+bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|calls|lane|timing|recovery|bounds|tenants|reports (ARGS="--quick")
 	@$(BIN)/python -m loadtests.bench $(PART) $(ARGS)
 
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (ARGS="--shape opening")
@@ -92,12 +92,6 @@ audit: ## look for known faults of the locked packages (in .venv-audit); red als
 	  .venv-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'; }
 	.venv-audit/bin/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off
 
-# Not part of `lint`: it needs 100 packages of its own, whose versions contradict ours, and takes ten seconds.
-checkov: ## check image, manifests and templates against rules of security (in .venv-checkov)
-	@test -x .venv-checkov/bin/checkov || { $(PYTHON) -m venv .venv-checkov && \
-	  .venv-checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/checkov.lock; }
-	.venv-checkov/bin/checkov --config-file deploy/checkov.yaml
-
 lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --extra embedded --extra otel --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml client/pyproject.toml --extra embedded -c requirements.lock --universal --generate-hashes --no-emit-index-url \
@@ -108,11 +102,9 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 	  --no-emit-index-url --no-header --no-annotate -o deploy/load.lock
 	uv pip compile --group pyproject.toml:docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/docs.lock
-	echo checkov | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --no-annotate -o deploy/checkov.lock
 
 clean: ## remove .venv and what tools leave behind, but no data
-	rm -rf .venv .venv-audit .venv-checkov .venv-docs .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-audit .venv-docs .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find service client tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml run.lock

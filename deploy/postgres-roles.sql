@@ -2,16 +2,16 @@
 -- `scrip migrate`; running it again is safe. Create the login roles before `scrip migrate`, which bounds their sessions:
 --   CREATE ROLE scrip_api LOGIN PASSWORD '…'; CREATE ROLE scrip_worker LOGIN PASSWORD '…';
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-roles.sql
--- Run `scrip migrate`, `scrip workspaces` and `scrip keys` as the owner, who alone may detach partitions and writes
+-- Run `scrip migrate`, `scrip workspaces` and `scrip keys` as the owner, who alone may drop partitions and writes
 -- fact_months. A test fails if a table is missing here, and processes check at their start that they have these rights.
 -- One transaction, so that running processes keep their rights meanwhile.
 BEGIN;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON
-  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions, detached_books, detached_months,
+  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions,
   erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, keys,
-  keys_version, lock_notes, migrations, moves, open_assignments, order_uses, partitions, past_redemptions, processes,
+  keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes,
   quarantine, rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums,
   report_users, rollbacks, sampled_steps, script_versions, sessions, settings, single_uses, stock_notices,
   traffic_samples, unassignments, users, webhook_deliveries, webhooks, workspaces
@@ -19,9 +19,9 @@ REVOKE ALL ON
 REVOKE ALL ON SEQUENCE epochs FROM scrip_api, scrip_worker;
 GRANT USAGE ON SCHEMA public TO scrip_api, scrip_worker;
 GRANT SELECT ON
-  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions, detached_books, detached_months,
+  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions,
   erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, keys_version,
-  lock_notes, migrations, moves, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
+  migrations, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
   rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums, report_users,
   rollbacks, sampled_steps, script_versions, settings, single_uses, stock_notices, traffic_samples, unassignments,
   users, webhook_deliveries, webhooks, workspaces
@@ -41,7 +41,7 @@ GRANT DELETE ON users TO scrip_api;
 GRANT INSERT, DELETE ON sessions TO scrip_api;
 GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 GRANT INSERT, UPDATE ON traffic_samples TO scrip_api;
-GRANT INSERT ON sampled_steps, lock_notes, refused_requests TO scrip_api;
+GRANT INSERT ON sampled_steps, refused_requests TO scrip_api;
 
 -- The worker writes facts; of the configuration, it writes only codes: generated ones, and changes of many at once.
 GRANT INSERT ON
@@ -53,16 +53,10 @@ GRANT UPDATE ON
   partitions, config_versions, jobs, job_users, recoveries, rebuild_orders, idempotency_keys, reconciling,
   reconciled, failing_tasks, report_sums, report_users
   TO scrip_worker;
-GRANT UPDATE (code_count, retirement, retired_counts, returned_at, status, updated_at) ON books TO scrip_worker;
-GRANT UPDATE (orders_since, partition, version, moved_epoch, moved_seq) ON workspaces TO scrip_worker;
-GRANT UPDATE ON moves TO scrip_worker;
+GRANT UPDATE (code_count, archived_at, archiving, last_counts, version, status, updated_at) ON books TO scrip_worker;
 GRANT DELETE ON
   open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices,
   failing_tasks, report_users
-  TO scrip_worker;
--- A workspace that moves to another partition takes its rows along.
-GRANT UPDATE (partition) ON
-  assignments, unassignments, redemptions, rollbacks, stock_notices, codes, users, quarantine
   TO scrip_worker;
 -- Deleting a user replaces the user by a pseudonym. No other column of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;
@@ -71,8 +65,7 @@ GRANT UPDATE (owner_id, version, active, expires_at) ON codes TO scrip_worker;
 GRANT UPDATE (d, r, ordered, failure, resolution, resolved_at) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;
 GRANT INSERT, UPDATE ON backlog_samples TO scrip_worker;
-GRANT DELETE ON backlog_samples, traffic_samples, sampled_steps, lock_notes, refused_requests TO scrip_worker;
-GRANT UPDATE (user_id) ON lock_notes TO scrip_worker;
+GRANT DELETE ON backlog_samples, traffic_samples, sampled_steps, refused_requests TO scrip_worker;
 -- The worker delivers webhooks and switches off those that fail.
 GRANT UPDATE, DELETE ON webhooks TO scrip_worker;
 GRANT INSERT, UPDATE, DELETE ON webhook_deliveries TO scrip_worker;
@@ -94,7 +87,9 @@ GRANT EXECUTE ON FUNCTION ensure_fact_partitions(int) TO scrip_worker;
 ALTER FUNCTION analyze_grown_tables(bigint, int) SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION analyze_grown_tables(bigint, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION analyze_grown_tables(bigint, int) TO scrip_worker;
--- Only the owner attaches and detaches months.
-REVOKE EXECUTE ON FUNCTION attach_month(date), detach_month(date) FROM PUBLIC;
+-- The same for the months of old facts (SCRIP_FACT_DAYS), which only the owner may drop.
+ALTER FUNCTION drop_old_months(int) SECURITY DEFINER SET search_path = public, pg_temp;
+REVOKE EXECUTE ON FUNCTION drop_old_months(int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION drop_old_months(int) TO scrip_worker;
 
 COMMIT;

@@ -8,7 +8,7 @@ import sys
 
 from loadtests.figures import interpreter, say
 
-PARTS = "table bulk memory calls lane timing recovery retired bounds moves tenants reports".split()
+PARTS = "table bulk memory calls lane timing recovery bounds tenants reports".split()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -44,6 +44,8 @@ class Histories:
         self._books, self._places, self._locks_end = books, places, locks_end
         self._code_of: dict[str, str] = {}
         """By redemption."""
+        self._order_of: dict[str, str] = {}
+        """By redemption; '' without an order."""
         self._gift_of: dict[str, dict[str, Any]] = {}
         """By order."""
         self._user_of: dict[str, str] = {}
@@ -56,6 +58,7 @@ class Histories:
         for entry, _ in asked:
             if redemption := entry.redemption:
                 self._code_of[redemption["redemptionId"]] = redemption["code"]
+                self._order_of[redemption["redemptionId"]] = redemption["orderId"] or ""
             if (assigned := entry.assignment) and entry.op == "checkout":
                 self._gift_of[entry.order] = assigned
             elif assigned:
@@ -133,6 +136,11 @@ class Histories:
         if code := self._code_of.get(redemption):
             forget = f"rollback {redemption}" if is_lost else ""
             self._add(entry, code, "rollback", (redemption, restore), outcome, forget=forget)
+            if outcome == "ok" and restore and (order := self._order_of[redemption]):
+                given = _operation(entry, "give", (redemption,), outcome)
+                self.limits[f"order {order}", self._places].append(
+                    given._replace(certain=given.certain and not is_lost)
+                )
 
     def _add(
         self, entry: Entry, code: str, what: str, about: tuple[Any, ...] = (), outcome: str = "ok", forget: str = ""

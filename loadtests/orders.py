@@ -1,4 +1,4 @@
-"""Orders made up for `scrip replay`: the same for the same seed. `python -m loadtests.orders > orders.jsonl`
+"""Orders made up for loadtests/replay.py: the same for the same seed. `python -m loadtests.orders > orders.jsonl`
 
 Their proportions are those of a shop's real invoices: a sixth takes goods back, a sixth is a guest's, a fourth is too
 small for the discount, a few values are refused, and few users order often. Some orders share an orderId, of one user
@@ -68,7 +68,7 @@ def _item(chance: random.Random, value: str) -> dict[str, Any]:
 @click.option("--users", default=20_000, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=1, show_default=True, type=int)
 def main(orders: int, users: int, seed: int) -> None:
-    """Print orders made up for `scrip replay`, one a line."""
+    """Print orders made up for a replay, one a line."""
     for order in made_up(orders, users, seed):
         click.echo(json.dumps(order, separators=(",", ":")))
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ import psutil
 
 from tests.harness.running import Run
 from tests.harness.servers import free_port
-from tests.harness.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("api", "redis", "worker", "postgres")
@@ -32,11 +30,11 @@ def own_service(tree: Path = ROOT, partitions: int = 0) -> Iterator[Run]:
 
 @contextmanager
 def running(data_dir: Path, tree: Path = ROOT, partitions: int = 0) -> Iterator[Run]:
-    """A `scrip run` on a data folder, ready, with so many partitions, or SCRIP_TEST_PARTITIONS; it ends with the block.
-    Figures are those of a workspace with default settings: the demo's own history of locks is turned off."""
+    """A `scrip run` on a data folder, ready, with so many partitions, or SCRIP_TEST_PARTITIONS. It ends with the
+    block."""
     run = Run(data_dir, free_port(), tree, partitions=partitions or int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1))
     try:
-        _stop_noting_locks(run.until_ready().url)
+        run.until_ready()
         yield run
     finally:
         if run.process.poll() is None:
@@ -53,12 +51,6 @@ async def scrip(run: Run, *words: str) -> int:
     finally:
         if process.returncode is None:
             process.kill()
-
-
-def _stop_noting_locks(url: str) -> None:
-    key = {"Authorization": "Bearer demo_admin", "Content-Type": "application/json"}
-    change = urllib.request.Request(f"{url}/v1/workspace", b'{"lockHistory": false}', key, method="PATCH")
-    urllib.request.urlopen(change, timeout=PATIENCE_S).close()
 
 
 class Meter:

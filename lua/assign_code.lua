@@ -20,7 +20,6 @@ local passes_full, passes_behind = false, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.assign_code -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon

@@ -31,7 +31,6 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 if reply then return replayed(reply) end
 local r -- the redemption (includes/redeeming.lua); nil without a code
 if has_code then
-  local facts_after = ARGS.checkout -- how many arguments precede the facts (steps/find.lua)
   -- @step find
   -- @step book
   -- @step coupon

@@ -53,7 +53,7 @@ end
 -- repeat, and a rollback, find (lua/includes/facts.lua).
 local function redemption(event, code, bucket, number, kept)
   local c = load_coupon(code, bucket)
-  if not c then return end -- of a retired book
+  if not c then return end -- of an archived book
   local standing = stands(c, event) and 1 or 0
   if standing == 0 and kept ~= '1' or redis.call('HSETNX', W .. 'e', event, pseudonym .. ' ' .. new_bucket) == 0 then
     return

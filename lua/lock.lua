@@ -21,7 +21,6 @@ local passes_full, passes_behind, named = false, false, ARGV[4] -- named: the us
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.lock -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)

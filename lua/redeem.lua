@@ -27,7 +27,6 @@ if reply then
   facts_from = 14 -- ARGV's count + 1: where facts begin (includes/facts.lua)
   return replayed(reply)
 end
-local facts_after = ARGS.redeem -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =

@@ -1,5 +1,5 @@
 --[[ repair: write some things as the record says them, where all of them are still as they were seen.
-Called by service/hot/inspection.py and service/worker/opening/restorer.py
+Called by service/hot/inspection.py
 KEYS  1 gate    string  epoch and state, read first
 ARGV  for each thing (Write of service/formats/coupon_state.py) how it is kept, its key and its member, what was seen
       and what it should be, each '-' for nothing or '=' and the text: h a hash's field, s a string, i one that lives so

@@ -10,7 +10,7 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event
 Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at most 20 locks of it that have ended ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts retired replaying state rolling
+-- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling
 -- @limits
 -- @joined
 
@@ -28,7 +28,7 @@ if not e or e.workspace ~= workspace_number() or id_of(e) ~= id then
   return recall()
 end
 local c = load_coupon(e.code, e.bucket)
-if not c then return returns_first(e.book) or { OUT.redemption_not_found } end -- of a code that Postgres has lost
+if not c then return { OUT.book_archived } end -- the code left Redis with its book
 if not stands(c, e.event) then return { OUT.already_rolled_back } end
 local payload = '@' .. e.event .. ' ' .. whole(now)
 local entry = ARGV[1] ~= '-' and entry_text(ARGV[1], OUT.OK, payload) or nil

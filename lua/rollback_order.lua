@@ -12,7 +12,7 @@ Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}
 Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts retired replaying state rolling gifts
+-- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling gifts
 -- @limits
 
 facts_from = 5 -- ARGV's count + 1: where facts begin (includes/facts.lua)
@@ -28,23 +28,19 @@ if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
   lacking = { 'order:' .. ARGV[4] } -- what recall names
   return recall()
 end
-local coupons, standing, events = {}, {}, {}
+local coupons, standing, events, is_archived = {}, {}, {}, false
 for _, p in ipairs(places(order)) do
   local e = not p.kept and facts_of(p.event)
   if e then
     local c = coupons[e.code] or load_coupon(e.code, e.bucket)
     coupons[e.code] = c
-    if c then standing[#standing + 1], events[#events + 1] = e, e.event
-    else -- of a retired book, or of a code that Postgres has lost
-      local first = returns_first(e.book)
-      if first then return first end
-    end
+    if c then standing[#standing + 1], events[#events + 1] = e, e.event else is_archived = true end
   end
 end
 if lacking[1] then return recall() end
 local gift, gift_book = gift_of(KEYS[6], ARGV[4])
 if gift and gift.uses > 0 then gift = nil end
-if #events == 0 and not gift then return { OUT.already_rolled_back } end
+if #events == 0 and not gift then return { is_archived and OUT.book_archived or OUT.already_rolled_back } end
 
 local payload = '@' .. table.concat(events, ',') .. ' ' .. whole(now)
 local entry = ARGV[1] ~= '-' and entry_text(ARGV[1], OUT.OK, payload) or nil

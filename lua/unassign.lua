@@ -19,7 +19,6 @@ local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.unassign -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon
@@ -27,11 +26,6 @@ if not c.user then return { OUT.coupon_not_assigned } end
 if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
-if is_retired then
-  -- @include facts retired
-  facts_from = facts_after + 1 -- where the facts begin (includes/facts.lua)
-  return returns_first(number) or { OUT.unavailable, 1000 }
-end
 
 local fingerprint, entry = ARGV[1], nil
 local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,

@@ -18,7 +18,6 @@ local passes_full, passes_behind = true, true
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.unlock -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon

@@ -24,12 +24,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
 local entry = redis.call('HGET', KEYS[4], ARGV[2])
-if not entry and sees_reasons then
-  -- @include facts retired
-  local missing
-  entry, got[4], missing = retired(ARGV[2], false, now)
-  if missing then return missing end
-end
+if not entry and sees_reasons then return { OUT.coupon_not_found } end
 local number = string.match(entry or '0', '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)
 -- An unknown code is answered as a used-up one without a book, in the same time.

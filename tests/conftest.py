@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from service.cli import worker_orders
-from service.doctor import checks
 from service.hot import connection, discovery
 from tests.progress import ProgressDisplay
 from tests.waiting import PATIENCE_S
@@ -25,9 +24,9 @@ pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox", "tes
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults interleavings recovery schemathesis load moving console fencing opening doctor restore run matrix model "
-    "processes refusals names detached_months committee_model console_looks webhook_sending reconcile reconcile_turns "
-    "cluster secrets quarantine_command standby missing_worker forgetting opening_steps retiring pooler bad_requests "
+    "faults interleavings recovery schemathesis load console fencing opening doctor restore run matrix model "
+    "processes refusals names committee_model console_looks webhook_sending reconcile reconcile_turns "
+    "cluster secrets quarantine_command standby missing_worker opening_steps retention pooler bad_requests "
     "blocks bench least_privilege restocking drifts keys many fencing_model quarantined many_partitions workers "
     "fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness costs "
     "managed leases sentinels console_bulk properties erasing setting_aside versions console_data races_over_http "
@@ -46,7 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
 worker_orders.WORKER_S = PATIENCE_S
-checks.TYPES_TIMEOUT_S = checks.MONTHS_S = checks.REPORTS_S = PATIENCE_S  # the doctor leaves out what takes longer
 connection.STALL_S = PATIENCE_S  # a Redis that is silent for longer counts as lost
 connection.CONNECT_S = discovery.REPLY_S = PATIENCE_S  # one that accepts no connection, or names no primary, as away
 

@@ -42,7 +42,7 @@ async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-_OBSERVED = ["lock_notes", "reconciled", "traffic_samples"]
+_OBSERVED = ["reconciled", "traffic_samples"]
 """Tables of what processes observe. They are written a while after requests, also refused ones, and by comparisons of a
 whole partition: no test compares them."""
 _OF_WORKSPACES = """

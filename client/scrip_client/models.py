@@ -854,8 +854,8 @@ class Notice(Model, kw_only=True):
 
 
 class Payload(Model, kw_only=True):
-    """What an attempt sends. The body is made of the recorded facts: null if they are deleted or detached, or if it
-    is larger than 64 KiB. Each attempt adds `webhook-timestamp` and `webhook-signature`.
+    """What an attempt sends. The body is made of the recorded facts: null if they are deleted, or if it is larger
+    than 64 KiB. Each attempt adds `webhook-timestamp` and `webhook-signature`.
     """
 
     headers: dict[str, str]
@@ -1376,8 +1376,6 @@ class Workspace(Model, kw_only=True):
     """The currency of books that name none, as an ISO 4217 code."""
     coupons_per_order: int
     """How many coupons one order can use."""
-    order_days: int
-    """How many days an order's coupons and gift are remembered."""
     max_coupons: int | None
     """How many coupons one user can hold at a time, over all books."""
     gift_book_id: str | None
@@ -1386,8 +1384,6 @@ class Workspace(Model, kw_only=True):
     """How many hours an Idempotency-Key is stored."""
     limits: WorkspaceLimits | None
     """Limits of keys and books that have none of their own; null for none."""
-    lock_history: bool
-    """Whether the console shows a code's past locks."""
     time_zone: str
     """The time zone in which hours, days and weeks of reports begin, by its name in the IANA database."""
 

@@ -632,7 +632,7 @@ def export_redemptions(book_id: str, *, excel: Literal["comma", "semicolon"] | N
 
 
 def get_book_stats(book_id: str) -> Call[models.BookStats]:
-    """Count a book's coupons. Live counts. Scope `manage`."""
+    """Count a book's coupons. Live counts; of an archived book the last ones. Scope `manage`."""
     return make_call(
         "get_book_stats", "GET", f"/v1/books/{segment(book_id)}/stats", {200: models.BookStats}, changes=False
     )
@@ -1792,8 +1792,8 @@ def list_user_coupons(
     cursor: str | None = None,
     status: Literal["assigned", "exhausted", "expired", "inactive", "redeemed"] | None = None,
 ) -> Call[models.Page[models.Coupon]]:
-    """List a user's coupons. The user's coupons, newest first, without those of books that may have facts in
-    detached months. A lock does not change the status. Scope `checkout` or `manage`.
+    """List a user's coupons. The user's coupons, newest first. A lock does not change the status. Scope `checkout`
+    or `manage`.
 
     - limit: The largest number of items.
     - cursor: `nextCursor` of the previous page.
@@ -1836,8 +1836,7 @@ def give_gift(
 def list_user_redemptions(
     user_id: str, *, limit: int | None = None, cursor: str | None = None
 ) -> Call[models.Page[models.Redemption]]:
-    """List a user's redemptions. The user's redemptions, newest first, without those of detached months. Scope
-    `checkout` or `manage`.
+    """List a user's redemptions. The user's redemptions, newest first, Scope `checkout` or `manage`.
 
     - limit: The largest number of items.
     - cursor: `nextCursor` of the previous page.
@@ -2037,26 +2036,20 @@ def patch_workspace(
     *,
     currency: str | UnsetType | None = UNSET,
     coupons_per_order: int | UnsetType | None = UNSET,
-    order_days: int | UnsetType | None = UNSET,
     max_coupons: int | UnsetType | None = UNSET,
     gift_book_id: str | UnsetType | None = UNSET,
     idempotency_hours: int | UnsetType | None = UNSET,
     limits: models.WorkspaceLimits | UnsetType | None = UNSET,
-    lock_history: bool | UnsetType | None = UNSET,
     time_zone: str | UnsetType | None = UNSET,
 ) -> Call[models.Workspace]:
     """Change the settings. Change the given settings. They apply to all later requests. Scope `operate`.
 
     - currency: The currency of books that name none, as an ISO 4217 code.
     - coupons_per_order: How many coupons one order can use. Null means 1.
-    - order_days: How many days an order's coupons and gift are remembered. Null means 400. Then its id may be used
-      anew. Applies to earlier orders too, but brings back none that is forgotten.
     - max_coupons: How many coupons one user can hold at a time, over all books. Null for any number.
     - gift_book_id: The book from which a checkout gives a coupon to the user.
     - idempotency_hours: How many hours an Idempotency-Key is stored. Null means 24.
     - limits: Limits of keys and books that have none of their own. They replace all earlier ones; null for none.
-    - lock_history: Whether the console shows a code's past locks. Null means false. They are stored for some days,
-      for explanation alone: the last second of a process that is killed may be missing.
     - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. It
       applies to earlier hours after `scrip reports --repair`. Null means UTC.
     """
@@ -2068,12 +2061,10 @@ def patch_workspace(
         body=changes(
             currency=currency,
             couponsPerOrder=coupons_per_order,
-            orderDays=order_days,
             maxCoupons=max_coupons,
             giftBookId=gift_book_id,
             idempotencyHours=idempotency_hours,
             limits=limits,
-            lockHistory=lock_history,
             timeZone=time_zone,
         ),
     )

@@ -210,11 +210,19 @@ class RedemptionNotFound(Refused):
 
 
 class OrderNotFound(Refused):
-    """404. No coupon has been redeemed for this order. Check the `orderId`; orders older than the workspace's
-    `orderDays` are forgotten.
+    """404. No coupon has been redeemed for this order. Check the `orderId`. An order is remembered until the last of
+    its books is archived.
     """
 
     code = "order_not_found"
+
+
+class BookArchived(Refused):
+    """409. The book ended long ago, and is archived. Nothing can be done: the book, its codes and its redemptions
+    can't be changed any more.
+    """
+
+    code = "book_archived"
 
 
 class BookNotFound(Refused):
@@ -371,14 +379,6 @@ class TooManyJobs(Refused):
     code = "too_many_jobs"
 
 
-class MonthDetached(Refused):
-    """409. This needs facts of a month that is detached from Postgres. An operator can attach the month again:
-    `docs/restore.md` says how.
-    """
-
-    code = "month_detached"
-
-
 class CodeExists(Refused):
     """409. This code already exists in the workspace. Choose another code."""
 
@@ -470,6 +470,7 @@ BY_CODE: dict[str, type[ScripError]] = {
     "already_rolled_back": AlreadyRolledBack,
     "redemption_not_found": RedemptionNotFound,
     "order_not_found": OrderNotFound,
+    "book_archived": BookArchived,
     "book_not_found": BookNotFound,
     "idempotency_key_reused": IdempotencyKeyReused,
     "request_in_progress": RequestInProgress,
@@ -491,7 +492,6 @@ BY_CODE: dict[str, type[ScripError]] = {
     "choice_not_possible": ChoiceNotPossible,
     "job_ended": JobEnded,
     "too_many_jobs": TooManyJobs,
-    "month_detached": MonthDetached,
     "code_exists": CodeExists,
     "too_large": TooLarge,
     "unsupported_media_type": UnsupportedMediaType,

@@ -93,7 +93,7 @@ class Bench:
         decider, keyring = Decider(Connected(self.redis)), Keyring()
         decider.learn(0, 1, "nonce")
         one = UUID(int=1)
-        caller = Caller(one, 1, one, 0, "live", frozenset(["checkout"]), notes_locks=notes_locks)
+        caller = Caller(one, 1, one, 0, "live", frozenset(["checkout"]))
         keyring.replace({hashlib.sha256(TOKEN.encode()).digest(): caller})
         keyring.confirm(time.monotonic())
         config = uvicorn.Config(_elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
@@ -237,15 +237,15 @@ def print_counts(out: Path, connections: int) -> None:
     _print("instructions", connections, partial(count, counter=counter))
 
 
-_SHAPES = {"plain": (False, False), "plain, with a history of locks": (False, True), "full": (True, False)}
-"""Whether requests are full, and whether locks are noted."""
+_SHAPES = {"plain": False, "full": True}
+"""Whether requests are full."""
 
 
 def _print(unit: str, connections: int, figures: Callable[..., Coroutine[Any, Any, tuple[float, float]]]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     lines: list[list[str]] = []
-    for name, (is_full, notes_locks) in _SHAPES.items():
-        lock, redeem = uvloop.run(figures(rounds(is_full, connections), notes_locks=notes_locks))
+    for name, is_full in _SHAPES.items():
+        lock, redeem = uvloop.run(figures(rounds(is_full, connections)))
         lines.append([name, *(f"{figure:,.2f}" for figure in (lock, redeem, (lock + redeem) / 2))])
     print(markdown([f"{unit} a request", "lock", "redeem", "mean"], lines), flush=True)
 

@@ -40,14 +40,6 @@ CROSS JOIN LATERAL (SELECT date_trunc('milliseconds', now()) - ($2 - n) * interv
 CROSS JOIN LATERAL (SELECT n * 7919 % $3::bigint AS i) AS numbers
 CROSS JOIN LATERAL (SELECT pg_temp.code(i) AS code, ($1::int[])[1 + i / $4 % cardinality($1::int[])] AS book) AS codes
 """
-_RETIRED = """
-UPDATE books SET valid_until = now() - interval '401 days', retirement = 'retired', retired_counts = (
-  SELECT jsonb_build_object(
-    'codes', code_count::text, 'redemptions', count(*)::text, 'taken', count(*)::text, 'redeemed', count(*)::text,
-    'users', count(DISTINCT user_id)::text, 'discount', (count(*) * 200000)::text, 'touched', '1'
-  ) FROM events WHERE events.book = books.book
-) WHERE workspace = $1 AND book = ANY ($2::int[])
-"""
 _FACTS = (
     f"""
 INSERT INTO redemptions (
@@ -78,11 +70,11 @@ _TABLES = "codes, redemptions, order_uses, single_uses, idempotency_keys"
 
 async def write_past(
     connection: asyncpg.Connection, workspace: int, partition: int, books: list[int], codes: int, redemptions: int,
-    keyed: int, *, after: int = 0, retired: bool = False,
+    keyed: int, *, after: int = 0,
 ) -> None:  # fmt: skip
     """Write single-use codes, shared among the books, and redemptions of them, at most as many: each of another code,
-    with user, order and value, and every `keyed`th under an Idempotency-Key; as the events after number `after`; with
-    `retired` as the worker leaves books that have left Redis. Once for each connection."""
+    with user, order and value, and every `keyed`th under an Idempotency-Key; as the events after number `after`.
+    Once for each connection."""
     if redemptions > codes or codes % 7919 == 0:
         raise ValueError("each redemption needs a code of its own")
     await connection.execute(_FUNCTIONS)
@@ -92,11 +84,7 @@ async def write_past(
         await connection.execute(_CODES, workspace, version, books, codes, CODES_A_VERSION, partition)
         await connection.execute(_COUNTS, workspace, books, after)
         await connection.execute(_EVENTS, books, redemptions, codes, CODES_A_VERSION, after)
-        if retired:
-            await connection.execute(_RETIRED, workspace, books)
         for table in _FACTS:
-            if retired and "order_uses" in table:
-                continue
             more: tuple[Any, ...] = (keyed,) if "$3" in table else ()
             await connection.execute(table, workspace, partition, *more)
     await connection.execute(f"VACUUM (ANALYZE) {_TABLES}")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from service.formats import key_names
-from service.hot.scripts import ERASING, MENDING, MOVING, RECONCILING, SERVING, Scripts
+from service.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, Scripts
 from service.operations.base import Call, Operation
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop
@@ -56,7 +56,7 @@ class Ground(Shop):
         await super().open(epoch, **settings)
         self.digests: dict[str, str] = {}
         for names, state in (
-            ([*SERVING, *ERASING, *RECONCILING, *WORKERS, *MENDING, *MOVING], "open"),
+            ([*SERVING, *ERASING, *RECONCILING, *RETAINING, *WORKERS, *MENDING], "open"),
             (CLOSED, "closed"),
         ):
             scripts = Scripts(0, epoch, "nonce", names, state)

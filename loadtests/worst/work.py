@@ -7,10 +7,10 @@ from loadtests.worst.requests import CODE, ORDERS, USER
 from service.common.byte_runs import SMALL_BYTES
 from service.formats import key_names
 from service.hot.inspection import ITEMS_A_LOOK
-from service.hot.key_copies import KEYS_A_RUN
 from service.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.reconcile.coupon_differences import Coupons
 from service.reconcile.user_differences import Users
+from service.worker import retention
 from service.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
 from tests.harness.colliding import colliding
 from tests.harness.premises import EPOCH
@@ -86,36 +86,6 @@ async def clear(g: Ground, size: int) -> Run:
     for number in range(500):
         await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
     return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
-
-
-@case("leave", "one")
-async def leave(g: Ground, size: int) -> Run:
-    names = (g.caller.gate, f"{g.w}w", f"{g.w}m", key_names.forgotten(0), g.caller.outbox)
-    return Run("leave", names, (99, g.caller.workspace, HOUR_MS))
-
-
-@case("arrive", "one")
-async def arrive(g: Ground, size: int) -> Run:
-    return Run("arrive", (g.caller.gate, f"{g.w}w", g.caller.outbox), ())
-
-
-@case("copy_out", "100 keys that don't exist")
-async def copy_out(g: Ground, size: int) -> Run:
-    """Keys that don't exist: what is stored is no text, and this connection reads texts."""
-    return Run("copy_out", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(KEYS_A_RUN)])
-
-
-@case("copy_in", "100 hashes that are removed, one of {size} fields")
-async def copy_in(g: Ground, size: int) -> Run:
-    names = [f"{g.w}d:{number}" for number in range(KEYS_A_RUN)]
-    for number, name in enumerate(names):
-        await g.hash(name, ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
-    return Run("copy_in", (g.caller.gate,), [part for name in names for part in (name, "", 0)])
-
-
-@case("turn", "one")
-async def turn(g: Ground, size: int) -> Run:
-    return Run("turn", (g.caller.gate, g.caller.outbox, key_names.turned(0)), (EPOCH + 1, HOUR_MS))
 
 
 @case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")
@@ -219,6 +189,46 @@ async def drop_wrong(g: Ground, size: int) -> Run:
     for name in names:
         await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
     return Run("drop_wrong", (g.caller.gate,), (EPOCH + 1, *(field for name in names for field in (name, "string"))))
+
+
+@case("drop_codes", "100 owned codes of several uses, one with {size} locks")
+async def drop_codes(g: Ground, size: int) -> Run:
+    book = await g.book(max_redemptions_per_code=None)
+    codes = [f"CODE-{number:03d}" for number in range(retention.CODES_A_RUN)]
+    for number, code in enumerate(codes):
+        await g.add(book, code)
+        assert (await g.assign(code, USER))[0] == 201
+        await g.locks(code, book.book, size if number == 0 else 1)
+    args = (book.book, *(part for code in codes for part in (code, key_names.bucket(code))))
+    return Run("drop_codes", (g.caller.gate, f"{g.w}w"), args)
+
+
+@case("drop_uses", "200 redemptions of one order")
+async def drop_uses(g: Ground, size: int) -> Run:
+    events = [f"{EPOCH}-{number}" for number in range(retention.USES_A_RUN)]
+    order, bucket = "A-1", key_names.bucket("A-1")
+    await g.hash(f"{g.w}o:{bucket}", [(order, " ".join(events))])
+    words: list[Any] = []
+    for number, event in enumerate(events):
+        words += (event, f"u-{number}", key_names.bucket(f"u-{number}"), order, bucket)
+    return Run("drop_uses", (g.caller.gate, f"{g.w}w"), (1, *words))
+
+
+@case("drop_gifts", "200 orders")
+async def drop_gifts(g: Ground, size: int) -> Run:
+    orders = [f"A-{number}" for number in range(retention.ORDERS_A_RUN)]
+    for order in orders:
+        await g.hash(f"{g.w}g:{key_names.bucket(order)}", [(order, "GONE-1 7 ann 0")])
+    args = [part for order in orders for part in (order, key_names.bucket(order))]
+    return Run("drop_gifts", (g.caller.gate, f"{g.w}w"), args)
+
+
+@case("drop_book", "a pool and sets of {size} codes")
+async def drop_book(g: Ground, size: int) -> Run:
+    await g.hash(f"{g.w}f:1", ((str(n), "1") for n in range(size)))
+    for kind in "xuapo":
+        await g.zset(f"{g.w}l:1:{kind}", ((0, f"7 CODE-{n}") for n in range(size)))
+    return Run("drop_book", (g.caller.gate, f"{g.w}w"), (1,))
 
 
 @case("heads", "200 strings, one of 0.9 MB")

@@ -1,8 +1,8 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is
 -- only after it was recorded; then Postgres has them, and service/api/recall.py hands them in at the end of ARGV, from
 -- facts_from on (includes/lacking.lua): 'as of', the moment that they are of, then pairs: a name that was asked for,
--- and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…',
--- includes/retired.lua for 'code:…' and 'book:…'. A record is '<event> R …', as in the outbox without a gift
+-- and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…'.
+-- A record is '<event> R …', as in the outbox without a gift
 -- (includes/events.lua), and the request's part. In Python: service/formats/events.py,
 -- service/record/facts/redemption_records.py. Needs lacking.
 

@@ -35,8 +35,6 @@ class Caller:
     limits: str = ""
     """The limits of its requests, in the form of encode_key_limits (service/domain/limits.py); '' for no limits. A
     `public` credential without `checkout` gets encode_public_limits."""
-    notes_locks: bool = False
-    """Whether its process notes locks for the workspace's history of locks."""
     account: int = field(init=False)
     """Workspace and roles as one number, by which requests are counted (read_account)."""
     prefix: str = field(init=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 _EXPOSED = (
     b"X-Request-Id, Retry-After, Location, Idempotency-Replayed, Preference-Applied, Scrip-Lag-Seconds, "
-    b"Scrip-Detached-To, RateLimit, RateLimit-Policy"
+    b"RateLimit, RateLimit-Policy"
 )
 _ASKED = b"Authorization, Content-Type, Idempotency-Key, Prefer, X-Request-Id"
 _KEPT_S = b"600"

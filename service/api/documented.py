@@ -55,10 +55,6 @@ _LOCATION = _header("The address of the created resource.", Schema(type=_STRING,
 _REPLAYED = _header("Present if this is the stored response of this Idempotency-Key.", Schema(enum=["true"]))
 _APPLIED = _header("Present if the preference was met.", Schema(enum=["durability=recorded"]))
 _LAG = _header("How many seconds the answer is behind, if not 0.", Schema(type=_INTEGER, minimum=1))
-_DETACHED_TO = _header(
-    "The newest month of facts that is detached from Postgres: this list may lack facts of it, and of earlier ones.",
-    Schema(type=_STRING, pattern="^[0-9]{4}-[0-9]{2}$"),
-)
 _CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
 _RETRY_AFTER = Schema(type=_INTEGER, minimum=1)
 _SECONDS = "Seconds to wait before a retry."
@@ -146,7 +142,6 @@ def describe_route(
     answers: Answers | None = None,
     refusals: str = "",
     lagging: bool = False,
-    detached: bool = False,
     located: bool = False,
     durable: bool = False,
     keyed: Literal["by_api", "by_script"] | None = None,
@@ -161,7 +156,7 @@ def describe_route(
     - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
     - answer: an example of the response. item: for a list, an example of its items; its query is by default Listing.
     - refusals: the outcome codes of this operation, besides those of all operations.
-    - lagging: may return `Scrip-Lag-Seconds`. detached: `Scrip-Detached-To`. located: `Location`.
+    - lagging: may return `Scrip-Lag-Seconds`. located: `Location`.
     - durable: accepts `Prefer`. keyed: takes an Idempotency-Key, under which the API or the script stores the response.
     - counted: a script counts the request for the caller's limits, so that admit does not.
     - roles: by default those of service/access/roles.py. is_open: needs no credentials.
@@ -181,7 +176,6 @@ def describe_route(
     ]
     sent = (
         ("Scrip-Lag-Seconds", _LAG, lagging),
-        ("Scrip-Detached-To", _DETACHED_TO, detached),
         ("Location", _LOCATION, located),
         ("Idempotency-Replayed", _REPLAYED, keyed),
         ("Preference-Applied", _APPLIED, durable),

@@ -21,7 +21,6 @@ from service.domain.limits import make_rate_headers
 from service.operations import call_headers
 from service.operations.base import Call, Command, Rendered
 from service.operations.call_headers import clean_user_agent
-from service.operations.lock_notes import lock_notes
 from service.operations.run import Raw, begin, begin_decoded, finish, finish_refused, make_call
 from service.operations.table import Row
 
@@ -68,7 +67,6 @@ async def _run(
             return _response(rejected)
         raise
     rendered, applied = finish(command, reply, context.decider.durability(caller.partition)), None
-    lock_notes.add(caller, rendered)
     if wait and await wait.finish([rendered]):
         rendered, applied = finish(command, reply, "recorded"), RECORDED
     return _response(rendered, applied)

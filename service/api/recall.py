@@ -14,9 +14,8 @@ from service.access.caller import Caller
 from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
 from service.hot.decider import Decider, Reply
-from service.hot.missing_codes import MissingCodes
 from service.operations.base import Command
-from service.record.facts.redemption_records import CODE, ORDER, records_of
+from service.record.facts.redemption_records import ORDER, records_of
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import ERRORS, is_away
 
@@ -25,8 +24,6 @@ AS_OF = "as of"
 The script ignores facts of another moment."""
 RECORDED_S, POLL_S = 2.0, 0.02
 """The longest wait for the record, and the pause between two looks."""
-SHOW_USES = ("coupon", "validate")
-"""Scripts whose replies contain a coupon's uses."""
 MAX_RUNS = 4
 """A run may need other facts than the run before: it got further with those, or something changed in between."""
 
@@ -40,7 +37,6 @@ async def decide(decider: Decider, pool: Pool, caller: Caller, command: Command)
 async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: Command, reply: Reply) -> Reply:
     """As decide, for a command that has run once with this reply. A reply that needs facts is [RECALL, their names
     between spaces, the moment that they must be of]."""
-    shows_uses = command.script.removesuffix("+") in SHOW_USES
     as_of, facts = "", list[str]()  # all facts each time: with some of them the script may get further, and need others
     for _ in range(MAX_RUNS - 1):  # one has run already
         if reply[0] != RECALL:
@@ -49,7 +45,7 @@ async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: 
             names = reply[1].split(" ")
             if any(name.startswith(ORDER) for name in names):  # Postgres has all its redemptions only then
                 await _wait_recorded(decider, pool, caller.partition)
-            records = await _fetch(decider.missing_codes, pool, caller, names, shows_uses)
+            records = await records_of(pool, caller.partition, caller.workspace, names)
         except ERRORS as error:
             if is_away(error):
                 raise Refusal.temporary("unavailable") from None
@@ -61,23 +57,6 @@ async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: 
     if reply[0] == RECALL:
         raise Refusal.temporary("unavailable")
     return reply
-
-
-async def _fetch(
-    missing: MissingCodes, pool: Pool, caller: Caller, names: Sequence[str], shows_uses: bool
-) -> list[tuple[str, str]]:
-    """The records of these names; a code comes alone, and an unknown one has the record ''. Look-ups of
-    codes are bounded: anybody can cause them."""
-    code = names[0].removeprefix(CODE)
-    if code == names[0]:
-        return await records_of(pool, caller.partition, caller.workspace, names)
-    if missing.is_unknown(caller.workspace, code):
-        return [(names[0], "")]
-    async with missing.take_slot():
-        records = await records_of(pool, caller.partition, caller.workspace, names, shows_uses)
-    if records == [(names[0], "")]:
-        missing.note_unknown(caller.workspace, code)
-    return records
 
 
 async def _wait_recorded(decider: Decider, pool: Pool, partition: int) -> None:

@@ -1,1 +1,1 @@
-"""The commands of `scrip`, except `scrip replay`."""
+"""The commands of `scrip`."""

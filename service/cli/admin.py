@@ -8,6 +8,7 @@ import click
 
 from service.access.caller import SCOPES
 from service.cli.failures import with_record
+from service.cli.partitions import PARTITION
 from service.cli.tables import render_table
 from service.common.plurals import count_noun
 from service.domain.errors import Refusal
@@ -30,13 +31,17 @@ def keys() -> None:
 @workspaces.command("create", epilog="Example: scrip workspaces create shop")
 @click.argument("name")
 @click.option("--test", is_flag=True, help="Create a test workspace, whose clock can be set.")
+@click.option("--partition", type=PARTITION, help="Its partition, for good; default: by its id.")
 @with_record
-async def create_workspace(connection: asyncpg.Connection, name: str, test: bool) -> None:
+async def create_workspace(connection: asyncpg.Connection, name: str, test: bool, partition: int | None) -> None:
     """Create a workspace and print its id."""
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise click.ClickException("A name has 1 to 100 printable characters.")
     try:
-        row = await workspace_rows.create_workspace(connection, name, "test" if test else "live")
+        mode = "test" if test else "live"
+        row = await workspace_rows.create_workspace(connection, name, mode, partition=partition)
+    except workspace_rows.NoSuchPartition as unknown:
+        raise click.ClickException(f"There is no partition {partition}: they are 0 to {unknown.last}.") from None
     except workspace_rows.NameTaken:
         raise click.ClickException(
             f"There is a workspace {name} already. Choose another name; `scrip workspaces list` shows all."

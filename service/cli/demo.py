@@ -2,19 +2,82 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+from aiohttp import ClientError, ClientResponseError
 
+from service.cli.retrying_client import Client, Unreachable
 from service.common import config
+from service.common.http_client import open_session, read_body, send
 from service.common.plurals import count_noun
 from service.common.running_service import Unusable, find_service
 from service.embedded.demo_data import IDS, list_seeded_books
-from service.replay.retrying_client import Client, Unreachable
 
 RETRY_DEADLINE_S = 5.0
+RECONNECT_PAUSE_S = 0.5
+RESPONSE_TIMEOUT_S = 30.0
+MAX_BODY_BYTES = 16 << 20
+
+
+class Unreachable(Exception):
+    """The service did not answer a request, in spite of retries."""
+
+
+class Response(NamedTuple):
+    """A response, and its JSON object; {} if the body is none."""
+
+    status: int
+    json: dict[str, Any]
+    retry_after: str
+
+    @property
+    def outcome(self) -> str:
+        """The status, followed by the problem's code if there is one."""
+        return f"{self.status} {self.json.get('code', '')}".rstrip()
+
+
+class Client:
+    """A client of one service. After a 503 with Retry-After or a lost connection it sends the request again."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._session = url.rstrip("/"), open_session(RESPONSE_TIMEOUT_S, RESPONSE_TIMEOUT_S)
+
+    async def request(self, method: str, path: str, key: str, body: bytes | None = None) -> Response:
+        """Raises Unreachable if the connection still fails at the deadline, or the response is not HTTP/1.1."""
+        deadline = time.monotonic() + RETRY_DEADLINE_S
+        while True:
+            try:
+                response = await self._send(method, path, key, body)
+            except (ClientResponseError, ValueError) as error:
+                raise Unreachable(f"{method} {path}: the response is not usable: {error}") from error
+            except (ClientError, TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"{method} {path}: {type(error).__name__} {error}") from error
+                await asyncio.sleep(RECONNECT_PAUSE_S)
+                continue
+            if response.status != 503 or not response.retry_after.isdecimal() or time.monotonic() > deadline:
+                return response
+            await asyncio.sleep(float(response.retry_after))
+
+    async def _send(self, method: str, path: str, key: str, body: bytes | None) -> Response:
+        headers = {"User-Agent": "scrip-demo", "Authorization": f"Bearer {key}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        async with send(self._session, method, self._url + path, headers, body) as response:
+            text = await read_body(response, MAX_BODY_BYTES)
+        try:
+            content = json.loads(text)
+        except ValueError:
+            content = {}
+        found = content if isinstance(content, dict) else {}
+        return Response(response.status, found, response.headers.get("Retry-After", ""))
+
+    async def aclose(self) -> None:
+        await self._session.close()
 
 
 @click.group(epilog="Example: scrip demo reset")
@@ -42,7 +105,7 @@ async def _reset(url: str) -> None:
     """Reset all demo workspaces, and print what was done. Raises Unreachable, Unusable."""
     done = {"redemptions": 0, "assignments": 0, "held": 0}
     refused: list[str] = []
-    async with aclosing(Client(url, RETRY_DEADLINE_S)) as client:
+    async with aclosing(Client(url)) as client:
         for workspace in IDS:
             books, key = list_seeded_books(workspace), f"{workspace}_manage"
             ids = {one["name"]: one["bookId"] async for one in _page(client, key, "/v1/books?") if one["name"] in books}

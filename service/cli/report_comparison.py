@@ -9,7 +9,8 @@ from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions
 from service.common import config
 from service.common.running_service import Unusable, find_service
-from service.record.facts.report_rollups import EVENTS_AT_ONCE, MonthDetached, compare_rollups
+from service.record.config.archived_books import read_facts_from
+from service.record.facts.report_rollups import EVENTS_AT_ONCE, compare_rollups
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import check_partitions
 
@@ -29,27 +30,22 @@ def reports(repair: bool, partition: int | None) -> None:
 
 async def _compare(repair: bool, only: int | None) -> int:
     database_url = find_service(config.load(), "DATABASE_URL").database_url
-    left, detached = 0, []
+    left = 0
     async with await comparisons.connect(database_url) as pool:
         await check_partitions(pool)
+        if first := await read_facts_from(pool):
+            raise Unusable(
+                f"facts_dropped: facts before {first:%Y-%m} were dropped (SCRIP_FACT_DAYS): the figures can't be "
+                "compared, and stay as they are."
+            )
         for row in await find_partitions(pool, only):
 
             def show(pages: int, partition: int = row.id) -> None:
                 if sys.stderr.isatty():
                     click.echo(f"\rPartition {partition}: {pages * EVENTS_AT_ONCE:,} events", nl=False, err=True)
 
-            try:
-                differing = await compare_rollups(pool, row.id, repair, show)
-            except MonthDetached as month:
-                click.echo(f"Partition {row.id}: not compared, facts up to {month} are detached from Postgres.")
-                detached.append(str(row.id))
-                continue
+            differing = await compare_rollups(pool, row.id, repair, show)
             done = "corrected" if repair and differing else "differ" if differing else "nothing differs"
             click.echo(f"Partition {row.id}: {f'{differing} figures {done}' if differing else done}.")
             left += 0 if repair else differing
-    if detached:
-        raise Unusable(
-            f"month_detached: not all facts of these partitions can be counted: {', '.join(detached)}. Attach the "
-            "months: docs/restore.md says how."
-        )
     return 1 if left else 0

@@ -215,8 +215,10 @@ class Settings(BaseSettings):
     """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
     reconcile_at: Annotated[str, AfterValidator(_check_time_of_day)] = "03:30"
     """Time of day in UTC at which the worker compares Redis with Postgres. `off`: never."""
-    retire_days: int = Field(default=400, ge=0, le=36_500)
-    """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
+    retire_days: int = Field(default=100, ge=0, le=36_500)
+    """Days after its end when a book is archived: it leaves Redis for good, with its codes and orders. 0: never."""
+    fact_days: int = Field(default=0, ge=0, le=36_500)
+    """Age in days at which months of facts are dropped from Postgres, if all their books are archived. 0: never."""
     metrics_port: Port | None = None
     """Port of metrics and health, for operators alone. None: the API's own port has both, and workers have neither."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_list)] = ()

@@ -1,5 +1,5 @@
 """The client of other HTTP servers: no redirects, proxies, cookies or compression. jwks.py, sign_in.py, public_http.py
-and retrying_client.py send with it."""
+and cli/demo.py send with it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote
 
-import click
-
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 FILES = ("password_file", "sentinel_password_file", *TLS_FILES)
@@ -118,14 +116,6 @@ def check_files(url: str, options: Sequence[str]) -> None:
     for option, path in parse_qsl(url.partition("?")[2]):
         if option in options and not os.access(path, os.R_OK):
             raise ValueError(f"names a file as {option} that can't be read")
-
-
-def check_redis_option(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:
-    """Check the URL of a command's option. Raises BadParameter, which quotes nothing of the URL."""
-    try:
-        return check_redis_url(url)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _parse_options(query: str) -> dict[str, str]:

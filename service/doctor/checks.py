@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
-from datetime import date
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -51,8 +50,6 @@ RECORD_DEADLINE_S = 2.0
 POLL_S = 0.1
 TYPES_TIMEOUT_S = 2.0
 """Time for the types of keys, shared by all partitions."""
-MONTHS_S = 3.0
-"""Time to find months that may be detached: the facts of such a month are all read."""
 REPORTS_S = 2.0
 """Time to compare roll-ups of reports with facts, shared by all partitions."""
 ENOUGH_LOCKS = 256
@@ -342,10 +339,7 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
     missing_months = [row["month"] for row in await connection.fetch(query("missing_months"))]
     if not missing_months:
         says = "this month and the next have their tables"
-        detached = [row["month"] for row in await connection.fetch(query("detached_months"))]
-        if detached:
-            says += f"; {len(detached)} detached, the newest {detached[-1]:%Y-%m}"
-        return Check("months", "ok", says + await _describe_retired_months(connection))
+        return Check("months", "ok", says)
     advice = "Start `scrip worker`, and end transactions of Postgres that last long: it retries every ten minutes."
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
 
@@ -371,22 +365,6 @@ async def _check_locks(connection: asyncpg.Connection) -> Check:
         return Check("locks", "ok", says)
     advice = f"Set it to {ENOUGH_LOCKS} or more, and restart Postgres: docs/deploy.md#postgres."
     return Check("locks", "warning", f"{says}: a query over many months may fail", advice)
-
-
-async def _describe_retired_months(connection: asyncpg.Connection) -> str:
-    """Which months may be detached: their facts are of retired books alone."""
-    retired, ends_s = list[date](), time.monotonic() + MONTHS_S
-    says = ""
-    for row in await connection.fetch(query("attached_months")):
-        month, left_s = row["month"], ends_s - time.monotonic()
-        try:
-            if await connection.fetchval(query("is_retired_month"), month, timeout=max(left_s, 0.01)):
-                retired.append(month)
-        except (TimeoutError, asyncpg.QueryCanceledError):
-            says = f"; not examined in time: {month:%Y-%m} and later, try `SELECT is_retired_month('{month}')`"
-            break
-    names = ", ".join(f"{month:%Y-%m}" for month in retired)
-    return (f"; only retired books, may be detached: {names}" if retired else "") + says
 
 
 def _judge_server(

@@ -11,9 +11,6 @@ import msgspec
 
 from service.domain.limits import BookLimits, WorkspaceLimits
 
-DEFAULT_ORDER_DAYS = 400
-"""As in sql/migrations/0002_configuration.sql."""
-
 
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace and its settings."""
@@ -27,16 +24,12 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     digits: int
     coupons_per_order: int
-    order_days: int = DEFAULT_ORDER_DAYS
-    """For so long an order's places and gift are remembered."""
     max_coupons: int | None
     gift_book_id: UUID | None
     idempotency_hours: int
     clock_offset_ms: int = 0
     """Offset of a test workspace's clock from the server's."""
     limits: WorkspaceLimits | None = None
-    lock_history: bool = False
-    """Whether API processes note locks in Postgres. Redis does not store it."""
     time_zone: str = "UTC"
     """An IANA name: of the hours, days and weeks of reports. Redis does not store it."""
 

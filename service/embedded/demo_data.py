@@ -16,7 +16,7 @@ from service.domain.decoding import convert
 from service.record.config.book_rows import create_book, page_books
 from service.record.config.code_rows import add_codes, patch_coupon
 from service.record.config.key_rows import SecretTaken, create_key, page_keys
-from service.record.config.workspace_rows import create_workspace, patch_workspace, read_workspace, workspace_named
+from service.record.config.workspace_rows import create_workspace, read_workspace, workspace_named
 from service.record.partitions.partition_rows import ensure_partitions
 from service.record.pool import connect
 
@@ -133,8 +133,6 @@ async def _seed_workspace(pool: asyncpg.Pool, name: str, keys: Mapping[str, Sequ
         )
     if await page_keys(pool, row.workspace, 1, None):
         return
-    if name == "demo":
-        await patch_workspace(pool, row.workspace, row.partition, {"lock_history": True})
     books = {book.name: book for book in await page_books(pool, row.workspace, 1000)}
     for fields, lines in _SEEDS[name]:
         book = books.get(fields["name"])

@@ -34,7 +34,6 @@ from service.fastlane.routes import (
 from service.fastlane.shapes import OPERATION, RequestShape, shapes_of
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 from service.operations.base import Call, Command, Rendered, Reply
-from service.operations.lock_notes import lock_notes
 from service.operations.refused_requests import refused_requests
 from service.operations.run import Raw, begin, begin_decoded, finish, finish_refused
 from service.operations.table import Row
@@ -208,8 +207,6 @@ class Protocol(Bounded):
             self._rendered(caller, rendered)
 
     def _rendered(self, caller: Caller, rendered: Rendered) -> None:
-        if caller.notes_locks:
-            lock_notes.add(caller, rendered)
         closes = self._ending or self._values[CLOSES] is not None
         self._answer(self._heads.answer(rendered, self._request_id, closes), rendered.status, "", closes)
 

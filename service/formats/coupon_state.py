@@ -1,5 +1,5 @@
 """A coupon as Postgres records it, and how Redis's entry and record differ from it: for comparisons
-(service/reconcile), book_moves.py and retirements.py.
+(service/reconcile) and the survey of a surplus (service/worker/opening).
 
 RecordedCode's fields are the columns of queries in sql/queries/reconciling.sql, by position. The names of Class are in
 JSON and metrics; lua/repair.lua has the kinds of Write.

@@ -1,5 +1,5 @@
 """Parse the gate's text, `<epoch> <state>`, for decider.py, workers and doctor. lua/includes/gate_refuses.lua
-compares it; lua/fence.lua, set_gate.lua and turn.lua write it."""
+compares it; lua/fence.lua and set_gate.lua write it."""
 
 from typing import NamedTuple
 

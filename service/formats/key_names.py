@@ -27,10 +27,10 @@ def _by_kind(**kinds: str) -> dict[str, str]:
     return {kind: text for text, names in kinds.items() for kind in names.split()}
 
 
-OWN = _by_kind(string="gate config layout newest mend erased retired turned", stream="outbox", hash="forgotten")
+OWN = _by_kind(string="gate config layout newest mend erased", stream="outbox")
 """The kinds of a partition's own keys, and their types in Redis."""
 
-TYPES = _by_kind(string="w b c q i r m", hash="x n d f k u o g e y", zset="l kd lb lu lk s")
+TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb lu lk s")
 """The kinds of a workspace's keys, and their types."""
 
 SETS_OF_CODES = "uapox"
@@ -143,24 +143,11 @@ mend = _of_partition("mend")
 erased = _of_partition("erased")
 """The event up to which the outbox may name deleted users."""
 
-retired = _of_partition("retired")
-"""The number of the last step of a book's retirement or return (partitions.retirements in Postgres)."""
-
-forgotten = _of_partition("forgotten")
-"""By workspace, the time (ms) since when Redis remembers orders (workspaces.orders_since in Postgres)."""
-
-turned = _of_partition("turned")
-"""For some seconds after a turn of the epoch: the epoch before it, and its own."""
-
 settings = _of_workspace("w")
 books = _of_workspace("x")
 """The numbers of the books, by UUID."""
 moved = _of_workspace("e")
 """The redemptions whose counts have moved from a deleted user to its pseudonym."""
-has_retired = _of_workspace("r")
-"""Present if codes of a retired book may be missing in the directory."""
-left = _of_workspace("m")
-"""The configuration version at which the workspace moved away; older settings are not written any more."""
 kept_bytes = _of_workspace("y")
 """The bytes of stored answers, by the hour in which they expire."""
 

@@ -5,7 +5,7 @@ A reply is [outcome, …], of a success [outcome, text, another text, whether it
 milliseconds to wait, or figures (service/domain/figures.py)]. Redis needs 7,000 instructions for such a table. So a
 usual lock or redemption replies a text, and a usual refusal its outcome alone.
 
-batch_answers.py, idempotency_entry.py and lock_notes.py tell them apart by LENGTH alone: they must differ in length,
+batch_answers.py and idempotency_entry.py tell them apart by LENGTH alone: they must differ in length,
 also from a release's note (3 fields). Stored answers keep their length for as long as their Idempotency-Key: a view
 with a new field needs its old length in _USERS, too. lua/steps/view.lua and usual_lock.lua, lua/lock.lua and
 extend.lua write them, coupon_view.py and lock.py read them by position.

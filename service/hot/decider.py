@@ -25,7 +25,6 @@ from service.hot.cluster_links import ClusterLinks
 from service.hot.connection import Broken, OnReply
 from service.hot.fencing import Confirmed, Nonce, parse_nonce
 from service.hot.link import Link
-from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.sold_out import SoldOut
 from service.hot.turns import RestrictedTurn, Turn
@@ -49,15 +48,12 @@ class Decider:
 
     def __init__(self, links: Link | ClusterLinks) -> None:
         self._links = links
-        self.missing_codes = MissingCodes()
         self._sold_out = SoldOut()
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
         self._refused: dict[int, frozenset[str]] = {}
         """Scripts that are refused `behind`."""
-        self._turned: dict[int, int] = {}
-        """By partition, the epoch that turned into the current one while the partition was open."""
         self._nonces: dict[int, Nonce] = {}
         self._asked_on: dict[int, int] = {}
         """By partition, the connection (Link.generation) for which its epoch holds; 0 for none."""
@@ -88,7 +84,6 @@ class Decider:
         self._asked_on[partition] = generation if made is None or generation <= made else 0
         before = self._epochs.get(partition)
         if is_new := before != (epoch, nonce):
-            self._turned[partition] = before[0] if before and before[1] == nonce else 0
             self._turns.pop(partition, None)
             self._epochs[partition] = (epoch, nonce)
             self._nonces[partition] = parse_nonce(nonce)
@@ -126,7 +121,7 @@ class Decider:
 
     def is_since(self, partition: int, epoch: int) -> bool:
         """Whether the partition has been open since this epoch."""
-        return self.epoch(partition) == epoch or (epoch > 0 and self._turned.get(partition) == epoch)
+        return self.epoch(partition) == epoch
 
     def moment(self, partition: int) -> tuple[int, int]:
         """Epoch and connection; a decision of another moment may be lost."""

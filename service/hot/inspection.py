@@ -1,5 +1,5 @@
-"""Read and repair an open Redis, with the worker's rights: for comparisons, moves and order_forgetter.py, with
-lua/look.lua, repair.lua, pools.lua and sweep_locks.lua."""
+"""Read and repair an open Redis, with the worker's rights: for comparisons, with lua/look.lua, repair.lua,
+pools.lua and sweep_locks.lua."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Self

@@ -50,7 +50,7 @@ class RedisProjector:
 
     async def workspace(self, row: WorkspaceRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)
-        names = _names(row.partition, w, key_names.left(w))
+        names = _names(row.partition, w)
         await self._run(row.partition, "put_workspace", names, (row.version, workspace_settings(row)))
 
     async def book(self, row: BookRow) -> None:

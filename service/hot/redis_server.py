@@ -122,11 +122,6 @@ class Server:
     async def read_gate(self) -> str:
         return await self.command("GET", self.gate) or ""
 
-    async def orders_since(self) -> dict[int, int]:
-        """The workspaces of which Redis has forgotten orders, and the time (ms) since when it remembers them."""
-        flat = await self.command("HGETALL", key_names.forgotten(self.partition))
-        return {int(workspace): int(since_ms) for workspace, since_ms in zip(flat[::2], flat[1::2], strict=True)}
-
     async def newest_epoch(self) -> int:
         """The newest epoch in gate and outbox; 0 if they are missing or of the wrong type."""
         texts = [(await self.command("MGET", self.gate))[0] or ""]

@@ -44,14 +44,14 @@ ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users and expired locks from an open Redis."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """Scripts that write configuration."""
-MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "repair", "restore_keys"]
+MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """Scripts that recover or rebuild a closed Redis."""
+
+RETAINING = "book_stats drop_book drop_codes drop_gifts drop_uses".split()
+"""Scripts that count a book and remove it from an open Redis."""
 
 RECONCILING = "look repair pools sweep_locks".split()
 """Scripts that compare an open Redis with Postgres."""
-
-MOVING = "arrive clear copy_in copy_out leave turn".split()
-"""Scripts that move a workspace between open partitions."""
 
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""

@@ -29,7 +29,7 @@ UNLOGGED = ("GET /health/", "GET /metrics")
 
 REQUESTS, TIMES, TIME_US = "requests", "times", "time_us"
 """Counters of the tally by route, scope, class of status and outcome; by operation and bound; by operation."""
-DROPPED_NOTES, REFUSED_CONNECTIONS = "dropped_notes", "refused_connections"
+REFUSED_CONNECTIONS = "refused_connections"
 """Counters of the tally without a label."""
 UNKNOWN = "-"
 """The route of requests that have none."""
@@ -184,10 +184,6 @@ class Answers:
         scope = next((role for role in may or () if role in roles), "none")
         known = outcome if isinstance(outcome, str) else "ok" if status < 400 else "other"
         return (UNKNOWN if may is None else route, scope, f"{status // 100}xx", known)
-
-    def note_dropped(self, notes: int) -> None:
-        """Count notes of locks that were dropped."""
-        self.tally.own.add((DROPPED_NOTES,), notes)
 
     def note_refused_connection(self) -> None:
         """Count a connection beyond the bound."""

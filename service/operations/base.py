@@ -63,8 +63,6 @@ class Rendered(msgspec.Struct, gc=False):
     replayed: bool = False
     rates: str = ""
     """The caller's remaining limits, as service/domain/limits.py reads them."""
-    note: str = ""
-    """For the workspace's history of locks (service/operations/lock_notes.py); '' for none."""
 
 
 Render = Callable[[Reply, str], Rendered]

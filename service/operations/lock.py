@@ -1,11 +1,9 @@
 """Hold one use of a coupon for a user and an order: lock, extend, unlock. table.py has a row for each.
 
-KEYS and ARGV are in the order of lua/lock.lua, extend.lua and unlock.lua. Field names are in the API's JSON; notes have
-the texts that lock_notes.py parses.
+KEYS and ARGV are in the order of lua/lock.lua, extend.lua and unlock.lua. Field names are in the API's JSON.
 """
 
 import secrets
-from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -107,8 +105,7 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     bucket = key_names.bucket_text(code)
     owner = encode_field(call.caller.user)
     args = (call.fingerprint, code, bucket, request.lock_token, owner)
-    note = f"{code} {request.lock_token} {owner}"
-    return Command("unlock", call.coupon_keys(code, bucket), args, partial(_render_unlocked, note))
+    return Command("unlock", call.coupon_keys(code, bucket), args, _render_unlocked)
 
 
 def _body(payload: str) -> bytes:
@@ -125,15 +122,15 @@ def _body(payload: str) -> bytes:
 
 
 def _render(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200 if reply[0] == REPEATED else 201, _body(reply[1]), bool(reply[3]), note=reply[1])
+    return Rendered(200 if reply[0] == REPEATED else 201, _body(reply[1]), bool(reply[3]))
 
 
 def _render_extended(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200, _body(reply[1]), bool(reply[3]), note=reply[1])
+    return Rendered(200, _body(reply[1]), bool(reply[3]))
 
 
-def _render_unlocked(note: str, reply: Reply, durability: str) -> Rendered:
-    return Rendered(204, None, bool(reply[3]), note=note)
+def _render_unlocked(reply: Reply, durability: str) -> Rendered:
+    return Rendered(204, None, bool(reply[3]))
 
 
 LOCK = Operation(

@@ -190,7 +190,7 @@ REDEEM = Operation(
         "Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
-        repeated="This user has already redeemed it for this order, which is still remembered (`orderDays`), and the "
+        repeated="This user has already redeemed it for this order, which is still remembered, and the "
         "redemption was not rolled back.",
         refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
         f"{parts.TRAFFIC}",
@@ -216,6 +216,5 @@ VALIDATE = Operation(
             "finalAmount": "96.00",
             "coupon": parts.COUPON,
         },
-        refusals="month_detached",
     ),
 )

@@ -25,9 +25,7 @@ from service.reconcile.examination import Examiner
 from service.reconcile.use_differences import Uses
 from service.reconcile.user_differences import Users
 from service.reconcile.wrong_types import WrongTypes, group_by_workspace
-from service.record.config.retirements import read_step
 from service.record.config.workspace_rows import learn_names
-from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions import comparisons as record
 from service.record.partitions.bulk_reads import BulkReads, PrimaryReads, ReplicaReads
 from service.record.partitions.partition_rows import read_partition
@@ -39,7 +37,7 @@ log = structlog.get_logger()
 
 
 class Busy(Exception):
-    """A task of the worker removes from Redis what is recorded, brings it back, or moves it."""
+    """Books are leaving Redis."""
 
 
 class NotOpen(Exception):
@@ -76,8 +74,6 @@ async def reconcile(
     Raises Busy, NotOpen, NotRecorded, ReplicaBehind, ReplicaAway; Fenced and Broken if Redis is no longer the verified
     one.
     """
-    if (await read_step(pool, partition))[1]:
-        raise Busy(f"a book of partition {partition} is leaving Redis, or returning")
     await learn_names(pool)
     bulk = ReplicaReads(pool, replica, partition) if replica else PrimaryReads(pool, partition)
     work = _Work(pool, bulk, partition, repair, report, progress)
@@ -101,7 +97,7 @@ class _Work:
     ) -> None:
         self.pool, self.bulk, self._partition, self.repair = pool, bulk, partition, repair
         self._report, self._progress = report, progress
-        self._done, self._total, self._turns = 0, 0, 0
+        self._done, self._total, self._removals = 0, 0, 0
 
     def count(self, more: int) -> None:
         self._done = min(self._done + more, self._total)
@@ -115,17 +111,16 @@ class _Work:
         self._report(difference, state)
 
     async def raise_if_void(self) -> None:
-        """Raises Busy if a task's turn is running, or began since the comparison did."""
-        turns = await record.read_turns(self.pool, self._partition)
-        if turns.is_running or turns.begun != self._turns:
-            what = "leave Redis or return, or a workspace moves"
-            raise Busy(f"books or orders of partition {self._partition} {what}; retry when that is done")
+        """Raises Busy if books are leaving Redis, or began to since the comparison did."""
+        removals = await record.read_removals(self.pool, self._partition)
+        if removals.are_running or removals.begun != self._removals:
+            raise Busy(f"archived books of partition {self._partition} are leaving Redis; retry when that is done")
 
     async def compare(self, redis_url: str, workspace: int | None) -> Outcome:
         row = await read_partition(self.pool, self._partition)
         if row.state != "open":
             raise NotOpen(f"partition {self._partition} is being opened")
-        self._turns = (await record.read_turns(self.pool, self._partition)).begun
+        self._removals = (await record.read_removals(self.pool, self._partition)).begun
         await self.raise_if_void()
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
         sizes = await self.bulk.count_compared(workspaces)
@@ -154,11 +149,8 @@ class _Work:
         return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at)
 
     async def _start(self, inspector: RedisInspector) -> None:
-        """Before a repair, remove expired locks. Raises Busy while Redis has not yet forgotten all the orders that
-        Postgres has."""
+        """Before a repair, remove expired locks."""
         await inspector.start()
-        if await inspector.orders_since() != await read_orders_since(self.pool, self._partition):
-            raise Busy(f"orders of partition {self._partition} are being forgotten")
         if self.repair:
             await inspector.sweep_locks()
 

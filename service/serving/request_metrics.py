@@ -13,7 +13,7 @@ from prometheus_client.samples import Exemplar
 from service.common.durations import BOUNDS_US
 from service.common.logs import workspace_names
 from service.common.tally import Name
-from service.operations.accounting import DROPPED_NOTES, REQUESTS, TIME_US, TIMES, Answers, answers
+from service.operations.accounting import REQUESTS, TIME_US, TIMES, Answers, answers
 from service.operations.busiest import OTHER, RESULTS
 from service.operations.table import ROWS
 
@@ -35,20 +35,18 @@ class RequestMetrics(Collector):
         yield HistogramMetricFamily("scrip_operation_duration_seconds", text, labels=["operation"])
         text = "Requests of the 50 busiest workspaces, and of all others, by result: done, refused (4xx), failed (5xx)."
         yield CounterMetricFamily("scrip_workspace_requests", text, labels=["workspace", "result"])
-        yield CounterMetricFamily("scrip_lock_notes_dropped", "Notes of locks that were not written to Postgres.")
 
     def collect(self) -> Iterator[Metric]:
         self._answers.fold()
         counts = self._answers.tally.counts()
-        requests, times, of_workspaces, dropped = self.describe()
+        requests, times, of_workspaces = self.describe()
         for (kind, *labels), count in counts.items():
             if kind == REQUESTS:
                 requests.add_metric(labels, count)  # type: ignore[attr-defined]
         for row in ROWS:
             self._add_times(times, row.operation_id, counts)  # type: ignore[arg-type]
-        dropped.add_metric([], counts[DROPPED_NOTES,])  # type: ignore[attr-defined]
         self._add_workspaces(of_workspaces, counts)  # type: ignore[arg-type]
-        yield from (requests, times, of_workspaces, dropped)
+        yield from (requests, times, of_workspaces)
 
     def _add_workspaces(self, family: CounterMetricFamily, counts: Mapping[Name, int]) -> None:
         for workspace, results in self._answers.busiest.read().items():

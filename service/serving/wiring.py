@@ -33,7 +33,6 @@ from service.hot.projection import SHARE, RedisProjector
 from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
 from service.operations.accounting import answers
-from service.operations.lock_notes import lock_notes
 from service.operations.refused_requests import refused_requests
 from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
@@ -41,7 +40,6 @@ from service.record.config.key_rows import limits_of_users, read_callers, read_v
 from service.record.config.workspace_rows import learn_names, read_workspace, workspace_named
 from service.record.facts.quarantined_events import count_blocked, count_quarantines
 from service.record.facts.recorded_wait import Recorded
-from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.comparisons import read_last_comparisons
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.processes import BEAT_S, end_process, name_process, renew_process
@@ -105,13 +103,11 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
     await poller.poll()
     watch.has_postgres = True
     sampler = Sampler(pool, _take_traffic, add_traffic)
-    noting = Sampler(pool, _take_lock_notes, add_lock_notes, STEP_S, MAX_STEPS, lock_notes.drop)
-    refusing = Sampler(pool, refused_requests.take, add_refused, STEP_S, MAX_STEPS, refused_requests.drop)
+    refusing = Sampler(pool, refused_requests.take, add_refused, 1, 300, refused_requests.drop)
     background = {
         "poll": poller.run,
         "key_messages": messages.run,
         "traffic": sampler.run,
-        "lock_notes": noting.run,
         "refused_requests": refusing.run,
         "partitions": watch.run,
         "scripts": partial(_watch_scripts, context),
@@ -130,7 +126,7 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
         await asyncio.gather(*tasks, return_exceptions=True)
         await end_process(pool, poller.process)
         answers.write()
-        await asyncio.gather(sampler.end(), noting.end(), refusing.end())
+        await asyncio.gather(sampler.end(), refusing.end())
         await recorded.close()
         await links.stop()
         await replica.close()
@@ -152,12 +148,6 @@ def _take_traffic() -> dict[int, tuple[Counts, Times]]:
     return {workspace: (traffic.counts, traffic.times) for workspace, traffic in answers.take_traffic().items()}
 
 
-def _take_lock_notes() -> Sequence[LockNote]:
-    """This process's notes of locks since the last call."""
-    answers.note_dropped(lock_notes.take_dropped())
-    return lock_notes.take()
-
-
 async def _connect_replica(settings: Settings) -> asyncpg.Pool | None:
     """A pool that connects when it is first used: a replica that is away keeps no API from starting."""
     if settings.database_read_url is None:
@@ -176,7 +166,7 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
     row = await read_workspace(context.pool, number)
     limits = await limits_of_users(context.pool, row)
     place = (number, row.workspace_id, row.partition, row.mode)
-    return Caller(None, *place, frozenset(), limits=limits, notes_locks=row.lock_history)
+    return Caller(None, *place, frozenset(), limits=limits)
 
 
 async def _watch_scripts(context: Context) -> None:

@@ -24,14 +24,16 @@ class ComparisonRunner:
 
     1. If a job waits, or the scheduled time has passed since the last whole comparison, start `scrip reconcile`. It
        runs in its own process, because a million codes take some ten seconds of Python. The process runs the job under
-       the fence of the worker. No task that changes Redis by the record has its turn meanwhile.
+       the fence of the worker. No book leaves Redis meanwhile.
     2. Wait for its end. If it is killed, the next process runs the job anew.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str, turns: asyncio.Lock) -> None:
-        """`turns` as in GuardedChanges."""
+    def __init__(
+        self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str, comparing: asyncio.Lock
+    ) -> None:
+        """`comparing` is held during a comparison."""
         self._pool, self._partition, self._fence, self._at = pool, partition, fence, reconcile_at
-        self._turns = turns
+        self._comparing = comparing
 
     async def run(self, lease: Lease) -> None:
         is_scheduled = False
@@ -42,13 +44,10 @@ class ComparisonRunner:
                     await record.start_schedule(self._pool, self._partition)
                     is_scheduled = True
                 turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
-                work = await record.read_work(self._pool, self._partition, turn, self._fence)
-                if work.has_task and not self._turns.locked():  # the task could not end its turn
-                    async with self._turns:
-                        await record.end_turn(self._pool, self._partition, self._fence)
+                work = await record.read_work(self._pool, self._partition, turn)
             if work and (work.job or work.turn):
                 options = ("--job", str(self._fence)) if work.job else ("--turn",)
-                async with self._turns:
+                async with self._comparing:
                     code = await self._compare(*options)
                 if code != 0:
                     await asyncio.sleep(RETRY_S)

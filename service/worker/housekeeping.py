@@ -10,7 +10,6 @@ from service.record.config.webhook_rows import prune_webhooks
 from service.record.config.workspace_rows import learn_names
 from service.record.facts.event_writer import prune_keys
 from service.record.facts.history_pages import prune_notices
-from service.record.lock_history import prune_lock_notes
 from service.record.pool import wait_out_outage
 from service.record.processes import prune_processes
 from service.record.queries import query
@@ -39,7 +38,6 @@ async def clean_up(pool: asyncpg.Pool) -> None:
                 prune_jobs,
                 prune_notices,
                 prune_samples,
-                prune_lock_notes,
                 prune_refused,
             ):
                 for _ in range(MAX_BATCHES):

@@ -20,7 +20,6 @@ from service.hot.cluster import Report
 from service.hot.connection import Broken, connect
 from service.hot.fencing import choose_nonce, parse_nonce
 from service.hot.fitness import Fitness, Replication
-from service.hot.inspection import RedisInspector
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import Scripts
@@ -35,18 +34,14 @@ from service.worker.bulk.restocker import Restocker, watch_stock
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
-from service.worker.moving.book_retirer import BookRetirer
-from service.worker.moving.guarded_changes import GuardedChanges
-from service.worker.moving.workspace_mover import WorkspaceMover
-from service.worker.opening.epoch_turn import Unverified, turn_if_wanted, watch_turns
 from service.worker.opening.old_server import FencingWatch, OldServerMayRun
-from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
+from service.worker.opening.older_postgres import PostgresOlder, find_surplus
 from service.worker.opening.opening_turns import OpeningTurns
 from service.worker.opening.partition_opening import Opening
 from service.worker.opening.unappliable_events import TooManyFailed
-from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
+from service.worker.retention import Retention
 from service.worker.script_versions import LoadedScripts, own_scripts
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
@@ -77,6 +72,10 @@ CONNECTIONS = 8
 log = structlog.get_logger()
 
 
+class Unverified(Exception):
+    """Something of the partition is not as it was verified: verify it again, and open it anew unless it is right."""
+
+
 _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxGap, TooManyRefused)
 """Errors that end all work on the partition."""
 
@@ -88,7 +87,7 @@ class Shared:
         self.settings, self.pool, self.keeper = settings, pool, keeper
         self.redis_url, _ = find_servers(settings)
         self.loaded = loaded
-        self.openings, self.moving = OpeningTurns(), asyncio.Semaphore(1)
+        self.openings = OpeningTurns()
         self.redis = SharedRedis(self.redis_url)
         self.flushers: dict[int, Flusher] = {}
         """Of the open partitions."""
@@ -130,7 +129,7 @@ class PartitionWorker:
         self._pool, self._partition = shared.pool, partition
         self._keeper, self._lease = shared.keeper, shared.keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
-        self._moving, self._flushers = shared.moving, shared.flushers
+        self._flushers = shared.flushers
         self._make_flusher, self._make_poster = shared.choose_parts()
         self._has_log = False
         self._asks_report = False
@@ -229,7 +228,6 @@ class PartitionWorker:
                     group.create_task(self._watch_gate(watch, server, scripts, flusher)),
                     group.create_task(self._watch_fitness(watch, server, scripts, flusher)),
                     group.create_task(self._watch_rebuild_orders()),
-                    group.create_task(watch_turns(self._pool, self._lease, server)),
                     group.create_task(self._clear_old_failures()),
                     *(
                         group.create_task(self._run_behind_openings(task, begin))
@@ -264,22 +262,20 @@ class PartitionWorker:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
         lease, settings = self._lease, self._settings
-        erasing, turns = asyncio.Lock(), asyncio.Lock()
-        changes = GuardedChanges(pool, RedisInspector.of(server, scripts), fence, erasing, turns)
+        days = settings.retire_days, settings.fact_days
+        erasing, comparing = asyncio.Lock(), asyncio.Lock()
         return {
             "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(lease),
             "generating": lambda: Generator(pool, projector, partition, fence).run(lease),
             "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
             "sweeping": lambda: sweep(server, scripts),
-            "reconciling": lambda: ComparisonRunner(pool, partition, fence, settings.reconcile_at, turns).run(lease),
-            "watching_stock": lambda: watch_stock(pool, server, scripts),
-            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
-            "retiring": lambda: BookRetirer(changes, settings.retire_days).run(lease),
-            "forgetting": lambda: OrderForgetter(changes).run(),
-            "moving": lambda: WorkspaceMover(self._redis_url, projector, changes, self._moving, settings.standbys).run(
+            "reconciling": lambda: ComparisonRunner(pool, partition, fence, settings.reconcile_at, comparing).run(
                 lease
             ),
+            "watching_stock": lambda: watch_stock(pool, server, scripts),
+            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
+            "retaining": lambda: Retention(pool, server, scripts, fence, erasing, comparing, *days).run(lease),
             "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
             "sending": lambda: Sender(pool, partition, fence, self._make_poster).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
@@ -322,7 +318,7 @@ class PartitionWorker:
         scripts = own_scripts(self._partition, row.epoch, row.nonce)
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
-            return await turn_if_wanted(self._pool, server, scripts, flusher)
+            return scripts
         opening = Opening(server, self._pool, flusher, fence, self._loaded, self._redis_url, has_log=self._has_log)
         return await self._openings.open(opening)
 
@@ -346,7 +342,7 @@ class PartitionWorker:
         if not await server.has(scripts):
             self._log.info("epoch_taken_over", epoch=row.epoch, reason="the last worker was of another version")
             await server.load(scripts)
-        return not (await find_surplus(server, self._pool) or await has_forgotten_more(server, self._pool))
+        return not await find_surplus(server, self._pool)
 
     async def _watch_lease(self) -> None:
         await self._lease.is_lost.wait()

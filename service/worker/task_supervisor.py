@@ -1,5 +1,5 @@
 """Restart the worker's background tasks that fail, and publish their failures. process.py and partition_worker.py run
-tasks under it; partition_worker.py, projector.py and workspace_mover.py use its helpers, too. Reasons are stored and
+tasks under it; partition_worker.py and projector.py use its helpers, too. Reasons are stored and
 logged: they must not quote a code."""
 
 import asyncio

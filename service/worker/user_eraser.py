@@ -19,9 +19,8 @@ from service.record.facts import user_deletion
 from service.record.facts.user_deletion import Erasure
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
-from service.worker.moving.guarded_changes import NotYet
 from service.worker.projection_catchup import projector_of, runner_of
-from service.worker.waiting import has_recorded, wait_until
+from service.worker.waiting import NotYet, has_recorded, wait_until
 
 USERS_AT_ONCE = 100
 WAIT_S = 10.0

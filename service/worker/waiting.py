@@ -49,3 +49,7 @@ async def wait_until(
 async def has_recorded(pool: asyncpg.Pool, partition: int, event: EventId) -> bool:
     """Whether the partition's record has reached this event."""
     return (await read_partition(pool, partition)).cursor >= event
+
+
+class NotYet(Exception):
+    """Something else must happen first. Try again later."""

@@ -19,7 +19,7 @@ from service.hot.outbox import Fields, Outbox, Read
 from service.hot.unrecorded import State, Unrecorded
 from service.record import pool as postgres
 from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, record, refusal_reason
-from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
+from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition
 from service.worker import metrics
 from service.worker.opening.standbys import Standbys
 from service.worker.task_supervisor import Backoff, reason_of
@@ -106,8 +106,6 @@ class Flusher:
         self._trimmed = self._trimmed_exactly = NO_EVENT
         self._refused_in_a_row = 0
         self._closed = False
-        self.turns_to = 0
-        """An epoch that begins while the partition is open (lua/turn.lua)."""
         self.held = 0
         """Entries of the outbox, if it is kept for standbys."""
         self.is_idle = False
@@ -270,9 +268,8 @@ class Flusher:
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
         if split_entry(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
-        enter = turn_epoch if epoch == self.turns_to else enter_epoch
         digest = _digest(entry_id, fields)
-        moved = await enter(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
+        moved = await enter_epoch(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
         self._advance(moved, EventId(epoch, 0), digest, 1)
 
     def _advance(self, moved: bool, cursor: EventId, digest: bytes, events: int) -> None:

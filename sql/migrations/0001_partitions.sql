@@ -7,7 +7,8 @@ CREATE SEQUENCE epochs AS bigint;
 -- One row, written once: a workspace's partition depends on the number of partitions.
 CREATE TABLE settings (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
-  partitions int NOT NULL CHECK (partitions BETWEEN 1 AND 1024)
+  partitions int NOT NULL CHECK (partitions BETWEEN 1 AND 1024),
+  facts_from timestamptz -- older facts were dropped; null: none were
 );
 
 CREATE TABLE partitions (
@@ -43,8 +44,6 @@ CREATE TABLE partitions (
   -- Postgres lacks. Any other takes no configuration, as it might repeat version numbers.
   incarnation text NOT NULL DEFAULT '',
 
-  -- The number of the last step of a book's retirement or return; Redis has the same (`{pN}:retired`).
-  retirements bigint NOT NULL DEFAULT 0,
 
   -- Since when it is open or closed; null if that has never changed. A trigger sets it.
   state_since timestamptz,

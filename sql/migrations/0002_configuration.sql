@@ -8,7 +8,6 @@ CREATE TABLE workspaces (
   partition int NOT NULL REFERENCES partitions (id),
   currency text NOT NULL DEFAULT 'USD' CHECK (currency ~ '^[A-Z]{3}$'),
   coupons_per_order int NOT NULL DEFAULT 1 CHECK (coupons_per_order BETWEEN 1 AND 100),
-  order_days int NOT NULL DEFAULT 400 CHECK (order_days BETWEEN 1 AND 4000),
   max_coupons int CHECK (max_coupons >= 1),
   gift_book_id uuid,
   idempotency_hours int NOT NULL DEFAULT 24 CHECK (idempotency_hours BETWEEN 1 AND 8760),
@@ -18,14 +17,6 @@ CREATE TABLE workspaces (
   clock_offset_ms bigint NOT NULL DEFAULT 0,
   -- Limits of requests, misses and locks (docs/decisions/0028-limits.md), as for keys and books; null for none.
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
-  -- Orders' places and gifts from before this are forgotten (docs/decisions/0050-forgotten-orders.md); null for none.
-  orders_since timestamptz,
-  -- The event that ended the workspace's copying, in the partition to which it moved last: a Redis that lacks the event
-  -- lacks some of the workspace. Null for a workspace that never moved.
-  moved_epoch bigint,
-  moved_seq bigint,
-  -- Whether API processes note locks in lock_notes.
-  lock_history boolean NOT NULL DEFAULT false,
   time_zone text NOT NULL DEFAULT 'UTC', -- an IANA name: of the hours, days and weeks of reports
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
@@ -106,12 +97,14 @@ CREATE TABLE books (
   -- The kind of a book that was made for one coupon, its first code; null for others.
   single text CHECK (single IN ('user-specific', 'time-specific', 'generated')),
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
-  -- A book that ended long ago leaves Redis (docs/decisions/0048). `leaving`: the worker removes its codes from Redis;
-  -- `retired`: Redis has none of them, and `retired_counts` are the book's counters; `returning`: the worker puts the
-  -- codes back.
-  retirement text CHECK (retirement IN ('leaving', 'retired', 'returning')),
-  retired_counts jsonb CHECK (jsonb_typeof(retired_counts) = 'object'),
-  returned_at timestamptz,
+  -- A book that ended long ago, by its window or archived by the merchant, left Redis for good; `archiving` while the worker removes it there. `last_counts`: what
+  -- the script book_stats returned before.
+  archived_at timestamptz,
+  archiving boolean NOT NULL DEFAULT false,
+  ended_at timestamptz GENERATED ALWAYS AS (
+    least(valid_until, CASE status WHEN 'archived' THEN updated_at END)
+  ) STORED,
+  last_counts jsonb CHECK ((last_counts IS NULL) = (archived_at IS NULL)),
   -- All facts of the book are after this event, all codes after this version: the partition's cursor and configuration
   -- version when the book was created. The cursor is the last recorded event; the book's events are decided after the
   -- book's commit, so they are later, in the same epoch or a higher one. A Postgres that was restored, and a standby,
@@ -121,12 +114,10 @@ CREATE TABLE books (
   after_version bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace, book),
   CHECK (valid_until > valid_from),
-  CHECK (lock_seconds <= max_lock_seconds),
-  CHECK (retirement IS DISTINCT FROM 'retired' OR retired_counts IS NOT NULL)
+  CHECK (lock_seconds <= max_lock_seconds)
 );
-CREATE INDEX books_ended ON books (valid_until) WHERE valid_until IS NOT NULL AND retirement IS NULL;
-CREATE INDEX books_moving ON books (workspace, book) WHERE retirement IN ('leaving', 'returning');
-CREATE INDEX books_retired ON books (workspace, book) WHERE retirement = 'retired';
+CREATE INDEX books_ended ON books (ended_at) WHERE archived_at IS NULL;
+CREATE INDEX books_archiving ON books (workspace, book) WHERE archiving;
 CREATE INDEX books_changed ON books (version);
 -- The list of usable books: expired ones are skipped within the index.
 CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))

@@ -19,7 +19,7 @@ CREATE TABLE assignments (
   order_id text COLLATE "C", -- if it is an order's gift
   PRIMARY KEY (partition, epoch, seq, assigned_at)
 ) PARTITION BY RANGE (assigned_at);
-CREATE INDEX assignments_gifts ON assignments (partition, assigned_at, epoch, seq) WHERE order_id IS NOT NULL;
+CREATE INDEX assignments_gifts ON assignments (workspace, code) WHERE order_id IS NOT NULL;
 
 -- An assignment was taken back, or the ownership since upload, which then no longer counts. `assigned_*` and `order_id`
 -- are the assignment's; null for ownership since upload.
@@ -170,7 +170,7 @@ BEGIN
 END
 $$;
 
--- The months whose partitions were created: a past one that lacks some has been detached.
+-- The months whose partitions were created, and not dropped since.
 CREATE TABLE fact_months (month date PRIMARY KEY CHECK (extract(day FROM month) = 1));
 
 -- Create the partitions of this month and the next ones; return how many are new. If the default partition of one is in

@@ -1,4 +1,4 @@
--- Operating: comparisons, upgrades, moves, detached months, notes of locks, the history of the console, statistics.
+-- Operating: comparisons, upgrades, old months, the history of the console, statistics.
 
 -- Comparing Redis with the record.
 
@@ -30,13 +30,12 @@ BEGIN
 END
 $migration$;
 
--- The schedule of a partition's comparisons; and the turns of its worker's tasks that remove from Redis what is recorded,
--- bring it back, or move it. A comparison counts only if no turn was running, and none began meanwhile.
+-- The schedule of a partition's comparisons; and how often books began to leave its Redis. A comparison counts only if no
+-- book was leaving, and none began to meanwhile.
 CREATE TABLE reconciling (
   partition int PRIMARY KEY,
   begun_at timestamptz NOT NULL DEFAULT now(), -- a scheduled time after this one makes a comparison due
-  turns bigint NOT NULL DEFAULT 0,
-  fence bigint -- of the worker whose task has the turn; an older fence has none
+  removals bigint NOT NULL DEFAULT 0
 );
 
 -- Each workspace's last comparison: its cut, and what differed and still differs, by class.
@@ -144,165 +143,44 @@ CREATE TABLE script_versions (
   migrated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The last move of each workspace (docs/decisions/0055-moving.md). The workspace's own row says where it is; this one,
--- what is left to do.
-CREATE TABLE moves (
-  workspace int PRIMARY KEY REFERENCES workspaces (workspace),
-  source int NOT NULL REFERENCES partitions (id),
-  target int NOT NULL REFERENCES partitions (id),
-  -- `running`: a worker copies it; `clearing`: it has moved, and its old keys are being removed.
-  state text NOT NULL DEFAULT 'ordered' CHECK (state IN ('ordered', 'running', 'clearing', 'done', 'failed')),
-  reason text NOT NULL DEFAULT '',
-  attempts int NOT NULL DEFAULT 0,
-  total bigint NOT NULL DEFAULT 0, -- keys
-  done bigint NOT NULL DEFAULT 0,
-  closed_ms int,
-  ordered_at timestamptz NOT NULL DEFAULT now(),
-  finished_at timestamptz,
-  CHECK (source <> target)
-);
-
--- Months of facts whose partitions an operator detached (docs/decisions/0053-detached-months.md).
-
--- The past months of which a table lacks its partition.
-CREATE VIEW detached_months AS
-SELECT month FROM fact_months
-WHERE month < date_trunc('month', now() AT TIME ZONE 'UTC') AND month NOT IN (
-  SELECT to_date(right(relname, 7), 'YYYY_MM') FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-  WHERE inhparent IN (SELECT name::regclass FROM fact_tables()) AND relname ~ '_\d{4}_\d{2}$'
-  GROUP BY 1 HAVING count(*) = (SELECT count(*) FROM fact_tables())
-);
-
--- The retired books that may have facts in detached months: those that were created before the end of one. Facts of the
--- others are complete, as only months of retired books may be detached.
-CREATE VIEW detached_books AS
-SELECT workspace, book, created_at FROM books
-WHERE retirement = 'retired' AND created_at < (
-  SELECT (max(month) + interval '1 month') AT TIME ZONE 'UTC' FROM detached_months
-);
-
--- Order the return of a book, if it is not in Redis, and has no detached months. Returns its number then. Until the commit no
--- month can be detached: detach_month refuses while a book is returning.
-CREATE FUNCTION order_return(w int, b int) RETURNS int LANGUAGE plpgsql AS $$
+-- Drop the oldest months of facts that are older than so many days, up to the first that has facts of a book that Redis may
+-- have; return their names. If a table is in use for half a second, the rest is left for the next call. Roll-ups stay, so
+-- facts_from says since when they equal the facts.
+CREATE FUNCTION drop_old_months(days int) RETURNS SETOF text LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
-  ordered int;
-BEGIN
-  LOCK TABLE ONLY assignments, ONLY unassignments, ONLY redemptions, ONLY rollbacks, ONLY stock_notices IN ACCESS SHARE MODE;
-  UPDATE books SET retirement = 'returning'
-  WHERE workspace = w AND book = b AND retirement IS NOT NULL
-    AND NOT EXISTS (SELECT FROM detached_books d WHERE d.workspace = w AND d.book = b)
-  RETURNING book INTO ordered;
-  RETURN ordered;
-END
-$$;
-
--- Whether all facts of an attached month are of retired books, and no kept answer may still need one. Then the month may
--- be detached.
-CREATE FUNCTION is_retired_month(asked date) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  kept_since CONSTANT timestamptz := now() - (SELECT max(idempotency_hours) FROM workspaces) * interval '1 hour' - interval '1 day';
+  old date;
   fact record;
   keeps boolean;
 BEGIN
-  IF (asked + interval '1 month') AT TIME ZONE 'UTC' > kept_since THEN
-    RETURN false;
+  IF days < 1 OR NOT pg_try_advisory_xact_lock(hashtext('drop_old_months')) THEN
+    RETURN; -- another process drops them
   END IF;
-  EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE rolled_back_at > $1)', fact_partition('rollbacks', asked))
-  INTO keeps USING kept_since;
-  FOR fact IN SELECT fact_partition(name, asked) AS partition FROM fact_tables() LOOP
-    EXIT WHEN keeps;
-    EXECUTE format(
-      'SELECT EXISTS (
-        SELECT FROM %I LEFT JOIN books USING (workspace, book) WHERE retirement IS DISTINCT FROM ''retired''
-      )', fact.partition
-    ) INTO keeps;
-  END LOOP;
-  RETURN NOT keeps;
-END
-$$;
-
--- Refuse a month that has no tables, or whose tables are not attached, or are, as `attached` asks.
-CREATE FUNCTION require_month(asked date, attached boolean) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-  partition CONSTANT regclass := to_regclass(fact_partition('redemptions', asked));
-BEGIN
-  IF partition IS NULL OR asked <> date_trunc('month', asked) THEN
-    RAISE EXCEPTION 'There are no tables of a month that begins on %.', asked
-      USING HINT = 'Name its first day, such as 2024-11-01. The tables of a detached month come back from its dump.';
-  ELSIF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = partition) <> attached THEN
-    RAISE EXCEPTION 'The month % is already %.', asked, CASE WHEN attached THEN 'detached' ELSE 'attached' END;
-  END IF;
-END
-$$;
-
--- Detach a month's partitions, if all of its facts are of retired books. They stay as tables.
-CREATE FUNCTION detach_month(asked date) RETURNS void LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
-DECLARE
-  fact record;
-BEGIN
-  PERFORM require_month(asked, true);
-  IF NOT is_retired_month(asked) THEN
-    RAISE EXCEPTION 'The month % has facts of books in Redis, or of kept answers.', asked
-      USING HINT = 'Run `scrip doctor`: it lists the months that may be detached.';
-  END IF;
-  FOR fact IN SELECT name, fact_partition(name, asked) AS partition FROM fact_tables() LOOP
-    EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', fact.name, fact.partition);
-  END LOOP;
-  IF EXISTS (SELECT FROM books WHERE retirement = 'returning' OR returned_at >= now()) THEN
-    RAISE EXCEPTION 'Books are returning to Redis.' USING HINT = 'Try again in a minute.';
-  END IF;
-END
-$$;
-
--- Attach the tables of a detached month. Its facts are of the partitions in which their workspaces are now. The constraints
--- make ATTACH read no row. Without the locks on the tables of facts, a statement that was planned before the commit could
--- miss the month's facts, though its snapshot has the month attached.
-CREATE FUNCTION attach_month(asked date) RETURNS void LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
-DECLARE
-  fact record;
-BEGIN
-  LOCK TABLE moves IN SHARE MODE;
-  IF EXISTS (SELECT FROM moves WHERE state IN ('ordered', 'running')) THEN
-    RAISE EXCEPTION 'Workspaces are being moved to other partitions.' USING HINT = 'Try again when `scrip move` is done.';
-  END IF;
-  PERFORM require_month(asked, false);
-  FOR fact IN SELECT name, key, fact_partition(name, asked) AS partition FROM fact_tables() LOOP
-    EXECUTE format(
-      'UPDATE %I AS f SET partition = w.partition FROM workspaces w WHERE w.workspace = f.workspace AND w.partition <> f.partition',
-      fact.partition
-    );
-    EXECUTE format(
-      'ALTER TABLE %I ADD CONSTRAINT is_of_month CHECK (%I >= %L AND %I < %L)', fact.partition,
-      fact.key, fact_bound(fact.key, asked), fact.key, fact_bound(fact.key, (asked + interval '1 month')::date)
-    );
-  END LOOP;
-  LOCK TABLE ONLY assignments, ONLY unassignments, ONLY redemptions, ONLY rollbacks, ONLY stock_notices;
-  FOR fact IN SELECT name, key, fact_partition(name, asked) AS partition FROM fact_tables() LOOP
-    PERFORM attach_fact_partition(fact.name, fact.key, asked);
-    EXECUTE format('ALTER TABLE %I DROP CONSTRAINT is_of_month', fact.partition);
+  FOR old IN
+    SELECT month FROM fact_months
+    WHERE (month + interval '1 month') AT TIME ZONE 'UTC' < now() - days * interval '1 day' ORDER BY month
+  LOOP
+    FOR fact IN SELECT fact_partition(name, old) AS partition FROM fact_tables() LOOP
+      EXECUTE format(
+        'SELECT EXISTS (SELECT FROM %I JOIN books USING (workspace, book) WHERE archived_at IS NULL OR archiving)',
+        fact.partition
+      ) INTO keeps;
+      IF keeps THEN
+        RETURN;
+      END IF;
+    END LOOP;
+    BEGIN
+      FOR fact IN SELECT fact_partition(name, old) AS partition FROM fact_tables() LOOP
+        EXECUTE format('DROP TABLE %I', fact.partition);
+      END LOOP;
+    EXCEPTION WHEN lock_not_available THEN
+      RETURN;
+    END;
+    DELETE FROM fact_months WHERE month = old;
+    UPDATE settings SET facts_from = (old + interval '1 month') AT TIME ZONE 'UTC';
+    RETURN NEXT to_char(old, 'YYYY-MM');
   END LOOP;
 END
 $$;
-
--- The history of a code's locks, for explanation alone (docs/decisions/0071-past-holds.md): an API process notes what
--- scripts answered, if the workspace wishes so. A note may be there twice, or be missing.
-CREATE TABLE lock_notes (
-  workspace int NOT NULL,
-  code text COLLATE "C" NOT NULL,
-  at timestamptz NOT NULL, -- of the answer, by the workspace's clock
-  lock_digest bigint NOT NULL, -- names the lock without its token, which is a secret
-  -- Of a lock or an extension: the holder, and the deadline. Of a release: the only user who could release it, if any, and
-  -- no deadline. Or the pseudonym of a deleted user.
-  user_id text COLLATE "C",
-  order_id text COLLATE "C",
-  until timestamptz,
-  noted_at timestamptz NOT NULL DEFAULT now(),
-  CHECK (until IS NULL OR user_id IS NOT NULL)
-);
-CREATE INDEX lock_notes_of_code ON lock_notes (workspace, code, at);
-CREATE INDEX lock_notes_of_user ON lock_notes (workspace, user_id) WHERE user_id IS NOT NULL;
--- All notes of a transaction have one time, so this index is small.
-CREATE INDEX lock_notes_by_time ON lock_notes (noted_at);
 
 -- The refused requests of the last hour (docs/decisions/0086-refused-requests.md): a row for each second of a process.
 -- Unlogged, since it is for explanation alone: it is empty after a crash of Postgres, and on a standby.

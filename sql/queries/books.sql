@@ -1,7 +1,7 @@
 -- name: add_book_codes
 -- Add to a book's count of codes. Returns no row if there is no such book, or Redis may lack its codes.
 -- $1 workspace int  $2 book int  $3 added int
-UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 AND retirement IS NULL
+UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 AND archived_at IS NULL
 RETURNING book;
 
 -- name: books_that_ran_low
@@ -11,7 +11,7 @@ SELECT books.workspace, workspaces.name, books.book_id, low_stock_threshold FROM
   SELECT workspace, book, max(epoch) AS epoch, max(seq) AS seq FROM stock_notices
   WHERE partition = $1 AND what = 'codes' GROUP BY workspace, book
 ) AS noticed JOIN books USING (workspace, book) JOIN workspaces USING (workspace)
-WHERE workspaces.partition = $1 AND status = 'active' AND low_stock_threshold IS NOT NULL AND retirement IS NULL
+WHERE workspaces.partition = $1 AND status = 'active' AND low_stock_threshold IS NOT NULL AND archived_at IS NULL
 ORDER BY epoch DESC, seq DESC LIMIT $2;
 
 -- name: lock_book_count
@@ -23,7 +23,7 @@ SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
 -- Lock a book with `keepFree`. Until the transaction ends, no other adds or orders codes of it.
 -- $1 workspace int  $2 book int
 SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
-WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived' AND retirement IS NULL
+WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived' AND archived_at IS NULL
 FOR UPDATE OF books;
 
 -- name: next_book
@@ -44,7 +44,7 @@ ORDER BY book DESC LIMIT $3;
 -- A partition's books with `keepFree`, in order, after one.
 -- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
 SELECT workspace, book, book_id, books.version, keep_free FROM books JOIN workspaces USING (workspace)
-WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND retirement IS NULL AND (workspace, book) > ($2, $3)
+WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND archived_at IS NULL AND (workspace, book) > ($2, $3)
 ORDER BY workspace, book LIMIT $4;
 
 -- name: read_book

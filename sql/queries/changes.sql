@@ -5,16 +5,12 @@ SELECT books.*, partition, currency AS workspace_currency FROM books JOIN worksp
 WHERE partition = $1 AND books.version > $2 AND books.version <= $3 ORDER BY books.version LIMIT $4;
 
 -- name: changed_codes
--- A partition's codes that changed after one version, up to another, by version; without retired books. Of those that are
--- returning from Postgres, only these.
--- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int  $5 workspaces int[]  $6 books int[]
+-- A partition's codes that changed after one version, up to another, by version; without archived books.
+-- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
 SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at FROM codes
 WHERE partition = $1 AND version > $2 AND version <= $3
   AND (workspace, book) NOT IN (
-    SELECT workspace, book FROM books WHERE retirement = 'retired'
-    UNION ALL
-    SELECT workspace, book FROM books WHERE retirement IN ('leaving', 'returning') AND retired_counts IS NOT NULL
-      AND (workspace, book) NOT IN (SELECT * FROM unnest($5::int[], $6::int[]))
+    SELECT workspace, book FROM books WHERE archived_at IS NOT NULL
   )
 ORDER BY version LIMIT $4;
 
@@ -28,8 +24,8 @@ WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $
 -- A partition's workspaces that changed after one version, up to another, by version.
 -- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
 SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, order_days,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, lock_history, time_zone
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone
 FROM workspaces WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $4;
 
 -- name: read_config_version

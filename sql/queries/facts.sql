@@ -38,19 +38,16 @@ WHERE partition = ANY (ARRAY[$1, (SELECT partition FROM workspaces WHERE workspa
 ORDER BY kind DESC;
 
 -- name: facts_to_redo
--- As facts_in_order, without facts of retired books. Of those that are returning from Postgres, only these.
--- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspaces int[]  $5 books int[]
+-- As facts_in_order, without facts of archived books.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3)
   AND (workspace, book) NOT IN (
-    SELECT workspace, book FROM books WHERE retirement = 'retired'
-    UNION ALL
-    SELECT workspace, book FROM books WHERE retirement IN ('leaving', 'returning') AND retired_counts IS NOT NULL
-      AND (workspace, book) NOT IN (SELECT * FROM unnest($4::int[], $5::int[]))
+    SELECT workspace, book FROM books WHERE archived_at IS NOT NULL
   )
 ORDER BY epoch, seq, kind DESC;
 
 -- name: free_orders
--- Free the places in orders of redemptions that were rolled back, or whose orders are forgotten.
+-- Free the places in orders of redemptions that were rolled back.
 -- $1 workspaces int[]  $2 orders text[]  $3 redemptions text[]
 DELETE FROM order_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, order_id, redemption_id)
 WHERE order_uses.workspace = gone.workspace AND order_uses.order_id = gone.order_id

@@ -78,11 +78,10 @@ WHERE job_id = ANY ($1);
 UPDATE jobs SET pending = $2 WHERE job_id = $1 AND status = 'running' RETURNING job_id;
 
 -- name: lock_job
--- Keep the partition's lease, and a job's workspace in the partition, until the transaction ends. Returns no row if another
--- worker has the lease, or the workspace has moved.
+-- Keep the lease of a job's partition until the transaction ends. Returns no row if another worker has it.
 -- $1 job_id uuid  $2 partition int  $3 fence bigint
 SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN partitions ON id = partition
-WHERE job_id = $1 AND id = $2 AND fence = $3 FOR SHARE OF workspaces, partitions;
+WHERE job_id = $1 AND id = $2 AND fence = $3 FOR SHARE OF partitions;
 
 -- name: page_changes_of_book
 -- A book's newest jobs that have changed codes.

@@ -50,7 +50,7 @@ WITH credentials AS (
 )
 SELECT
     secret_hash, key_id, person, workspace, workspace_id, partition, mode, scopes, expires_at, credentials.limits,
-    lock_history, workspaces.limits AS workspace_limits, EXISTS (
+    workspaces.limits AS workspace_limits, EXISTS (
         SELECT FROM books
         WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL
     ) AS of_books
@@ -65,9 +65,8 @@ FROM keys
 WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: read_keys_version
--- The version of the keys, and of the partitions of their workspaces: both only grow.
-SELECT version + (SELECT coalesce(sum(workspaces.version), 0) FROM workspaces WHERE moved_epoch IS NOT NULL)::bigint
-FROM keys_version;
+-- The version of the keys.
+SELECT version FROM keys_version;
 
 -- name: revoke_key
 -- Revoke a key. Returns no row if there is none.

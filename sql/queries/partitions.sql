@@ -84,6 +84,11 @@ INSERT INTO settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING;
 -- Serialize changes of the epochs' sequence until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('epochs'));
 
+-- name: lock_fence
+-- Keep the lease's owner until the transaction ends. Returns no row if another worker has the lease.
+-- $1 partition int  $2 fence bigint
+SELECT id FROM partitions WHERE id = $1 AND fence = $2 FOR SHARE;
+
 -- name: may_read_standbys
 -- Whether this role sees how far the standbys are.
 SELECT current_user, pg_has_role('pg_read_all_stats', 'USAGE');
@@ -128,11 +133,6 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
     AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical')
   ORDER BY flush_lsn DESC NULLS LAST OFFSET $2::int - 1 LIMIT 1
 ) FROM partitions WHERE id = $1;
-
--- name: read_home
--- A workspace's partition.
--- $1 workspace int
-SELECT partition FROM workspaces WHERE workspace = $1;
 
 -- name: read_partitions
 -- All partitions, in order: from 0 on, without a gap.
@@ -195,14 +195,7 @@ SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation()
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'reconcile') THEN 'reconciling' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'change') THEN 'changing' END,
-  CASE WHEN EXISTS (
-    SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND retirement IN ('leaving', 'returning')
-  ) THEN 'retiring' END,
-  CASE WHEN EXISTS (SELECT FROM moves WHERE source = id AND moves.state IN ('ordered', 'running', 'clearing')) THEN 'moving' END,
-  CASE WHEN EXISTS (
-    SELECT FROM moves JOIN partitions AS leaving ON leaving.id = source
-    WHERE target = partitions.id AND moves.state = 'ordered' AND leaving.epoch > partitions.epoch
-  ) THEN 'turning' END,
+  CASE WHEN EXISTS (SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND archiving) THEN 'retaining' END,
   CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
     THEN 'sending' END
 ], NULL) ELSE '{}' END

@@ -1,11 +1,10 @@
 -- name: order_was_rolled_back
--- Whether a rollback of one of the order's redemptions is recorded, unless that is forgotten, or in quarantine: an
+-- Whether a rollback of one of the order's redemptions is recorded, unless its book is archived, or in quarantine: an
 -- event with this start and this word.
 -- $1 partition int  $2 workspace int  $3 order text  $4 start bytea  $5 word bytea
 SELECT EXISTS (
-  SELECT FROM rollbacks b LEFT JOIN redemptions r USING (redemption_id)
-  WHERE b.workspace = $2 AND b.order_id = $3
-    AND (r.redeemed_at < (SELECT orders_since FROM workspaces WHERE workspace = $2)) IS NOT TRUE
+  SELECT FROM rollbacks JOIN books USING (workspace, book)
+  WHERE workspace = $2 AND order_id = $3 AND archived_at IS NULL
 ) OR EXISTS (
   SELECT FROM quarantine WHERE partition = $1 AND substring(d FOR octet_length($4::bytea)) = $4 AND position($5::bytea IN d) > 0
 );

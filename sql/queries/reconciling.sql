@@ -1,13 +1,7 @@
--- name: begin_turn
--- Begin a turn of a task that changes Redis by the record. Returns no row if another worker has the lease.
--- $1 partition int  $2 fence bigint
-INSERT INTO reconciling AS old (partition, turns, fence) SELECT id, 1, fence FROM partitions WHERE id = $1 AND fence = $2
-ON CONFLICT (partition) DO UPDATE SET turns = old.turns + 1, fence = excluded.fence RETURNING partition;
-
 -- name: books_numbers
 -- The numbers of a workspace's books.
 -- $1 workspace int
-SELECT book FROM books WHERE workspace = $1 ORDER BY book;
+SELECT book FROM books WHERE workspace = $1 AND archived_at IS NULL ORDER BY book;
 
 -- name: buyers_after
 -- The next users with redemptions, in order.
@@ -25,13 +19,13 @@ SELECT code FROM codes WHERE workspace = $1 AND code > $2 ORDER BY code LIMIT $3
 SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
 
 -- name: codes_in_order
--- The state of codes after an event, in order of their buckets: of all of a workspace's, or of these. Without retired
--- books, except with `retired`.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 retired boolean
+-- The state of codes after an event, in order of their buckets: of all of a workspace's, or of these. Without archived
+-- books.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]
 SELECT
   bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special
 FROM codes_at($1, $2, $3, $4, $5, NULL)
-WHERE $6 OR book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
+WHERE book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
 ORDER BY 1;
 
 -- name: codes_of_users
@@ -50,8 +44,7 @@ SELECT workspace, (
 )::bigint FROM unnest($1::int[]) AS wanted (workspace);
 
 -- name: counts_of_books
--- The expected counters of these books after an event; zeros may be missing. Those of books with detached
--- months are as they were when the books retired.
+-- The expected counters of these books after an event; zeros may be missing.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 books int[]
 WITH counted AS (
   SELECT c.book, CASE
@@ -71,16 +64,7 @@ SELECT * FROM (
   UNION ALL SELECT book, 'rolledBack', count(*) FROM redeemed WHERE NOT stands GROUP BY book
   UNION ALL SELECT book, 'discount', (sum(discount_amount) * 10000)::bigint FROM redeemed WHERE stands GROUP BY book
   UNION ALL SELECT book, 'users', count(*) FROM (SELECT DISTINCT book, user_id FROM redeemed WHERE stands) AS users GROUP BY book
-) AS counts WHERE book NOT IN (SELECT book FROM detached_books WHERE workspace = $2 AND book = ANY ($5))
-UNION ALL
-SELECT book, counter, count::bigint FROM detached_books JOIN books USING (workspace, book),
-  jsonb_each_text(retired_counts) AS kept (counter, count)
-WHERE workspace = $2 AND book = ANY ($5);
-
--- name: end_turn
--- End the turn of a task.
--- $1 partition int  $2 fence bigint
-UPDATE reconciling SET fence = NULL WHERE partition = $1 AND fence = $2;
+) AS counts;
 
 -- name: gifts_after
 -- The next orders with a gift, in order.
@@ -159,20 +143,19 @@ FROM workspaces LEFT JOIN reconciled USING (workspace) GROUP BY workspaces.parti
 -- $1 workspace int
 SELECT epoch, seq, at, left_over FROM reconciled WHERE workspace = $1;
 
--- name: read_turns
--- How many turns of tasks have begun in a partition, and whether one is running.
+-- name: read_removals
+-- How often books began to leave a partition's Redis, and whether one is leaving.
 -- $1 partition int
-SELECT coalesce(turns, 0) AS turns, coalesce(reconciling.fence = partitions.fence, false) AS is_running
-FROM partitions LEFT JOIN reconciling ON partition = id WHERE id = $1;
+SELECT coalesce((SELECT removals FROM reconciling WHERE partition = $1), 0),
+  EXISTS (SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = $1 AND archiving);
 
 -- name: reconcile_work
--- Whether a job of a partition waits; whether the scheduled comparison is due; whether a task of the worker has the turn.
--- $1 partition int  $2 turn timestamptz  $3 fence bigint
+-- Whether a job of a partition waits, and whether the scheduled comparison is due.
+-- $1 partition int  $2 turn timestamptz
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
   WHERE partition = $1 AND status = 'running' AND kind = 'reconcile'
-) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn,
-  EXISTS (SELECT FROM reconciling WHERE partition = $1 AND fence = $3) AS has_task;
+) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn;
 
 -- name: recorded_keys
 -- These of a workspace's unexpired idempotency keys up to an event, with the expected entry and the remaining lifetime;
@@ -225,7 +208,7 @@ SELECT user_id FROM (
 WITH owned AS (
   SELECT owner, book, code, expires_ms, coalesce(max > 0 AND uses >= max, false) AS used_up
   FROM codes_at($1, $2, $3, $4, $5, NULL) WHERE owner IS NOT NULL AND ($6::text[] IS NULL OR owner = ANY ($6))
-    AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
+    AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
 )
 SELECT word_of(owner) COLLATE "C" AS owner, 'a' || book AS field, count(*)::text AS value, 0::bigint AS version
 FROM owned GROUP BY owner, book
@@ -240,22 +223,19 @@ ORDER BY 1;
 
 -- name: uses_in_order
 -- The expected fields of orders' buckets after an event, in their order: orders' places and users' counts by book
--- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without retired books
--- and forgotten orders.
+-- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without archived
+-- books.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]  $7 orders text[]
-WITH remembered AS (
-  SELECT coalesce(ms_of(orders_since), 0) AS since_ms FROM workspaces WHERE workspace = $2
-), uses AS NOT MATERIALIZED (
+WITH uses AS NOT MATERIALIZED (
   SELECT * FROM redemptions_at($1, $2, $3, $4)
-  WHERE taken AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
+  WHERE taken AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
 )
 SELECT bucket_of(word_of(order_id)) AS bucket, 'o' AS kind, word_of(order_id) AS field, string_agg(
     epoch || '-' || seq || CASE slot WHEN 1 THEN '' ELSE ':' || slot END || CASE WHEN stands THEN '' ELSE '!' END,
     ' ' ORDER BY epoch, seq
   ) AS expected
 FROM uses
-WHERE order_id IS NOT NULL AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5))
-  AND at_ms >= (SELECT since_ms FROM remembered) GROUP BY order_id
+WHERE order_id IS NOT NULL AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5)) GROUP BY order_id
 UNION ALL
 SELECT bucket_of(word_of(user_id)), 'o', book || '/' || word_of(user_id), count(*) || CASE
     WHEN bool_and(stands) THEN '' ELSE ' ' || count(*) FILTER (WHERE stands)
@@ -265,7 +245,6 @@ WHERE ($6::text[] IS NULL OR user_id COLLATE "C" = ANY ($6)) GROUP BY book, user
 UNION ALL
 SELECT bucket_of(word_of(order_id)), 'g', word_of(order_id), code || ' ' || bucket_of(code) || ' ' || word_of(user_id) || ' ' || at_ms
 FROM assignments_at($1, $2, $3, $4) WHERE order_id IS NOT NULL AND ($7::text[] IS NULL OR order_id COLLATE "C" = ANY ($7))
-  AND at_ms >= (SELECT since_ms FROM remembered)
 ORDER BY 1;
 
 -- name: watch_reconciling

@@ -5,13 +5,13 @@ UPDATE recoveries SET done = $3 WHERE partition = $1 AND epoch = $2;
 
 -- name: begin_recovery
 -- Store a recovery's start, and roughly its size: facts and codes. Those of a whole one are not counted, which would take
--- seconds for ten millions: recorded events, without the redemptions of retired books.
+-- seconds for ten millions: recorded events, without codes of archived books.
 -- $1 partition int  $2 epoch bigint  $3 kind text  $4 reason text  $5 after_epoch bigint  $6 after_seq bigint
 -- $7 after_version bigint  $8 nonce text
 INSERT INTO recoveries (partition, epoch, kind, reason, nonce, total) SELECT $1, $2, $3, $4, $8, CASE $3::text WHEN 'whole' THEN
   greatest(0, (SELECT recorded_events FROM partitions WHERE id = $1) + (
     SELECT coalesce(sum(
-      CASE retirement WHEN 'retired' THEN -coalesce((retired_counts ->> 'redemptions')::bigint, 0) ELSE code_count END
+      CASE WHEN archived_at IS NULL THEN code_count ELSE 0 END
     ), 0) FROM books JOIN workspaces USING (workspace) WHERE partition = $1
   ))::bigint
 ELSE
@@ -70,7 +70,7 @@ ON CONFLICT (partition) DO UPDATE SET
 -- The books of a partition's workspaces whose codes belong to Redis, with their number of codes.
 -- $1 partition int
 SELECT workspace, book, book_id::text, code_count FROM books JOIN workspaces USING (workspace)
-WHERE partition = $1 AND retirement IS NULL;
+WHERE partition = $1 AND archived_at IS NULL;
 
 -- name: read_rebuild_order
 -- A partition's rebuild order, if any.

@@ -43,13 +43,6 @@ FROM hours CROSS JOIN LATERAL (
 ) AS rollups
 WHERE facts.redemptions + facts.rolled_back <= $4;
 
--- name: detached_to_of_partition
--- The newest detached month that may have facts of a partition; null for none.
--- $1 partition int
-SELECT max(month) FROM detached_months WHERE EXISTS (
-  SELECT FROM detached_books JOIN workspaces USING (workspace) WHERE partition = $1
-);
-
 -- name: hide_rollups
 -- Let this transaction count into empty roll-ups of its own.
 SELECT hide_rollups();
@@ -60,8 +53,7 @@ SELECT hide_rollups();
 SELECT epoch, seq FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT 1;
 
 -- name: read_ends_of_books
--- The limits of these books, and their first and last redemption: of the last also its interval and currency. Not of
--- books that may have facts in detached months.
+-- The limits of these books, and their first and last redemption: of the last also its interval and currency.
 -- $1 workspace int  $2 interval text  $3 zone text  $4 books uuid[]
 SELECT
   book_id::text, max_redemptions, ms_of(date_trunc($2, last.redeemed_at, $3)) AS from_ms, last.currency,
@@ -72,8 +64,7 @@ FROM books b CROSS JOIN LATERAL (
   SELECT redeemed_at, coalesce(currency, '') AS currency FROM redemptions r
   WHERE r.workspace = $1 AND r.book = b.book ORDER BY redemption_id DESC LIMIT 1
 ) AS last
-WHERE workspace = $1 AND book_id = ANY ($4)
-  AND NOT EXISTS (SELECT FROM detached_books d WHERE d.workspace = $1 AND d.book = b.book);
+WHERE workspace = $1 AND book_id = ANY ($4);
 
 -- name: read_funnel
 -- Assignments and standing redemptions of a report by interval and group.

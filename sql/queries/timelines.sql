@@ -30,7 +30,7 @@ UNION
 SELECT epoch, seq FROM idempotency_keys WHERE workspace = $1 AND key = $2 LIMIT $3;
 
 -- name: events_of_order
--- An order's events: redemptions with a place in it, the newest rollbacks, and its gift. Of what is forgotten, only
+-- An order's events: redemptions with a place in it, the newest rollbacks, and its gift. Of archived books, only
 -- rollbacks.
 -- $1 workspace int  $2 order text  $3 limit int
 SELECT epoch, seq FROM redemptions WHERE redemption_id IN (

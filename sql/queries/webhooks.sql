@@ -12,7 +12,6 @@ WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL RETURNING webhoo
 INSERT INTO webhooks (workspace, partition, url, events, description, secret, epoch, seq)
 SELECT $1, id, $2, $3, $4, $5, cursor_epoch, cursor_seq FROM workspaces JOIN partitions ON id = partition
 WHERE workspace = $1 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL) < $6
-FOR SHARE OF workspaces
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: lock_webhooks

@@ -12,8 +12,8 @@ RETURNING workspace;
 -- name: read_all_workspaces
 -- Every workspace, by name.
 SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, order_days,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, lock_history, time_zone
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone
 FROM workspaces ORDER BY name;
 
 -- name: read_discounts_in_its_currency
@@ -25,8 +25,8 @@ SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND dis
 -- A workspace by its inner number.
 -- $1 workspace int
 SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, order_days,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, lock_history, time_zone
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone
 FROM workspaces WHERE workspace = $1;
 
 -- name: read_workspace_names
@@ -43,8 +43,8 @@ SELECT workspace FROM workspaces WHERE name = $1;
 -- Update a workspace's settings.
 -- $1 workspace int  $2 version bigint  $3 currency text  $4 coupons_per_order int  $5 max_coupons int
 -- $6 gift_book_id uuid  $7 idempotency_hours int  $8 clock_offset_ms bigint  $9 limits jsonb
--- $10 order_days int  $11 lock_history boolean  $12 time_zone text
+-- $10 time_zone text
 UPDATE workspaces SET
     version = $2, currency = $3, coupons_per_order = $4, max_coupons = $5, gift_book_id = $6, idempotency_hours = $7,
-    clock_offset_ms = $8, limits = $9, order_days = $10, lock_history = $11, time_zone = $12
+    clock_offset_ms = $8, limits = $9, time_zone = $10
 WHERE workspace = $1;

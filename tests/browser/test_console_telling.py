@@ -151,34 +151,26 @@ async def test_the_test_receiver(operator: Operator, service: Service) -> None:
 async def test_the_settings(browser: Browser, service: Service) -> None:
     """The workspace's settings are shown and changed; a mistake is shown beside its field, and an empty one resets."""
     service = service.make_workspace(new_id("settings"), "live")
-    ok(service.operate.patch("/v1/workspace", json={"lockHistory": True}))
     operator = await Operator(page := await browser.new_page(), service).sign_in()
     await operator.open_page("settings", "Settings")
     main = operator["main"]
     shown = rf"Name\s*{service.workspace}.*Mode\s*live.*Idempotency-Keys\s*24 hours"
     await expect(main).to_contain_text(re.compile(shown, re.DOTALL))
     await operator.button("Change").click()
-    history = page.get_by_label("Keep a history of holds")
     hours, percent = page.get_by_label("Hours an Idempotency-Key"), page.get_by_label("Held share of what is left")
     await hours.fill("25")
     await percent.fill("101")
-    await expect(history).to_be_checked()
-    await history.uncheck()
     await operator.button("Save").click()
     await expect(percent).to_have_accessible_description(re.compile("^Must be at most 100"))
     await percent.fill("90")
     await operator.button("Save").click()
     await operator.expect_message("The settings are changed.")
-    await expect(main).to_contain_text(
-        re.compile(r"25 hours.*History of holds\s*off.*Held share of what is left \(%\)\s*90", re.DOTALL)
-    )
+    await expect(main).to_contain_text(re.compile(r"25 hours.*Held share of what is left \(%\)\s*90", re.DOTALL))
     changed = ok(service.operate.get("/v1/workspace"))
     assert (changed["idempotencyHours"], changed["limits"]["books"]["lockedPercent"]) == (25, 90)
-    assert not changed["lockHistory"]
     await operator.button("Change").click()
     await hours.fill("")
     await percent.fill("")
-    await history.check()
     await operator.button("Save").click()
     await expect(main).to_contain_text("24 hours")
     await operator.button("Change").click()
@@ -190,7 +182,7 @@ async def test_the_settings(browser: Browser, service: Service) -> None:
     await page.get_by_label("Kind").select_option("Fixed amount")
     await expect(page.get_by_label("Amount (EUR)")).to_be_visible()
     reset = ok(service.operate.get("/v1/workspace"))
-    assert (reset["idempotencyHours"], reset["limits"], reset["lockHistory"]) == (24, None, True)
+    assert (reset["idempotencyHours"], reset["limits"]) == (24, None)
     operator.assert_no_errors()
 
 

@@ -8,6 +8,7 @@ from service.formats.coupon_state import Difference
 from service.reconcile.comparison import Outcome, reconcile
 from service.record.partitions import comparisons as record
 from tests.service_fixture import Service
+from tests.waiting import until
 
 Differences = Sequence[tuple[Difference, str]]
 """Each difference, and what became of it."""
@@ -35,5 +36,6 @@ async def compared(
 
 
 def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Differences]:
-    """As compared, where there is no loop."""
+    """As compared, where there is no loop, and once no book is leaving Redis."""
+    until(lambda: not asyncio.run(service.fetch("SELECT FROM books WHERE archiving")))
     return asyncio.run(compared(service, repair=repair))

@@ -66,8 +66,6 @@ class Drill:
         """Rows of the table `closed`: times at which no operation may have succeeded."""
         self.poisoned = 0
         """Events put into the outbox that can't be recorded."""
-        self.is_elsewhere = False
-        """Whether the load's workspace is in another partition than HOME, or moves there."""
         self.closed_beside_s: list[float] = []
         """How long partitions beside the load's were closed, those that a fault concerned."""
         self._log_sizes = stage.log_sizes()
@@ -126,7 +124,7 @@ class Drill:
             with contextlib.suppress(*POSTGRES_ERRORS):
                 async with asyncio.timeout(1):
                     row = await self.stage.row()
-                if row.state == "closed" and row.epoch == epoch and not self.is_elsewhere:
+                if row.state == "closed" and row.epoch == epoch:
                     last = before
                 else:
                     self._was_closed(begun, last)

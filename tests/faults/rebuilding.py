@@ -76,7 +76,6 @@ async def _build(url: str, pool: Pool) -> None:
             await server.load(restorer.scripts)
             await restorer.mark(WHOLE)
             await restorer.configure(0, whole=True)
-            await restorer.restore_retired()
             await restorer.redo(START, keep_mark=True)
             await restorer.fill_pools()
             await restorer.restore_keys(START)
@@ -91,7 +90,7 @@ def _answered_under(name: str) -> str | None:
 async def everything(url: str) -> dict[str, Any]:
     """What a Redis holds of the service, except what every opening writes anew, and limits' counters, which expire."""
     keys: dict[str, Any] = {}
-    of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout, key_names.turned)
+    of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout)
     partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)
     for node in await wait_until(lambda: read_nodes(url), "the nodes"):
         with closing(await reach(node)) as connection:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from loadtests.buyers import BUYERS
 from tests.faults import (
     cluster_faults,
-    move_faults,
     process_faults,
     redis_faults,
     restore_faults,
@@ -140,12 +139,6 @@ SCENARIOS: dict[str, Scenario] = {
     "a cluster's slot moved": Scenario(cluster_faults.slot_moved, clustered=True, codes=2000, rounds=10),
     "a cluster's nodes and all processes killed": Scenario(
         cluster_faults.all_killed, may_lose=ANSWERED, clustered=True, codes=3000, rounds=5
-    ),
-    "a workspace moves to another partition": Scenario(
-        move_faults.workspace_moved, replicated=False, codes=2000, rounds=10
-    ),
-    "a workspace moves to another node of a cluster": Scenario(
-        move_faults.workspace_moved, may_lose=ANSWERED, clustered=True, codes=2000, rounds=5
     ),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(

@@ -17,7 +17,6 @@ from service.embedded.valkey import Valkey
 from service.record.sessions import BOUNDS_S
 from service.worker.bulk import job_runner
 from tests.harness.running import data_folder, migrate
-from tests.integration.histories.detaching_fixtures import old_month, retired_month
 from tests.integration.opening.fleet import fleet
 from tests.integration.opening.opening_fixtures import older, place
 from tests.integration.recording.flush_fixtures import make_flusher, shop
@@ -30,13 +29,11 @@ __all__ = [
     "kept",
     "make_flusher",
     "office",
-    "old_month",
     "older",
     "partitions",
     "place",
     "pool",
     "receiver",
-    "retired_month",
     "shop",
     "workspace",
 ]

@@ -183,7 +183,7 @@ async def test_a_recovery_writes_how_far_it_is_and_its_end(still: Shop) -> None:
 
 
 async def test_locks_are_swept_behind_an_open_gate_alone(still: Shop) -> None:
-    """Nothing is swept where the gate doesn't fit or the workspace has moved away; full or behind, it goes on."""
+    """Nothing is swept where the gate doesn't fit or the workspace has no settings; full or behind, it goes on."""
     book = await still.book("CODE-1")
     await still.lock("CODE-1", "ann", lockSeconds=1)
     await still.wait(1_000)

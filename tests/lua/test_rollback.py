@@ -134,15 +134,15 @@ async def test_an_id_with_another_time_or_of_another_workspace_is_not_found(stil
     await still.link.call("XDEL", key_names.outbox(0), other)
 
 
-async def test_a_code_that_postgres_has_lost_has_nothing_to_roll_back(still: Shop) -> None:
+async def test_a_code_that_left_with_its_book_has_nothing_to_roll_back(still: Shop) -> None:
     """Neither by the redemption nor by its order."""
     await still.book("CODE-1")
     _, redemption = await still.redeem("CODE-1", "ann", orderId="A-1")
     name = key_names.directory(still.caller.prefix, key_names.bucket("CODE-1"))
     entry = await still.link.call("HGET", name, "CODE-1")
     await still.link.call("HDEL", name, "CODE-1")
-    await still.refuses("redemption_not_found", still.rollback(redemption["redemptionId"]))
-    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+    await still.refuses("book_archived", still.rollback(redemption["redemptionId"]))
+    await still.refuses("book_archived", still.rollback_order("A-1"))
     await still.link.call("HSET", name, "CODE-1", entry)
 
 

@@ -167,7 +167,7 @@ async def test_workspaces_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for workspace, status, outcome in ((1, 201, ""), (1, 409, "coupon_locked"), (2, 503, "behind"), (3, 200, "")):
         _note(answers, status, outcome, workspace=workspace)
     _note(answers, 401, "unauthenticated", workspace=NOBODY)
-    *_, family, _ = RequestMetrics(answers).collect()
+    *_, family = RequestMetrics(answers).collect()
     counts = {(sample.labels["workspace"], sample.labels["result"]): sample.value for sample in family.samples}
     assert {name: count for name, count in counts.items() if count} == {
         ("shop", "done"): 1,

@@ -26,7 +26,7 @@ def test_defaults(tmp_path: Path) -> None:
 
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (settings.redis_url, settings.database_url, settings.metrics_port) == (None, None, None)
-    assert settings.retire_days == 400
+    assert settings.retire_days == 100
     assert settings.data_dir == tmp_path / ".scrip"
     assert (settings.standbys, settings.redis_durability) == (0, None)
 

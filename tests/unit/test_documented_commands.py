@@ -25,7 +25,7 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 DRILLS = {"drills": "tests.faults", **dict(re.findall(r"^faults: (\w+) := ([\w.]+)$", MAKEFILE, re.MULTILINE))}
 MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "mutants": "tests.mutants"}
 """The program to which a target of make passes ARGS; `faults` has one for each PART."""
-PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.scale", "tests.schemathesis.run"}
+PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.orders", "loadtests.replay", "tests.schemathesis.run"}
 """The programs of this tree that have options."""
 FOREIGN = {"--html", "--max-time", "--overrides", "--retry"}
 """Options of programs of others that a document names alone."""
@@ -41,21 +41,26 @@ class _ParserFound(BaseException):
 @cache
 def options_of(module: str, part: str = "") -> frozenset[str]:
     """The options of a program, from its own parser; none if it has no parser."""
-    found: list[argparse.ArgumentParser] = []
+    found: list[str] = []
 
     def parse_args(parser: argparse.ArgumentParser, *_: object) -> None:
-        found.append(parser)
+        found.extend(name for action in parser._actions for name in action.option_strings)
+        raise _ParserFound
+
+    def run(command: click.Command, *_: object, **__: object) -> None:
+        found.extend(name for one in command.params for name in ("--help", *one.opts))
         raise _ParserFound
 
     arguments = [module, *([part] if part else [])]
     with (
         mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args),
+        mock.patch.object(click.Command, "main", run),
         mock.patch.object(sys, "argv", arguments),
         warnings.catch_warnings(action="ignore"),  # the module may be imported already
         suppress(_ParserFound),
     ):
         runpy.run_module(module, run_name="__main__")
-    return frozenset(name for action in found[0]._actions for name in action.option_strings)
+    return frozenset(found)
 
 
 def is_option(word: str) -> bool:

@@ -20,11 +20,10 @@ from service.hot.workspace_state import KEPT_BYTES
 from service.operations import call_headers, order_fields, refused_requests
 from service.operations.batch import MAX_OPERATIONS
 from service.operations.table import ROWS
-from service.record import lock_history, pool, samples
+from service.record import pool, samples
 from service.record.config import job_rows, key_rows
 from service.serving.server import KEEP_ALIVE_S
 from service.worker import lease_keeper, write_behind
-from service.worker.moving import key_copier, workspace_mover
 from service.worker.webhooks import sender as webhook_sender
 from tests.drifts.rounds import KINDS
 from tests.faults.scenarios import PLANTS, SCENARIOS
@@ -75,9 +74,6 @@ FIGURES = [
     (ARCHITECTURE, r"accepts ([\d,]+) clients", bounded_protocol.MAX_CONNECTIONS),
     (DEPLOY, r"idle for (\d+) s", KEEP_ALIVE_S),
     (DEPLOY, r"`SCRIP_RETIRE_DAYS` \((\d+)\)", SETTINGS["retire_days"].default),
-    (DEPLOY, r"in Postgres for (\w+) days", lock_history.KEEP_DAYS),
-    (DEPLOY, r"at most (\d+) times", key_copier.MOST_PAUSES),
-    (DEPLOY, r"tries up to (\w+) times", workspace_mover.MOST_ATTEMPTS),
     (DEPLOY, r"(\d+) or newer, with `synchronous_commit`", pool.MIN_VERSION),
     (DEPLOY, r"bound does not start, .+ of (\w+) minutes", minutes(pool.LONG_S)),
     (DEPLOY, r"both silent for ([\d.]+) s", fencing.FRESH_S["cluster"]),
@@ -115,7 +111,6 @@ FIGURES = [
     (LIMITS, r"([\d,]+) that change some", job_rows.MAX_CHANGES),
     (LIMITS, r"tags of a book, tiers of a discount \| (\d+)", discounts.MAX_TIERS),
     (LIMITS, r"`couponsPerOrder` up to (\d+)", workspace.MAX_COUPONS_PER_ORDER),
-    (LIMITS, r"`orderDays` up to ([\d,]+)", workspace.MAX_ORDER_DAYS),
     (LIMITS, r"webhooks of a workspace \| (\d+)", webhook_protocol.MAX_WEBHOOKS),
     (LIMITS, r"keys of a workspace \| ([\d,]+)", key_rows.MAX_KEYS),
     (LIMITS, r"`public` keys: (\d+) a minute", PUBLIC_ADDRESS_MISSES),
@@ -129,12 +124,8 @@ FIGURES = [
     ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+), and", turns.MAX_REQUESTS),
     ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+) Ki", turns.MAX_BYTES >> 10),
     ("docs/decisions/0042-readiness.md", r"(\w+) minutes after Postgres", minutes(keyring.MAX_AGE_S)),
-    ("docs/decisions/0048-retired-books.md", r"`SCRIP_RETIRE_DAYS` \((\d+)\)", SETTINGS["retire_days"].default),
-    ("docs/decisions/0050-forgotten-orders.md", r"1 to ([\d,]+), 400", workspace.MAX_ORDER_DAYS),
-    ("docs/decisions/0055-moving.md", r"\((\w+) are made\)", workspace_mover.MOST_ATTEMPTS),
     ("docs/decisions/0058-larger-workspaces.md", r"at most ([\d,]+)\)", sold_out.MAX_HINTS),
     ("docs/decisions/0070-ended-sessions.md", r"expires after (\d+) s", lease_keeper.LEASE_S),
-    ("docs/decisions/0071-past-holds.md", r"live for (\d+) days", lock_history.KEEP_DAYS),
     ("docs/decisions/0086-refused-requests.md", r"keeps (\d+) refusals of callers", refused_requests.MAX_KNOWN),
     ("docs/decisions/0086-refused-requests.md", r"and (\d+) of others", refused_requests.MAX_UNKNOWN),
 ]

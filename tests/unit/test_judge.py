@@ -318,7 +318,8 @@ def test_what_may_be_lost_is_lost_as_a_whole() -> None:
 
 
 def test_a_history_that_no_order_explains_is_found() -> None:
-    """No order explains a coupon that is redeemed again, or refused before anybody had it."""
+    """No order explains a coupon that is redeemed again, or refused before anybody had it, nor an order's second
+    coupon, unless the first one was rolled back."""
     books = {book.book_id: book for book in BOOKS}
 
     def unexplained(world: World, *lost: int) -> list[str]:
@@ -334,6 +335,10 @@ def test_a_history_that_no_order_explains_is_found() -> None:
     world.entries.pop()
     world.entries[0].asked_ms, world.entries[0].answered_ms = -2.0, -1.0
     assert [one.partition(":")[0] for one in unexplained(world)] == ["coupon SALE-1"]
+    for order, wrong in (("o-1", ["order o-1"]), ("o-2", [])):
+        world = World()
+        world.redeem("sale", "SALE-3", "eva", order)
+        assert [one.partition(":")[0] for one in unexplained(world)] == wrong
 
 
 def test_looks_belong_to_the_coupon_that_they_show() -> None:

@@ -50,6 +50,6 @@ def test_a_line_names_its_workspace(capfd: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setitem(workspace_names, 7, ("shop", "018f"))
     with kept_logging():
         configure(Settings(), "test")
-        structlog.get_logger().info("moving", workspace=7)
+        structlog.get_logger().info("workspace_seen", workspace=7)
     line = json.loads(capfd.readouterr().err)
     assert (line["workspace"], line["workspace_id"]) == ("shop", "018f")

@@ -19,7 +19,7 @@ TEXT = set(
     coupon_key currency decided discount discount_terms discount_type due_by ends ends_text entry EPOCH erased
     event field figures fingerprint full gift_view had head held holder HOLDER id idempotency_key its_currency
     its_digits its_token keep_ms kept key last lock lock_ms ms_text mark max_lock_ms max_text member most name
-    names new_bucket new_epoch new_key new_text new_token NONCE notice now_text number of off old_key order
+    names new_bucket new_key new_text new_token NONCE notice now_text number of off old_key order
     order_bucket order_entry orders orders_key outbox outcome owner new_entry payload place place_text prefix
     pseudonym redeemed refusal REPLID request rest score set slot started status stored text token user
     user_bucket users users_key users_locks usual_currency usual_digits value verb version W w wanted was_set why

@@ -72,8 +72,6 @@ _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "q": (key_names.rate, ("counter", "holder")),
     "i": (key_names.answer, ("key",)),
     "y": (key_names.kept_bytes, ()),
-    "r": (key_names.has_retired, ()),
-    "m": (key_names.left, ()),
 }
 """By kind (docs/architecture.md, Redis keys) its builder, and what follows the kind."""
 _PARTS: dict[str, st.SearchStrategy[str]] = {

@@ -24,9 +24,9 @@ from service.hot.scripts import (
     JOINED,
     LIMITED,
     MENDING,
-    MOVING,
     PROJECTION,
     RECONCILING,
+    RETAINING,
     Scripts,
     compose,
     count_arguments,
@@ -38,7 +38,7 @@ from service.operations.table import ROWS
 from tests.cases import filled
 from tests.described import descriptions
 
-WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *MOVING]
+WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
 PARTS = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(LUA_DIR.glob("*/*.lua"))}
 """The includes and the steps."""

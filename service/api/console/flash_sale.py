@@ -32,7 +32,6 @@ from service.domain.field_types import Answer
 from service.operations import lock, redeem
 from service.operations.accounting import answers, now_s
 from service.operations.base import Call
-from service.operations.lock_notes import lock_notes
 from service.operations.run import begin_decoded, finish
 from service.operations.table import LOCK, REDEEM, UNLOCK, Row
 from service.record.config.book_rows import create_book
@@ -245,7 +244,6 @@ class _Sale:
             answers.note(self._caller.account, row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
             raise
         answers.note(self._caller.account, row.route, rendered.status, "", "flash-sale", began_s)
-        lock_notes.add(self._caller, rendered)
         return rendered.body or b""
 
     async def _proof(self) -> Proof:

@@ -15,7 +15,7 @@ from service.access.caller import Caller
 from service.api.auth import FOR_MANAGERS, FOR_OPERATORS
 from service.api.console.stocks import MAX_BOOKS, BookNow, count_books
 from service.api.context import Context
-from service.api.controllers.histories import RedemptionPage, list_redemptions_over_books
+from service.api.controllers.histories import RedemptionPage, list_redemptions
 from service.api.reading import Listing, unpack_request
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, Page, UserId
@@ -155,7 +155,7 @@ class Overviews(Controller):
 
     @get("/redemptions", opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
-        """The workspace's redemptions that pass the filters, newest first, without those of detached months."""
+        """The workspace's redemptions that pass the filters, newest first."""
         caller, context, params = unpack_request(request, ListRedemptions)
         wanted = RedemptionFilter(
             since_ms=None if params.since is None else to_ms(params.since),
@@ -163,7 +163,7 @@ class Overviews(Controller):
             book_id=params.book_id,
             user_id=params.user_id,
         )
-        return await list_redemptions_over_books(context, caller, params, partial(redemptions_of_workspace, wanted))
+        return await list_redemptions(context, caller, params, partial(redemptions_of_workspace, wanted))
 
 
 def _render_job(row: JobRow, named: ObjectName | None, actor: ChangeActor) -> ListedJob:

@@ -12,6 +12,7 @@ from litestar import Controller, Request, get
 
 from service.access.caller import Caller
 from service.api.auth import FOR_MANAGERS
+from service.api.book_counts import count_book
 from service.api.context import Context
 from service.api.controllers.books import BookId, ListBooks, find_book, list_books
 from service.api.reading import unpack_request
@@ -76,9 +77,7 @@ class Stocks(Controller):
 
 async def count_books(context: Context, caller: Caller, rows: Sequence[BookRow]) -> list[BookNow]:
     """The books, each counted by a script."""
-    counts = await asyncio.gather(
-        *(context.hot.book_counts(caller, str(row.book_id)) for row in rows), return_exceptions=True
-    )
+    counts = await asyncio.gather(*(count_book(context, caller, row.book_id) for row in rows), return_exceptions=True)
     return [
         _render(row, count if isinstance(count, BookCounts) else None) for row, count in zip(rows, counts, strict=True)
     ]

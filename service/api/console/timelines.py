@@ -28,7 +28,6 @@ from service.formats.event_id import EventId
 from service.record.config.book_rows import page_books, read_book
 from service.record.config.change_history import UNKNOWN, CodeHistoryEntry, read_code_history, read_rollback_actors
 from service.record.config.code_pages import find_code
-from service.record.config.detached_months import with_detached_to
 from service.record.config.job_rows import read_job
 from service.record.facts.history_pages import redemption
 from service.record.facts.timeline_queries import Kind as RecordKind
@@ -40,7 +39,6 @@ from service.record.facts.timeline_queries import (
     is_known,
     recorded_code,
 )
-from service.record.lock_history import find_past, read_lock_history
 from service.record.refused_batches import find_refused
 
 Kind = Literal["code", "user", "order", "redemption", "key", "request", "refused", "book", "job"]
@@ -142,20 +140,6 @@ class Holds(Answer):
     first: list[HeldBy]
 
 
-class PastHold(HeldBy):
-    """A lock that has ended, as noted. `ended_at` is None for an unknown end, before its deadline."""
-
-    ended: Literal["redeemed", "released", "expired", "unknown"]
-    ended_at: str | None
-
-
-class PastHolds(Answer):
-    """The newest past holds, at most 20. `notes_locks`: whether the workspace has `lockHistory` on."""
-
-    notes_locks: bool
-    newest: list[PastHold]
-
-
 class CodeChange(Answer):
     """A change of the code alone, by its book, or by a job, or what was done with the code in the console. `actor` is
     None if it is not known any more. Of the code alone: of any code of the book that is masked alike."""
@@ -179,16 +163,13 @@ class CodeChanges(Answer):
 
 
 class Timeline(Answer):
-    """Events, newest first. `recorded`: whether all events up to the request are included. `detached_to`: the newest
-    detached month; a timeline of more than one code leaves such months out. `holds` is a code's, None while
-    Redis is unavailable; `past_holds` is a code's."""
+    """Events, newest first. `recorded`: whether all events up to the request are included. `holds` is a code's, None
+    while Redis is unavailable."""
 
     events: list[Event]
     recorded: bool
-    detached_to: str | None
     postgres: RecordedCode | None = None
     holds: Holds | None = None
-    past_holds: PastHolds | None = None
 
 
 class Timelines(Controller):
@@ -230,7 +211,7 @@ class Timelines(Controller):
         caller, context, params = unpack_request(request, Ask)
         pool = context.pool
         lag = await wait_recorded(context, caller)
-        body = Timeline(events=[], recorded=not lag, detached_to=None)
+        body = Timeline(events=[], recorded=not lag)
         if params.kind == "request":
             parsed = parse_uuid(params.name)
             at_ms = time_ms_of(parsed) if parsed else None
@@ -244,8 +225,8 @@ class Timelines(Controller):
             read = partial(events_of, pool, caller.workspace, params.kind, name)
             if params.kind == "code":
                 body.postgres = await _read_recorded(pool, caller.workspace, name)
-                body.holds, body.past_holds = await _read_holds(context, caller, name)
-        events, body.detached_to = await with_detached_to(pool, caller.workspace, read)
+                body.holds = await _read_holds(context, caller, name)
+        events = await read()
         body.events = [_render_event(event) for event in events]
         await _add_actors(pool, caller.workspace, body.events)
         return body
@@ -285,16 +266,11 @@ async def _read_recorded(pool: Any, workspace: int, code: str) -> RecordedCode |
     return RecordedCode.from_row(row, added_at=from_ms(added_ms))
 
 
-async def _read_holds(context: Context, caller: Caller, code: str) -> tuple[Holds | None, PastHolds]:
-    """The live locks, and those that have ended: noted before the live ones were read, and not among them."""
-    history, holds, live = await read_lock_history(context.pool, caller.workspace, code), None, None
+async def _read_holds(context: Context, caller: Caller, code: str) -> Holds | None:
     with suppress(Refusal):
         locks = await context.hot.coupon_locks(caller, code)
-        holds = Holds(total=locks.total, first=list(map(HeldBy.from_row, locks.first)))
-        if locks.total == len(locks.first):
-            live = [(lock.user_id, lock.order_id) for lock in locks.first]
-    past = list(map(PastHold.from_row, find_past(history, live)))
-    return holds, PastHolds(notes_locks=caller.notes_locks, newest=past)
+        return Holds(total=locks.total, first=list(map(HeldBy.from_row, locks.first)))
+    return None
 
 
 async def _add_actors(pool: Any, workspace: int, events: list[Event]) -> None:

@@ -25,7 +25,6 @@ from service.hot.turns import MAX_REQUESTS
 from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, Records, prepare_records, read, read_records, split
 from service.operations.document_parts import BOOK_ID, REDEMPTION
-from service.operations.lock_notes import lock_notes
 from service.operations.problem_document import problem
 from service.operations.run import begin_decoded, finish, finish_refused, needs_facts
 from service.operations.table import Row
@@ -190,8 +189,6 @@ async def _run(
     for start in range(0, len(entries), AT_ONCE):
         results += [_answer(call, entry, durability, request_id) for entry in entries[start : start + AT_ONCE]]
         await asyncio.sleep(0)
-    for result in results:
-        lock_notes.add(call.caller, result)
     changed = any(entry.row and not entry.row.reads for entry in done)
     return _BatchRun(entries, results, durability, changed, unknown, in_record)
 

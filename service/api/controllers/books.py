@@ -24,7 +24,7 @@ from service.formats import page_cursors
 from service.record.config.book_rows import create_book, page_books, patch_book, read_book
 
 BookId = Annotated[str, PathParameter(name="bookId", description="The book's id.")]
-describe_of_book = partial(describe_history, refusals="book_not_found month_detached")
+describe_of_book = partial(describe_history, refusals="book_not_found")
 """For lists and exports of a book's codes and facts."""
 
 
@@ -155,7 +155,7 @@ class Books(Controller):
             body=PatchBook,
             example={"status": "inactive", "validUntil": None},
             answer=EXAMPLE,
-            refusals="book_not_found month_detached pattern_too_small outcome_unknown",
+            refusals="book_not_found book_archived pattern_too_small outcome_unknown",
         ),
     )
     async def change(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:

@@ -60,7 +60,7 @@ class CodeChanges(Controller):
             example={"action": "switchOff", "filter": {"status": ["available"], "prefix": "SUMMER-"}},
             answer=jobs.CHANGE_EXAMPLE,
             answers={200: (MatchingCodes, "The result of a dry run.", _MATCHING)},
-            refusals="book_not_found month_detached too_many_jobs",
+            refusals="book_not_found book_archived too_many_jobs",
             located=True,
         ),
     )

@@ -88,7 +88,7 @@ class Coupons(Controller):
             body=PatchCoupon,
             example=_INACTIVE,
             answer=COUPON | _INACTIVE,
-            refusals="coupon_not_found month_detached outcome_unknown",
+            refusals="coupon_not_found book_archived outcome_unknown",
         ),
     )
     async def change(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:

@@ -13,6 +13,7 @@ from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
 from service.api.auth import get_caller
+from service.api.book_counts import count_book
 from service.api.context import Context
 from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.consistency import lag_s
@@ -32,7 +33,6 @@ from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
-from service.record.config.detached_months import with_detached_to
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
 from service.record.partitions.partition_rows import read_partition
@@ -41,7 +41,6 @@ T = TypeVar("T")
 
 BARRIER_MS = 2000
 LAG = "Scrip-Lag-Seconds"
-DETACHED_TO = "Scrip-Detached-To"
 """Headers, which documented.py and cors.py name, too."""
 MAX_PAGES = 20
 """The most pages that are read for one filtered page; the next request continues from there."""
@@ -63,7 +62,7 @@ _EVENTS = {"low": "book.low_stock", "out": "book.exhausted"}
 _NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-20T09:15:30.456Z"}
 
 
-_describe_of_user = partial(describe_history, tag="Users", detached=True, refusals="not_found")
+_describe_of_user = partial(describe_history, tag="Users", refusals="not_found")
 
 
 class ListCoupons(Listing, kw_only=True):
@@ -111,9 +110,9 @@ class Histories(Controller):
         ),
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
-        """Live counts. Scope `manage`."""
+        """Live counts; of an archived book the last ones. Scope `manage`."""
         caller, context, _ = unpack_request(request)
-        return BookStats.from_row(await context.hot.book_counts(caller, str(parse_id(book_id, "book_not_found"))))
+        return BookStats.from_row(await count_book(context, caller, parse_id(book_id, "book_not_found")))
 
     @get(
         "/books/{bookId:str}/redemptions",
@@ -159,10 +158,10 @@ class Histories(Controller):
         ),
     )
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
-        """The user's redemptions, newest first, without those of detached months. Scope `checkout` or `manage`."""
+        """The user's redemptions, newest first, Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
         check_user(caller, user_id)
-        return await list_redemptions_over_books(context, caller, params, history_pages.redemptions_of_user, user_id)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_user, user_id)
 
     @get(
         "/coupons/{code:str}/redemptions",
@@ -172,7 +171,7 @@ class Histories(Controller):
             "Redemptions",
             returns="A page of the coupon's redemptions.",
             item=REDEMPTION,
-            refusals="coupon_not_found month_detached",
+            refusals="coupon_not_found",
         ),
     )
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
@@ -192,28 +191,23 @@ class Histories(Controller):
         ),
     )
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
-        """The user's coupons, newest first, without those of books that may have facts in detached months. A lock does
-        not change the status. Scope `checkout` or `manage`."""
+        """The user's coupons, newest first. A lock does not change the status. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, ListCoupons)
         check_user(caller, user_id)
         headers = await wait_recorded(context, caller)
-        read = partial(_page_coupons, request, caller, context, params, user_id)
-        page, detached_to = await with_detached_to(context.pool, caller.workspace, read)
-        return Response(page, headers=headers | ({DETACHED_TO: detached_to} if detached_to else {}))
+        return Response(await _page_coupons(request, caller, context, params, user_id), headers=headers)
 
 
 async def _page_coupons(
     request: Request[Any, Any, Any], caller: Caller, context: Context, params: ListCoupons, user_id: str
 ) -> CouponPage:
-    """A page of a user's coupons, without those of detached months."""
+    """A page of a user's coupons."""
     items: list[Coupon] = []
     cursor = params.cursor
     for _ in range(MAX_PAGES):
         limit = params.limit - len(items)
         page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
-        coupons = await asyncio.gather(
-            *(read_or_none(read_coupon(request, held.code), "month_detached") for held in page.items)
-        )
+        coupons = await asyncio.gather(*(read_coupon(request, held.code) for held in page.items))
         for coupon in coupons:
             if coupon and coupon.status == "locked":
                 coupon.status = "assigned"
@@ -286,18 +280,3 @@ async def list_redemptions(
     items = await context.bulk.render(caller.workspace, page.items, redemption_of)
     body = RedemptionPage(items=items, next_cursor=page.next_cursor)
     return Response(body, headers=headers)
-
-
-async def list_redemptions_over_books(
-    context: Context,
-    caller: Caller,
-    params: Listing,
-    read: Callable[..., Awaitable[Page[PastRedemption]]],
-    *of: int | str,
-) -> Response[RedemptionPage]:
-    """As list_redemptions, over all books. A header has the newest month that is left out."""
-    listing = partial(list_redemptions, context, caller, params, read, *of)
-    response, detached_to = await with_detached_to(context.replica.pool, caller.workspace, listing)
-    if detached_to:
-        response.headers[DETACHED_TO] = detached_to
-    return response

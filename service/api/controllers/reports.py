@@ -15,6 +15,7 @@ from litestar import Controller, Request, Response, get
 from msgspec import UNSET, UnsetType, field
 
 from service.access.caller import Caller
+from service.api.book_counts import count_book
 from service.api.context import Context
 from service.api.controllers.books import find_book
 from service.api.controllers.histories import LAG, wait_at_replica
@@ -336,7 +337,7 @@ async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping
 
     last = list((await read(books)).values())
     counts = await asyncio.gather(
-        *(context.hot.book_counts(caller, end.book_id) for end in last), return_exceptions=True
+        *(count_book(context, caller, UUID(end.book_id)) for end in last), return_exceptions=True
     )
     sold_out = {
         end.book_id

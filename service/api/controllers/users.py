@@ -25,12 +25,11 @@ from service.formats import page_cursors
 from service.record.config.user_rows import create_user, page_users, patch_user, read_user
 from service.record.config.workspace_rows import read_workspace
 from service.record.facts.user_deletion import begin_erasure, is_erased
-from service.record.partitions.moves import is_switching
 
 BARRIER_MS = 2000
 """How long a deletion waits until all earlier events are recorded."""
-ERASED_S, MOVED_S = 25.0, 15.0
-"""For so long a deletion is waited for in all, and before it begins for the rows of a workspace that moves."""
+ERASED_S = 25.0
+"""How long a deletion is waited for."""
 ASK_S = 0.05
 UserIdPath = Annotated[str, PathParameter(name="userId", description="The user's id, which the client chose.")]
 
@@ -175,15 +174,7 @@ class Users(Controller):
         caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
         began = time.monotonic()
-        await _wait_for_rows(context, caller, began + MOVED_S)
-        try:
-            pseudonym = await _begin_erasure(context, caller, caller.partition, user_id)
-        except Refusal:
-            # The workspace may just have moved. The caller's partition is read again only for the next request.
-            partition = (await read_workspace(context.pool, caller.workspace)).partition
-            if partition == caller.partition:
-                raise
-            pseudonym = await _begin_erasure(context, caller, partition, user_id)
+        pseudonym = await _begin_erasure(context, caller, caller.partition, user_id)
         await _wait_erased(context, caller, pseudonym, began + ERASED_S)
 
 
@@ -192,14 +183,6 @@ def check_user(caller: Caller, user_id: str) -> None:
     resolve_user(caller, user_id)
     if not is_caller_id(user_id):
         raise Refusal("not_found", f"No user has this id: a user id has {ID_CHARACTERS}.")
-
-
-async def _wait_for_rows(context: Context, caller: Caller, deadline: float) -> None:
-    """Let a move of the workspace finish its rows, which would have to be moved again."""
-    while await is_switching(context.pool, caller.workspace):
-        if time.monotonic() > deadline:
-            return
-        await asyncio.sleep(ASK_S)
 
 
 async def _begin_erasure(context: Context, caller: Caller, partition: int, user_id: str) -> str:

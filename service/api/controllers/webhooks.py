@@ -131,7 +131,7 @@ class Delivery(Answer, kw_only=True):
 
 
 class Payload(Answer, kw_only=True):
-    """What an attempt sends. The body is made of the recorded facts: null if they are deleted or detached, or if it is
+    """What an attempt sends. The body is made of the recorded facts: null if they are deleted, or if it is
     larger than 64 KiB. Each attempt adds `webhook-timestamp` and `webhook-signature`."""
 
     headers: dict[str, str]

@@ -1,5 +1,5 @@
 """The workspace's settings, and a test workspace's clock. app.py registers it; roles.py has the scope of each operation
-id. The body copies WorkspaceRow's fields by name. API processes read `limits` and `lock_history` with the keys."""
+id. The body copies WorkspaceRow's fields by name. API processes read `limits` with the keys."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -14,7 +14,6 @@ from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
-from service.domain.configuration import DEFAULT_ORDER_DAYS
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, Count
 from service.domain.limits import WorkspaceLimits
@@ -25,15 +24,10 @@ from service.record.config.workspace_rows import patch_workspace, read_workspace
 MAX_COUPONS_PER_ORDER = 100
 """It bounds the work of the script that rolls back an order."""
 
-MAX_ORDER_DAYS = 4000
-"""Ten years and a reserve: as long as the longest periods for keeping receipts. Every remembered order costs memory."""
-
 _DEFAULTS = {
     "currency": "USD",
     "coupons_per_order": 1,
-    "order_days": DEFAULT_ORDER_DAYS,
     "idempotency_hours": 24,
-    "lock_history": False,
     "time_zone": "UTC",
 }
 """As in sql/migrations/0002_configuration.sql."""
@@ -43,7 +37,6 @@ _EXAMPLE = {
     "mode": "live",
     "currency": "USD",
     "couponsPerOrder": 1,
-    "orderDays": DEFAULT_ORDER_DAYS,
     "maxCoupons": None,
     "giftBookId": None,
     "idempotencyHours": 24,
@@ -56,7 +49,6 @@ _EXAMPLE = {
         },
         "books": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 80},
     },
-    "lockHistory": False,
     "timeZone": "Europe/Berlin",
 }
 
@@ -72,13 +64,6 @@ class PatchWorkspace(field_types.Request, kw_only=True):
         Annotated[int, msgspec.Meta(ge=1, le=MAX_COUPONS_PER_ORDER)] | UnsetType | None,
         msgspec.Meta(description="Null means 1."),
     ] = UNSET
-    order_days: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDER_DAYS)] | UnsetType | None,
-        msgspec.Meta(
-            description="Null means 400. Then its id may be used anew. Applies to earlier orders too, but brings back "
-            "none that is forgotten."
-        ),
-    ] = UNSET
     max_coupons: Annotated[Count | UnsetType | None, msgspec.Meta(description="Null for any number.")] = UNSET
     gift_book_id: UUID | UnsetType | None = UNSET
     idempotency_hours: Annotated[
@@ -90,13 +75,6 @@ class PatchWorkspace(field_types.Request, kw_only=True):
         msgspec.Meta(description="They replace all earlier ones; null for none."),
     ] = UNSET
 
-    lock_history: Annotated[
-        bool | UnsetType | None,
-        msgspec.Meta(
-            description="Null means false. They are stored for some days, for explanation alone: the last second of "
-            "a process that is killed may be missing."
-        ),
-    ] = UNSET
     time_zone: Annotated[
         ZoneName | UnsetType | None,
         msgspec.Meta(description="It applies to earlier hours after `scrip reports --repair`. Null means UTC."),
@@ -117,12 +95,10 @@ class Workspace(Answer, kw_only=True):
     mode: Literal["live", "test"]
     currency: str
     coupons_per_order: int
-    order_days: int
     max_coupons: int | None
     gift_book_id: UUID | None
     idempotency_hours: int
     limits: WorkspaceLimits | None
-    lock_history: bool
     time_zone: str
 
 
@@ -156,7 +132,7 @@ class Settings(Controller):
         changes = payload.list_changes(_DEFAULTS)
         row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
         await change.project(row.version, context.projector.workspace(row))
-        if not changes.keys().isdisjoint(("limits", "lock_history")):  # each process has them with its keys
+        if not changes.keys().isdisjoint(("limits",)):  # each process has them with its keys
             await settle_keys(context)
         return Workspace.from_row(row)
 

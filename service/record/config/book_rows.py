@@ -20,7 +20,8 @@ from service.domain.errors import Refusal
 from service.domain.field_types import canonicalize_code
 from service.domain.limits import BookLimits
 from service.domain.times import to_datetime, to_ms
-from service.record.config import detached_months, job_rows
+from service.record.config import job_rows
+from service.record.config.archived_books import check_here
 from service.record.config.audit_log import write_audit
 from service.record.config.stored_json import encode_json, limits_from
 from service.record.config.workspace_rows import check_gift_book, read_workspace
@@ -34,7 +35,7 @@ _WRITTEN = """workspace book book_id version name description status valid_from 
     created_by limits created updated""".split()
 """The fields in the order of the query's parameters."""
 _ELSEWHERE = (
-    """code_count single code retirement retired_counts returned_at after_epoch after_seq after_version""".split()
+    "code_count single code archived_at archiving ended_at last_counts after_epoch after_seq after_version".split()
 )
 """Columns that are no fields of BookRow."""
 
@@ -42,7 +43,7 @@ _ELSEWHERE = (
 async def create_book(pool: Pool, workspace: int, partition: int, request: CreateBook) -> tuple[BookRow, UUID | None]:
     """Create a book; return it and the job that generates its `totalCodes`."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         row = await insert_book(connection, workspace, partition, version, request)
         await write_audit(connection, workspace, "book.created", row.book_id, after=to_audit(row))
         if row.total_codes is None:
@@ -73,17 +74,16 @@ async def insert_book(
 
 
 async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, request: PatchBook) -> BookRow:
-    """Change the book. Raises Refusal `book_not_found`, `month_detached`, and those of `update_book_row`."""
+    """Change the book. Raises Refusal `book_not_found`, `book_archived`, and those of `update_book_row`."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         old = await read_book(connection, workspace, book_id)
+        await check_here(connection, workspace, old.book)
         row = book_requests.update_book_row(old, request, version, time.time_ns() // 1_000_000)
         if request.limits is not msgspec.UNSET:
             await connection.execute(query("bump_keys_version"))  # keys are read with whether books limit misses
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
-        await detached_months.check_open(connection, workspace, row.book)
-        await connection.execute(query("order_return_unended"), workspace, row.book)
         await write_audit(connection, workspace, "book.changed", book_id, to_audit(old), to_audit(row))
         return row
 

@@ -12,13 +12,12 @@ from asyncpg import Pool, Record
 
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.record.config import book_rows, code_rows, user_rows, workspace_rows
-from service.record.config.retirements import Book, read_history_start, to_arrays
+from service.record.config.archived_books import read_history_start
 from service.record.pool import LONG_S, PAUSING, Connection, set_locally
 from service.record.queries import query
 
 _PAGE = 10_000
-"""Rows in one read. Most versions have fewer: one writes up to 5,000, and codes of workspaces that moved here keep the
-versions of their old partition, which others here have, too."""
+"""Rows in one read. Most versions have fewer: one writes up to 5,000."""
 
 Row = WorkspaceRow | BookRow | UserRow | CodeRow
 
@@ -41,11 +40,8 @@ class Change(NamedTuple):
     unreadable: Sequence[Unreadable] = ()
 
 
-async def changes_since(
-    database: Pool, partition: int, version: int, returning: Sequence[Book] = ()
-) -> AsyncGenerator[Change, None]:
-    """Yield every row newer than the version (0: everything), page by page; without codes of retired books. One whose
-    return was ordered is still retired, unless it is in `returning`.
+async def changes_since(database: Pool, partition: int, version: int) -> AsyncGenerator[Change, None]:
+    """Yield every row newer than the version (0: everything), page by page; without codes of archived books.
 
     Workspaces, books and users come first, as codes depend on them; then codes by version. After an abort, continue
     from the last complete version. All are read in one snapshot: a book that changes meanwhile comes before its codes,
@@ -59,9 +55,9 @@ async def changes_since(
         for name, row_of in _FIRST:
             async for page in _pages(connection, name, partition, version, last):
                 yield _readable(name.removeprefix("changed_"), version, page, row_of)
-        # Everything: begin with the oldest book's codes, and allow for rows of retired books between others.
+        # Everything: begin with the oldest book's codes, and allow for rows of archived books between others.
         codes_after = version or (await read_history_start(connection, partition)).version
-        async for page in _pages(connection, "changed_codes", partition, codes_after, last, *to_arrays(returning)):
+        async for page in _pages(connection, "changed_codes", partition, codes_after, last):
             for changed_in, records in groupby(page, key=lambda record: record["version"]):
                 yield _readable("codes", changed_in, list(records), code_rows.row_of)
         yield Change(last, [])

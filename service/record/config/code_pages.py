@@ -11,7 +11,6 @@ from asyncpg import Pool, Record
 
 from service.domain.code_change_requests import CodeFilter, Status
 from service.formats.change_results import CodeResult, PendingCodes
-from service.record.config.detached_months import whole_book
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -55,9 +54,8 @@ async def find_code(database: Database, workspace: int, code: str) -> CodePlace 
 
 
 async def listed_codes(pool: Pool, workspace: int, book: int, limit: int, before: int) -> list[ListedCode]:
-    """The newest codes of a book before a position. Raises Refusal `month_detached`."""
-    async with whole_book(pool, workspace, book) as database:
-        return [ListedCode(*row) for row in await database.fetch(query("listed_codes"), workspace, book, limit, before)]
+    """The newest codes of a book before a position."""
+    return [ListedCode(*row) for row in await pool.fetch(query("listed_codes"), workspace, book, limit, before)]
 
 
 async def page_codes(
@@ -90,7 +88,7 @@ async def page_codes(
 async def find_codes(
     pool: Pool, workspace: int, book: int, chosen: CodeFilter, before: int, limit: int
 ) -> PendingCodes:
-    """The book's newest codes below a position that match; `last` is 0 at the end. Raises Refusal `month_detached`."""
+    """The book's newest codes below a position that match; `last` is 0 at the end."""
     if chosen.codes is not None:
         known = await pool.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
         return PendingCodes(len(chosen.codes), 0, [record["code"] for record in known])

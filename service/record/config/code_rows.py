@@ -17,10 +17,10 @@ from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
 from service.domain.times import from_ms, to_datetime, to_ms
 from service.formats.change_results import CodeResult, PendingCodes, Result
+from service.record.config.archived_books import check_here
 from service.record.config.audit_log import write_audit
 from service.record.config.code_pages import find_code, missing_codes
 from service.record.config.job_rows import JobRow, store_page
-from service.record.config.retirements import RETURN_S, bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.record.queries import query
@@ -35,9 +35,8 @@ async def add_codes(
 ) -> tuple[int, list[CodeRow]]:
     """Add codes; return the change's version and the new codes among them. The audit shows calls with the same `upload`
     as one entry. Raises Refusal `unavailable` if the book first has to return to Redis."""
-    await bring_back(pool, workspace, book, wait_s=RETURN_S)
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
         if rows:
             book_id = await connection.fetchval(query("read_book_id"), workspace, book)
@@ -58,8 +57,7 @@ async def insert_codes(
         by_code = {line.code: line for line in reversed(lines)}
         lines = [by_code[code] for code in added["codes"]]
     if await connection.fetchval(query("add_book_codes"), workspace, book, len(lines)) is None:
-        if await connection.fetchval(query("lock_retirement"), workspace, book):
-            raise Refusal.temporary("unavailable")
+        await check_here(connection, workspace, book)
         raise Refusal("book_not_found")
     created_ms = to_ms(added["created_at"])
     return [
@@ -89,16 +87,13 @@ async def find_known_codes(pool: Pool, workspace: int, codes: Sequence[str]) -> 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:
     """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`, and as add_codes."""
     place = await find_code(pool, workspace, code)
-    if place is not None:
-        await bring_back(pool, workspace, place.book, wait_s=RETURN_S)
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         record = await connection.fetchrow(query("read_code"), workspace, code)
         if place is None or record is None:
             raise Refusal("coupon_not_found")
         old = row_of(record)
-        if await connection.fetchval(query("lock_retirement"), workspace, old.book):
-            raise Refusal.temporary("unavailable")
+        await check_here(connection, workspace, old.book)
         row = structs.replace(old, version=version, **changes)
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
         await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)
@@ -114,8 +109,8 @@ def _to_audit(row: CodeRow) -> dict[str, Any]:
 
 async def configure_codes(pool: Pool, job: JobRow, fence: int, page: PendingCodes) -> tuple[str, int, list[CodeRow]]:
     """Change a page's codes, and store results and progress, in one transaction; return the job's status, the version
-    and the changed rows. Raises JobStopped, and Refusal `unavailable` if the book first has to return to Redis, or the
-    deletion of a user changes one of the rows at this moment."""
+    and the changed rows. Raises JobStopped, and Refusal `book_archived`, or `unavailable` if the deletion of a user
+    changes one of the rows at this moment."""
     change = cast("CodeChange", job.parameters)
     active = _SWITCHED.get(change.action)
     expires_at = None if change.expires_at is None else datetime.fromisoformat(change.expires_at)
@@ -125,9 +120,8 @@ async def configure_codes(pool: Pool, job: JobRow, fence: int, page: PendingCode
         changes = {"active": active}
     async with pool.acquire() as connection, connection.transaction():
         await set_locally(connection, BY_CODE)
-        version = await bump_config_version(connection, job.partition, job.workspace)
-        if await connection.fetchval(query("lock_retirement"), job.workspace, job.book):
-            raise Refusal.temporary("unavailable")
+        version = await bump_config_version(connection, job.partition)
+        await check_here(connection, job.workspace, cast("int", job.book))
         args = (job.workspace, job.book, page.codes, version, active, active is None, expires_at)
         rows, results = list[CodeRow](), list[CodeResult]()
         records = await connection.fetch(query("change_codes"), *args)

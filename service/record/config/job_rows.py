@@ -27,8 +27,8 @@ from service.formats.change_results import (
     unpack_pending,
     unpack_results,
 )
+from service.record.config.archived_books import check_here
 from service.record.config.audit_log import write_audit
-from service.record.config.detached_months import check_book
 from service.record.config.stored_json import encode_json
 from service.record.partitions.comparisons import count_compared, is_reconciling
 from service.record.pool import Connection, Database, count_changed
@@ -48,7 +48,7 @@ _AUDITED: dict[Control, str] = {"paused": "job.paused", "running": "job.resumed"
 
 
 class JobStopped(Exception):
-    """The job was paused or cancelled, its workspace has moved, or another worker has the partition's lease."""
+    """The job was paused or cancelled, or another worker has the partition's lease."""
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +134,10 @@ class AssignedCode(NamedTuple):
 
 async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
     """Create a job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`,
-    `month_detached`, `too_many_jobs`."""
+    `book_archived`, `too_many_jobs`."""
     existing = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
-    await check_book(connection, book.workspace, book.book)
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
+    await check_here(connection, book.workspace, book.book)
     await _check_unfinished(connection, book.workspace, "generate", MAX_GENERATIONS)
     codes = existing + outstanding + count
     if codes * SPARSITY > count_possible_codes(pattern, charset):
@@ -163,8 +163,8 @@ async def create_reconciling(connection: Connection, workspace: int, repair: boo
 async def create_change(
     connection: Connection, book: BookRow, order: ChangeCodes, workspace: WorkspaceRow, now_ms: int
 ) -> JobRow:
-    """Create a job for the codes that a book has now, in a transaction. Refusals `too_many_jobs`, `month_detached`."""
-    await check_book(connection, book.workspace, book.book)
+    """Create a job for the codes that a book has now, in a transaction. Refusals `too_many_jobs`, `book_archived`."""
+    await check_here(connection, book.workspace, book.book)
     await _check_unfinished(connection, book.workspace, "change", MAX_CHANGES)
     expires_ms = now_ms + workspace.clock_offset_ms if order.action == "expire" else None
     if isinstance(order.expires_at, datetime):

@@ -161,7 +161,6 @@ async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
             scopes=frozenset(record["scopes"]),
             expires_ms=None if expires_at is None else to_ms(expires_at),
             limits=_limits_of(record),
-            notes_locks=record["lock_history"],
         )
     return version, callers | await read_sessions(database, callers.values())
 

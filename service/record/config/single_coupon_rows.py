@@ -22,7 +22,7 @@ async def create_single(pool: Pool, workspace: int, partition: int, request: Sin
     """Create a book and its code. Raises Refusal `code_exists`, or `invalid`, which names a field of the flat request,
     if the book is contradictory."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         # No other transaction adds codes until this ends: it waits for the version.
         code = await _new_code(connection, workspace, request.code)
         with rename_book_fields():

@@ -22,7 +22,7 @@ async def create_user(
     if (existing := await read_user(pool, workspace, user_id)) is not None:
         return existing, False
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         existing = await read_user(connection, workspace, user_id)
         if existing is not None:  # created meanwhile; this change has its new version
             max_coupons, metadata = existing.max_coupons, existing.metadata
@@ -35,7 +35,7 @@ async def create_user(
 async def patch_user(pool: Pool, workspace: int, partition: int, user_id: str, changes: dict[str, Any]) -> UserRow:
     """Change `max_coupons` or `metadata`; create the user if it doesn't exist."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         existing = await read_user(connection, workspace, user_id)
         values: dict[str, Any] = {"max_coupons": None, "metadata": {}}
         if existing is not None:

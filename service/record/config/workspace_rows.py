@@ -1,5 +1,5 @@
 """Workspaces and their settings. workspace.py, admin.py and demo_data.py change them; many read them. The names in the
-audit are those of the API. A change takes the version first, so that others wait; one of `limits` or `lock_history`
+audit are those of the API. A change takes the version first, so that others wait; one of `limits`
 also raises the version of the keys, with which API processes read both."""
 
 from typing import Any, Literal, cast
@@ -31,15 +31,30 @@ class NameTaken(Exception):
     """A workspace has this name."""
 
 
+class NoSuchPartition(Exception):
+    """The database has partitions from 0 to `last`."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+
 async def create_workspace(
-    connection: Connection, name: str, mode: Literal["live", "test"] = "live", workspace_id: UUID | None = None
+    connection: Connection,
+    name: str,
+    mode: Literal["live", "test"] = "live",
+    workspace_id: UUID | None = None,
+    partition: int | None = None,
 ) -> WorkspaceRow:
-    """Create a workspace, by default with a new id; the worker projects it. Raises NameTaken."""
+    """Create a workspace, by default with a new id, in the partition of that; the worker projects it. Raises NameTaken,
+    NoSuchPartition."""
     workspace_id = workspace_id or uuid7()
     try:
         async with connection.transaction():
             partitions = cast("int", await connection.fetchval(query("read_settings")))
-            partition = key_names.partition_of(str(workspace_id), partitions)
+            if partition is None:
+                partition = key_names.partition_of(str(workspace_id), partitions)
+            elif partition >= partitions:
+                raise NoSuchPartition(partitions - 1)
             values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
             workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
             after = {"name": name, "mode": mode}
@@ -83,7 +98,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
     Postgres lacks the time zone.
     """
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         old = await read_workspace(connection, workspace)
         row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
@@ -93,9 +108,9 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         if row.time_zone != old.time_zone and not await connection.fetchval(query("has_time_zone"), row.time_zone):
             raise invalid("timeZone", "must be a time zone that Postgres has, too")
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
-        stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days, row.lock_history)
+        stored = (*values, row.clock_offset_ms, encode_json(row.limits))
         await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)
-        if not changes.keys().isdisjoint(("limits", "lock_history")):
+        if not changes.keys().isdisjoint(("limits",)):
             await connection.execute(query("bump_keys_version"))
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
@@ -105,13 +120,11 @@ def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
     return {
         "currency": row.currency,
         "couponsPerOrder": row.coupons_per_order,
-        "orderDays": row.order_days,
         "maxCoupons": row.max_coupons,
         "giftBookId": row.gift_book_id,
         "idempotencyHours": row.idempotency_hours,
         "clockOffsetMs": row.clock_offset_ms,
         "limits": row.limits,
-        "lockHistory": row.lock_history,
         "timeZone": row.time_zone,
     }
 

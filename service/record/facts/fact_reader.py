@@ -2,7 +2,7 @@
 partition_opening.py, unrecorded_events.py and unappliable_events.py call this; redemption_records.py uses `fact_of`. It
 unpacks the columns of `facts_in_order` and other queries by position, and Redis relies on the order of pages."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -22,12 +22,12 @@ from service.formats.events import (
     encode_event,
     is_same_event,
 )
-from service.record.config.retirements import Book, read_history_start, to_arrays
+from service.record.config.archived_books import read_history_start
 from service.record.pool import IN_ORDER, LONG, LONG_S, Connection, Database, open_cursor, set_locally
 from service.record.queries import query
 
 KEYS_A_PAGE = 1000
-_WITHOUT_RETIRED = "facts_to_redo"
+_WITHOUT_ARCHIVED = "facts_to_redo"
 
 
 class KeptKey(msgspec.Struct, frozen=True):
@@ -47,17 +47,15 @@ async def fact_pages(
     batch: int = 1000,
     after: EventId = START,
     *,
-    retired: bool = True,
-    returning: Sequence[Book] = (),
+    archived: bool = True,
 ) -> AsyncGenerator[list[Fact], None]:
-    """Pages of all facts of a partition after an event, in order, in one snapshot; with or without retired books.
-    Without them, reading begins with the oldest other book. One whose return was ordered is still retired, unless it is
-    in `returning`.
+    """Pages of all facts of a partition after an event, in order, in one snapshot; with or without archived books.
+    Without them, reading begins with the oldest other book.
 
     Close it (`contextlib.aclosing`): it holds a transaction.
     """
-    name, more = ("facts_in_order", ()) if retired else (_WITHOUT_RETIRED, to_arrays(returning))
-    async with aclosing(_pages(connection, name, partition, batch, after, *more)) as pages:
+    name = "facts_in_order" if archived else _WITHOUT_ARCHIVED
+    async with aclosing(_pages(connection, name, partition, batch, after)) as pages:
         async for page in pages:
             yield [fact_of(row) for row in page]
 
@@ -77,14 +75,14 @@ async def key_pages(
 
 
 async def _pages(
-    connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int | list[int]
+    connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await set_locally(connection, LONG | IN_ORDER)
-        if name == _WITHOUT_RETIRED:
+        if name == _WITHOUT_ARCHIVED:
             after = max(after, (await read_history_start(connection, partition)).event)
         cursor = await open_cursor(connection, query(name), partition, *after, *more)
-        while page := await cursor.fetch(batch, timeout=LONG_S):  # it may pass over many rows of retired books
+        while page := await cursor.fetch(batch, timeout=LONG_S):  # it may pass over many rows of archived books
             yield page
 
 
@@ -112,7 +110,7 @@ async def decided_at(database: Database, partition: int, epoch: int, seq: int) -
 
 async def is_recorded(database: Database, partition: int, event: Event | None) -> bool:
     """Whether this very fact is recorded or quarantined; False for any other event. Since then its user may have been
-    deleted, and its workspace may have moved."""
+    deleted."""
     if not isinstance(event, Fact):
         return False
     rows = await database.fetch(query("facts_of_event"), partition, *event.id, event.workspace)

@@ -14,7 +14,6 @@ from service.domain.field_types import Page
 from service.domain.uuids import LAST_ID, first_id
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
-from service.record.config.detached_months import whole_book, whole_code
 from service.record.pool import Database, count_changed
 from service.record.queries import query
 
@@ -69,21 +68,18 @@ async def _redemptions(
 async def redemptions_of_book(
     pool: Pool, workspace: int, book: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """A book's redemptions. Raises Refusal `month_detached`, or if the cursor is invalid."""
-    async with whole_book(pool, workspace, book) as database:
-        return await _redemptions("redemptions_of_book", database, workspace, book, limit, cursor)
+    """A book's redemptions. Raises Refusal if the cursor is invalid."""
+    return await _redemptions("redemptions_of_book", pool, workspace, book, limit, cursor)
 
 
 async def redemptions_of_code(
     pool: Pool, workspace: int, code: str, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """A code's redemptions. Raises Refusal `month_detached`, or if the cursor is invalid."""
-    async with whole_code(pool, workspace, code) as database:
-        return await _redemptions("redemptions_of_code", database, workspace, code, limit, cursor)
+    """A code's redemptions. Raises Refusal if the cursor is invalid."""
+    return await _redemptions("redemptions_of_code", pool, workspace, code, limit, cursor)
 
 
 redemptions_of_user = partial(_redemptions, "redemptions_of_user")
-"""Without those of detached months."""
 
 
 class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +94,7 @@ class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
 async def redemptions_of_workspace(
     wanted: RedemptionFilter, database: Database, workspace: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """Redemptions of all books, without detached months; ids begin with times. Raises Refusal for an invalid cursor."""
+    """Redemptions of all books; ids begin with times. Raises Refusal for an invalid cursor."""
     (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (LAST_ID,)
     until = LAST_ID if wanted.until_ms is None else first_id(wanted.until_ms)
     bounds = (min(last, until), first_id(wanted.since_ms or 0), wanted.book_id)
@@ -122,10 +118,9 @@ class StockNotice(msgspec.Struct, frozen=True):
 
 
 async def notices_of_book(pool: Pool, workspace: int, book: int, limit: int, cursor: str | None) -> Page[StockNotice]:
-    """The book's stock notices. Raises Refusal `month_detached`, or if the cursor is invalid."""
+    """The book's stock notices. Raises Refusal if the cursor is invalid."""
     last = page_cursors.NOTICES.decode(cursor) or _LAST_EVENT
-    async with whole_book(pool, workspace, book) as database:
-        rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
+    rows = await pool.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
     return page_cursors.NOTICES.make_page(notices, limit, lambda one: (one.epoch, one.seq))
 

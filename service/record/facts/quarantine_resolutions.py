@@ -110,7 +110,9 @@ async def page_of_workspace(
 async def describe_recorded(database: Database, partition: int, workspace: int, names: Sequence[str]) -> dict[str, str]:
     """The state in Postgres of each of these codes, in words."""
     found = await codes(database, partition, workspace, END, names)
-    return {name: _describe(found[name]) if name in found else "no such code, or its book is retired" for name in names}
+    return {
+        name: _describe(found[name]) if name in found else "no such code, or its book is archived" for name in names
+    }
 
 
 def _describe(one: RecordedCode) -> str:

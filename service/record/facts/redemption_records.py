@@ -10,8 +10,6 @@ from service.domain.field_types import decode_id
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Fact, Redeemed, record_text
 from service.formats.redemption_id import event_id_of
-from service.record.config.detached_months import whole_code, whole_redemption
-from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of
 from service.record.facts.quarantined_events import refused_redemption
 from service.record.pool import Database
@@ -20,37 +18,18 @@ from service.record.queries import query
 ORDER = "order:"
 """The prefix of an order's id, if a script asks whether a redemption of the order was ever rolled back."""
 
-CODE, BOOK = "code:", "book:"
-"""Prefixes of a code and of a book's number, if Redis may lack them (lua/includes/retired.lua)."""
 
-
-async def records_of(
-    pool: Pool, partition: int, workspace: int, names: Sequence[str], shows_uses: bool = False
-) -> list[tuple[str, str]]:
+async def records_of(pool: Pool, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
     """The existing redemptions with their records. A name is an event or a redemption's id; an unknown id has the
     record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''.
-    With CODE before a code, it is the code's state if Redis may lack it, else ''. The state lacks redemptions of
-    detached months: Refusal `month_detached` if the response shows them. Other requests about a retired book's code are
-    refused before they look at its uses, as the book has ended. With BOOK before a book's number, the book returns to
-    Redis: Refusal `unavailable` or `month_detached`, or '' if Redis has it. An unknown redemption that may be in a
-    detached month is `month_detached`, too."""
+    """
     records: list[tuple[str, str]] = []
     for name in names:
         if name.startswith(ORDER):
             was_rolled_back = await _was_rolled_back(pool, partition, workspace, name.removeprefix(ORDER))
             record = "1" if was_rolled_back else ""
-        elif name.startswith(CODE):
-            code = name.removeprefix(CODE)
-            async with whole_code(pool, workspace, code) if shows_uses else pool.acquire() as connection:
-                record = await retired_state(connection, partition, workspace, code)
-        elif name.startswith(BOOK):
-            await bring_back(pool, workspace, int(name.removeprefix(BOOK)), wait_s=0)
-            record = ""
         elif len(name) == len(str(UUID(int=0))):
-            record = await _by_id(pool, partition, workspace, UUID(name))
-            if not record:
-                async with whole_redemption(pool, workspace, UUID(name)) as connection:
-                    record = await _by_id(connection, partition, workspace, UUID(name)) or ""  # if it was just attached
+            record = await _by_id(pool, partition, workspace, UUID(name)) or ""
         else:
             record = _record(await _redemption_at(pool, partition, parse_event_id(name)), workspace)
         if record is not None:

@@ -19,14 +19,10 @@ _COUNTING = LONG | BY_INDEX | {"jit": "off", "idle_in_transaction_session_timeou
 _FIRST, _LAST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
-class MonthDetached(Exception):
-    """Some facts are not in Postgres."""
-
-
 async def compare_rollups(pool: asyncpg.Pool, partition: int, repair: bool, progress: Callable[[int], None]) -> int:
     """The number of hours, by book and currency, that differ from the facts of a partition's workspaces, as of the
     beginning. With `repair` the differences are added to the roll-ups, to which workers add meanwhile. Raises
-    MonthDetached, and PostgreSQL's errors."""
+    PostgreSQL's errors."""
     async with _own_rollups(pool, partition) as own:
         epoch, seq, counted = 0, -1, 0
         while event := await own.fetchrow(query("next_fact"), partition, epoch, seq):
@@ -60,12 +56,9 @@ async def compare_newest_hours(connection: Connection, partition: int, timeout_s
 
 @asynccontextmanager
 async def _own_rollups(pool: asyncpg.Pool, partition: int) -> AsyncIterator[Connection]:
-    """A transaction that reads the facts as they are now, and counts into empty roll-ups of its own. Raises
-    MonthDetached."""
+    """A transaction that reads the facts as they are now, and counts into empty roll-ups of its own."""
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
         await set_locally(connection, _COUNTING)
-        if month := await connection.fetchval(query("detached_to_of_partition"), partition):
-            raise MonthDetached(f"{month:%Y-%m}")
         await connection.execute(query("hide_rollups"))
         yield connection
 

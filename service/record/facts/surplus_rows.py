@@ -21,7 +21,7 @@ class NamedEvent(NamedTuple):
 
 
 class PartitionBook(NamedTuple):
-    """A book that is not retired: Redis must have its codes."""
+    """A book that is not archived: Redis must have its codes."""
 
     workspace: int
     book: int

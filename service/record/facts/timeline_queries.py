@@ -9,7 +9,6 @@ from asyncpg import Pool
 
 from service.domain.uuids import first_id, last_id
 from service.record.config.code_pages import ListedCode, find_code, listed_codes
-from service.record.config.detached_months import whole_code
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -53,11 +52,7 @@ class Sold(msgspec.Struct, frozen=True):
 
 
 async def events_of(pool: Pool, workspace: int, kind: Kind, name: str) -> list[TimelineEvent]:
-    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS; without those of detached
-    months. Raises Refusal `month_detached` for a code."""
-    if kind == "code":
-        async with whole_code(pool, workspace, name) as database:
-            return await _facts(database, workspace, _EVENTS[kind], name)
+    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS."""
     return await _facts(pool, workspace, _EVENTS[kind], name)
 
 

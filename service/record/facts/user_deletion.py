@@ -46,7 +46,7 @@ async def begin_erasure(pool: Pool, workspace: int, partition: int, user_id: str
     """Delete the user's configuration, and order the worker to replace the user in all events up to `last`, which
     must be recorded. Return the pseudonym."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition, workspace)
+        version = await bump_config_version(connection, partition)
         await connection.execute(query("delete_user"), workspace, user_id)
         args = (workspace, partition, user_id, f"deleted-{uuid7()}", version, *last)
         pseudonym = await connection.fetchval(query("begin_erasure"), *args)
@@ -124,8 +124,6 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_redemptions", *args, *up_to)
     await database.execute(query("erase_report_user"), *args[:2])
     await _update_all(database, "erase_job_users", *args)
-    await database.execute(query("wait_for_lock_notes"))
-    await _update_all(database, "erase_lock_notes", *args)
     await _erase_quarantined(database, erasure, last)
     await database.execute(query("erase_audit"), *args)
 

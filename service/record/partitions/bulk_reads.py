@@ -56,7 +56,7 @@ class PrimaryReads:
 
     def codes(self, workspace: int, at: EventId) -> Rows:
         """Rows of `codes_in_order`; None: of all names."""
-        return self._stream("codes_in_order", self._partition, workspace, *at, None, False)
+        return self._stream("codes_in_order", self._partition, workspace, *at, None)
 
     def uses(self, workspace: int, at: EventId) -> Rows:
         """Rows of `uses_in_order`; None: of all redemptions, buyers and gifts."""
@@ -127,7 +127,7 @@ class ReplicaReads:
         about = (self._partition, workspace, *at)
 
         async def read(connection: Connection, names: list[str]) -> list[Any]:
-            return await connection.fetch(query("codes_in_order"), *about, names, False)
+            return await connection.fetch(query("codes_in_order"), *about, names)
 
         async for rows in _sort([self._named("codes_after", workspace, at, read)]):
             yield rows

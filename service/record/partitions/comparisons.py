@@ -17,7 +17,6 @@ from service.formats.event_id import END, EventId
 from service.record import pool
 from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
-from service.record.partitions.partition_rows import fetch_fenced
 from service.record.pool import LONG, LONG_S, Connection, Database, open_cursor, set_locally
 from service.record.queries import query
 
@@ -26,12 +25,11 @@ PAGE_ROWS = 5000
 PASS = LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
 
 
-class Turns(NamedTuple):
-    """The turns of a worker's tasks that remove from Redis what is recorded, bring it back, or move it: how many have
-    begun, and whether one is running."""
+class Removals(NamedTuple):
+    """How often books began to leave a partition's Redis, and whether one is leaving."""
 
     begun: int
-    is_running: bool
+    are_running: bool
 
 
 class Use(NamedTuple):
@@ -77,10 +75,10 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
 
 
 async def codes(
-    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str], retired: bool = False
+    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str]
 ) -> dict[str, RecordedCode]:
-    """Those of these codes that exist, after an event; codes of retired books only with `retired`."""
-    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names), retired)
+    """Those of these codes that exist, after an event; without archived books."""
+    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names))
     return {row["code"]: RecordedCode(*row) for row in rows}
 
 
@@ -166,17 +164,8 @@ async def count_compared(database: Database, workspaces: Sequence[int]) -> dict[
     return dict(cast("Any", await database.fetch(query("count_compared"), list(workspaces))))
 
 
-async def read_turns(database: Database, partition: int) -> Turns:
-    return Turns(*cast("Any", await database.fetchrow(query("read_turns"), partition)))
-
-
-async def begin_turn(database: Database, partition: int, fence: int) -> None:
-    """Begin a task's turn: no comparison counts meanwhile. Raises LeaseLost."""
-    await fetch_fenced(database, "begin_turn", partition, fence)
-
-
-async def end_turn(database: Database, partition: int, fence: int) -> None:
-    await database.execute(query("end_turn"), partition, fence)
+async def read_removals(database: Database, partition: int) -> Removals:
+    return Removals(*cast("Any", await database.fetchrow(query("read_removals"), partition)))
 
 
 async def note_comparison(database: Database, partition: int) -> None:
@@ -238,11 +227,9 @@ class ComparisonWork(NamedTuple):
     """Whether a job waits."""
     turn: bool
     """Whether the scheduled turn is due."""
-    has_task: bool
-    """Whether a task of the worker has the partition's turn."""
 
 
-async def read_work(database: Database, partition: int, turn: datetime | None, fence: int) -> ComparisonWork:
+async def read_work(database: Database, partition: int, turn: datetime | None) -> ComparisonWork:
     """`turn` is the last scheduled time, None without a schedule."""
-    row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn, fence))
-    return ComparisonWork(row["job"], row["turn"], row["has_task"])
+    row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn))
+    return ComparisonWork(row["job"], row["turn"])

@@ -42,7 +42,7 @@ class WrongPartitions(UnusableRecord):
     def __init__(self, recorded: int, wanted: int) -> None:
         super().__init__(
             f"the database has {recorded} partitions, not {wanted}. The first `scrip migrate` chose the number, and it "
-            "never changes: leave --partitions out. If a partition is too busy, `scrip move` moves a workspace."
+            "never changes: leave --partitions out."
         )
 
 
@@ -118,11 +118,6 @@ async def count_workspaces(database: Database) -> dict[int, int]:
 async def read_partition(database: Database, partition: int) -> Partition:
     """Raises IndexError if there is no such partition."""
     return (await read_partitions(database))[partition]
-
-
-async def read_home(database: Database, workspace: int) -> int | None:
-    """The partition of a workspace; None if there is no such workspace."""
-    return await database.fetchval(query("read_home"), workspace)
 
 
 class LeaseRow(msgspec.Struct, frozen=True):
@@ -219,18 +214,6 @@ async def enter_epoch(
     return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest, seq) is not None
 
 
-async def draw_turn(database: Database, partition: int) -> int | None:
-    """A new epoch for an open partition, if a workspace waits to move here from one with a newer epoch."""
-    return await database.fetchval(query("turn_target"), partition)
-
-
-async def turn_epoch(
-    database: Database, partition: int, fence: int, cursor: EventId, epoch: int, digest: bytes
-) -> bool:
-    """Enter a newer epoch while the partition stays open. False if fence or cursor have changed."""
-    return await database.fetchval(query("turn_epoch"), partition, fence, *cursor, epoch, digest) is not None
-
-
 async def confirm_open(database: Database, partition: int, fence: int, epoch: int, incarnation: str) -> bool:
     """Mark the epoch as open, after Redis was verified with this Postgres. False if lease or epoch have changed, the
     cursor is in another epoch, or Postgres has restarted."""
@@ -242,12 +225,10 @@ async def confirm_incarnation(database: Database, partition: int, fence: int, in
     await database.execute(query("confirm_incarnation"), partition, fence, incarnation)
 
 
-async def bump_config_version(connection: Connection, partition: int, workspace: int | None = None) -> int:
-    """The next configuration version, for a change of the workspace or a new one, in the caller's transaction; other
-    callers wait for its end. Raises Refusal `recovering` after a restart of Postgres, which may have been restored,
-    until a worker has compared it with Redis; and if the workspace has moved to another partition."""
+async def bump_config_version(connection: Connection, partition: int) -> int:
+    """The next configuration version, in the caller's transaction; other callers wait for its end. After a restart of
+    Postgres, which may have been restored, raises Refusal `recovering` until a worker has compared it with Redis."""
     version = await connection.fetchval(query("bump_config_version"), partition)
-    is_here = workspace is None or await read_home(connection, workspace) == partition
-    if version is None or not is_here:
+    if version is None:
         raise Refusal.temporary("recovering")
     return version

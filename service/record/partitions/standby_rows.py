@@ -1,4 +1,4 @@
-"""What Postgres reports about its standbys. standbys.py and workspace_mover.py wait by it, checks.py and
+"""What Postgres reports about its standbys. standbys.py waits by it, checks.py and
 server_metrics.py report it, and process.py checks the right to read it."""
 
 from datetime import datetime

@@ -27,7 +27,6 @@ from service.record.config import job_rows
 from service.record.config.code_pages import find_codes, missing_codes
 from service.record.config.code_rows import configure_codes
 from service.record.config.job_rows import DecidedUser, JobRow, JobStopped
-from service.record.config.retirements import bring_back
 from service.worker.bulk.code_assigner import Decide, assign_page
 from service.worker.bulk.job_runner import JobRunner
 from service.worker.projection_catchup import runner_of
@@ -80,9 +79,8 @@ class CodeChanger(JobRunner):
         self._decide_all = decide
 
     async def _work(self, job: JobRow, ends: float) -> bool:
-        """Change codes. Raises Refusal `month_detached`."""
+        """Change codes. Raises Refusal `book_archived`."""
         book, change, before = cast("int", job.book), cast("CodeChange", job.parameters), job.before
-        await bring_back(self._pool, job.workspace, book, wait_s=0)
         decides = change.action in ("assign", "release")
         if job.pending is not None:
             before = await self._decide(job, job.pending, before, is_repeat=True)

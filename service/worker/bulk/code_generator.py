@@ -12,7 +12,6 @@ from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
 from service.record.config.code_rows import insert_codes
 from service.record.config.job_rows import Generation, JobRow, advance_job
-from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.worker.bulk.job_runner import JobRunner
 
@@ -32,7 +31,6 @@ class Generator(JobRunner):
     async def _work(self, job: JobRow, ends: float) -> bool:
         """Make codes. Raises Refusal `pattern_too_small` if no new codes can be drawn."""
         done, empty = job.done, 0
-        await bring_back(self._pool, job.workspace, cast("int", job.book), wait_s=0)
         async with SerialRunner() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, min(GENERATED, job.requested - done))
@@ -50,7 +48,7 @@ class Generator(JobRunner):
         generation, book = cast("Generation", job.parameters), cast("int", job.book)
         lines = [CodeLine(code) for code in generate_codes(generation.code_pattern, generation.charset, count)]
         async with self._pool.acquire() as connection, connection.transaction():
-            version = await bump_config_version(connection, self._partition, job.workspace)
+            version = await bump_config_version(connection, self._partition)
             rows = await insert_codes(connection, job.workspace, self._partition, book, version, lines)
             await advance_job(connection, job, self._fence, len(rows))
         return version, rows

@@ -53,7 +53,7 @@ class JobRunner(ABC):
             try:
                 with wait_out_outage(log):
                     is_idle = not await self.run_one()
-            except Refusal as refusal:  # Redis or Postgres takes no changes now, or the book has to return first
+            except Refusal as refusal:  # Redis or Postgres takes no changes now
                 log.info("job_waits", kind=self.kind, reason=refusal.code)
             if is_idle:
                 await lease.until_due(self.task)

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 async def count_codes(server: Server, scripts: Scripts, workspace: int, book_id: UUID) -> BookCounts:
-    """The book's counts in Redis. Raises Fenced, also if the workspace is moving to another partition."""
+    """The book's counts in Redis. Raises Fenced."""
     w = key_names.prefix(server.partition, workspace)
     names = (server.gate, key_names.settings(w), key_names.books(w))
     return counts_of(await server.run(scripts, "book_stats", names, (str(book_id),)))
@@ -52,7 +52,7 @@ async def _find_low_books(pool: asyncpg.Pool, server: Server, scripts: Scripts) 
     for book in await books_that_ran_low(pool, server.partition, MAX_LOW_BOOKS):
         try:
             counts = await count_codes(server, scripts, book.workspace, book.book_id)
-        except Fenced:  # the workspace is moving, or the partition is opened again: other tasks notice that
+        except Fenced:  # the partition is opened again: other tasks notice that
             continue
         if counts.available < book.threshold:
             low.append(LowBook(book.workspace_name, str(book.book_id), counts.available))
@@ -104,13 +104,7 @@ class Restocker:
         return True
 
     async def _restock(self, book: StockedBook) -> None:
-        try:
-            counts = await self._count(book)
-        except Fenced:
-            settings = key_names.settings(key_names.prefix(self._partition, book.workspace))
-            if await self._server.command("EXISTS", settings):
-                raise
-            return  # the workspace is moving to another partition
+        counts = await self._count(book)
         if counts.available >= book.keep_free:
             self._ordered.pop(book.key, None)
             return

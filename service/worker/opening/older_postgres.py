@@ -14,9 +14,7 @@ from service.formats.events import Event, entry_digest, parse_entry, split_entry
 from service.formats.stored_settings import parse_versions
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
-from service.record.config.retirements import read_step
 from service.record.facts.fact_reader import is_recorded
-from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions.openings import was_recovered
 from service.record.partitions.partition_rows import Partition, read_partition
 from service.worker.opening.unrecorded_events import FACTS, MARKS
@@ -36,8 +34,6 @@ class Surplus(NamedTuple):
     """From the last recording to Redis's last event."""
     versions: int = 0
     """Changes of configuration."""
-    steps: int = 0
-    """Retirements and returns of books."""
     epoch: int = 0
     """Redis's epoch, if Postgres never drew it."""
 
@@ -45,7 +41,6 @@ class Surplus(NamedTuple):
         lacks = [
             f"{count_noun(self.events, 'event')} or more ({self.seconds:.0f} s)" if self.events else "",
             count_noun(self.versions, "configuration change") if self.versions else "",
-            count_noun(self.steps, "book retirement") if self.steps else "",
             f"epoch {self.epoch}" if self.epoch else "",
         ]
         return f"Postgres is older than Redis: it lacks {', '.join(filter(None, lacks))}"
@@ -59,13 +54,11 @@ async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
     """What Redis has and Postgres lacks, apart from unrecorded events of which none is missing. Changes nothing."""
     partition = server.partition
     epoch = await server.newest_epoch()
-    names = (key_names.config(partition), key_names.newest(partition), key_names.retired(partition))
-    *versions, retired = await server.command("MGET", *names)
+    names = (key_names.config(partition), key_names.newest(partition))
+    versions = await server.command("MGET", *names)
     row = await read_partition(pool, partition)  # later than Redis, so that what is written meanwhile is not missing
-    step, is_moving = await read_step(pool, partition)
     surplus = Surplus(
         versions=max(0, parse_versions(*versions).newest - row.config_version),
-        steps=max(0, int(retired or 0) - step - is_moving),  # while a book is moving, Redis may be one step ahead
     )
     try:
         surplus = await _OutboxEnd(server, pool, row).add_events(surplus, epoch)
@@ -73,13 +66,6 @@ async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
         if not is_wrong_type(error):  # such an outbox has no events
             raise
     return surplus if any(surplus) else None
-
-
-async def has_forgotten_more(server: Server, pool: asyncpg.Pool) -> bool:
-    """Whether Redis forgot orders that Postgres, having lost its end, remembers. If they come back, nothing is lost."""
-    since = await read_orders_since(pool, server.partition)
-    here = await server.orders_since()
-    return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())
 
 
 class _OutboxEnd:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
-from service.formats import key_names
 from service.formats.event_id import NO_EVENT, START, EventId
 from service.formats.events import Fact, Opened, encode_event, entry_digest, parse_entry
 from service.formats.recovery_progress import WHOLE, parse_recovery_progress
@@ -24,12 +23,11 @@ from service.hot.fencing import Nonce
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, Scripts
-from service.record.config.retirements import read_step, returning_books
+from service.record.config.archived_books import archive_again
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at
 from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.surplus_rows import draw_epoch
-from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
     RebuildOrder,
     SurplusChoice,
@@ -51,7 +49,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.worker import metrics
 from service.worker.opening.old_server import claim_of, must_outlast_committee
-from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
+from service.worker.opening.older_postgres import PostgresOlder, find_surplus
 from service.worker.opening.restorer import Restorer
 from service.worker.opening.surplus_carrier import SurplusCarrier
 from service.worker.opening.unappliable_events import UnappliableEvents
@@ -66,7 +64,6 @@ committee may have confirmed that epoch, it takes COMMITTEE_SETTLE_S from when i
 
 WRONG_TYPE = "a key holds another type than its kind's"
 FIRST_START = "the first start: Redis and the record have no event"
-FORGOTTEN = "it has forgotten orders that Postgres remembers"
 
 log = structlog.get_logger()
 
@@ -112,8 +109,7 @@ class Opening:
        operator orders it. Quarantine the events that can't be applied again (docs/decisions/0030), and block the codes
        of quarantined events.
     5. Wait until all processes know that the partition is closed: until then they may use its last epoch, and project
-       configuration, on another server. Then project the configuration that Redis lacks. Remove the settings of
-       workspaces that moved to another partition: Redis may have lost the moment of their leaving.
+       configuration, on another server. Then project the configuration that Redis lacks.
     6. Check that the server still has the scripts, and load those of other versions that run. Check the server again,
        mark the epoch as open in Postgres, and open the gate.
 
@@ -230,7 +226,6 @@ class Opening:
         epoch, nonce = begun.epoch, str(begun.nonce)
         async with self._rebuilding_wrong_types():
             await restorer.configure(await restorer.projector.last_seen(self._partition))
-            await restorer.leave_moved()
             await restorer.mark("")
         scripts = await self._loaded.finish(server, epoch, nonce)
         if not begun.nonce.fits((await server.check()).replication):
@@ -265,8 +260,6 @@ class Opening:
             or (self._had_wrong_type and WRONG_TYPE)
             or (ordered.reason if ordered else "")
             or (newest > row.config_version and "Postgres is older")
-            or (await self._has_other_books() and "it has other books than Postgres says")
-            or (await has_forgotten_more(self._server, self._pool) and FORGOTTEN)
         )
         lost = ""
         try:
@@ -278,17 +271,12 @@ class Opening:
                 raise
             lost = str(gap)
         if not whole and not lost:
+            await archive_again(self._pool, self._partition, seen)
             return
         await self._reject_older_postgres()  # again, as Redis decided until it was fenced
         reached, skipped = parse_recovery_progress(mark)
-        returning = await returning_books(self._pool, self._partition)
-        if not whole and returning:
-            whole = "a code that was put back may have been lost"
         after = None if whole else reached if mark else await self._prefix()
-        if after is not None and await moved_after(self._pool, self._partition, after):
-            after, whole = None, "a workspace that moved here may have been lost"
         if after is None or await has_deletions_after(self._pool, self._partition, after):
-            restorer.returning = returning
             # Once a rebuild has begun, nothing is left to choose.
             choice = ordered.surplus if ordered and mark != WHOLE else None
             await self._rebuild(restorer, epoch, whole or lost, choice)
@@ -300,12 +288,6 @@ class Opening:
 
     async def _is_first_start(self, row: Partition) -> bool:
         return row.cursor == NO_EVENT and await first_event(self._server) is None
-
-    async def _has_other_books(self) -> bool:
-        """Whether Redis has lost, or is ahead with, a book's retirement or return (docs/decisions/0048)."""
-        step, is_moving = await read_step(self._pool, self._partition)
-        here = int((await self._server.command("MGET", key_names.retired(self._partition)))[0] or 0)
-        return here != step and not (is_moving and here == step + 1)
 
     async def _prefix(self) -> EventId | None:
         """The last event of a Redis that is a true prefix of the record; None if that can't be shown."""
@@ -330,6 +312,7 @@ class Opening:
         self._way = "redone"
         self._log.warning("redoing", reason=reason, after=str(after))
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "tail", reason, after, seen)
+        await archive_again(self._pool, self._partition, seen)
         await restorer.configure(seen)
         await restorer.restore_keys(after)
         self._log.info("redone", events=await restorer.redo(after, keep_mark=False))
@@ -354,8 +337,6 @@ class Opening:
             restorer.scripts = Scripts(self._partition, epoch, nonce, MENDING, "closed", logged=True)
             await self._server.load(restorer.scripts)
         await restorer.configure(0, whole=True)
-        await restorer.restore_retired()
-        await restorer.restore_orders_since()
         events = await restorer.redo(START, keep_mark=True)
         await restorer.block_codes(whole=True)
         await restorer.fill_pools()

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import asyncpg
-import msgspec
 import structlog
 
 from service.access.actor import mask
@@ -19,23 +18,18 @@ from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.configuration import CodeRow
 from service.domain.field_types import encode_field
 from service.formats import key_names
-from service.formats.coupon_state import Write
 from service.formats.event_id import START, EventId
-from service.formats.events import Assigned, Fact, Redeemed, RolledBack, encode_event
+from service.formats.events import Fact, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
 from service.formats.quarantined_event import read_names
 from service.formats.recovery_progress import WHOLE
 from service.hot.decider import Reply
-from service.hot.inspection import encode_writes
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed, Server
 from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
-from service.record.config.retirements import Book, page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
-from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantined_events import page_quarantine
-from service.record.partitions.moves import workspaces_elsewhere
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
 from service.worker.opening.unappliable_events import TooManyFailed, UnappliableEvents
@@ -109,15 +103,9 @@ class Restorer:
         self._names = (server.gate, key_names.mend(server.partition))
         self._layout = key_names.layout(server.partition)
         self._unappliable = unappliable
-        self.returning: Sequence[Book] = ()
-        """The books whose return was ordered before a whole rebuild began, which restores them. To order another's
-        changes nothing of this rebuild: codes, counters and facts are read in turn, and must be of the same books. That
-        book is restored as a retired one, and returns when the partition is open."""
         self._events: list[Any] = []
         self._facts: list[Fact] = []
         """The facts of `_events`."""
-        self._orders_since: dict[int, int] = {}
-        """By workspace, the time (ms) since when orders are remembered."""
         self._keys: list[Any] = []
         self._key_bytes = 0
         self._running: deque[_Run] = deque()
@@ -150,7 +138,7 @@ class Restorer:
         """Project the configuration after a version. Codes are sent several versions at a time; their version is set
         after all of them. With `whole`, call fill_pools afterwards."""
         in_flight: deque[asyncio.Task[None]] = deque()
-        changes = changes_since(self._pool, self._partition, since, self.returning)
+        changes = changes_since(self._pool, self._partition, since)
         async with self._step("configure"), aclosing(changes):
             try:
                 async for change in changes:
@@ -167,43 +155,6 @@ class Restorer:
                         await project(self.projector, self._partition, change)
             finally:
                 await asyncio.gather(*in_flight, return_exceptions=True)
-
-    async def leave_moved(self) -> None:
-        """Remove the settings of workspaces that are in another partition now, without which no script decides."""
-        elsewhere = await workspaces_elsewhere(self._pool, self._partition)
-        names = iter([key_names.settings(key_names.prefix(self._partition, workspace)) for workspace in elsewhere])
-        while run := list(islice(names, KEYS_A_RUN)):
-            await self._run(self._partition, "clear", self._names[:1], run)
-
-    async def restore_retired(self) -> None:
-        """Restore the counters of retired books, the marks of their workspaces, and the number of the last step."""
-        after, marked = (0, 0), set[int]()
-        step, _ = await read_step(self._pool, self._partition)
-        key = key_names.retired(self._partition)
-        writes = [Write("s", key, "", None, str(step))] if step else []
-        async with self._step("retired"):
-            while True:
-                books = await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN, self.returning)
-                for book in books:
-                    w = key_names.prefix(self._partition, book.workspace)
-                    if book.workspace not in marked:
-                        marked.add(book.workspace)
-                        writes.append(Write("s", key_names.has_retired(w), "", None, "1"))
-                    counters = key_names.counters(w, book.book)
-                    writes += [Write("h", counters, name, None, value) for name, value in book.counts.items()]
-                if writes:
-                    await self._run(self._partition, "repair", self._names[:1], encode_writes(writes))
-                if not books:
-                    break
-                writes, after = [], books[-1][:2]
-
-    async def restore_orders_since(self) -> None:
-        """Restore the times since when orders are remembered."""
-        key = key_names.forgotten(self._partition)
-        since = (await read_orders_since(self._pool, self._partition)).items()
-        writes = iter([Write("h", key, str(workspace), None, str(since_ms)) for workspace, since_ms in since])
-        while run := list(islice(writes, KEYS_A_RUN)):
-            await self._run(self._partition, "repair", self._names[:1], encode_writes(run))
 
     async def fill_pools(self) -> None:
         """Fill the pools of free codes, after everything else is restored."""
@@ -255,8 +206,7 @@ class Restorer:
 
     async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool) -> int:
         events, last = 0, START
-        self._orders_since = await read_orders_since(connection, self._partition)
-        options: Any = {"after": after, "retired": False, "returning": self.returning}
+        options: Any = {"after": after, "archived": False}
         async with aclosing(fact_pages(connection, self._partition, **options)) as pages:
             async for page in pages:
                 for fact in page:
@@ -278,16 +228,10 @@ class Restorer:
         self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
-        extra, applied = "", fact
+        extra = ""
         if isinstance(fact, RolledBack):  # without a recorded redemption these are None, and redo refuses it
             extra = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
-        elif (
-            isinstance(fact, Redeemed | Assigned)
-            and fact.order is not None
-            and fact.at_ms < self._orders_since.get(fact.workspace, 0)
-        ):
-            applied = msgspec.structs.replace(fact, order=None)  # the order is forgotten
-        self._events += (encode_event(applied), str(fact.id), extra)
+        self._events += (encode_event(fact), str(fact.id), extra)
         self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:

@@ -17,7 +17,6 @@ from service.record.config.audit_log import write_audit
 from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
 from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.surplus_rows import switch_off_book
-from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import under_lease
 from service.worker.opening.surplus_survey import Recordable, Sold, SurplusReport, SurplusSurvey
 
@@ -41,8 +40,6 @@ class SurplusCarrier:
     def __init__(self, server: Server, pool: asyncpg.Pool, fence: int) -> None:
         self._survey = SurplusSurvey(server, pool)
         self._pool, self._partition, self._fence = pool, server.partition, fence
-        self._elsewhere: set[int] = set()
-        """Partitions in which codes of workspaces that moved are to be blocked."""
 
     async def carry_over(self, before: EventId, minted: int) -> SurplusReport:
         """Keep the outbox's events before one, and what Redis has beyond them. `minted`: an epoch that no Redis had."""
@@ -54,8 +51,6 @@ class SurplusCarrier:
             async for sold in found:
                 number = await self._keep(sold, minted, number)
         await self._switch_off()
-        for partition in self._elsewhere:
-            await order_rebuild(self._pool, partition, "codes of a workspace that moved are to be blocked")
         return self._survey.report
 
     async def _record_outbox(self, page: Sequence[Recordable]) -> None:
@@ -103,12 +98,8 @@ class SurplusCarrier:
         return number
 
     async def _set_aside(self, reason: str, workspace: int | None, events: Sequence[UnrecordedEvent]) -> None:
-        home = workspace and await self._survey.home(workspace)
-        partition = self._partition if home is None else home
-        if partition != self._partition:
-            self._elsewhere.add(partition)
         async with under_lease(self._pool, self._partition, self._fence) as connection:
-            await quarantine_unrecorded(connection, partition, reason, events)
+            await quarantine_unrecorded(connection, self._partition, reason, events)
 
     async def _switch_off(self) -> None:
         current_actor.set(Actor("service"))

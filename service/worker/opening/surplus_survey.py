@@ -31,7 +31,7 @@ from service.record.facts.surplus_rows import (
     taken_by_users,
 )
 from service.record.partitions.comparisons import codes as read_codes
-from service.record.partitions.partition_rows import read_home, read_partition
+from service.record.partitions.partition_rows import read_partition
 from service.worker.opening.unrecorded_events import OutboxEvent, unrecorded_events
 
 CODES_A_RUN = 500
@@ -66,7 +66,7 @@ class SurplusReport:
     unknown_books: list[str] = field(default_factory=list)
     """The same, for books: their ids."""
     absent_books: list[PartitionBook] = field(default_factory=list)
-    """Books retired since, of which Redis has no code: what they sold is unknown. They are switched off."""
+    """Books of which Redis has no code: what they sold is unknown. They are switched off."""
     listed: list[tuple[int, str]] = field(default_factory=list)
     """The first blocked codes, with their workspaces."""
 
@@ -133,7 +133,6 @@ class SurplusSurvey:
         self._gifts: dict[_Code, str] = {}
         self._floor = EventId(0, 0)
         """Redemptions of earlier epochs are not missing."""
-        self._homes: dict[int, int | None] = {}
         self._books: set[tuple[int, int]] = set()
         """The recorded books, by workspace and number."""
         self._blocked: set[_Code] = set()
@@ -180,22 +179,15 @@ class SurplusSurvey:
             seen.update(keys)
             yield keys
 
-    async def home(self, workspace: int) -> int | None:
-        """The workspace's partition by the record; None if the record does not have it."""
-        if workspace not in self._homes:
-            self._homes[workspace] = await read_home(self._pool, workspace)
-        return self._homes[workspace]
-
     async def _read(self, codes: Sequence[_Code]) -> dict[_Code, RecordedCode]:
-        """The codes as they are recorded. Afterwards the homes of their workspaces are known."""
+        """The codes as they are recorded."""
         by_workspace: defaultdict[int, set[str]] = defaultdict(set)
         for workspace, code in codes:
             by_workspace[workspace].add(code)
         found: dict[_Code, RecordedCode] = {}
         for workspace, names in by_workspace.items():
-            home = await self.home(workspace)
-            at = (self._partition if home is None else home, workspace, END, sorted(names))
-            found |= {(workspace, code): one for code, one in (await read_codes(self._pool, *at)).items()}
+            recorded = await read_codes(self._pool, self._partition, workspace, END, sorted(names))
+            found |= {(workspace, code): one for code, one in recorded.items()}
         return found
 
     async def _known_redemptions(self, facts: Sequence[Fact]) -> set[EventId]:
@@ -214,7 +206,7 @@ class SurplusSurvey:
             return event is not None
         gift = event.gift if isinstance(event, Redeemed) else None
         codes = [(event.workspace, event.code), *([(gift.workspace, gift.code)] if gift else [])]
-        is_whole = self._homes[event.workspace] == self._partition and all(code in recorded for code in codes)
+        is_whole = all(code in recorded for code in codes)
         if not is_whole or not self._follows(event, recorded[codes[0]].owner, known):
             return False
         self._apply(event)
@@ -352,7 +344,7 @@ class SurplusSurvey:
                 epoch=0, seq=0, workspace=workspace, book=one.book, code=name, user=decode_id(user), at_ms=at_ms,
                 order=decode_field(order) if order else None,
             )  # fmt: skip
-            is_whole = was is not None and expected_owner is None and self._homes[workspace] == self._partition
+            is_whole = was is not None and expected_owner is None
             report.assigned += is_whole
             sold += [Sold(workspace, None, encode_event(fact).encode(), is_whole)] * (is_whole or not is_blocked)
         return sold

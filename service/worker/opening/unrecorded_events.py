@@ -70,7 +70,7 @@ async def first_event(server: Server) -> EventId | None:
 
 
 async def _without_known(pool: asyncpg.Pool, partition: int, events: Sequence[OutboxEvent]) -> list[OutboxEvent]:
-    """Without facts whose workspace has moved, or that are in quarantine already."""
+    """Without facts that are recorded, or in quarantine already."""
     facts = [
         NamedEvent(one.at, fact.workspace, fact.code, fact.at_ms, one.d)
         for one in events

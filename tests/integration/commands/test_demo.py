@@ -28,6 +28,22 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
         assert await pool.fetch(counts) == before
 
 
+async def test_a_workspace_has_the_partition_that_is_named(database_url: str) -> None:
+    """`workspaces create --partition` places it; a partition that does not exist is refused."""
+
+    def run(command: str) -> Result:
+        return scrip(*command.split(), DATABASE_URL=database_url)
+
+    succeeded(run("migrate --partitions 4"))
+    for partition in range(4):
+        succeeded(run(f"workspaces create shop{partition} --partition {partition}"))
+    refused = run("workspaces create other --partition 4")
+    assert (refused.exit_code, refused.stderr) == (1, "Error: There is no partition 4: they are 0 to 3.\n")
+    async with await connect(database_url) as pool:
+        placed = await pool.fetch("SELECT name, partition FROM workspaces ORDER BY name")
+    assert [tuple(row) for row in placed] == [(f"shop{partition}", partition) for partition in range(4)]
+
+
 async def test_commands(database_url: str) -> None:
     """`workspaces create` makes a workspace once per name. `keys create` prints a secret that authenticates; `keys
     list` shows none; `keys revoke` revokes a key by its id, in its own workspace alone."""

@@ -19,7 +19,7 @@ from service.formats import key_names
 from service.reconcile.comparison import Busy
 from service.reconcile.coupon_differences import Coupons
 from service.record.partitions import comparisons as record
-from service.record.partitions.partition_rows import LeaseLost, read_partition
+from service.record.queries import query
 from tests.commands import scrip
 from tests.drifts import in_redis
 from tests.drifts.comparing import compare, compared
@@ -187,26 +187,23 @@ async def test_the_lag_is_the_oldest_events_age(world: World) -> None:
     assert until(lambda: (answer := read())["lagEvents"] == 0 and answer)["lagSeconds"] == 0
 
 
-async def test_a_comparison_gives_way_to_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a task of the worker has the turn, a comparison is refused with `reconcile_running`, and the command ends
-    with 2. A comparison during which a turn began reports, repairs and stores nothing."""
+async def test_a_comparison_gives_way_to_retention(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a book is leaving Redis, a comparison is refused with `reconcile_running`, and the command ends with 2. A
+    comparison during which one began to leave reports, repairs and stores nothing."""
     service, partition = world.service, world.service.partition
     book_counts, pools = world.key(f"n:{world.refuge}"), Coupons.pools
     with service.run.asleep("worker"):
         async with await record.connect(service.run.facts["databaseUrl"]) as pool:
-            fence = (await read_partition(pool, partition)).fence
-            await record.begin_turn(pool, partition, fence)
+            leaving = f"UPDATE books SET archiving = $1 WHERE workspace = {service.number} AND book = $2"
+            await pool.execute(leaving, True, world.refuge)
             with pytest.raises(Busy):
                 await compared(service)
             ended = await asyncio.to_thread(command, service)
             assert (ended.exit_code, "reconcile_running: " in ended.stderr) == (2, True)
-            with pytest.raises(LeaseLost):
-                await record.begin_turn(pool, partition, fence + 1)
-            await record.end_turn(pool, partition, fence)
+            await pool.execute(leaving, False, world.refuge)
 
             async def begin(coupons: Coupons) -> None:
-                await record.begin_turn(pool, partition, fence)
-                await record.end_turn(pool, partition, fence)
+                await pool.execute(query("note_removal"), partition)
                 await pools(coupons)
 
             with service.redis() as redis:

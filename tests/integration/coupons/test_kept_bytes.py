@@ -1,7 +1,7 @@
 """Stored answers of any size are read and written in runs of bounded bytes."""
 
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any, cast
 from unittest.mock import AsyncMock
 from uuid import uuid4
@@ -17,9 +17,10 @@ from service.hot.scripts import Scripts
 from service.reconcile.counter_differences import Keys
 from service.reconcile.examination import Examiner
 from service.record.facts.fact_reader import key_pages
+from service.record.partitions.partition_rows import read_partition
 from service.worker.opening import restorer
-from tests.integration.histories.retiring_fixtures import start_changes
 from tests.integration.opening.opening_fixtures import Place
+from tests.reaching import reach
 
 LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
 SIZES = [100, LARGE, *[200] * 40, *[LARGE] * 60, HUGE, 300, LARGE]
@@ -96,10 +97,13 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     await place.redis.set(names[LARGE], b"f 0 200 - " + b"y" * LARGE)
     await place.redis.set(names[200], b"f 0 200 - " + b"y" * 200)
     await place.redis.delete(names[HUGE])
-    async with start_changes(place) as changes:
+    row = await read_partition(place.pool, 0)
+    with closing(await reach(place.valkey_url)) as connection:
+        inspector = RedisInspector(connection, 0, row.epoch, row.nonce)
+        await inspector.start()
         monkeypatch.setattr(RedisInspector, "read", weigh)
         for expected in (3, 0):
-            about = (changes.inspector, place.pool, place.caller.workspace, True)
+            about = (inspector, place.pool, place.caller.workspace, True)
             examiner = Examiner(*about, lambda one, _: differences.append(one), AsyncMock())
             await Keys(examiner).compare()
             assert len(differences) == expected

@@ -1,8 +1,6 @@
 """Erasing a user step by step: with the worker killed at each, traffic in between, and Redis rebuilt."""
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -19,13 +17,11 @@ from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
-from service.record.lock_history import LockNote, add_lock_notes
-from service.record.queries import query
 from service.worker import user_eraser, write_behind
-from service.worker.moving.guarded_changes import NotYet
 from service.worker.opening import restorer
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser
+from service.worker.waiting import NotYet
 from service.worker.write_behind import Flusher
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.flush_fixtures import has_recorded
@@ -33,10 +29,7 @@ from tests.integration.recording.record_fixtures import take_partition
 from tests.waiting import running, wait_until
 
 _FACTS = "assignments unassignments redemptions rollbacks".split()
-TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes report_users".split()]
-_NOTE_LOCK = """
-INSERT INTO lock_notes (workspace, code, at, lock_digest, user_id, until) VALUES ($1, 'A0-1', now(), 1, $2, now())
-"""
+TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures report_users".split()]
 
 
 class DyingPool:
@@ -127,8 +120,6 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
         user = f"zoe{left}-"
         await live(place, user, left)
         await place.do(lock.LOCK, f"A{left}-1", f"l-{left}", userId=user)
-        await place.pool.execute(_NOTE_LOCK, place.caller.workspace, user)
-        late = LockNote(place.caller.workspace, "A0-1", 1, user, None, 4_000_000_000_000, time.monotonic())
         pseudonym = await begin(place, user)
         await project(place)
         try:
@@ -140,34 +131,12 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
         assert await begin(place, user) == pseudonym or done
         await erase(place)
         assert await is_erased(place.pool, place.caller.workspace, pseudonym)
-        await add_lock_notes(place.pool, 0, [late])  # by a process that was slow
         assert await traces(place, user) == []
         owned = await place.pool.fetchval("SELECT owner_id FROM codes WHERE code = $1", f"A{left}-MINE")
         assert owned == pseudonym
         left += 1
     assert left > 20
-    noted = await place.pool.fetch("SELECT DISTINCT user_id FROM lock_notes WHERE user_id LIKE 'deleted-%'")
-    assert len(noted) == left
     assert await place.pool.fetch("SELECT * FROM quarantine") == []
-
-
-async def test_notes_of_locks_that_are_being_stored(place: Place) -> None:
-    """A deletion waits until notes are stored whose process could not know of it; a repeated order counts anew."""
-    await stock(place, 1)
-    ordered = set[Any]()
-    for _ in range(2):
-        await begin(place, "zoe0-")
-        ordered.add(await place.pool.fetchval("SELECT ordered_at FROM erasures"))
-    assert len(ordered) == 2
-    await project(place)
-    async with place.pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("begin_lock_notes"))
-        erasing = asyncio.create_task(erase(place))
-        waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        await wait_until(lambda: place.pool.fetch(waiting))
-        await connection.execute(_NOTE_LOCK, place.caller.workspace, "zoe0-")
-    await erasing
-    assert await traces(place, "zoe0-") == []
 
 
 async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:

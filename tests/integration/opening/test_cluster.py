@@ -5,29 +5,25 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from service.replay.check import check_stores, read_redis
 
 from service.doctor.checks import _examine, _judge_replicas
 from service.domain.errors import Refusal
-from service.formats import key_names
 from service.hot.fencing import FRESH_S
 from service.hot.fitness import ask_replication
 from service.hot.inspection import RedisInspector
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
-from service.record.partitions.moves import order_move
 from service.record.partitions.partition_rows import read_partition
-from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.servers import VALKEY
-from tests.integration.moving.moving_fixtures import has_moved
 from tests.integration.opening.fleet import Fleet, pause_sale, start_fleet
 from tests.reaching import reach
 from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
@@ -202,24 +198,6 @@ async def test_a_slot_is_moved_whole(cluster: Cluster, shops: Shops, monkeypatch
     await asyncio.to_thread(cluster.move_whole, 0, cluster.other_primary(target))
 
 
-async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops) -> None:
-    """Under traffic a workspace moves to a partition on another node, and back: nothing of it is left on the first one,
-    and the other workspaces of both partitions are refused nothing."""
-    _, others = neighbours(cluster)
-    target, fleet = min(others), shops.fleet
-    workspace = fleet.callers[0].workspace
-    for source, destination in ((0, target), (target, 0)):
-        assert await order_move(fleet.pool, workspace, source, destination)
-        await wait_until(lambda: has_moved(fleet.pool, workspace))
-        names = cluster.primary_of(source).run("KEYS", f"{key_names.prefix(source, workspace)}*")
-        assert set(names) <= {key_names.left(key_names.prefix(source, workspace))}
-        fleet.callers[0] = replace(fleet.callers[0], partition=destination)
-        await shops.until_sold(0)
-    assert {partition for partition, codes in shops.refused.items() if codes} <= {0}, shops.refused
-    assert set(shops.refused[0]) <= {"recovering"}
-    await shops.check()
-
-
 @pytest.mark.parametrize("cluster", ["valkey-server", "redis-server"], indirect=True)
 async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> None:
     """From a move's first command to its last the partition refuses, and no script changes a part of anything."""
@@ -249,7 +227,7 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
 
 
 async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
-    """The doctor checks each primary and each partition; a replay's check counts a book's codes, wherever it is."""
+    """The doctor checks each primary and each partition."""
     await shops.check()
     fleet, url = shops.fleet, cluster.url
     report = await _examine(fleet.settings)
@@ -265,9 +243,3 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
         cluster.primary_of(0).run("CONFIG", "SET", "cluster-require-full-coverage", value)
         assert state in [one.state for one in (await _examine(fleet.settings)).checks if one.name == "coverage"]
     assert [check for check in report.checks if check.partition is not None and check.state == "bad"] == []
-    await check_stores(url, fleet.settings.database_url or "")
-    codes = [f"CODE-{number}" for number in range(CODES)]
-    for caller in fleet.callers:
-        book_id = await fleet.pool.fetchval("SELECT book_id FROM books WHERE workspace = $1", caller.workspace)
-        contents = await read_redis(url, str(book_id), codes)
-        assert contents.counts["codes spent"] == sum(sold[0] == caller.workspace for sold in shops.redeemed)

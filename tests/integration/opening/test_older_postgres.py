@@ -57,11 +57,6 @@ async def _configuration(place: Place) -> None:
     await place.reopen()
 
 
-async def _a_retired_book(place: Place) -> None:
-    await place.redis.set(key_names.retired(0), "1")
-    await place.pool.execute("UPDATE partitions SET retirements = 1")
-
-
 @pytest.mark.parametrize(
     ("change", "lacks"),
     [
@@ -70,7 +65,6 @@ async def _a_retired_book(place: Place) -> None:
         (_a_recovery, "1 event or more"),
         (_a_rebuild, "1 event or more"),
         (_configuration, "1 configuration change"),
-        (_a_retired_book, "1 book retirement"),
     ],
 )
 async def test_redis_stays_as_it_is(

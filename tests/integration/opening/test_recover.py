@@ -1,7 +1,6 @@
 """What only Redis has is carried over into an older Postgres, or dropped (docs/decisions/0077-recover.md)."""
 
 from service.domain.code_requests import CodeLine
-from service.formats import key_names
 from service.hot.connection import Broken
 from service.operations import assign, redeem, rollback, unassign
 from service.reconcile.comparison import reconcile
@@ -113,22 +112,3 @@ async def test_all_is_discarded(place: Place, older: str) -> None:
         assert len(free) == freed
         rows = await place.pool.fetch("SELECT resolution FROM quarantine")
         assert [row["resolution"] for row in rows] == ["release"] * 3
-
-
-async def test_a_retired_book_is_switched_off(place: Place, older: str) -> None:
-    """A book retired after the back-up, of which Redis has no code, is not sold again. One only in Redis is named."""
-    workspace = place.caller.workspace
-    few = key_names.prefix(0, workspace)
-    row = await place.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", workspace)
-    assert row
-    await place.pool.execute("UPDATE partitions SET retirements = 1")
-    await place.redis.set(key_names.retired(0), "1")
-    for n in range(5):
-        await place.redis.hdel(key_names.directory(few, key_names.bucket(f"FEW-{n}")), f"FEW-{n}")
-    await place.redis.hset(key_names.books(few), "7d9f1a52-0000-4000-8000-000000000000", "9")
-    async with restored(place, older):
-        await order_rebuild(place.pool, 0, "an operator chose", "apply")
-        await place.reopen()
-        assert await place.refusal(redeem.REDEEM, "FEW-4", userId="bob") == "book_inactive"
-        switched = await place.pool.fetch("SELECT action FROM audit WHERE action = 'recovery.switched_off'")
-        assert len(switched) == 1

@@ -168,11 +168,10 @@ async def test_rows_that_change_while_they_are_read(pool: asyncpg.Pool, workspac
     assert [getattr(row, "status", None) or getattr(row, "active", None) for row in later] == ["inactive", False]
 
 
-async def test_a_version_of_several_workspaces(
+async def test_a_version_larger_than_a_page(
     pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Codes of a workspace that moved here keep the versions of its old partition: a version that others here have,
-    too, may be larger than a page, and ends no reading."""
+    """A version that is larger than a page ends no reading."""
     monkeypatch.setattr(changes, "_PAGE", 7)
     book = await make_book(pool, workspace)
     for name in "ABC":
@@ -322,23 +321,6 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
     again = await job_rows.take_job(pool, home, fence, "generate")
     assert again == job
-
-
-@pytest.mark.parametrize("partitions", [2])
-async def test_a_job_moves_with_its_workspace(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """Once its workspace has moved, the worker of the new partition has a job, and the one of the old no longer."""
-    home = workspace.partition
-    await order_codes(pool, workspace, 10)
-    old, new = await take_partition(pool, home), await take_partition(pool, 1 - home)
-    job = await job_rows.take_job(pool, home, old, "generate")
-    assert job is not None
-    await pool.execute("UPDATE workspaces SET partition = $1", 1 - home)
-    with pytest.raises(job_rows.JobStopped):
-        await job_rows.end_job(pool, job, old)
-    assert await job_rows.take_job(pool, home, old, "generate") is None
-    moved = await job_rows.take_job(pool, 1 - home, new, "generate")
-    assert moved is not None
-    assert moved.job_id == job.job_id
 
 
 async def test_a_locked_job_delays_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:

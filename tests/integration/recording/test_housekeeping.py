@@ -8,11 +8,10 @@ from uuid_utils.compat import uuid7
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats.events import StockNotice
-from service.record import lock_history, refused_batches, samples
+from service.record import refused_batches, samples
 from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
-from service.record.lock_history import LockNote
 from service.record.refused_batches import Refused, RefusedBatch
 from service.worker.housekeeping import clean_up
 from tests.integration.recording.record_fixtures import EVENT_MS
@@ -128,22 +127,6 @@ async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
     ]
     assert await samples.read_backlog(pool, 3, 10, 0, 900) == [(600, 7, 14), (890, 5, 10)]
     assert await samples.read_backlog(pool, 3, 300, 0, 900) == [(600, 7, 14)]
-
-
-async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
-    """Notes of locks are deleted after so many days, some at a time; a repeat of an ended lock is not noted."""
-    async with pool.acquire() as connection:
-        workspace = (await create_workspace(connection, "shop")).workspace
-    now_ms = int(time.time() * 1000)
-    locks = [LockNote(workspace, "CODE-1", lock, f"u-{lock}", None, ms, time.monotonic()) for lock, ms in
-             enumerate([now_ms + 900_000] * 4 + [now_ms - 900_000])]  # fmt: skip
-    await lock_history.add_lock_notes(pool, 0, locks)
-    await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days' WHERE lock_digest < 3")
-    assert [await lock_history.prune_lock_notes(pool, 2) for _ in range(3)] == [2, 1, 0]
-    (left,) = (await lock_history.read_lock_history(pool, workspace, "CODE-1")).locks
-    assert (left.user_id, left.until_ms) == ("u-3", now_ms + 900_000)
-    await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days'")
-    await _clean_up(pool, "SELECT count(*) = 0 FROM lock_notes")
 
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: str) -> None:

@@ -3,11 +3,11 @@
 import { at } from "./api.js";
 import { actorOf, badge, field, fileFormats, fileLink, fill, h, head, inZone, input, listing, local, order, plural, select, setting, spelled, user, when } from "./dom.js";
 
-const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
+const ACTIONS = ["attempts.refused", "book.archived", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
   "codes.ordered", "coupon.assigned", "coupon.changed", "coupon.locked", "coupon.unassigned", "coupon.unlocked", "job.cancelled", "job.paused", "job.resumed", "key.changed",
   "key.created", "key.revoked", "key.rotated", "order.rolledBack", "reconcile.ordered", "redemption.rolledBack", "session.began", "session.ended", "user.changed", "user.created",
   "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.rotated", "webhook.switchedOff", "workspace.changed",
-  "workspace.created", "workspace.moved"];
+  "workspace.created"];
 const ACTORS = { "": "Anyone", key: "A key", person: "A person", command: "The command line", service: "The service" };
 const SHOWN = 4;
 const SHOWN_LETTERS = 240;

@@ -39,17 +39,6 @@ function holdsOf({ holds }, release) {
   });
 }
 
-const ENDS = { released: "Hold released", expired: "Hold expired" };
-
-// Past holds, and their ends: a redemption has an entry of its own.
-function pastHoldsOf({ pastHolds }) {
-  return (pastHolds?.newest ?? []).flatMap((hold) => [
-    entry(hold.since, "", is("Was held"), " by ", holderOf(hold), hold.ended === "unknown" &&
-      h("p", { class: "hint" }, "It has ended; how is not recorded yet.")),
-    ...(ENDS[hold.ended] ? [entry(hold.endedAt, "", is(ENDS[hold.ended]), ": ", holderOf(hold))] : []),
-  ]);
-}
-
 // When the code expires, or has expired; nothing for one that is used up.
 function endOf({ expiresAt, status }) {
   if (!expiresAt || status === "redeemed" || status === "exhausted") return [];
@@ -75,7 +64,7 @@ const describe = (change) => entry(change.at, "warn", title(change), change.scop
 export function entriesOf(redis, timeline, changes, release) {
   const added = timeline.postgres?.addedAt;
   return [
-    ...holdsOf(timeline, release), ...pastHoldsOf(timeline), ...endOf(redis), ...changes.map(describe),
+    ...holdsOf(timeline, release), ...endOf(redis), ...changes.map(describe),
     ...(added ? [entry(added, "", is("Added"), " by upload or generation")] : []),
   ];
 }

@@ -7,7 +7,6 @@ const BOOKS = 200;
 const NUMBERS = {
   couponsPerOrder: ["Coupons per order", "Empty: 1."],
   maxCoupons: ["Coupons per user", "Over all books, until they are used up or expired. Empty: no limit."],
-  orderDays: ["Days an order is remembered", "Then its id may be used anew. Empty: 400."],
   idempotencyHours: ["Hours an Idempotency-Key is stored", "Of later requests. Empty: 24."],
 };
 const LIMITS = {
@@ -19,7 +18,6 @@ const LIMITS = {
     missesPerMinute: "Tries of others' codes per minute", locksPerUser: "Holds of a user at one time", lockedPercent: "Held share of what is left (%)",
   }],
 };
-const HISTORY = "The timeline of a code then shows its past holds, for explanation, not for accounting. Each lock costs a row in Postgres.";
 const UNLIMITED = { addressMissesPerMinute: "no limit, but 100 for a key with the scope public" };
 
 const limitOf = ({ limits }, kind, name) => limits?.[kind]?.[name] ?? null;
@@ -47,10 +45,8 @@ async function edit(was, books) {
   const numbers = Object.entries(NUMBERS).map(([name, [label, hint]]) => [name, numeric(name, was[name]), label, hint]);
   const limits = Object.entries(LIMITS).flatMap(([kind, [, , names]]) => Object.entries(names).map(([name, label]) =>
     [kind, name, numeric(`limits.${kind}.${name}`, limitOf(was, kind, name)), label]));
-  const history = input({ name: "lockHistory", type: "checkbox", checked: was.lockHistory });
   const read = () => {
     const fields = { currency: currency.value.trim().toUpperCase(), giftBookId: gift.value.trim() || null };
-    fields.lockHistory = history.checked;
     fields.timeZone = zone.value.trim();
     for (const [name, control] of numbers) fields[name] = whole(control);
     const changed = Object.entries(fields).filter(([name, value]) => value !== was[name]);
@@ -66,7 +62,6 @@ async function edit(was, books) {
     field("Time zone", zone, "Of the hours, days and weeks of reports, such as Europe/Berlin. Those before a change keep theirs until an operator runs scrip reports --repair."),
     field("Gift of a checkout", gift, `A book, unless the redeemed code's book names another.${books?.length === BOOKS ? ` The newest ${BOOKS}.` : ""}`),
     numbers.map(([, control, label, hint]) => field(label, control, hint)),
-    field("Keep a history of holds", history, HISTORY),
     Object.entries(LIMITS).map(([kind, [title]]) => [
       h("h3", { class: "wide" }, title), limits.filter(([of]) => of === kind).map(([, name, control, label]) => field(label, control, `Empty: ${UNLIMITED[name] ?? "no limit"}.`)),
     ])), "Save", () => patch("/v1/workspace", read()));
@@ -98,9 +93,7 @@ export async function show(main, _, page) {
         ["Time zone of reports", settings.timeZone],
         ["Coupons per order", number(settings.couponsPerOrder)],
         ["Coupons per user", settings.maxCoupons === null ? "no limit" : number(settings.maxCoupons)],
-        ["Orders remembered", plural(settings.orderDays, "day")],
         ["Idempotency-Keys", plural(settings.idempotencyHours, "hour")],
-        ["History of holds", settings.lockHistory ? "on" : "off"],
         ["Gift of a checkout", giftBookId ? h("a", { href: `#/book/${giftBookId}` }, gift?.name ?? giftBookId) : "none"],
       ])),
       Object.entries(LIMITS).map(([kind, [title, hint, names]]) => card(title, pairs(Object.entries(names).map(([name, label]) => {

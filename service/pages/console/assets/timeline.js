@@ -42,16 +42,11 @@ function history(timeline, marked, more = [], note = null) {
   entries.sort((one, other) => new Date(other.at) - new Date(one.at));
   return card("Events",
     !timeline.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
-    timeline.detachedTo && h("p", { class: "banner" }, `Months up to ${timeline.detachedTo} are detached: their events may be missing.`),
     entries.length === 0 && h("p", { class: "soft" }, "No events yet."),
     h("ol", { class: "timeline" }, entries.map(({ item }) => item)), note);
 }
 
 // ---- a code
-
-const noteOf = ({ pastHolds }) => h("p", { class: "hint" }, pastHolds?.notesLocks
-  ? "Past holds: the newest 20. They are for explanation, not for accounting: the last second of a process that was killed may be missing."
-  : "Past holds are not stored. A history of them can be turned on in the settings.");
 
 // Postgres stores no holds: what a held code's status is without them.
 const withoutHolds = ({ status, userId }) => (status !== "locked" ? status : userId ? "assigned" : "available");

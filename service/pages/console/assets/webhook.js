@@ -25,7 +25,7 @@ const attempt = ({ at: began, milliseconds, status, error, response }, first) =>
 async function inspect(path, { deliveryId }) {
   const { payload, attemptLog, ...row } = await get(`${path}/deliveries/${deliveryId}`);
   const { headers, body, bodyBytes } = payload;
-  const missing = bodyBytes === null ? "What it is about is deleted, or of a detached month." : `It has ${bytes(bodyBytes)}, too much to show.`;
+  const missing = bodyBytes === null ? "What it is about is deleted." : `It has ${bytes(bodyBytes)}, too much to show.`;
   const text = `${Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join("")}webhook-timestamp, webhook-signature: made anew for each attempt`;
   return ask(`Delivery of ${row.event}`, [
     pairs([

@@ -1,1 +1,0 @@
-"""Moves of data: workspaces to other partitions, ended books out of Redis and back."""
