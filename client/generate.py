@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from service.common.config import Settings
-from service.domain.figures import FIGURES
-from service.domain.outcomes import BY_CODE
+from service.engine.domain.figures import FIGURES
+from service.engine.domain.outcomes import BY_CODE
 from service.serving.app import create_app
 
 PACKAGE = Path(__file__).parent / "scrip_client"

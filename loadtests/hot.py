@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadtests.callgrind import InstructionCounter, under_callgrind
-from service.embedded.valkey import Valkey
-from service.hot.connection import Connection, connect
-from service.hot.link import LinkToAll
-from service.hot.redis_server import Server
+from service.engine.hot.connection import Connection, connect
+from service.engine.hot.link import LinkToAll
+from service.engine.hot.redis_server import Server
+from service.server.embedded.valkey import Valkey
 from tests.harness.shop import Shop
 
 S = TypeVar("S", bound=Shop)

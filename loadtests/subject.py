@@ -19,8 +19,8 @@ from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.own import Meter
 from loadtests.wire import Ask, Barrage
-from service.formats.event_id import EventId, parse_event_id
-from service.formats.key_names import outbox
+from service.engine.formats.event_id import EventId, parse_event_id
+from service.engine.formats.key_names import outbox
 from tests.harness.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"

@@ -1,6 +1,6 @@
 --[[ assign_any: give a user a random free coupon of a book.
-Called by service/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
-     calls with others. service/hot/turns.py and sold_out.py know its arguments by position
+Called by service/engine/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

@@ -1,5 +1,5 @@
 --[[ assign_code: give a named coupon to a user.
-Called by service/operations/assign.py; with limits it runs within lua/includes/limits.lua
+Called by service/engine/operations/assign.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

@@ -1,6 +1,6 @@
 --[[ block_codes: make codes unusable of which an event is in quarantine, in a Redis that is being mended: nobody can
      say whether they were used.
-Called by service/worker/opening/restorer.py
+Called by service/engine/worker/opening/restorer.py
 KEYS  1 gate  string  epoch and state, read first
 ARGV  1 '1' where fill_pool follows, else ''; then for each code: its workspace's number, its bucket, the code
 Reply {OK, how many of them are here} or {outcome}

@@ -1,5 +1,5 @@
 --[[ checkout: redeem a coupon and give the order's gift, as one change; either may be missing.
-Called by service/operations/checkout.py; with limits it runs within lua/includes/limits.lua
+Called by service/engine/operations/checkout.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

@@ -1,5 +1,5 @@
 --[[ clear: remove keys: of a partition that is to be rebuilt whole, or of a workspace that moves.
-Called by service/worker/opening/restorer.py, in the worker alone
+Called by service/engine/worker/opening/restorer.py, in the worker alone
 KEYS  1 gate  string  epoch and state, read first
 ARGV  keys to remove
 Reply {OK} or {outcome}

@@ -1,5 +1,5 @@
 --[[ drop_book: remove the counters, sets and pool of an archived book. Its settings stay, which refuse its codes.
-Called by service/worker/retention.py, in the worker alone
+Called by service/server/tasks/retention.py, in the worker alone
 KEYS  1 gate       string  epoch and state
       2 workspace  string  its settings
 ARGV  1 book

@@ -1,5 +1,5 @@
 --[[ drop_codes: remove all that is stored of codes of an archived book.
-Called by service/worker/retention.py, in the worker alone
+Called by service/server/tasks/retention.py, in the worker alone
 KEYS  1 gate       string  epoch and state
       2 workspace  string  its settings
 ARGV  1 book, then of each: code, bucket

@@ -1,5 +1,5 @@
 --[[ drop_gifts: remove orders' gifts whose coupons were removed with an archived book.
-Called by service/worker/retention.py, in the worker alone
+Called by service/server/tasks/retention.py, in the worker alone
 KEYS  1 gate       string  epoch and state
       2 workspace  string  its settings
 ARGV  1 order, 2 order_bucket, and so on

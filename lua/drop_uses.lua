@@ -1,5 +1,5 @@
 --[[ drop_uses: remove the places in orders, and the users' counts, of redemptions of an archived book.
-Called by service/worker/retention.py, in the worker alone
+Called by service/server/tasks/retention.py, in the worker alone
 KEYS  1 gate       string  epoch and state
       2 workspace  string  its settings
 ARGV  1 book, then of each redemption: event, user, user_bucket, order, order_bucket

@@ -1,5 +1,5 @@
 --[[ drop_wrong: remove keys of the partition's own that hold another type than theirs, which nothing can read.
-Called by service/hot/redis_server.py, in the worker alone
+Called by service/engine/hot/redis_server.py, in the worker alone
 KEYS  1 gate  string  epoch and state, read first
 ARGV  1 epoch, then for each key its name and the type that it should be of
 Reply {OK, removed} or {RECOVERING, gate} where the gate has this epoch or a later one

@@ -1,5 +1,5 @@
 --[[ fence: close the gate for a new epoch and end every older one's writing.
-Called by service/hot/redis_server.py, in the worker alone
+Called by service/engine/hot/redis_server.py, in the worker alone
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  the epoch's first entry
 ARGV  1 epoch

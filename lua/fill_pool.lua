@@ -1,5 +1,5 @@
 --[[ fill_pool: say of buckets of the directory which books have free codes in them, where everything was rebuilt.
-Called by service/worker/opening/restorer.py
+Called by service/engine/worker/opening/restorer.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings; only its name is read
 ARGV  for each bucket its number, the first of them as a reply had it

@@ -1,5 +1,5 @@
 --[[ gift: give a user a random free coupon of a book, once for an order.
-Called by service/operations/gift.py; with limits it runs within lua/includes/limits.lua
+Called by service/engine/operations/gift.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

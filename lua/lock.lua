@@ -1,6 +1,6 @@
 --[[ lock: hold one use of a coupon for one user and order until a deadline.
-Called by service/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in calls
-     with others. service/hot/turns.py and sold_out.py know its arguments by position
+Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in calls
+     with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

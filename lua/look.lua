@@ -1,5 +1,5 @@
 --[[ look: read values at one moment, and name that moment.
-Called by service/hot/inspection.py
+Called by service/engine/hot/inspection.py
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  its last entry is the moment
       3 config  string  the last version that is here with all before it

@@ -1,7 +1,7 @@
 --[[ mark: record the progress of a recovery, or its end.
-Called by service/worker/opening/restorer.py
+Called by service/engine/worker/opening/restorer.py
 KEYS  1 gate    string  epoch and state, read first
-      2 mend    string  how far the mending is (service/formats/recovery_progress.py parses it)
+      2 mend    string  how far the mending is (service/engine/formats/recovery_progress.py parses it)
       3 layout  string  the number of the keys' layout
 ARGV  1 mark: 'whole' while all is rebuilt, the last event that was applied again, '' when done
       2 layout

@@ -1,5 +1,5 @@
 --[[ pools: compare the books' counts of free codes by bucket with the directory.
-Called by service/hot/inspection.py
+Called by service/engine/hot/inspection.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings; only its name is read
 ARGV  1 repair ('1' to set right what is wrong, else '')  2 book (whose counts name the buckets, or '' to start from the

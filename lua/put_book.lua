@@ -1,11 +1,11 @@
 --[[ put_book: project a book's settings.
-Called by service/hot/projection.py
+Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  not read
       3 books        hash    book's uuid → its number
       4 book         string  its settings
       5 newest       string  the newest version that anything is of
-ARGV  1 version  2 settings (service/formats/stored_settings.py; the book's uuid first)  3 number
+ARGV  1 version  2 settings (service/engine/formats/stored_settings.py; the book's uuid first)  3 number
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  at most 4 commands ]]

@@ -1,10 +1,10 @@
 --[[ put_codes: project codes of one book: enter new ones, and what was switched or dated of those that are there.
-Called by service/hot/projection.py
+Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings; only its name is read
       3 newest       string  the newest version that anything is of
 ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
-      one that says nothing of its own or "owner at max expires_at active" (service/formats/stored_settings.py)
+      one that says nothing of its own or "owner at max expires_at active" (service/engine/formats/stored_settings.py)
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]

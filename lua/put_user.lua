@@ -1,5 +1,5 @@
 --[[ put_user: project a user's cap on coupons.
-Called by service/hot/projection.py
+Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  not read
       3 user         hash    the user's counts and cap

@@ -1,9 +1,9 @@
 --[[ put_workspace: project a workspace's settings.
-Called by service/hot/projection.py
+Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 newest       string  the newest version that anything is of
-ARGV  1 version  2 settings (service/formats/stored_settings.py)
+ARGV  1 version  2 settings (service/engine/formats/stored_settings.py)
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  at most 4 commands ]]

@@ -1,5 +1,5 @@
 --[[ records: read the records of redemptions in a batch's stored answer; changes nothing.
-Called by service/operations/batch.py
+Called by service/engine/operations/batch.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 events (between spaces), then the requested facts

@@ -1,6 +1,6 @@
 --[[ redeem: spend one use of a coupon, once.
-Called by service/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
-     calls with others. service/hot/turns.py and sold_out.py know its arguments by position
+Called by service/engine/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

@@ -1,9 +1,9 @@
 --[[ redo: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its first
      write: one that can't be applied changes nothing, and is named. `failed` alone may leave a part of it.
-Called by service/worker/opening/restorer.py; unappliable_events.py there takes the reply
+Called by service/engine/worker/opening/restorer.py; unappliable_events.py there takes the reply
 KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is, then '<event>:<why>' of each that was left out since it began
-                             (service/formats/recovery_progress.py parses it)
+                             (service/engine/formats/recovery_progress.py parses it)
 ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event:
       decided, its id; of B "redemption's_event discount_e4 user_bucket"; else ''
 Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing

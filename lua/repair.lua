@@ -1,7 +1,7 @@
 --[[ repair: write some things as the record says them, where all of them are still as they were seen.
-Called by service/hot/inspection.py
+Called by service/engine/hot/inspection.py
 KEYS  1 gate    string  epoch and state, read first
-ARGV  for each thing (Write of service/formats/coupon_state.py) how it is kept, its key and its member, what was seen
+ARGV  for each thing (Write of service/engine/formats/coupon_state.py) how it is kept, its key and its member, what was seen
       and what it should be, each '-' for nothing or '=' and the text: h a hash's field, s a string, i one that lives so
       many ms (its member), z a score in a zset; and n a counter in a hash, to which the last is added, whatever it is
       now; and t, first, a key of the wrong type: seen is the type, and it is removed before the rest is written

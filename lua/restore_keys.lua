@@ -1,6 +1,6 @@
 --[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended; those of requests outside the
      hot path count against what their workspace may keep.
-Called by service/worker/opening/restorer.py
+Called by service/engine/worker/opening/restorer.py
 KEYS  1 gate  string  epoch and state, read first
 ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}

@@ -1,5 +1,5 @@
 --[[ rollback_order: take back all redemptions of an order that stand, and its gift unless it was used.
-Called by service/operations/rollback.py; with limits it runs within lua/includes/limits.lua
+Called by service/engine/operations/rollback.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

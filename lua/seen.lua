@@ -1,5 +1,5 @@
 --[[ seen: remember that every configuration change up to a version is here.
-Called by service/hot/projection.py
+Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 config       string  the last version
       3 newest       string  the newest version that anything is of

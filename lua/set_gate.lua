@@ -1,5 +1,5 @@
 --[[ set_gate: move the gate from one state to another, if it still has the expected text.
-Called by service/hot/redis_server.py, in the worker alone
+Called by service/engine/hot/redis_server.py, in the worker alone
 KEYS  1 gate    string  epoch and state, read first
 ARGV  1 was  2 becomes (both whole texts, '<epoch> <state>')
 Reply {OK, gate} or {RECOVERING, gate}

@@ -1,5 +1,5 @@
 --[[ user_coupons: how many coupons a user holds.
-Called by service/hot/workspace_state.py
+Called by service/server/hot/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
 ARGV  1 user

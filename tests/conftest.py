@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from service.cli import worker_orders
-from service.hot import connection, discovery
+from service.engine.hot import connection, discovery
 from tests.progress import ProgressDisplay
 from tests.waiting import PATIENCE_S
 

@@ -20,7 +20,7 @@ from typing import Any
 import asyncpg
 import yaml
 
-from service.embedded.postgres import Postgres
+from service.server.embedded.postgres import Postgres
 from tests.conftest import require
 from tests.harness.running import data_folder
 from tests.harness.servers import VALKEY, free_port, started, started_postgres

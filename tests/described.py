@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
-from service.domain.configuration import BookRow
-from service.operations.table import Row
+from service.engine.domain.configuration import BookRow
+from service.engine.operations.table import Row
 from tests.cases import Case
 from tests.harness.shop import Shop
 from tests.kinds import CURRENCY, ID, ITEMS, MONEY, TOKEN, Kind, metadata, number, text

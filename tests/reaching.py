@@ -1,7 +1,7 @@
 """Connections to Redis, for tests: the service gives up within seconds, which is short for a busy machine."""
 
 from service.common.redis_address import RedisAddress
-from service.hot.connection import Connection, connect
+from service.engine.hot.connection import Connection, connect
 from tests.waiting import wait_until
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from service.formats.events import Assigned, Redeemed, encode_event, parse_record, record_text
+from service.engine.formats.events import Assigned, Redeemed, encode_event, parse_record, record_text
 
 _GIFT = Assigned(epoch=1, seq=1, workspace=1, book=3, code="GIFT-1", user="ann", at_ms=1_800_000_000_000)
 _REDEEMED = Redeemed(

@@ -10,7 +10,7 @@ import click
 
 from service.cli.main import main
 from service.common.config import Settings
-from service.domain.outcomes import BY_CODE
+from service.engine.domain.outcomes import BY_CODE
 from service.serving.app import create_app
 from tests import log_events
 from tests.harness.trees import ROOT
@@ -33,7 +33,7 @@ whose key, scope or address was refused.
 | 408, 429, 503, `request_in_progress` | yes, after `Retry-After`, with the same `Idempotency-Key` |
 | 500 `internal`, 503 `outcome_unknown` | yes, with the same `Idempotency-Key`: whether it happened is unknown |
 
-`python -m tests.reference` writes this page from `service/domain/outcomes.py`.
+`python -m tests.reference` writes this page from `service/engine/domain/outcomes.py`.
 
 | code | status | what happened | what to do |
 |---|---|---|---|

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import asyncpg
 
-from service.embedded import demo_data
-from service.embedded.postgres import Postgres
-from service.record.login_roles import ensure_role, grant_privileges
+from service.engine.record.login_roles import ensure_role, grant_privileges
+from service.server.embedded import demo_data
+from service.server.embedded.postgres import Postgres
 from tests.harness.running import Run, data_folder, migrate
 from tests.harness.servers import VALKEY, free_port, started, started_postgres
 from tests.pgbouncer import pgbouncer

@@ -14,10 +14,10 @@ import psutil
 import pytest
 import redis
 
-from service.access.caller import SCOPES
-from service.domain.figures import Figures
-from service.formats import key_names
-from service.hot.key_messages import CHANNEL
+from service.engine.domain.figures import Figures
+from service.engine.formats import key_names
+from service.engine.operations.caller import SCOPES
+from service.server.hot.key_messages import CHANNEL
 from tests.commands import scrip
 from tests.harness.running import PARTITIONS, Run, data_folder, run_aside
 from tests.harness.servers import free_port

@@ -1,6 +1,6 @@
 """What a hot request costs Redis, alone and in a call of many: a coupon's life, and refusals of what is sold out.
 
-Calls are those that an API process makes of a turn's requests (service/hot/turns.py), of 16 and of 64. Refused
+Calls are those that an API process makes of a turn's requests (service/engine/hot/turns.py), of 16 and of 64. Refused
 requests come to a process that knows that nothing is left. The server is the embedded Valkey without the append-only
 file; of several rounds the cheapest counts, since what else the machine does only adds. With --count it prints
 instructions, counted by callgrind, in place of CPU: those repeat within a few in a thousand and so tell a small gain
@@ -17,16 +17,16 @@ from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
 from loadtests.hot import NONCE, Hot, metered_valkey
 from loadtests.worst.measuring import count_commands
-from service.domain.outcomes import BY_CODE
-from service.formats.events import parse_record
-from service.formats.redemption_id import id_from_event
-from service.formats.script_replies import expand_reply
-from service.hot.scripts import SERVING, Scripts
-from service.hot.sold_out import SoldOut
-from service.hot.turns import Turn
-from service.operations import assign, lock, redeem, rollback
-from service.operations.base import Call, Command
-from service.operations.call_headers import fingerprint
+from service.engine.domain.outcomes import BY_CODE
+from service.engine.formats.events import parse_record
+from service.engine.formats.redemption_id import id_from_event
+from service.engine.formats.script_replies import expand_reply
+from service.engine.hot.scripts import SERVING, Scripts
+from service.engine.hot.sold_out import SoldOut
+from service.engine.hot.turns import Turn
+from service.engine.operations import assign, lock, redeem, rollback
+from service.engine.operations.base import Call, Command
+from service.engine.operations.call_headers import fingerprint
 from tests.harness.premises import EPOCH, CallingLink
 from tests.harness.shop import Shop
 

@@ -30,16 +30,16 @@ from uvicorn.server import ServerState
 
 from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown
-from service.access.caller import Caller
-from service.access.keyring import Keyring
-from service.fastlane.protocol import Protocol
-from service.fastlane.routes import Lane
-from service.fastlane.shapes import ATTEMPTS_A_SECOND
-from service.formats.events import Redeemed, RequestPart, record_text
-from service.hot.connection import Connection
-from service.hot.decider import Decider
-from service.hot.link import Link
-from service.operations.base import Command, Reply
+from service.engine.formats.events import Redeemed, RequestPart, record_text
+from service.engine.hot.connection import Connection
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import Link
+from service.engine.operations.base import Command, Reply
+from service.engine.operations.caller import Caller
+from service.server.access.keyring import Keyring
+from service.server.fastlane.protocol import Protocol
+from service.server.fastlane.routes import Lane
+from service.server.fastlane.shapes import ATTEMPTS_A_SECOND
 
 CONNECTIONS = 64
 BODIES = 64
@@ -181,7 +181,7 @@ def _redeemed(unit: int, full: bool) -> bytes:
 
 
 def _reply(text: str) -> bytes:
-    """Of a usual lock or redemption (service/formats/script_replies.py)."""
+    """Of a usual lock or redemption (service/engine/formats/script_replies.py)."""
     return f"${len(text)}\r\n{text}\r\n".encode()
 
 

@@ -13,13 +13,13 @@ from uuid import uuid4
 
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot
-from service.domain.code_patterns import generate_codes
-from service.embedded.valkey import build_allocator_env
-from service.formats.key_names import outbox
-from service.hot.connection import connect
-from service.operations.base import Call, Command
-from service.operations.lock import LockRequest, prepare_lock
-from service.operations.redeem import RedeemRequest, prepare_redeem
+from service.engine.formats.key_names import outbox
+from service.engine.hot.connection import connect
+from service.engine.operations.base import Call, Command
+from service.engine.operations.lock import LockRequest, prepare_lock
+from service.engine.operations.redeem import RedeemRequest, prepare_redeem
+from service.server.embedded.valkey import build_allocator_env
+from service.server.requests.code_patterns import generate_codes
 from tests.harness.servers import VALKEY, started
 from tests.harness.shop import Shop
 

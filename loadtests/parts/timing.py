@@ -40,7 +40,7 @@ def slower(plant_us: float) -> Change:
                 while time.perf_counter_ns() < until:
                     pass
 """
-    return Change("service/operations/redeem.py", before, wait + before)
+    return Change("service/engine/operations/redeem.py", before, wait + before)
 
 
 class Difference(NamedTuple):

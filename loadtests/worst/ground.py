@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from service.formats import key_names
-from service.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, Scripts
-from service.operations.base import Call, Operation
+from service.engine.formats import key_names
+from service.engine.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, Scripts
+from service.engine.operations.base import Call, Operation
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop
 

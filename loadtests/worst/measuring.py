@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.hot.fitness import read_info
+from service.engine.hot.fitness import read_info
 
 _AROUND = {"cmdstat_evalsha", "cmdstat_info", "cmdstat_config|get"}
 """What clients send: scripts, and what this module and fitness.py ask."""

@@ -4,11 +4,11 @@ from decimal import Decimal
 from typing import Any
 
 from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
-from service.api.recall import AS_OF
-from service.domain.configuration import TierRow
-from service.formats import key_names
-from service.hot.fencing import Nonce
-from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.deciding.recall import AS_OF
+from service.engine.domain.configuration import TierRow
+from service.engine.formats import key_names
+from service.engine.hot.fencing import Nonce
+from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from tests.harness.colliding import colliding
 from tests.harness.premises import EPOCH
 

@@ -5,13 +5,13 @@ from typing import Any
 from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
 from loadtests.worst.requests import CODE, ORDERS, USER
 from service.common.byte_runs import SMALL_BYTES
-from service.formats import key_names
-from service.hot.inspection import ITEMS_A_LOOK
-from service.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
-from service.reconcile.coupon_differences import Coupons
-from service.reconcile.user_differences import Users
-from service.worker import retention
-from service.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
+from service.engine.formats import key_names
+from service.engine.hot.inspection import ITEMS_A_LOOK
+from service.engine.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
+from service.server.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
+from service.server.reconcile.coupon_differences import Coupons
+from service.server.reconcile.user_differences import Users
+from service.server.tasks import retention
 from tests.harness.colliding import colliding
 from tests.harness.premises import EPOCH
 

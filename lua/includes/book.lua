@@ -1,4 +1,4 @@
--- A workspace's and a book's settings as tables (made by service/formats/stored_settings.py). Needs gate.
+-- A workspace's and a book's settings as tables (made by service/engine/formats/stored_settings.py). Needs gate.
 
 -- max_coupons and offset_ms are numbers, all else is text; nil for none.
 local function read_workspace(settings)

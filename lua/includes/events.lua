@@ -1,5 +1,5 @@
 -- Events: what the line `d` of an entry says, in words between spaces, '-' for none. w and b: the numbers of workspace
--- and book; cb, ob and ub: the buckets of code, order and user. In Python: service/formats/events.py. Needs gate.
+-- and book; cb, ob and ub: the buckets of code, order and user. In Python: service/engine/formats/events.py. Needs gate.
 --   O                             an epoch's first entry (lua/fence.lua)
 --   M nonce                       all was mended up to here (lua/mended.lua)
 --   A w b code user at cb [order ob]
@@ -20,7 +20,7 @@ local function unassigned_event(c, book, at)
   return 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user .. ' ' .. at .. ' ' .. c.bucket
 end
 
--- The id that clients know a redemption by, made of its event (service/formats/redemption_id.py makes the same).
+-- The id that clients know a redemption by, made of its event (service/engine/formats/redemption_id.py makes the same).
 local function id_of(e)
   local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')
   local low, limb = epoch % 16384, 4294967296
@@ -49,7 +49,7 @@ local function read_fact(decided)
   return string.match(decided, pattern)
 end
 
--- The fields of an `R` without a gift, in their order: {R} is its pattern, which service/hot/scripts.py fills in.
+-- The fields of an `R` without a gift, in their order: {R} is its pattern, which service/engine/hot/scripts.py fills in.
 local function read_redeemed(decided) return string.match(decided, '^{R}$') end
 
 -- What else an `A` says: time; order and its bucket, '' where it is nobody's gift.

@@ -1,10 +1,10 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is
--- only after it was recorded; then Postgres has them, and service/api/recall.py hands them in at the end of ARGV, from
+-- only after it was recorded; then Postgres has them, and service/engine/deciding/recall.py hands them in at the end of ARGV, from
 -- facts_from on (includes/lacking.lua): 'as of', the moment that they are of, then pairs: a name that was asked for,
 -- and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…'.
 -- A record is '<event> R …', as in the outbox without a gift
--- (includes/events.lua), and the request's part. In Python: service/formats/events.py,
--- service/record/facts/redemption_records.py. Needs lacking.
+-- (includes/events.lua), and the request's part. In Python: service/engine/formats/events.py,
+-- service/engine/record/facts/redemption_records.py. Needs lacking.
 
 local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the key `erased`
 
@@ -23,7 +23,7 @@ local function names_erased(epoch, seq)
   return epoch < last_epoch or (epoch == last_epoch and seq <= last)
 end
 
--- The record of that name; nil where it is neither handed in nor in the outbox. {R}: service/hot/scripts.py.
+-- The record of that name; nil where it is neither handed in nor in the outbox. {R}: service/engine/hot/scripts.py.
 local function record_of(name)
   if not handed then
     handed = {}

@@ -1,9 +1,9 @@
--- The gate. service/hot/scripts.py puts these before each script:
+-- The gate. service/engine/hot/scripts.py puts these before each script:
 -- NONCE: it makes the text one that only a verified server has, since its last start.
 -- EPOCH: the call's last argument, which ARGV then no longer has.
 -- OPEN: the gate's text that lets the script run: '<epoch> open', or '<epoch> closed' where the worker mends.
 -- REPLID: nil; where there are replicas, the verified history: a primary that was a replica for a moment has another's.
--- ENTRY_BYTES: how long an entry of the directory may be (service/hot/fitness.py).
+-- ENTRY_BYTES: how long an entry of the directory may be (service/engine/hot/fitness.py).
 -- HOLDER, HOLDS, MISSED: of a request under limits (includes/limits.lua).
 -- named: the request's user, or nil; scripts set it before they read a key's entry (includes/idempotency.lua).
 -- W: '{pN}:w<workspace>:', before every key of the workspace; from the name of KEYS 2.

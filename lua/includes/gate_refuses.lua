@@ -1,5 +1,5 @@
 -- What the gate answers: nil to go on, else the outcome. passes_full, passes_behind: whether the script runs though the
--- gate is full, or behind (too many events are not recorded). In Python: service/formats/gate_text.py.
+-- gate is full, or behind (too many events are not recorded). In Python: service/engine/formats/gate_text.py.
 local function gate_refuses(gate, passes_full, passes_behind)
   if REPLID then
     -- No such key. Where a cluster moves the slot key by key this fails, before anything is written (docs/decisions/0051).

@@ -1,6 +1,6 @@
 -- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`, none of 0);
 -- those with an end of their own also by code (`x<code>`), so that a count can leave out what is past its window. In
--- Python: service/reconcile/user_differences.py. Needs gate.
+-- Python: service/server/reconcile/user_differences.py. Needs gate.
 
 local BOOKS_A_READ = 200
 

@@ -3,7 +3,7 @@
 -- (for these include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event.
 -- Where a script says by `named` which user its request names, that user is '/' in the payload (no id holds one): the
 -- repeat names the same, and an entry that names nobody needs no change when a user is deleted. In Python:
--- service/formats/idempotency_entry.py.
+-- service/engine/formats/idempotency_entry.py.
 
 local function entry_text(fingerprint, outcome, payload) return fingerprint .. ' ' .. outcome .. ' ' .. payload end
 

@@ -1,8 +1,8 @@
--- Around a script, where the request is under limits: service/hot/scripts.py puts the script in the place of `@script`.
+-- Around a script, where the request is under limits: service/engine/hot/scripts.py puts the script in the place of `@script`.
 -- After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV comes
 -- '<requests> <misses> <misses of an address> <locks> <key> <sees_reasons>', '-' for no limit. With sees_reasons '0',
 -- of a validate that hides its reasons, every refusal is a miss. The reply ends with the remaining limits: name, limit,
--- left, seconds, in turn. service/operations/run.py and service/domain/limits.py have these formats, too. validate sets
+-- left, seconds, in turn. service/engine/operations/run.py and service/engine/domain/limits.py have these formats, too. validate sets
 -- MISSED if a reason is a miss. A counter's minute begins with its first request; `begin`'s refusals aren't counted.
 
 local limits, used, counters, sees_reasons = {}, {}, {}, nil
@@ -69,7 +69,7 @@ end
 local refused = begin()
 if refused then return refused end
 local reply = decide()
-if type(reply) == 'string' then -- of a usual lock or redemption (service/formats/script_replies.py)
+if type(reply) == 'string' then -- of a usual lock or redemption (service/engine/formats/script_replies.py)
   local payload, third = string.match(reply, '^(.*)\n(.*)$')
   reply = { OUT.OK, payload or reply, third or '', 0 }
 end

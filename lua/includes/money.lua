@@ -1,5 +1,5 @@
--- Discounts by tiers and by free units, for steps/discount.lua. service/formats/stored_settings.py writes the terms,
--- service/operations/order_fields.py the items.
+-- Discounts by tiers and by free units, for steps/discount.lua. service/engine/formats/stored_settings.py writes the terms,
+-- service/engine/operations/order_fields.py the items.
 
 -- The kind and terms of the last tier that value reaches. tiers: 'from:kind:terms,…', ascending.
 local function tier_of(tiers, value)

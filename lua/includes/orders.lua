@@ -1,7 +1,7 @@
 -- An order's entry in its bucket: for each redemption that takes one of its places a word '<event>', then ':<slot>'
 -- where that isn't 1, and '!' where it was rolled back without restore. An order that has no place taken has no entry.
 -- Changes edit the text: what one costs doesn't grow with the places that it leaves alone. steps/redeem.lua adds a
--- word, and service/formats/order_entries.py writes entries, too: change all.
+-- word, and service/engine/formats/order_entries.py writes entries, too: change all.
 
 -- The entry's words as {event, nth (the slot), kept}. One that is `kept` ('!') is still taken. entry: nil for none.
 local function places(entry)

@@ -1,6 +1,6 @@
 -- A coupon's place: the counter of its book that counts it, and the set that has it. Both follow from its record and
 -- its stored locks, so a change compares the place before with that after, and moves the coupon. Comparisons expect the
--- same: `free` and `waits_for_end` of service/formats/coupon_state.py. Needs gate, coupon, counts (or tally).
+-- same: `free` and `waits_for_end` of service/engine/formats/coupon_state.py. Needs gate, coupon, counts (or tally).
 
 -- Returns counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
 local function place(c, book)

@@ -1,5 +1,5 @@
 -- A rebuild's writes skip the append-only file: the worker rewrites that file before it removes the recovery mark (KEYS
--- 2 of lua/redo.lua). Saves a quarter of Redis's time. Where the file can't be rewritten, service/hot/scripts.py
+-- 2 of lua/redo.lua). Saves a quarter of Redis's time. Where the file can't be rewritten, service/engine/hot/scripts.py
 -- replaces `redis.REPL_REPLICA` here (UNLOGGED; keep it): then they are logged. For lua/block_codes.lua, fill_pool.lua,
 -- put_codes.lua and redo.lua.
 local function leave_unlogged()

@@ -1,6 +1,6 @@
 -- Add an event to the outbox: the first write of a script, and the last thing that can fail. An entry has one field,
 -- `e`, with the lines `d` (decided), `r` (request) and, if there is one, `i` (entry). In Python:
--- service/formats/events.py; includes/facts.lua reads it, too.
+-- service/engine/formats/events.py; includes/facts.lua reads it, too.
 -- Reads outbox (its key), decided, request, entry (the text under the request's key; nil or false for none).
 -- Leaves event (its id; nil where this epoch may not write or memory is full, false without an outbox).
 -- For lua/redeem.lua and includes/outbox.lua; steps/usual_redeem.lua has a copy.

@@ -1,4 +1,4 @@
--- Read a book's settings into variables, as text: '-' for none. service/formats/stored_settings.py makes the text,
+-- Read a book's settings into variables, as text: '-' for none. service/engine/formats/stored_settings.py makes the text,
 -- which begins with a version here. Reads text. Leaves book_id, status ('a' for active), from, till (ms), per_code,
 -- per_user, total, codes_per_user (limits), assigned, locked (whether a redemption needs that: '0' or '1'), lock_ms,
 -- max_lock_ms, terms (the rest, for includes/book.lua and steps/terms.lua: not every script needs it).

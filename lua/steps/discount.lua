@@ -1,7 +1,7 @@
 -- The discount of an amount, in integers of 10^-4 units, rounded half-even at its_digits. Reads discount_type (not
 -- nil), discount_terms, cap (all three of steps/terms.lua), amount, items, its_digits. Leaves discount_e4.
 -- For steps/judge.lua and steps/usual_redeem.lua. amount < 10^15 and a percentage in 10^-4
--- parts make a product past 2^53, so it is taken in two limbs. service/formats/stored_settings.py writes the terms.
+-- parts make a product past 2^53, so it is taken in two limbs. service/engine/formats/stored_settings.py writes the terms.
 
 local discount_e4 = 0
 local type_of, terms, part = discount_type, discount_terms, 0 -- part: the 10^-6 parts

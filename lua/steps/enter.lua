@@ -1,6 +1,6 @@
 -- How most requests' scripts start: judge the gate and the entry of the request's key, read settings and time.
 -- Returns where the gate refuses. Reads got (the script's first reads: gate, workspace, idempotency entry),
--- passes_full, passes_behind (whether to run while the gate is full, or behind; service/hot/scripts.py parses the line
+-- passes_full, passes_behind (whether to run while the gate is full, or behind; service/engine/hot/scripts.py parses the line
 -- that sets them: REFUSED_BY_STATE), named (includes/idempotency.lua).
 -- ARGV 1 fingerprint. Leaves reply (the stored one if the key is known; nil to go on), now, per_order,
 -- usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, offset_ms, limits (steps/workspace.lua).

@@ -1,6 +1,6 @@
 -- The rules of lock, redeem and validate, in the order in which they are named. They may read more from Redis, and
 -- write nothing. Reads fail (fail(outcome, figures) says whether to stop; figures are a text of
--- service/domain/figures.py, nil for none), kind ('lock', 'redeem' or 'validate'), c, book, max, users (the key of the
+-- service/engine/domain/figures.py, nil for none), kind ('lock', 'redeem' or 'validate'), c, book, max, users (the key of the
 -- user's bucket), per_order, its_currency, its_digits, items, now, now_text (the same as text); of steps/terms.lua:
 -- discount_type, discount_terms, cap, least; nil for none: own (the live lock that the request is under), user, token,
 -- currency, amount (e4), order_entry (or false). Leaves spent (what the user's bucket has of the book; nil where it

@@ -1,4 +1,4 @@
--- Write a coupon's record as text. Format: includes/coupon.lua; in Python: service/formats/coupon_record.py.
+-- Write a coupon's record as text. Format: includes/coupon.lua; in Python: service/engine/formats/coupon_record.py.
 -- Reads c. Leaves text (nil where the directory says it all), l, lock. For includes/coupon.lua and steps/save.lua.
 
 local l, lock = c.lock, UNLOCKED

@@ -1,4 +1,4 @@
--- Read the discount of a book into variables. service/formats/stored_settings.py writes the text; includes/book.lua
+-- Read the discount of a book into variables. service/engine/formats/stored_settings.py writes the text; includes/book.lua
 -- reads two by position, too. Reads terms (steps/book_fields.lua). Leaves low (below how many free codes the book
 -- runs low), discount_type, discount_terms, cap, least (amounts, e4), book_currency, book_digits. All but
 -- discount_terms and book_digits are nil for none.

@@ -1,6 +1,6 @@
 -- A coupon as clients see it, one string: book_id code status uses max user assigned_at expires_at, its lock that
 -- ends soonest (user order deadline), its last standing redemption (its event, user order at). In Python:
--- service/formats/script_replies.py and service/operations/coupon_view.py. Reads c, book, max, now. Leaves
+-- service/engine/formats/script_replies.py and service/engine/operations/coupon_view.py. Reads c, book, max, now. Leaves
 -- coupon_view. `lacking` gets a redemption whose facts only Postgres has. For lua/validate.lua and includes/view.lua.
 
 local coupon_view

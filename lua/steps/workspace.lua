@@ -1,4 +1,4 @@
--- Read a workspace's settings into variables. service/formats/stored_settings.py makes the text, which begins with a
+-- Read a workspace's settings into variables. service/engine/formats/stored_settings.py makes the text, which begins with a
 -- version here. Reads settings. Leaves per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id
 -- (as text, '-' for none), offset_ms (a number), limits ('<misses>/<locks of a user>/<locked percent>' for its books;
 -- nil for none). For includes/book.lua, includes/usual.lua and steps/enter.lua.

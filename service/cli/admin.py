@@ -6,14 +6,14 @@ from uuid import UUID
 import asyncpg
 import click
 
-from service.access.caller import SCOPES
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
 from service.cli.tables import render_table
 from service.common.plurals import count_noun
-from service.domain.errors import Refusal
-from service.record.config import key_rows, workspace_rows
-from service.record.config.console_sessions import end_sessions_of
+from service.engine.domain.errors import Refusal
+from service.engine.operations.caller import SCOPES
+from service.server.record import key_rows, workspace_rows
+from service.server.record.console_sessions import end_sessions_of
 
 _SCOPES = click.Choice(SCOPES)
 

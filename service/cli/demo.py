@@ -15,7 +15,7 @@ from service.common import config
 from service.common.http_client import open_session, read_body, send
 from service.common.plurals import count_noun
 from service.common.running_service import Unusable, find_service
-from service.embedded.demo_data import IDS, list_seeded_books
+from service.server.embedded.demo_data import IDS, list_seeded_books
 
 RETRY_DEADLINE_S = 5.0
 RECONNECT_PAUSE_S = 0.5

@@ -10,16 +10,16 @@ from typing import Any
 import asyncpg
 import hiredis
 
-from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
 from service.common.tracebacks import find_missing_right, find_reason
-from service.record.login_roles import check_role
-from service.record.partitions.partition_rows import check_partitions
-from service.record.pool import UnfitDatabase, connect_once, connect_when_there, is_away, lacks_files, lacks_tls
-from service.record.program_versions import UnusableRecord
-from service.record.sessions import POOLER
+from service.engine.record.actor import Actor, current_actor
+from service.engine.record.login_roles import check_role
+from service.engine.record.partitions.partition_rows import check_partitions
+from service.engine.record.pool import UnfitDatabase, connect_once, connect_when_there, is_away, lacks_files, lacks_tls
+from service.engine.record.program_versions import UnusableRecord
+from service.engine.record.sessions import POOLER
 
 _PARAMETER_ERRORS = (
     asyncpg.UndefinedObjectError,
@@ -36,7 +36,10 @@ def explain(error: Exception) -> str | None:
 
 def _explain_refusal(error: Exception) -> str | None:
     """As explain, for a server that is reached, and refuses what is asked of it."""
-    from service.hot.discovery import AccessRefused, advise_access  # a tenth of a second, which most commands save
+    from service.engine.hot.discovery import (  # a tenth of a second, which most commands save
+        AccessRefused,
+        advise_access,
+    )
 
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
@@ -60,7 +63,7 @@ def _explain_refusal(error: Exception) -> str | None:
 
 def _explain_outage(error: Exception) -> str | None:
     """As explain, for a server that is away. Errors of files and of pipes do not count."""
-    from service.hot.connection import Broken
+    from service.engine.hot.connection import Broken
 
     is_local = isinstance(error, OSError) and (error.filename is not None or error.errno == errno.EPIPE)
     if is_local or not (isinstance(error, Broken) or is_away(error)):
@@ -118,8 +121,8 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
 async def check_servers(settings: Settings) -> None:
     """For `scrip api`: wait until the database is reachable, then check that it fits this version and has the API's
     role, and that Redis does not refuse the login. Raises UnusableRecord, Unusable, AccessRefused."""
-    from service.hot.discovery import check_access
-    from service.hot.key_messages import CHANNEL
+    from service.engine.hot.discovery import check_access
+    from service.server.hot.key_messages import CHANNEL
 
     redis_url, database_url = find_servers(settings)
     async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:

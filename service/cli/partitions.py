@@ -9,8 +9,8 @@ from service.cli.failures import with_record
 from service.cli.tables import render_json, render_table
 from service.common import config
 from service.common.running_service import find_service
-from service.hot.outbox_tails import read_tails
-from service.record.partitions.partition_rows import count_workspaces, read_partitions
+from service.engine.record.partitions.partition_rows import count_workspaces, read_partitions
+from service.server.hot.outbox_tails import read_tails
 
 PARTITION = click.IntRange(0, 1023)
 """The type of a partition's number in a command; a database has at most 1024 (process_commands.py)."""

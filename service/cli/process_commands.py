@@ -50,7 +50,7 @@ def run(port: int | None, partitions: int | None) -> None:
     Without REDIS_URL or DATABASE_URL it starts a server of its own, with data in SCRIP_DATA_DIR (.scrip). Ctrl-C stops
     everything.
     """
-    from service.embedded.local_service import run
+    from service.server.embedded.local_service import run
 
     run(config.load(port=port), partitions)
 
@@ -62,7 +62,7 @@ def api(embedded: bool) -> None:
 
     SCRIP_API_PROCESSES is the number of processes; SIGHUP replaces them one by one.
     """
-    from service.embedded.exposure import check_keys
+    from service.server.embedded.exposure import check_keys
 
     settings = config.load(embedded=embedded)
     is_alone = settings.api_processes == 1
@@ -87,7 +87,7 @@ def worker(embedded: bool) -> None:
     """
     gc.disable()  # until `run` enables it: collections while modules are imported would take a tenth of the start
     settings = config.load(embedded=embedded)
-    from service.worker.process import run
+    from service.engine.worker.process import run
 
     run(settings)
 
@@ -113,8 +113,8 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
     settings = config.load()
     url = find_service(settings, "DATABASE_URL").database_url
 
-    from service.record.migrations import MigrationError
-    from service.worker.script_versions import migrate_version
+    from service.engine.record.migrations import MigrationError
+    from service.engine.worker.script_versions import migrate_version
 
     passwords = {"scrip_api": api_password, "scrip_worker": worker_password} if roles else None
     try:
@@ -138,7 +138,7 @@ def doctor(as_json: bool) -> None:
     Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached, the settings can't be used, or
     the database is of a version that does not fit.
     """
-    from service.doctor.checks import examine
+    from service.server.doctor.checks import examine
 
     report = examine()
     click.echo(report.render_json() if as_json else report.render_table())

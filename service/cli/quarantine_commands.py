@@ -8,7 +8,6 @@ from typing import Any
 import asyncpg
 import click
 
-from service.access.actor import mask
 from service.cli import worker_orders
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
@@ -17,11 +16,11 @@ from service.cli.tables import render_json, render_table
 from service.common import config
 from service.common.plurals import count_noun
 from service.common.running_service import find_service
-from service.formats.event_id import parse_sent_id
-from service.formats.quarantined_event import describe, kind_of, read_names
-from service.record.config.audit_log import write_audit
-from service.record.config.workspace_rows import read_workspace_names
-from service.record.facts.quarantine_resolutions import (
+from service.engine.formats.event_id import parse_sent_id
+from service.engine.formats.quarantined_event import describe, kind_of, read_names
+from service.engine.record.actor import mask
+from service.server.record.audit_log import write_audit
+from service.server.record.quarantine_resolutions import (
     Choice,
     Quarantined,
     choices_of,
@@ -32,6 +31,7 @@ from service.record.facts.quarantine_resolutions import (
     order_resolution,
     order_resolutions,
 )
+from service.server.record.workspace_rows import read_workspace_names
 
 MAX_LISTED = 1000
 

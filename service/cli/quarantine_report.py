@@ -4,10 +4,10 @@ from contextlib import closing
 
 import hiredis
 
-from service.formats import key_names
-from service.formats.directory_entry import parse_directory_entry
-from service.formats.quarantined_event import Named
-from service.hot.connection import Broken, connect
+from service.engine.formats import key_names
+from service.engine.formats.directory_entry import parse_directory_entry
+from service.engine.formats.quarantined_event import Named
+from service.engine.hot.connection import Broken, connect
 
 _OFF = {"1": "switched off", "2": "blocked", "3": "switched off and blocked"}
 

@@ -12,9 +12,9 @@ from service.cli import worker_orders
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
 from service.common.running_service import Unusable
-from service.record.partitions.openings import cancel_rebuild, order_rebuild, read_recovery, rebuild_order
-from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
-from service.record.pool import Database
+from service.engine.record.partitions.openings import cancel_rebuild, order_rebuild, read_recovery, rebuild_order
+from service.engine.record.partitions.partition_rows import Partition, read_partition, read_partitions
+from service.engine.record.pool import Database
 
 
 @click.command(epilog="Example: scrip rebuild --partition 3")

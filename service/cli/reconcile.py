@@ -19,17 +19,17 @@ from service.cli.rebuild import find_partitions
 from service.common import config, logs
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
-from service.formats.coupon_state import Difference
-from service.hot.connection import Broken
-from service.hot.redis_server import Fenced
-from service.reconcile import comparison
-from service.reconcile.comparison import Busy, NotOpen, Outcome
-from service.reconcile.comparison_job import run_job
-from service.reconcile.examination import NotRecorded
-from service.record.partitions import comparisons
-from service.record.partitions.bulk_reads import ReplicaAway, ReplicaBehind
-from service.record.partitions.partition_rows import check_partitions
-from service.record.pool import ERRORS
+from service.engine.formats.coupon_state import Difference
+from service.engine.hot.connection import Broken
+from service.engine.hot.redis_server import Fenced
+from service.engine.record.partitions.partition_rows import check_partitions
+from service.engine.record.pool import ERRORS
+from service.server.reconcile import comparison
+from service.server.reconcile.comparison import Busy, NotOpen, Outcome
+from service.server.reconcile.comparison_job import run_job
+from service.server.reconcile.examination import NotRecorded
+from service.server.record import comparisons
+from service.server.record.bulk_reads import ReplicaAway, ReplicaBehind
 
 MAX_LISTED = 20
 """Differences that are printed one by one; the log has more."""

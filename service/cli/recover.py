@@ -7,7 +7,6 @@ from typing import Any
 import asyncpg
 import click
 
-from service.access.actor import mask
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions, show_progress
@@ -15,17 +14,18 @@ from service.cli.tables import render_json, render_table
 from service.common import config
 from service.common.plurals import count_noun
 from service.common.running_service import RunningService, find_service
-from service.hot.connection import connect
-from service.hot.redis_server import Server
-from service.record import pool as postgres
-from service.record.config.audit_log import write_audit
-from service.record.config.workspace_rows import read_workspace_names
-from service.record.partitions.comparisons import workspaces_of
-from service.record.partitions.failing_tasks import read_failing
-from service.record.partitions.openings import SurplusChoice, order_rebuild
-from service.record.partitions.partition_rows import Partition
-from service.worker.opening.older_postgres import find_surplus
-from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
+from service.engine.hot.connection import connect
+from service.engine.hot.redis_server import Server
+from service.engine.record import pool as postgres
+from service.engine.record.actor import mask
+from service.engine.record.partitions.failing_tasks import read_failing
+from service.engine.record.partitions.openings import SurplusChoice, order_rebuild
+from service.engine.record.partitions.partition_rows import Partition
+from service.engine.worker.opening.older_postgres import find_surplus
+from service.engine.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
+from service.server.record.audit_log import write_audit
+from service.server.record.comparisons import workspaces_of
+from service.server.record.workspace_rows import read_workspace_names
 
 _ROWS = {
     "recorded": ("events in the outbox", "recorded", "dropped"),

@@ -9,10 +9,10 @@ from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions
 from service.common import config
 from service.common.running_service import Unusable, find_service
-from service.record.config.archived_books import read_facts_from
-from service.record.facts.report_rollups import EVENTS_AT_ONCE, compare_rollups
-from service.record.partitions import comparisons
-from service.record.partitions.partition_rows import check_partitions
+from service.engine.record.archived_books import read_facts_from
+from service.engine.record.partitions.partition_rows import check_partitions
+from service.server.record import comparisons
+from service.server.record.report_rollups import EVENTS_AT_ONCE, compare_rollups
 
 
 @click.command(epilog="Example: scrip reports --repair")

@@ -5,10 +5,10 @@ import click
 
 from service.cli.failures import with_record
 from service.cli.tables import render_json, render_table
-from service.domain.times import from_ms
-from service.operations.accounting import NOBODY
-from service.record.config.workspace_rows import read_workspace_names
-from service.record.refused_batches import find_refused
+from service.engine.domain.times import from_ms
+from service.server.answers.accounting import NOBODY
+from service.server.record.refused_batches import find_refused
+from service.server.record.workspace_rows import read_workspace_names
 
 _COLUMNS = ("at", "workspace", "route", "status", "outcome", "tookMs", "subject")
 

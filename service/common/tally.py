@@ -15,7 +15,7 @@ from typing import Any
 GAUGES = PID, IN_FLIGHT, CONNECTIONS, REDIS_IN_FLIGHT, POOL_IDLE, POOL_USED, POOL_WAITING = range(7)
 """Cells for the pid (0: no process yet), and for what a process measures of itself."""
 SLOTS = 50
-"""One for each of the busiest workspaces; service/operations/busiest.py knows what its cells are."""
+"""One for each of the busiest workspaces; service/server/answers/busiest.py knows what its cells are."""
 SLOT_CELLS = 5
 MAX_NAMES = 1536
 """Places for counters of one process."""

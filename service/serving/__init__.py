@@ -1,1 +1,1 @@
-"""The API process: the Litestar application, its server, and several processes on one address."""
+"""Composition roots: the processes of API and worker, made of engine, server and console."""

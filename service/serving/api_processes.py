@@ -65,7 +65,7 @@ class ProcessConfig(Config):
 
     def load(self) -> None:
         """Make the application, and count in the shared tally from now on."""
-        from service.operations.accounting import answers
+        from service.server.answers.accounting import answers
         from service.serving.process_metrics import process_metrics
         from service.serving.server import Lifespan, make_server_config
 

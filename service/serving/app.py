@@ -15,38 +15,38 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
 from litestar.types import Scope
 
-from service.api import problems
-from service.api.auth import OPEN, admit
-from service.api.console.pages import SchemaPage, asset_router, checkout_pages, icon, with_page_headers
-from service.api.console.session import console_pages
-from service.api.controllers import workspace
-from service.api.controllers.audit import Audit
-from service.api.controllers.batches import Batches
-from service.api.controllers.books import Books
-from service.api.controllers.code_changes import CodeChanges
-from service.api.controllers.codes import Codes
-from service.api.controllers.consistency import ConsistencyChecks
-from service.api.controllers.coupons import Coupons
-from service.api.controllers.exports import Exports
-from service.api.controllers.health import Operating
-from service.api.controllers.histories import Histories
-from service.api.controllers.hot_operations import make_handlers
-from service.api.controllers.jobs import Jobs
-from service.api.controllers.keys import Keys
-from service.api.controllers.problem_types import ProblemTypes
-from service.api.controllers.quarantine import QuarantineEvents
-from service.api.controllers.refusals import Refusals, show_request
-from service.api.controllers.reports import Reports
-from service.api.controllers.single_coupons import SingleCoupons
-from service.api.controllers.users import Users
-from service.api.controllers.webhooks import Webhooks
-from service.api.readiness import check_readiness
-from service.api.schemas import Structs
 from service.common.config import Settings
 from service.common.metrics_port import serve_metrics
-from service.domain.errors import Refusal
-from service.operations.accounting import answers
-from service.record.pool import ERRORS, is_away
+from service.console.pages import SchemaPage, asset_router, checkout_pages, icon, with_page_headers
+from service.console.session import console_pages
+from service.engine.domain.errors import Refusal
+from service.engine.record.pool import ERRORS, is_away
+from service.server.answers.accounting import answers
+from service.server.api import problems
+from service.server.api.auth import OPEN, admit
+from service.server.api.controllers import workspace
+from service.server.api.controllers.audit import Audit
+from service.server.api.controllers.batches import Batches
+from service.server.api.controllers.books import Books
+from service.server.api.controllers.code_changes import CodeChanges
+from service.server.api.controllers.codes import Codes
+from service.server.api.controllers.consistency import ConsistencyChecks
+from service.server.api.controllers.coupons import Coupons
+from service.server.api.controllers.exports import Exports
+from service.server.api.controllers.health import Operating
+from service.server.api.controllers.histories import Histories
+from service.server.api.controllers.hot_operations import make_handlers
+from service.server.api.controllers.jobs import Jobs
+from service.server.api.controllers.keys import Keys
+from service.server.api.controllers.problem_types import ProblemTypes
+from service.server.api.controllers.quarantine import QuarantineEvents
+from service.server.api.controllers.refusals import Refusals, show_request
+from service.server.api.controllers.reports import Reports
+from service.server.api.controllers.single_coupons import SingleCoupons
+from service.server.api.controllers.users import Users
+from service.server.api.controllers.webhooks import Webhooks
+from service.server.api.readiness import check_readiness
+from service.server.api.schemas import Structs
 from service.serving.wiring import open_context
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens, parse_jwks
 from service.common.http_client import fetch
 from service.common.tracebacks import find_reason
+from service.server.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens, parse_jwks
 
 FETCH_TIMEOUT_S = 5.0
 """Limit for the whole response."""

@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.api.context import Context
-from service.formats.coupon_state import Class
+from service.engine.formats.coupon_state import Class
+from service.server.api.context import Context
 
 
 class PartitionMetrics(Collector):

@@ -9,11 +9,11 @@ from prometheus_client import GC_COLLECTOR, PROCESS_COLLECTOR, REGISTRY, Process
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.api.context import Context
 from service.common.certificates import expires_s
 from service.common.tally import CONNECTIONS, IN_FLIGHT, PID, POOL_IDLE, POOL_USED, POOL_WAITING, REDIS_IN_FLIGHT
-from service.operations.accounting import REFUSED_CONNECTIONS, Answers, answers
-from service.record.pool import count_waiting
+from service.engine.record.pool import count_waiting
+from service.server.answers.accounting import REFUSED_CONNECTIONS, Answers, answers
+from service.server.api.context import Context
 
 _CPU_US = "cpu_us"
 _SUMS = ("process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds")

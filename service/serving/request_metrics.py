@@ -13,9 +13,9 @@ from prometheus_client.samples import Exemplar
 from service.common.durations import BOUNDS_US
 from service.common.logs import workspace_names
 from service.common.tally import Name
-from service.operations.accounting import REQUESTS, TIME_US, TIMES, Answers, answers
-from service.operations.busiest import OTHER, RESULTS
-from service.operations.table import ROWS
+from service.engine.operations.table import ROWS
+from service.server.answers.accounting import REQUESTS, TIME_US, TIMES, Answers, answers
+from service.server.answers.busiest import OTHER, RESULTS
 
 _is_shown = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 """Request ids are clients' texts: others than these are not shown."""

@@ -12,15 +12,15 @@ import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import HANDLED_SIGNALS
 
-from service.api.cors import Origins
-from service.api.recall import resolve_recall
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
 from service.common.free_ports import check_metrics_port, resolve_free
 from service.common.tracing import start_traces
-from service.fastlane.bounded_protocol import MAX_CONNECTIONS
-from service.fastlane.protocol import Protocol
-from service.fastlane.routes import Lane
+from service.engine.deciding.recall import resolve_recall
+from service.server.api.cors import Origins
+from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS
+from service.server.fastlane.protocol import Protocol
+from service.server.fastlane.routes import Lane
 from service.serving.process_metrics import process_metrics
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def make_server_config(
 
     Without the fast lane, Litestar answers all requests, with the same results but more slowly.
     """
-    from service.api.request_middleware import around
+    from service.server.api.request_middleware import around
     from service.serving.app import create_app
 
     app = create_app(settings, traces)
@@ -77,8 +77,8 @@ def make_server_config(
 
     protocol, outer = Protocol, around(app, proxies, origins)
     if traces:
-        from service.api.traced_requests import traced
-        from service.fastlane.traced_protocol import TracedProtocol
+        from service.server.api.traced_requests import traced
+        from service.server.fastlane.traced_protocol import TracedProtocol
 
         protocol, outer = partial(TracedProtocol, traces=traces), traced(outer, traces)
 

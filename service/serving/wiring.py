@@ -13,40 +13,40 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from service.access.caller import Caller
-from service.access.user_tokens import Issuer, Tokens
-from service.api.bulk import Bulk
-from service.api.context import Context
-from service.api.partition_watch import PartitionWatch
 from service.common.background_tasks import run_forever
 from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.pace import Pace
 from service.common.running_service import find_servers
-from service.domain.errors import Refusal
-from service.hot.cluster_links import ClusterLinks, make_links
-from service.hot.committee_poll import CommitteePoll
-from service.hot.decider import Decider
-from service.hot.key_messages import KeyMessages
-from service.hot.link import Link
-from service.hot.projection import SHARE, RedisProjector
-from service.hot.scripts import version
-from service.hot.workspace_state import Workspace
-from service.operations.accounting import answers
-from service.operations.refused_requests import refused_requests
-from service.record import pool as postgres
-from service.record.config.audit_log import record_rejections
-from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
-from service.record.config.workspace_rows import learn_names, read_workspace, workspace_named
-from service.record.facts.quarantined_events import count_blocked, count_quarantines
-from service.record.facts.recorded_wait import Recorded
-from service.record.partitions.comparisons import read_last_comparisons
-from service.record.partitions.partition_rows import Partition, read_partitions
-from service.record.processes import BEAT_S, end_process, name_process, renew_process
-from service.record.program_versions import WrongNumber, check_number
-from service.record.refused_batches import add_refused
-from service.record.replica import Replica
-from service.record.samples import Counts, Sampler, Times, add_traffic
+from service.engine.domain.errors import Refusal
+from service.engine.hot.cluster_links import ClusterLinks, make_links
+from service.engine.hot.committee_poll import CommitteePoll
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import Link
+from service.engine.hot.projection import SHARE, RedisProjector
+from service.engine.hot.scripts import version
+from service.engine.operations.caller import Caller
+from service.engine.record import pool as postgres
+from service.engine.record.facts.quarantined_events import count_blocked, count_quarantines
+from service.engine.record.facts.recorded_wait import Recorded
+from service.engine.record.partitions.partition_rows import Partition, read_partitions
+from service.engine.record.processes import BEAT_S, end_process, name_process, renew_process
+from service.engine.record.program_versions import WrongNumber, check_number
+from service.server.access.user_tokens import Issuer, Tokens
+from service.server.answers.accounting import answers
+from service.server.answers.refused_requests import refused_requests
+from service.server.api.bulk import Bulk
+from service.server.api.context import Context
+from service.server.api.partition_watch import PartitionWatch
+from service.server.hot.key_messages import KeyMessages
+from service.server.hot.workspace_state import Workspace
+from service.server.record.audit_log import record_rejections
+from service.server.record.comparisons import read_last_comparisons
+from service.server.record.key_rows import limits_of_users, read_callers, read_version, touch_keys
+from service.server.record.refused_batches import add_refused
+from service.server.record.replica import Replica
+from service.server.record.samples import Counts, Sampler, Times, add_traffic
+from service.server.record.workspace_rows import learn_names, read_workspace, workspace_named
 from service.serving import request_metrics  # noqa: F401, it registers its collector
 from service.serving.partition_metrics import partition_metrics
 from service.serving.process_metrics import process_metrics
@@ -138,7 +138,7 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
 def _make_decider(links: Link | ClusterLinks, traces: "Traces | None") -> Decider:
     if traces is None:
         return Decider(links)
-    from service.hot.traced_decider import TracedDecider
+    from service.engine.hot.traced_decider import TracedDecider
 
     return TracedDecider(links, traces)
 
@@ -195,7 +195,7 @@ class _PostgresPoller:
 
     While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas
     that do not confirm the epoch (docs/decisions/0047).
-    After MAX_AGE_S (service/access/keyring.py) the keyring refuses all keys.
+    After MAX_AGE_S (service/server/access/keyring.py) the keyring refuses all keys.
     """
 
     def __init__(self, context: Context) -> None:

@@ -2,7 +2,7 @@
 
 -- Comparing Redis with the record.
 
--- The bucket of a code, an order or a user in Redis: crc32 & 131071, as in service/formats/key_names.py. Postgres has
+-- The bucket of a code, an order or a user in Redis: crc32 & 131071, as in service/engine/formats/key_names.py. Postgres has
 -- crc32 since 18; the replacement below takes ten times as long.
 DO $migration$
 BEGIN
@@ -127,7 +127,7 @@ $$;
 
 -- Rolling upgrades: processes of two versions on one database (docs/upgrading.md).
 
--- One row: the largest number of formats (service/formats/number.py) among the versions that migrated this database.
+-- One row: the largest number of formats (service/engine/formats/number.py) among the versions that migrated this database.
 CREATE TABLE formats (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   number int NOT NULL CHECK (number > 0)
@@ -187,7 +187,7 @@ $$;
 CREATE UNLOGGED TABLE refused_requests (
   at timestamptz NOT NULL DEFAULT now(),
   digests int[] NOT NULL, -- crc32 of the request ids, less 2^31
-  refusals text NOT NULL, -- JSON, as service/record/refused_batches.py writes and reads it
+  refusals text NOT NULL, -- JSON, as service/server/record/refused_batches.py writes and reads it
   dropped int NOT NULL -- how many more there were
 );
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Browser, expect
 
-from service.domain.webhook_protocol import EVENTS
+from service.server.requests.webhook_protocol import EVENTS
 from tests.browser.operator import Operator
 from tests.browser.watched import Look
 from tests.service_fixture import Service, new_id, ok

@@ -9,13 +9,13 @@ import pytest
 from playwright.async_api import Browser, expect
 from standardwebhooks import Webhook
 
-from service.domain.webhook_protocol import EVENTS
+from service.server.requests.webhook_protocol import EVENTS
 from tests.browser.operator import Operator
 from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-ASSETS = Path(__file__).parents[2] / "service/pages/console/assets"
+ASSETS = Path(__file__).parents[2] / "service/console/static/console/assets"
 CHANGES = 55
 """More than a page of the audit."""
 

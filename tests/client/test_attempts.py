@@ -11,7 +11,7 @@ import pytest
 
 from scrip_client import OutcomeUnknown, Refused, UnexpectedResponse, Unreachable, refusals
 from scrip_client.core import Call
-from service.domain.outcomes import BY_CODE
+from service.engine.domain.outcomes import BY_CODE
 from tests.client.conftest import Shell, refuse
 
 LOCK = {"lockToken": "t", "code": "A-1", "bookId": "b", "userId": "ann", "orderId": None, "lockSeconds": 60}

@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from scrip_client import OutcomeUnknown, Unreachable, hold, operations, refusals, webhooks
-from service.domain.webhook_protocol import format_secret, sign_event
+from service.server.requests.webhook_protocol import format_secret, sign_event
 from tests.client.conftest import Shell, refuse
 from tests.client.test_attempts import LOCKED, LOST
 from tests.waiting import until, wait_until

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from service.formats.coupon_state import Difference
-from service.reconcile.comparison import Outcome, reconcile
-from service.record.partitions import comparisons as record
+from service.engine.formats.coupon_state import Difference
+from service.server.reconcile.comparison import Outcome, reconcile
+from service.server.record import comparisons as record
 from tests.service_fixture import Service
 from tests.waiting import until
 

@@ -4,8 +4,8 @@ import asyncio
 import re
 from typing import Any
 
-from service.formats import key_names
-from service.formats.coupon_state import Class
+from service.engine.formats import key_names
+from service.engine.formats.coupon_state import Class
 from tests.drifts import in_postgres, in_redis
 from tests.drifts.comparing import compared
 from tests.drifts.subject import Kind, Subject, World, make

@@ -6,9 +6,9 @@ from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
-from service.access.actor import mask
-from service.formats import key_names
-from service.formats.coupon_state import Class
+from service.engine.formats import key_names
+from service.engine.formats.coupon_state import Class
+from service.engine.record.actor import mask
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from loadtests import generator
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.faults.nodes import wait_until
 from tests.faults.process_faults import REDEEM_AGAIN
 from tests.faults.proxy import Forwarder

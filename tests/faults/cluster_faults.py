@@ -6,7 +6,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Collection
 
-from service.record.partitions.partition_rows import read_partitions
+from service.engine.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
 from tests.faults.looking import Drill
 from tests.faults.stage import Stage

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import asyncpg
 
 from service.common.child_processes import ChildProcess
-from service.embedded.postgres import Postgres
-from service.worker.script_versions import migrate_version
+from service.engine.worker.script_versions import migrate_version
+from service.server.embedded.postgres import Postgres
 from tests.faults.disk import Disk, Preloads
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder

@@ -11,10 +11,10 @@ from loadtests.ledger import now_ms
 from loadtests.plan import HOLD_S
 from loadtests.rules import LIMITS
 from loadtests.tables import Tables
-from service.formats.quarantined_event import read_names
-from service.reconcile.comparison import reconcile
-from service.record.facts.report_rollups import compare_rollups
-from service.record.partitions.partition_rows import read_partitions
+from service.engine.formats.quarantined_event import read_names
+from service.engine.record.partitions.partition_rows import read_partitions
+from service.server.reconcile.comparison import reconcile
+from service.server.record.report_rollups import compare_rollups
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.rebuilding import live_url, unlike_rebuilt

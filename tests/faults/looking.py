@@ -14,7 +14,7 @@ from loadtests.ledger import Entry, Ledger, now_ms
 from loadtests.plan import Book, make_few_books, new_mark
 from loadtests.visits import Merchant
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
-from service.record.pool import ERRORS as POSTGRES_ERRORS
+from service.engine.record.pool import ERRORS as POSTGRES_ERRORS
 from tests.faults.stage import KEY, Stage
 from tests.waiting import PATIENCE_S, cancel
 

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests import waiting
 from tests.faults.disk import Clock, Disk, Preloads
 from tests.faults.proxy import Forwarder

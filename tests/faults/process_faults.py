@@ -8,8 +8,8 @@ from functools import partial
 
 import httpx
 
-from service.formats import key_names
-from service.record.partitions.partition_rows import read_partitions
+from service.engine.formats import key_names
+from service.engine.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until

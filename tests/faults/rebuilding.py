@@ -7,14 +7,14 @@ from typing import Any
 
 from asyncpg import Pool
 
-from service.formats import key_names
-from service.formats.event_id import START
-from service.formats.recovery_progress import WHOLE
-from service.hot.discovery import read_nodes
-from service.hot.redis_server import Server
-from service.hot.scripts import MENDING, Scripts
-from service.record.partitions.partition_rows import read_partitions
-from service.worker.opening.restorer import Restorer
+from service.engine.formats import key_names
+from service.engine.formats.event_id import START
+from service.engine.formats.recovery_progress import WHOLE
+from service.engine.hot.discovery import read_nodes
+from service.engine.hot.redis_server import Server
+from service.engine.hot.scripts import MENDING, Scripts
+from service.engine.record.partitions.partition_rows import read_partitions
+from service.engine.worker.opening.restorer import Restorer
 from tests.faults.nodes import wait_until
 from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 from tests.harness import dump

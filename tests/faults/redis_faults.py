@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage

@@ -11,9 +11,9 @@ from functools import partial
 import msgspec
 
 from loadtests.ledger import Entry, now_ms
-from service.formats.event_id import EventId, parse_event_id
-from service.formats.quarantined_event import read_names
-from service.reconcile.comparison import reconcile
+from service.engine.formats.event_id import EventId, parse_event_id
+from service.engine.formats.quarantined_event import read_names
+from service.server.reconcile.comparison import reconcile
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.rebuilding import live_url
@@ -24,8 +24,8 @@ from tests.harness.trees import Change
 from tests.waiting import PATIENCE_S
 
 KEEPS_LITTLE = (
-    Change("service/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),
-    Change("service/worker/write_behind.py", "KEEP_S = 120", "KEEP_S = 1"),
+    Change("service/engine/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),
+    Change("service/engine/worker/write_behind.py", "KEEP_S = 120", "KEEP_S = 1"),
 )
 """So that the outbox soon drops what is recorded, as after minutes."""
 ASKED_AGAIN = 100

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.histories import Look
-from service.record.pool import ERRORS
+from service.engine.record.pool import ERRORS
 from tests.faults.judging import Verdict, judge, passed_limits
 from tests.faults.looking import CLOSED, Drill, drill
 from tests.faults.scenarios import Scenario

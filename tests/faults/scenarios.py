@@ -24,8 +24,8 @@ ANSWERED = frozenset({"accepted", "fsynced"})
 
 _BEHIND, _FULL = server_faults.BEHIND_EVENTS, server_faults.BEHIND_EVENTS * 8 // 10
 _SOON_BEHIND = (
-    Change("service/hot/unrecorded.py", "BEHIND_EVENTS = 1_000_000", f"BEHIND_EVENTS = {_BEHIND}"),
-    Change("service/hot/unrecorded.py", "FULL_EVENTS = 800_000", f"FULL_EVENTS = {_FULL}"),
+    Change("service/engine/hot/unrecorded.py", "BEHIND_EVENTS = 1_000_000", f"BEHIND_EVENTS = {_BEHIND}"),
+    Change("service/engine/hot/unrecorded.py", "FULL_EVENTS = 800_000", f"FULL_EVENTS = {_FULL}"),
 )
 
 

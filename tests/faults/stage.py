@@ -13,10 +13,10 @@ from typing import Any, Self
 import asyncpg
 import httpx
 
-from service.formats import key_names
-from service.hot.fencing import parse_nonce
-from service.record import pool as postgres
-from service.record.partitions.partition_rows import Partition, read_partition
+from service.engine.formats import key_names
+from service.engine.hot.fencing import parse_nonce
+from service.engine.record import pool as postgres
+from service.engine.record.partitions.partition_rows import Partition, read_partition
 from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, wait_until
@@ -37,7 +37,7 @@ _ALARMS = (
     "code_left_out", "answer_left_out",
 )  # fmt: skip
 KEY = "drill_admin"
-NEVER_STALLS = Change("service/hot/connection.py", "STALL_S = 2.0", "STALL_S = 60.0")
+NEVER_STALLS = Change("service/engine/hot/connection.py", "STALL_S = 2.0", "STALL_S = 60.0")
 """For tests that allow no refusal: on a busy machine Redis may send nothing for two seconds."""
 
 

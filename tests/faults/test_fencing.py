@@ -17,7 +17,7 @@ from tests.waiting import PATIENCE_S, elapse, running
 CODE = "KEPT-1"
 AWAY_S, _OUTLIVED = 4.0, "an epoch that nobody confirms is fresh for less"
 _STAYS = (
-    Change("service/hot/cluster_links.py", "await self._follow(", "self._links or await self._follow("),
+    Change("service/engine/hot/cluster_links.py", "await self._follow(", "self._links or await self._follow("),
     NEVER_STALLS,
 )
 """A process that never leaves a primary by itself."""

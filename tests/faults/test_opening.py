@@ -15,12 +15,12 @@ import httpx
 import msgspec
 import pytest
 
-from service.domain.book_requests import PatchBook
-from service.domain.code_requests import CodeLine
-from service.record.config.book_rows import patch_book, read_book
-from service.record.config.code_rows import add_codes
-from service.record.config.user_rows import patch_user
-from service.record.config.workspace_rows import read_workspace, workspace_named
+from service.server.record.book_rows import patch_book, read_book
+from service.server.record.code_rows import add_codes
+from service.server.record.user_rows import patch_user
+from service.server.record.workspace_rows import read_workspace, workspace_named
+from service.server.requests.book_requests import PatchBook
+from service.server.requests.code_requests import CodeLine
 from tests.drifts.subject import make, populated
 from tests.faults.rebuilding import everything
 from tests.faults.recorded import until_recorded, wait

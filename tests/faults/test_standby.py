@@ -9,11 +9,11 @@ import pytest_asyncio
 import structlog
 from redis.asyncio import Redis
 
-from service.api.controllers.histories import LAG
-from service.formats.coupon_state import Class
-from service.reconcile.comparison import reconcile
-from service.record.partitions import bulk_reads
-from service.record.partitions import comparisons as record
+from service.engine.formats.coupon_state import Class
+from service.server.api.controllers.histories import LAG
+from service.server.reconcile.comparison import reconcile
+from service.server.record import bulk_reads
+from service.server.record import comparisons as record
 from tests.commands import scrip
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder

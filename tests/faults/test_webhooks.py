@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-from service.worker.webhooks.endpoint import AT_ONCE, WAITING
+from service.server.webhooks.endpoint import AT_ONCE, WAITING
 from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, ok
 from tests.waiting import elapse, wait_until

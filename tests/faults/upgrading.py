@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from service.formats.number import FORMAT_NUMBER
+from service.engine.formats.number import FORMAT_NUMBER
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
@@ -15,7 +15,7 @@ from tests.harness.trees import ROOT, Change, changed
 from tests.waiting import PATIENCE_S
 
 _OWN, _NEXT = (f"\nFORMAT_NUMBER = {number}\n" for number in (FORMAT_NUMBER, FORMAT_NUMBER + 1))
-_NUMBER = Change("service/formats/number.py", _OWN, _NEXT)
+_NUMBER = Change("service/engine/formats/number.py", _OWN, _NEXT)
 
 
 async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -25,7 +25,7 @@ async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> 
     stage.add_workers(2)
     epoch, unanswered = (await stage.row()).epoch, drill.ledger.unanswered.total()
     new = stage.folder / f"tree-{uuid4().hex}"
-    scripts = Change("service/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
+    scripts = Change("service/engine/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
     changed([scripts, _NUMBER], new)
     migrations = new / "sql" / "migrations"
     number = len(list(migrations.glob("*.sql"))) + 1

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from service.hot.cluster import SLOTS, slot_of
+from service.engine.hot.cluster import SLOTS, slot_of
 from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S, until
 

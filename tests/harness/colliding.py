@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from zlib import crc32
 
-from service.formats import key_names
+from service.engine.formats import key_names
 
 BITS = 17
 """Of a bucket's number."""

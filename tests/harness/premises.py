@@ -10,20 +10,20 @@ import hiredis
 import msgspec
 import redis.exceptions
 
-from service.access.caller import SCOPES, Caller
-from service.api.recall import AS_OF, MAX_RUNS
-from service.domain.configuration import BookRow
-from service.domain.errors import Refusal
-from service.domain.limits import KeyLimits, encode_key_limits
-from service.domain.outcomes import RECALL
-from service.formats import key_names
-from service.formats.event_id import parse_event_id
-from service.formats.events import Redeemed, parse, record_text, split_entry
-from service.hot.decider import Decider
-from service.hot.link import LinkToAll
-from service.hot.projection import RedisProjector
-from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.operations.base import Command
+from service.engine.deciding.recall import AS_OF, MAX_RUNS
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.errors import Refusal
+from service.engine.domain.limits import KeyLimits, encode_key_limits
+from service.engine.domain.outcomes import RECALL
+from service.engine.formats import key_names
+from service.engine.formats.event_id import parse_event_id
+from service.engine.formats.events import Redeemed, parse, record_text, split_entry
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import LinkToAll
+from service.engine.hot.projection import RedisProjector
+from service.engine.hot.scripts import PROJECTION, SERVING, Scripts
+from service.engine.operations.base import Command
+from service.engine.operations.caller import SCOPES, Caller
 from tests.harness import dump
 
 EPOCH = 7

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from service.record.migrations import apply_missing
-from service.record.pool import connect_once
+from service.engine.record.migrations import apply_missing
+from service.engine.record.pool import connect_once
 from tests.harness.trees import ROOT
 from tests.harness.waiting import PATIENCE_S, until
 

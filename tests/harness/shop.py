@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from service.domain.configuration import BookRow
-from service.domain.errors import Refusal
-from service.domain.outcomes import BY_CODE
-from service.hot.scripts import MENDING, Scripts
-from service.hot.workspace_state import LiveLocks, Workspace
-from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
-from service.operations.base import Call, Operation
-from service.operations.run import with_limits
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.errors import Refusal
+from service.engine.domain.outcomes import BY_CODE
+from service.engine.hot.scripts import MENDING, Scripts
+from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.operations.base import Call, Operation
+from service.engine.operations.run import with_limits
+from service.server.hot.workspace_state import LiveLocks, Workspace
 from tests.harness.premises import EPOCH, STILL_CLOCK
 from tests.harness.stocked import Stocked
 

@@ -5,11 +5,11 @@ from uuid import uuid4
 
 import msgspec
 
-from service.domain.book_requests import CreateBook, create_book_row
-from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
-from service.domain.limits import BookLimits, WorkspaceLimits
-from service.formats import key_names
-from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
+from service.engine.domain.limits import BookLimits, WorkspaceLimits
+from service.engine.formats import key_names
+from service.engine.hot.scripts import PROJECTION, SERVING, Scripts
+from service.server.requests.book_requests import CreateBook, create_book_row
 from tests.harness.premises import EPOCH, Premises
 
 

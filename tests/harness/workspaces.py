@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from service.access.caller import SCOPES
-from service.record.config.key_rows import create_key
-from service.record.config.workspace_rows import create_workspace
+from service.engine.operations.caller import SCOPES
+from service.server.record.key_rows import create_key
+from service.server.record.workspace_rows import create_workspace
 
 
 async def make_workspace(

@@ -19,7 +19,7 @@ import httpx
 import redis
 
 from loadtests.own import own_service
-from service.formats.key_names import bucket
+from service.engine.formats.key_names import bucket
 from tests.service_fixture import Service, ok
 from tests.waiting import until
 

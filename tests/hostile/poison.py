@@ -27,8 +27,8 @@ import msgspec
 
 from loadtests.figures import markdown
 from loadtests.own import own_service
-from service.domain.field_types import canonicalize_code, is_caller_id
-from service.formats import key_names
+from service.engine.domain.field_types import canonicalize_code, is_caller_id
+from service.engine.formats import key_names
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, ok
 from tests.waiting import until

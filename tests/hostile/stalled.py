@@ -21,7 +21,7 @@ import httpx
 
 from loadtests.own import cpu_of, own_service
 from loadtests.wire import Wire
-from service.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
+from service.server.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
 from service.serving.server import KEEP_ALIVE_S
 
 HONEST, EACH_S = 16, 0.004

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.embedded.postgres import Postgres
-from service.embedded.valkey import Valkey
-from service.record.sessions import BOUNDS_S
-from service.worker.bulk import job_runner
+from service.engine.record.sessions import BOUNDS_S
+from service.server.embedded.postgres import Postgres
+from service.server.embedded.valkey import Valkey
+from service.server.tasks import job_runner
 from tests.harness.running import data_folder, migrate
 from tests.integration.opening.fleet import fleet
 from tests.integration.opening.opening_fixtures import older, place

@@ -11,7 +11,7 @@ import msgpack
 import pytest
 import redis
 
-from service.hot.link import Link
+from service.engine.hot.link import Link
 from tests.conftest import require
 from tests.harness.premises import FakeLink
 from tests.harness.servers import VALKEY, started

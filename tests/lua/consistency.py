@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from service.domain.field_types import encode_field
-from service.formats import key_names
-from service.formats.coupon_record import IDLE, UNLOCKED
-from service.formats.directory_entry import FREE, FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, parse_directory_entry
-from service.formats.events import Assigned, Redeemed
-from service.formats.order_entries import Gift, Place, parse_places
-from service.hot.fitness import ENTRY_BYTES
+from service.engine.domain.field_types import encode_field
+from service.engine.formats import key_names
+from service.engine.formats.coupon_record import IDLE, UNLOCKED
+from service.engine.formats.directory_entry import (
+    FREE,
+    FREE_WITH_RECORD,
+    NOT_FREE,
+    DirectoryEntry,
+    parse_directory_entry,
+)
+from service.engine.formats.events import Assigned, Redeemed
+from service.engine.formats.order_entries import Gift, Place, parse_places
+from service.engine.hot.fitness import ENTRY_BYTES
 from tests.harness.shop import Shop
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.lua.outbox import Outbox, read_outbox

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from service.hot import scripts
+from service.engine.hot import scripts
 
 ROOT = Path(__file__).parents[2]
 USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))

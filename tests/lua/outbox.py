@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from service.formats.event_id import parse_event_id
-from service.formats.events import Assigned, Event, Opened, Redeemed, RolledBack, Unassigned, encode_event, parse
+from service.engine.formats.event_id import parse_event_id
+from service.engine.formats.events import Assigned, Event, Opened, Redeemed, RolledBack, Unassigned, encode_event, parse
 
 
 @dataclass

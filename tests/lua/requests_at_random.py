@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from service.api.recall import AS_OF
-from service.domain.outcomes import RECALL
-from service.formats.events import parse_record
-from service.formats.redemption_id import id_from_event
-from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
-from service.operations.base import Call, Command, Operation
+from service.engine.deciding.recall import AS_OF
+from service.engine.domain.outcomes import RECALL
+from service.engine.formats.events import parse_record
+from service.engine.formats.redemption_id import id_from_event
+from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.operations.base import Call, Command, Operation
 from tests.harness.colliding import colliding
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop

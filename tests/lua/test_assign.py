@@ -5,10 +5,10 @@ import json
 import pytest
 from uuid_utils import uuid7
 
-from service.domain.times import from_ms
-from service.formats import key_names
-from service.hot.workspace_state import Workspace
-from service.operations import table
+from service.engine.domain.times import from_ms
+from service.engine.formats import key_names
+from service.engine.operations import table
+from service.server.hot.workspace_state import Workspace
 from tests import kinds
 from tests.cases import ASSIGNED, MISSING, posts
 from tests.described import Description, Good

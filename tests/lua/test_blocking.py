@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.formats import key_names
-from service.formats.coupon_record import parse_coupon_record
+from service.engine.formats import key_names
+from service.engine.formats.coupon_record import parse_coupon_record
 from tests.harness.shop import Shop
 
 

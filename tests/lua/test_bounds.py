@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.times import LATEST_MS
-from service.formats import key_names
+from service.engine.domain.times import LATEST_MS
+from service.engine.formats import key_names
 from tests.harness.colliding import colliding
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop

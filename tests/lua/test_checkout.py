@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.formats import key_names
-from service.operations import table
+from service.engine.formats import key_names
+from service.engine.operations import table
 from tests import kinds
 from tests.cases import MISSING, NOBODYS, TOKENS, USES, VALUES, posts
 from tests.described import ITEM, LINE, ORDER, Description, Good

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.domain.times import LATEST_MS
-from service.hot.workspace_state import CLAIM_MS, Workspace
+from service.engine.domain.times import LATEST_MS
+from service.server.hot.workspace_state import CLAIM_MS, Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

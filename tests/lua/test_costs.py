@@ -6,7 +6,7 @@ from loadtests.worst import CASES
 from loadtests.worst.ground import Ground
 from loadtests.worst.measuring import count_commands
 from service.common.resources import LUA_DIR
-from service.hot.fitness import check_server
+from service.engine.hot.fitness import check_server
 from tests.lua.conftest import shop_on
 
 HEADS = {path.stem: path.read_text().split("]]", 1)[0] for path in sorted(LUA_DIR.glob("*.lua"))}

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.configuration import DiscountRow, TierRow
-from service.hot.workspace_state import Workspace
+from service.engine.domain.configuration import DiscountRow, TierRow
+from service.server.hot.workspace_state import Workspace
 from tests.harness.shop import Shop
 
 TIERED = {

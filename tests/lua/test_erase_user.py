@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.field_types import encode_field
-from service.formats import key_names
-from service.formats.coupon_record import parse_coupon_record
-from service.formats.event_id import NO_EVENT
-from service.formats.events import parse_record
-from service.formats.idempotency_entry import PACKED_BYTES, without_users
-from service.formats.redemption_id import id_from_numbers
-from service.hot.decider import interpret_reply
-from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
-from service.hot.redis_server import Server
-from service.hot.workspace_state import Workspace
+from service.engine.domain.field_types import encode_field
+from service.engine.formats import key_names
+from service.engine.formats.coupon_record import parse_coupon_record
+from service.engine.formats.event_id import NO_EVENT
+from service.engine.formats.events import parse_record
+from service.engine.formats.idempotency_entry import PACKED_BYTES, without_users
+from service.engine.formats.redemption_id import id_from_numbers
+from service.engine.hot.decider import interpret_reply
+from service.engine.hot.redis_server import Server
+from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
+from service.server.hot.workspace_state import Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop, together
 from tests.lua.outbox import read_outbox

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.figures import FIGURES, Figures
-from service.domain.times import from_ms
+from service.engine.domain.figures import FIGURES, Figures
+from service.engine.domain.times import from_ms
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

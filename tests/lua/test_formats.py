@@ -11,18 +11,24 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.domain.configuration import WorkspaceRow
-from service.domain.field_types import encode_field
-from service.formats import event_id, events, idempotency_entry, key_names, stored_settings
-from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord
-from service.formats.directory_entry import FREE, FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, parse_directory_entry
-from service.formats.event_id import EventId
-from service.formats.events import parse_record, record_text
-from service.formats.order_entries import Gift, Place, parse_gift, parse_places
-from service.formats.redemption_id import event_id_of, id_from_numbers
-from service.formats.script_replies import COUPON_VIEW
-from service.hot import scripts
-from service.hot.fitness import ENTRY_BYTES
+from service.engine.domain.configuration import WorkspaceRow
+from service.engine.domain.field_types import encode_field
+from service.engine.formats import event_id, events, idempotency_entry, key_names, stored_settings
+from service.engine.formats.coupon_record import IDLE, UNLOCKED, CouponRecord
+from service.engine.formats.directory_entry import (
+    FREE,
+    FREE_WITH_RECORD,
+    NOT_FREE,
+    DirectoryEntry,
+    parse_directory_entry,
+)
+from service.engine.formats.event_id import EventId
+from service.engine.formats.events import parse_record, record_text
+from service.engine.formats.order_entries import Gift, Place, parse_gift, parse_places
+from service.engine.formats.redemption_id import event_id_of, id_from_numbers
+from service.engine.formats.script_replies import COUPON_VIEW
+from service.engine.hot import scripts
+from service.engine.hot.fitness import ENTRY_BYTES
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.redemptions import redemption_record
 from tests.unit.test_books import make
@@ -366,7 +372,7 @@ def test_settings_of_workspaces(
 @ALL
 @given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS)
 def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) -> None:
-    """A view's words are those that service/formats/script_replies.py names."""
+    """A view's words are those that service/engine/formats/script_replies.py names."""
     text = """facts_from = 6
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]), ends = ARGV[6] } }

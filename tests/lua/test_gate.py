@@ -2,11 +2,11 @@
 
 import pytest
 
-from service.formats import key_names
-from service.hot.fencing import Nonce
-from service.hot.scripts import HOT, PROJECTION
-from service.hot.workspace_state import Workspace
-from service.operations.batch import prepare_records
+from service.engine.formats import key_names
+from service.engine.hot.fencing import Nonce
+from service.engine.hot.scripts import HOT, PROJECTION
+from service.engine.operations.batch import prepare_records
+from service.server.hot.workspace_state import Workspace
 from tests.described import Ask, descriptions
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop

@@ -1,7 +1,7 @@
 """Gifts: a free coupon for an order, once."""
 
-from service.formats import key_names
-from service.operations import table
+from service.engine.formats import key_names
+from service.engine.operations import table
 from tests import kinds
 from tests.cases import ASSIGNED, posts
 from tests.described import Description, Good

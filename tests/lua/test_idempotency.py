@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from service.access.caller import Caller
-from service.domain.errors import Refusal
-from service.domain.field_types import encode_field
-from service.domain.outcomes import RECALL
-from service.hot.workspace_state import CLAIM_MS, Workspace
-from service.operations import assign, checkout, gift, lock, redeem, rollback, unassign
-from service.operations.base import Operation
-from service.operations.batch import prepare_records, read_records
+from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import encode_field
+from service.engine.domain.outcomes import RECALL
+from service.engine.operations import assign, checkout, gift, lock, redeem, rollback, unassign
+from service.engine.operations.base import Operation
+from service.engine.operations.batch import prepare_records, read_records
+from service.engine.operations.caller import Caller
+from service.server.hot.workspace_state import CLAIM_MS, Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain.times import from_ms
-from service.formats import key_names
-from service.operations import table
+from service.engine.domain.times import from_ms
+from service.engine.formats import key_names
+from service.engine.operations import table
 from tests import kinds
 from tests.cases import MISSING, USES, posts
 from tests.described import Description, Good

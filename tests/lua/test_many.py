@@ -11,12 +11,12 @@ import hiredis
 import msgspec
 import pytest
 
-from service.domain.errors import Refusal
-from service.formats import key_names
-from service.formats.script_replies import expand_reply
-from service.hot.decider import interpret_reply
-from service.operations import lock, redeem
-from service.operations.base import Call, Command
+from service.engine.domain.errors import Refusal
+from service.engine.formats import key_names
+from service.engine.formats.script_replies import expand_reply
+from service.engine.hot.decider import interpret_reply
+from service.engine.operations import lock, redeem
+from service.engine.operations.base import Call, Command
 from tests.harness import premises, stocked
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop

@@ -5,9 +5,9 @@ from typing import Any
 import hiredis
 import pytest
 
-from service.formats import key_names
-from service.formats.coupon_record import parse_coupon_record
-from service.formats.redemption_id import id_from_numbers
+from service.engine.formats import key_names
+from service.engine.formats.coupon_record import parse_coupon_record
+from service.engine.formats.redemption_id import id_from_numbers
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.redemptions import redeemed_text

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.errors import Refusal
-from service.domain.times import from_ms
-from service.formats import key_names
-from service.hot.projection import RedisProjector
-from service.hot.workspace_state import Workspace
+from service.engine.domain.errors import Refusal
+from service.engine.domain.times import from_ms
+from service.engine.formats import key_names
+from service.engine.hot.projection import RedisProjector
+from service.server.hot.workspace_state import Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

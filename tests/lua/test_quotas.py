@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.limits import BookLimits
+from service.engine.domain.limits import BookLimits
 from tests.harness.shop import Shop, tally, together
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.domain.limits import address_counter
-from service.operations import coupon_view, lock, redeem
+from service.engine.domain.limits import address_counter
+from service.engine.operations import coupon_view, lock, redeem
 from tests.harness.shop import Shop, tally, together
 
 

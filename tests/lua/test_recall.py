@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.formats.events import Redeemed, record_text
+from service.engine.formats.events import Redeemed, record_text
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 from tests.lua.test_erase_user import GONE, Eraser

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from service.formats import key_names
-from service.formats.coupon_state import Write
-from service.formats.event_id import NO_EVENT
-from service.hot.inspection import WRONG, Item, RedisInspector, Seen
-from service.hot.redis_server import Fenced
+from service.engine.formats import key_names
+from service.engine.formats.coupon_state import Write
+from service.engine.formats.event_id import NO_EVENT
+from service.engine.hot.inspection import WRONG, Item, RedisInspector, Seen
+from service.engine.hot.redis_server import Fenced
 from tests.harness.dump import value
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from service.domain.times import from_ms
-from service.formats.event_id import parse_event_id
-from service.formats.events import Redeemed
-from service.formats.redemption_id import id_from_numbers
-from service.operations import table
+from service.engine.domain.times import from_ms
+from service.engine.formats.event_id import parse_event_id
+from service.engine.formats.events import Redeemed
+from service.engine.formats.redemption_id import id_from_numbers
+from service.engine.operations import table
 from tests import kinds
 from tests.cases import MISSING, TOKENS, USES, VALUES, posts
 from tests.described import ITEM, LINE, ORDER, Description, Good

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from uuid_utils import uuid7
 
-from service.domain.times import from_ms
-from service.formats import key_names
-from service.formats.event_id import parse_event_id
-from service.formats.events import RequestPart, RolledBack
-from service.formats.redemption_id import id_from_numbers
-from service.operations import table
+from service.engine.domain.times import from_ms
+from service.engine.formats import key_names
+from service.engine.formats.event_id import parse_event_id
+from service.engine.formats.events import RequestPart, RolledBack
+from service.engine.formats.redemption_id import id_from_numbers
+from service.engine.operations import table
 from tests import kinds
 from tests.cases import NOBODYS, Case, posts
 from tests.described import Description, Good

@@ -1,13 +1,13 @@
 """Requests for what was sold out a moment ago are refused together, and only where their own scripts would refuse.
 
-A decider remembers from its last reply what was sold out (service/hot/sold_out.py): each test gets such a refusal
+A decider remembers from its last reply what was sold out (service/engine/hot/sold_out.py): each test gets such a refusal
 first. The requests of one `together` are one call."""
 
 from typing import Any
 
 import pytest
 
-from service.domain.configuration import BookRow
+from service.engine.domain.configuration import BookRow
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop, together
 from tests.lua.conftest import note_calls

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from service.domain.times import from_ms
-from service.formats.events import RequestPart, Unassigned
-from service.operations import table
+from service.engine.domain.times import from_ms
+from service.engine.formats.events import RequestPart, Unassigned
+from service.engine.operations import table
 from tests.cases import MISSING, posts
 from tests.described import Description, Good
 from tests.harness.premises import EPOCH, NOW_MS

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import msgspec
 
-from service.access.caller import Caller
-from service.domain.errors import Refusal
-from service.operations import table
-from service.operations.base import Call
-from service.operations.redeem import REDEEM, VALIDATE, answer_unknown_coupon
+from service.engine.domain.errors import Refusal
+from service.engine.operations import table
+from service.engine.operations.base import Call
+from service.engine.operations.caller import Caller
+from service.engine.operations.redeem import REDEEM, VALIDATE, answer_unknown_coupon
 from tests import kinds
 from tests.cases import Case
 from tests.described import ORDER, Description, Good

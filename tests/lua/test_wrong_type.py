@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.described import descriptions
 from tests.harness.dump import everything
 from tests.lua.conftest import shop_on

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from service.domain.configuration import DiscountRow, TierRow
+from service.engine.domain.configuration import DiscountRow, TierRow
 
 DIGITS = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 """Of the currencies that the machine knows."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from service.domain.configuration import TierRow
-from service.domain.limits import BookLimits
+from service.engine.domain.configuration import TierRow
+from service.engine.domain.limits import BookLimits
 from tests.model.limits import ADDRESSES, KEYS
 
 Draw = st.SearchStrategy[Any]

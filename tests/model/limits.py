@@ -7,8 +7,8 @@ the seconds that `RateLimit` names. That a minute ends, and when, is in tests/lu
 
 from dataclasses import dataclass, field
 
-from service.domain.configuration import BookRow
-from service.domain.limits import PUBLIC_ADDRESS_MISSES, BookLimits, KeyLimits
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.limits import PUBLIC_ADDRESS_MISSES, BookLimits, KeyLimits
 
 KEYS = ("shop", "till")
 ADDRESSES = ("192.0.2.1", "198.51.100.7")

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from hypothesis.stateful import initialize, rule
 
-from service.domain.configuration import BookRow, DiscountRow
-from service.domain.limits import KeyLimits, WorkspaceLimits
+from service.engine.domain.configuration import BookRow, DiscountRow
+from service.engine.domain.limits import KeyLimits, WorkspaceLimits
 from tests.model import choices as pick
 from tests.model.amounts import DIGITS
 from tests.model.limits import KEYS

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import msgspec
 
-from service.domain.configuration import CodeRow
-from service.formats import key_names
-from service.formats.events import Fact, Redeemed, RolledBack
-from service.formats.recovery_progress import WHOLE
-from service.hot.redis_server import Server
-from service.hot.scripts import MENDING, Scripts
-from service.worker.opening.restorer import Restorer
+from service.engine.domain.configuration import CodeRow
+from service.engine.formats import key_names
+from service.engine.formats.events import Fact, Redeemed, RolledBack
+from service.engine.formats.recovery_progress import WHOLE
+from service.engine.hot.redis_server import Server
+from service.engine.hot.scripts import MENDING, Scripts
+from service.engine.worker.opening.restorer import Restorer
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop
 from tests.lua.consistency import Coupon, Held

@@ -7,7 +7,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from service.hot.link import Link
+from service.engine.hot.link import Link
 from tests.harness.premises import STILL_CLOCK, CallingLink
 from tests.harness.servers import VALKEY, started
 from tests.harness.shop import Shop

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from service.domain.configuration import BookRow
-from service.domain.times import from_ms
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.times import from_ms
 from tests.model.amounts import DIGITS, format_amount
 from tests.model.limits import Limits
 

@@ -9,14 +9,14 @@ from zlib import crc32
 import msgspec
 from hypothesis.stateful import RuleBasedStateMachine
 
-from service.access.caller import Caller
-from service.domain.configuration import CodeRow
-from service.domain.limits import KeyLimits, address_counter, encode_key_limits
-from service.formats import events
-from service.formats.events import Answered, Assigned, Redeemed, RolledBack, StockNotice, Unassigned
-from service.hot.workspace_state import Workspace
-from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
-from service.operations.base import Operation
+from service.engine.domain.configuration import CodeRow
+from service.engine.domain.limits import KeyLimits, address_counter, encode_key_limits
+from service.engine.formats import events
+from service.engine.formats.events import Answered, Assigned, Redeemed, RolledBack, StockNotice, Unassigned
+from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.operations.base import Operation
+from service.engine.operations.caller import Caller
+from service.server.hot.workspace_state import Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import together
 from tests.lua.consistency import assert_consistent

@@ -286,7 +286,7 @@ def _end(one: _Running) -> None:
 
 def _compose_from(folder: Path, header: str = "") -> None:
     """From now on scripts are composed from this folder, with a line before each."""
-    scripts = importlib.import_module("service.hot.scripts")
+    scripts = importlib.import_module("service.engine.hot.scripts")
     modules: list[Any] = list(sys.modules.values())
     for module in modules:
         if isinstance(getattr(module, "LUA_DIR", None), Path) and module.__name__ != "tests.mutants.syntax":

@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make sure that it is the mutated tree that runs; keep Redis's errors of scripts that fail."""
     from service.common import resources
-    from service.hot import decider
+    from service.engine.hot import decider
 
     config.stash[_witness_path] = Path(str(config.getoption("--witness")))
     tree = Path(str(config.getoption("--tree")))
@@ -64,7 +64,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def is_answer(error: BaseException) -> bool:
     """Whether the service answered otherwise than the test expects; answers that ask for a retry don't count."""
-    from service.domain.errors import Refusal
+    from service.engine.domain.errors import Refusal
 
     return isinstance(error, _ASSERTIONS) or (isinstance(error, Refusal) and error.outcome.status < 500)
 

@@ -12,11 +12,11 @@ from uuid import UUID
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.access.caller import Caller
-from service.access.keyring import Keyring
-from service.domain.errors import Refusal
-from service.fastlane.protocol import Protocol
-from service.fastlane.routes import Lane
+from service.engine.domain.errors import Refusal
+from service.engine.operations.caller import Caller
+from service.server.access.keyring import Keyring
+from service.server.fastlane.protocol import Protocol
+from service.server.fastlane.routes import Lane
 
 BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 REQUEST_ID = "X-Request-Id: r\r\n"

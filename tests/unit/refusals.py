@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors import Refusal
+from service.engine.domain.errors import Refusal
 
 
 def catch_refusal(call: Callable[..., object], *args: Any, **named: Any) -> tuple[str, list[str]]:

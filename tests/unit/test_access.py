@@ -10,13 +10,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
-from service.access.caller import SCOPES
-from service.access.roles import ROLES, list_roles
-from service.api import problems
-from service.api.auth import OPEN, admit
-from service.api.request_middleware import around
 from service.common.config import Settings
-from service.operations.table import ROWS
+from service.engine.operations.caller import SCOPES
+from service.engine.operations.table import ROWS
+from service.server.access.roles import ROLES, list_roles
+from service.server.api import problems
+from service.server.api.auth import OPEN, admit
+from service.server.api.request_middleware import around
 from service.serving.app import create_app
 
 HOT = {row.operation_id: row.roles for row in ROWS}

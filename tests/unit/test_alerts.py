@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.domain.outcomes import BY_CODE
-from service.operations.table import ROWS
+from service.engine.domain.outcomes import BY_CODE
+from service.engine.operations.table import ROWS
 from tests.conftest import require
 from tests.unit.test_documents import ROOT, anchors, api_paths
 
@@ -120,7 +120,7 @@ def test_the_symptoms_lead_to_runbooks() -> None:
     targets = re.findall(r"\(#(\w+)\)", index)
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
     targets += re.findall(r"docs/operations\.md#([\w-]+)", sources)
-    overview = (ROOT / "service/pages/console/assets/overview.js").read_text("utf-8")
+    overview = (ROOT / "service/console/static/console/assets/overview.js").read_text("utf-8")
     targets += [name.lower() for name in re.findall(r'add\("(\w+)"', overview)]
     assert {"scripquarantine", "scripredisdown", "scriptaskfailing"} <= {*targets}
     assert {*targets} <= anchors(ROOT / "docs" / "operations.md")

@@ -3,12 +3,17 @@
 import msgspec
 import pytest
 
-from service.domain.field_types import quote_field, quote_id
-from service.formats.events import parse_record
-from service.formats.redemption_id import id_from_numbers
-from service.operations.base import Call, encode
-from service.operations.lock import LOCK, Lock
-from service.operations.redemption_view import DurableRedemption, Redemption, compute_final_amount, redemption_json
+from service.engine.domain.field_types import quote_field, quote_id
+from service.engine.formats.events import parse_record
+from service.engine.formats.redemption_id import id_from_numbers
+from service.engine.operations.base import Call, encode
+from service.engine.operations.lock import LOCK, Lock
+from service.engine.operations.redemption_view import (
+    DurableRedemption,
+    Redemption,
+    compute_final_amount,
+    redemption_json,
+)
 from tests.redemptions import redemption_record
 from tests.unit.fastlane_fixtures import BOOK, caller
 

@@ -7,9 +7,9 @@ import pytest
 from prometheus_client.openmetrics import exposition as openmetrics
 from structlog.testing import capture_logs
 
-from service.access.caller import make_account
-from service.operations import accounting
-from service.operations.accounting import MAX_FAILURES, NOBODY, TIMED_EACH, Answers
+from service.engine.operations.caller import make_account
+from service.server.answers import accounting
+from service.server.answers.accounting import MAX_FAILURES, NOBODY, TIMED_EACH, Answers
 from service.serving import request_metrics
 from service.serving.request_metrics import RequestMetrics
 

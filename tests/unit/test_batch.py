@@ -6,13 +6,13 @@ from typing import Any, cast, get_args
 import msgspec
 import pytest
 
-from service.domain.decoding import decode
-from service.domain.errors import Refusal
-from service.operations.assign import ASSIGN_ANY, ASSIGN_CODE
-from service.operations.base import Operation
-from service.operations.batch import AnyOperation, read, split
-from service.operations.redeem import REDEEM
-from service.operations.table import ROWS
+from service.engine.domain.decoding import decode
+from service.engine.domain.errors import Refusal
+from service.engine.operations.assign import ASSIGN_ANY, ASSIGN_CODE
+from service.engine.operations.base import Operation
+from service.engine.operations.batch import AnyOperation, read, split
+from service.engine.operations.redeem import REDEEM
+from service.engine.operations.table import ROWS
 from tests.unit.fastlane_fixtures import caller
 from tests.unit.refusals import catch_refusal
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from service.domain.errors import Refusal, invalid
-from service.domain.figures import refuse_outcome
-from service.formats.batch_answers import (
+from service.engine.domain.errors import Refusal, invalid
+from service.engine.domain.figures import refuse_outcome
+from service.engine.formats.batch_answers import (
     KeptReply,
     OwnIds,
     batch_without_users,

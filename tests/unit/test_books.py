@@ -7,12 +7,13 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from service.domain import book_requests, discounts
-from service.domain.book_requests import BookStats, CreateBook, PatchBook
-from service.domain.book_states import find_book_state
-from service.domain.configuration import BookRow
-from service.domain.decoding import decode
-from service.formats.stored_settings import book_settings
+from service.engine.domain import discounts
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.decoding import decode
+from service.engine.formats.stored_settings import book_settings
+from service.server.requests import book_requests
+from service.server.requests.book_requests import BookStats, CreateBook, PatchBook
+from service.server.requests.book_states import find_book_state
 from tests.unit.refusals import catch_refusal
 
 _create = msgspec.json.Decoder(CreateBook)

@@ -11,17 +11,17 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from msgspec import inspect
-
 import service.api
 import service.domain
 import service.operations
-from service.domain.decoding import convert_query, decode
-from service.domain.errors import Refusal
-from service.domain.field_types import Request
-from service.domain.times import LATEST_MS, Time, check_time, to_datetime, to_ms
-from service.domain.uuids import LAST_ID, first_id, last_id, parse_uuid, time_ms_of
-from service.formats.event_id import END, parse_event_id, parse_sent_id
+from msgspec import inspect
+
+from service.engine.domain.decoding import convert_query, decode
+from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import Request
+from service.engine.domain.times import LATEST_MS, Time, check_time, to_datetime, to_ms
+from service.engine.domain.uuids import LAST_ID, first_id, last_id, parse_uuid, time_ms_of
+from service.engine.formats.event_id import END, parse_event_id, parse_sent_id
 from tests import ends
 from tests.ends import FAR_IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
 

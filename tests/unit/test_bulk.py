@@ -11,11 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from service.access.caller import Caller
-from service.api import bulk
-from service.api.bulk import PAGES_OF_ONE, PIECE, Bulk, Slots, Turns
-from service.api.reading import Listing, unpack_request
-from service.domain.errors import Refusal
+from service.engine.domain.errors import Refusal
+from service.engine.operations.caller import Caller
+from service.server.api import bulk
+from service.server.api.bulk import PAGES_OF_ONE, PIECE, Bulk, Slots, Turns
+from service.server.api.reading import Listing, unpack_request
 
 
 def test_slots_of_a_workspace_and_of_all() -> None:

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 
 from service.common.tally import PID, SLOTS, Tally
-from service.operations.busiest import OTHER, Busiest
+from service.server.answers.busiest import OTHER, Busiest
 
 
 def test_a_flood_gets_a_slot() -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from service.api.console.charts import complete_steps, draw
 from service.common.durations import BOUNDS_US, find_bound, quantile_ms
-from service.operations.table import ROWS
-from service.record.samples import StoredBacklog, StoredTraffic
+from service.console.charts import complete_steps, draw
+from service.engine.operations.table import ROWS
+from service.server.record.samples import StoredBacklog, StoredTraffic
 
 
 def test_a_class_has_what_took_at_most_its_bound() -> None:

@@ -4,10 +4,10 @@ import hiredis
 import pytest
 
 from service.common.redis_address import Host
-from service.domain.errors import Refusal
-from service.hot.cluster import Claim, Node, Report, SlotMap, parse_report, slot_of
-from service.hot.decider import Decider
-from service.hot.link import Link
+from service.engine.domain.errors import Refusal
+from service.engine.hot.cluster import Claim, Node, Report, SlotMap, parse_report, slot_of
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import Link
 
 ASKED = Host("seed", 7000)
 REPORT = """\

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.code_requests import LINES, CodeLine, Lines, RejectedLine, UploadCodes, parse_list
-from service.domain.csv_layout import CsvOptions
-from service.domain.decoding import decode
-from service.domain.errors import Refusal
-from service.domain.field_types import ID_CHARACTERS
-from service.domain.json_codes import MAX_ITEM_BYTES, JsonCodes
+from service.engine.domain.decoding import decode
+from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import ID_CHARACTERS
+from service.server.requests.code_requests import LINES, CodeLine, Lines, RejectedLine, UploadCodes, parse_list
+from service.server.requests.csv_layout import CsvOptions
+from service.server.requests.json_codes import MAX_ITEM_BYTES, JsonCodes
 
 _words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)
 

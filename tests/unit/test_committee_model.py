@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import pytest
 
-from service.hot.cluster import Claim
-from service.hot.fencing import Confirmed, Nonce
-from service.worker.opening.old_server import has_lost_slot
-from service.worker.opening.partition_opening import COMMITTEE_SETTLE_S, SETTLE_S
+from service.engine.hot.cluster import Claim
+from service.engine.hot.fencing import Confirmed, Nonce
+from service.engine.worker.opening.old_server import has_lost_slot
+from service.engine.worker.opening.partition_opening import COMMITTEE_SETTLE_S, SETTLE_S
 
 TICK_S = 0.8
 NEVER = 2

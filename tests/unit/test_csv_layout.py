@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.csv_layout import CsvOptions, Layout, detect_layout
-from service.domain.errors import BadField
+from service.engine.domain.errors import BadField
+from service.server.requests.csv_layout import CsvOptions, Layout, detect_layout
 
 
 def detect(text: str | bytes, *, is_whole: bool = True, **options: Any) -> Layout:

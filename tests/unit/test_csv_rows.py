@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.api.csv_rows import CsvStyle, encode_csv_head, encode_csv_pages, encode_csv_rows
+from service.server.api.csv_rows import CsvStyle, encode_csv_head, encode_csv_pages, encode_csv_rows
 
 
 def test_rows() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.errors import Refusal
-from service.formats import page_cursors
-from service.formats.page_cursors import Cursor
+from service.engine.domain.errors import Refusal
+from service.server.requests import page_cursors
+from service.server.requests.page_cursors import Cursor
 
 _PLACES: dict[str, list[tuple[Any, ...]]] = {
     **{name: [(0,), (7,), (2**31 - 1,)] for name in ("active", "books", "webhooks")},

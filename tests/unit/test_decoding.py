@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.book_requests import CreateBook
-from service.domain.decoding import convert, decode
-from service.domain.errors import Refusal
-from service.operations import lock, redeem, rollback
-from service.operations.base import Call, Command, Operation, parse_code
-from service.operations.order_fields import order_amounts
+from service.engine.domain.decoding import convert, decode
+from service.engine.domain.errors import Refusal
+from service.engine.operations import lock, redeem, rollback
+from service.engine.operations.base import Call, Command, Operation, parse_code
+from service.engine.operations.order_fields import order_amounts
+from service.server.requests.book_requests import CreateBook
 from tests.unit.refusals import catch_refusal
 from tests.unit.test_scripts import CALLER
 

@@ -12,7 +12,7 @@ from loadtests.plan import TOKEN
 from service.common.child_processes import ChildProcess
 from service.common.config import Settings
 from service.common.remedies import REMEDIES
-from service.hot.scripts import templates
+from service.engine.hot.scripts import templates
 from service.serving.process_metrics import process_metrics
 from service.serving.server import KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
 from tests.deployed import COMPOSE, ROOT, container, manifests

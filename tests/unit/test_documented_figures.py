@@ -6,25 +6,27 @@ from pathlib import Path
 import pytest
 
 from loadtests import attack
-from service.access import keyring
-from service.api import bulk, durability, reading, upload_dry_run
-from service.api.controllers import reports, workspace
 from service.common.config import Settings
-from service.domain import book_requests, code_change_requests, code_requests, discounts, field_types, webhook_protocol
-from service.domain.limits import ADDRESS_COUNTERS, PUBLIC_ADDRESS_MISSES
-from service.fastlane import bounded_protocol, request_heads
-from service.formats.key_names import BUCKETS
-from service.hot import fencing, sold_out, turns, unrecorded
-from service.hot.scripts import JOINED
-from service.hot.workspace_state import KEPT_BYTES
-from service.operations import call_headers, order_fields, refused_requests
-from service.operations.batch import MAX_OPERATIONS
-from service.operations.table import ROWS
-from service.record import pool, samples
-from service.record.config import job_rows, key_rows
+from service.engine.domain import discounts, field_types
+from service.engine.domain.limits import ADDRESS_COUNTERS, PUBLIC_ADDRESS_MISSES
+from service.engine.formats.key_names import BUCKETS
+from service.engine.hot import fencing, sold_out, turns, unrecorded
+from service.engine.hot.scripts import JOINED
+from service.engine.operations import call_headers, order_fields
+from service.engine.operations.batch import MAX_OPERATIONS
+from service.engine.operations.table import ROWS
+from service.engine.record import pool
+from service.engine.worker import lease_keeper, write_behind
+from service.server.access import keyring
+from service.server.answers import refused_requests
+from service.server.api import bulk, durability, reading, upload_dry_run
+from service.server.api.controllers import reports, workspace
+from service.server.fastlane import bounded_protocol, request_heads
+from service.server.hot.workspace_state import KEPT_BYTES
+from service.server.record import job_rows, key_rows, samples
+from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
+from service.server.webhooks import sender as webhook_sender
 from service.serving.server import KEEP_ALIVE_S
-from service.worker import lease_keeper, write_behind
-from service.worker.webhooks import sender as webhook_sender
 from tests.drifts.rounds import KINDS
 from tests.faults.scenarios import PLANTS, SCENARIOS
 from tests.unit.test_documents import ROOT

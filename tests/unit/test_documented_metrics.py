@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info
+from service.engine.worker import metrics, server_metrics
 from service.serving import partition_metrics, process_metrics, request_metrics
-from service.worker import metrics, server_metrics
 
 _PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _PROCESSES = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.formats.coupon_state import RecordedCode, differing_classes, entry_of
+from service.engine.formats.coupon_state import RecordedCode, differing_classes, entry_of
 
 UNLOCKED = " - - - - - -"
 LOCKED = " token ann A-1 1800000000000 1700000000000 ."

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.formats import key_names
-from service.formats.events import (
+from service.engine.formats import key_names
+from service.engine.formats.events import (
     Assigned,
     MalformedEvent,
     Opened,
@@ -23,7 +23,7 @@ from service.formats.events import (
     parse,
     split_entry,
 )
-from service.formats.redemption_id import event_id_of, id_from_event, id_from_numbers
+from service.engine.formats.redemption_id import event_id_of, id_from_event, id_from_numbers
 
 ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
 R = b"R 12 3 CODE-1 user o1 1250000 USD 2 250000 1794991234567 1 5 6 1 77"

@@ -6,8 +6,8 @@ import ssl
 import asyncpg
 
 from service.cli.failures import explain
-from service.hot.connection import Broken
-from service.record.pool import lacks_files
+from service.engine.hot.connection import Broken
+from service.engine.record.pool import lacks_files
 
 
 def test_a_role_without_the_right_is_told_which_url_to_use():

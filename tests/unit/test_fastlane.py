@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from service.access.keyring import MAX_AGE_S
-from service.domain.errors import Refusal
-from service.operations.accounting import SAFE_HEADERS
+from service.engine.domain.errors import Refusal
+from service.server.access.keyring import MAX_AGE_S
+from service.server.answers.accounting import SAFE_HEADERS
 from tests.unit.fastlane_fixtures import Client, request, statuses
 
 

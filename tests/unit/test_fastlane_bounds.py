@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from service.fastlane import bounded_protocol
-from service.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
+from service.server.fastlane import bounded_protocol
+from service.server.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.hostile.framing import refused
 from tests.unit.fastlane_fixtures import Client, request, statuses
 

@@ -1,12 +1,12 @@
-"""Which fencing an epoch gets (service/hot/fencing.py)."""
+"""Which fencing an epoch gets (service/engine/hot/fencing.py)."""
 
 import msgspec
 import pytest
 
 from service.common.redis_address import Host
-from service.hot.cluster import Node, Report
-from service.hot.fencing import Fencing, Nonce, choose_committee, choose_nonce, parse_nonce
-from service.hot.fitness import Replication
+from service.engine.hot.cluster import Node, Report
+from service.engine.hot.fencing import Fencing, Nonce, choose_committee, choose_nonce, parse_nonce
+from service.engine.hot.fitness import Replication
 
 _ALONE = Replication(history="a" * 40, former="", count=0, is_clustered=False)
 _FOLLOWED = msgspec.structs.replace(_ALONE, count=1)

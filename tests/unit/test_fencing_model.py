@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from service.hot.fencing import Confirmed, Nonce
-from service.worker.opening.partition_opening import SETTLE_S
+from service.engine.hot.fencing import Confirmed, Nonce
+from service.engine.worker.opening.partition_opening import SETTLE_S
 
 TICK_S, MOST_TICKS = 0.5, 4
 EPOCH = Nonce("one", "postgres", "a" * 40)

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from service.api.field_texts import EXAMPLES, SHARED
+from service.server.api.field_texts import EXAMPLES, SHARED
 from tests.reference import list_operations, read_openapi
 
 _FORMS = "Printable", "A JSON number", "RFC 3339", "Your own", "In upper", "As the answer", "4 to", "2 to", "1 to"
@@ -18,7 +18,7 @@ def _list_fields() -> dict[str, dict[str, Any]]:
 
 
 def test_every_field_is_described() -> None:
-    """Each field has one description, a sentence, in which nothing is twice. Add it to service/api/field_texts.py, or
+    """Each field has one description, a sentence, in which nothing is twice. Add it to service/server/api/field_texts.py, or
     to the `msgspec.Meta` of the field's type."""
     for name, field in _list_fields().items():
         text = field.get("description", "")

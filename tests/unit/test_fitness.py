@@ -5,7 +5,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from service.hot.fitness import check_server
+from service.engine.hot.fitness import check_server
 
 _GOOD = {
     "server": "redis_version:7.2.4",

@@ -8,11 +8,11 @@ import hiredis
 import pytest
 from structlog.testing import capture_logs
 
-from service.formats.event_id import EventId
-from service.formats.events import entry_digest
-from service.hot.outbox import Outbox
-from service.worker import write_behind
-from service.worker.write_behind import Flusher
+from service.engine.formats.event_id import EventId
+from service.engine.formats.events import entry_digest
+from service.engine.hot.outbox import Outbox
+from service.engine.worker import write_behind
+from service.engine.worker.write_behind import Flusher
 from tests.waiting import PATIENCE_S
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.worker.lease_keeper import EXPIRED_S, RENEW_S, choose_handover, choose_pause_s, share_out
+from service.engine.worker.lease_keeper import EXPIRED_S, RENEW_S, choose_handover, choose_pause_s, share_out
 
 _held = st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(0, 40), min_size=1, max_size=9)
 

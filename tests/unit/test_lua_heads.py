@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from service.hot.scripts import _expand
+from service.engine.hot.scripts import _expand
 from tests.unit.test_scripts import PARTS, SOURCES, globals_of
 
 STEPS = [name for name in PARTS if name.startswith("steps/")]
@@ -16,7 +16,7 @@ WORDS = (
     "pcall string table tonumber tostring type unpack"
 )
 GIVEN = {*WORDS.split()}
-"""What every script has: from Lua, Redis, and service/hot/scripts.py."""
+"""What every script has: from Lua, Redis, and service/engine/hot/scripts.py."""
 
 
 def declared(text: str) -> set[str]:

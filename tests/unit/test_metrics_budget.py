@@ -10,15 +10,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from service.common import build_info
 from service.common.tally import MAX_NAMES, SLOTS
-from service.formats.coupon_state import Class
-from service.operations.accounting import Answers
-from service.record.facts.quarantined_events import Cause
-from service.record.partitions.comparisons import LastComparisons
+from service.engine.formats.coupon_state import Class
+from service.engine.record.facts.quarantined_events import Cause
+from service.engine.worker import metrics, server_metrics
+from service.server.answers.accounting import Answers
+from service.server.record.comparisons import LastComparisons
 from service.serving import request_metrics
 from service.serving.partition_metrics import PartitionMetrics
 from service.serving.process_metrics import ProcessMetrics
 from service.serving.request_metrics import RequestMetrics
-from service.worker import metrics, server_metrics
 from tests.conftest import require
 from tests.unit.test_documented_metrics import collectors_of
 from tests.unit.test_partition_metrics import AT, make_context

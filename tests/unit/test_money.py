@@ -10,15 +10,15 @@ from typing import Any
 import lupa.lua51
 import pytest
 
-from service.domain.configuration import DiscountRow, TierRow
-from service.domain.discounts import MAX_TIERS
-from service.domain.errors import BadField
-from service.domain.field_types import MAX_INT
-from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
-from service.formats.stored_settings import _terms
-from service.hot import scripts
-from service.operations.order_fields import Item, order_amounts
-from service.operations.redeem import RedeemRequest
+from service.engine.domain.configuration import DiscountRow, TierRow
+from service.engine.domain.discounts import MAX_TIERS
+from service.engine.domain.errors import BadField
+from service.engine.domain.field_types import MAX_INT
+from service.engine.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
+from service.engine.formats.stored_settings import _terms
+from service.engine.hot import scripts
+from service.engine.operations.order_fields import Item, order_amounts
+from service.engine.operations.redeem import RedeemRequest
 from tests.model import amounts
 
 CASES = int(os.environ.get("SCRIP_MONEY_CASES", "60000"))

@@ -6,13 +6,13 @@ import re
 import msgspec
 import pytest
 
-from service.domain.field_types import RESERVED_CODES
-from service.fastlane.routes import FAST_ROWS, find_route, find_route_of
-from service.hot.scripts import HOT, LIMITED, compose
-from service.operations import table
-from service.operations.base import Call, Command, Rendered
-from service.operations.run import finish, with_limits
-from service.operations.table import ROWS, Row
+from service.engine.domain.field_types import RESERVED_CODES
+from service.engine.hot.scripts import HOT, LIMITED, compose
+from service.engine.operations import table
+from service.engine.operations.base import Call, Command, Rendered
+from service.engine.operations.run import finish, with_limits
+from service.engine.operations.table import ROWS, Row
+from service.server.fastlane.routes import FAST_ROWS, find_route, find_route_of
 from tests.routes.table import ROUTES
 from tests.unit.test_scripts import CALLER
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
-from service.api.context import Context
-from service.api.partition_watch import PartitionWatch
-from service.domain.errors import Refusal
-from service.formats.event_id import NO_EVENT
-from service.record.partitions.comparisons import LastComparisons
+from service.engine.domain.errors import Refusal
+from service.engine.formats.event_id import NO_EVENT
+from service.server.api.context import Context
+from service.server.api.partition_watch import PartitionWatch
+from service.server.record.comparisons import LastComparisons
 from service.serving.partition_metrics import PartitionMetrics
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

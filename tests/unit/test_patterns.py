@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain import code_patterns
-from service.domain.code_patterns import (
+from service.engine.domain.errors import BadField
+from service.engine.domain.field_types import RESERVED_CODES, canonicalize_code
+from service.server.requests import code_patterns
+from service.server.requests.code_patterns import (
     DEFAULT_CHARSET,
     check_pattern,
     count_possible_codes,
     generate_codes,
     normalize_charset,
 )
-from service.domain.errors import BadField
-from service.domain.field_types import RESERVED_CODES, canonicalize_code
 
 
 @given(st.from_regex(r"[A-Za-z0-9_#-]{4,64}", fullmatch=True), st.integers(0, 50))

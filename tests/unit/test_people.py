@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import jwt
 import pytest
 
-from service.access.people import (
+from service.common.config import SignIn
+from service.server.access.people import (
     Person,
     SignInRefused,
     find_provider,
@@ -17,8 +18,7 @@ from service.access.people import (
     parse_metadata,
     read_person,
 )
-from service.access.user_tokens import parse_jwks
-from service.common.config import SignIn
+from service.server.access.user_tokens import parse_jwks
 from tests.tokens import Idp, hmac_token
 
 ISSUER, CLIENT, SECRET = "https://id.shop.example", "scrip console", "s" * 43

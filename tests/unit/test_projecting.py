@@ -10,8 +10,8 @@ import pytest
 
 from service.common import pace as paces
 from service.common.pace import Pace
-from service.domain.configuration import CodeRow
-from service.hot.projection import CODES_A_RUN, FEW_CODES, PACED_CODES, RUNS_AT_ONCE, RedisProjector
+from service.engine.domain.configuration import CodeRow
+from service.engine.hot.projection import CODES_A_RUN, FEW_CODES, PACED_CODES, RUNS_AT_ONCE, RedisProjector
 
 
 def _rows(count: int) -> list[CodeRow]:

@@ -17,17 +17,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.api.csv_rows import encode_csv_rows
-from service.domain.code_patterns import check_pattern, normalize_charset
-from service.domain.code_requests import CodeLine, Lines, RejectedLine
-from service.domain.decoding import decode
-from service.domain.errors import BadField, Refusal
-from service.domain.field_types import canonicalize_code, decode_field, encode_field, is_caller_id
-from service.domain.file_kinds import UTF_16, explain_kind
-from service.domain.money import LIMIT, from_e4, is_plain, to_e4
-from service.domain.uuids import parse_uuid
-from service.formats import key_names
-from service.formats.events import MalformedEvent, parse
+from service.engine.domain.decoding import decode
+from service.engine.domain.errors import BadField, Refusal
+from service.engine.domain.field_types import canonicalize_code, decode_field, encode_field, is_caller_id
+from service.engine.domain.file_kinds import UTF_16, explain_kind
+from service.engine.domain.money import LIMIT, from_e4, is_plain, to_e4
+from service.engine.domain.uuids import parse_uuid
+from service.engine.formats import key_names
+from service.engine.formats.events import MalformedEvent, parse
+from service.server.api.csv_rows import encode_csv_rows
+from service.server.requests.code_patterns import check_pattern, normalize_charset
+from service.server.requests.code_requests import CodeLine, Lines, RejectedLine
 from tests import ends
 from tests.unit.fastlane_fixtures import Client, request, statuses
 from tests.unit.test_bounds_of_types import request_kinds

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.common.resources import SQL_DIR
-from service.record.queries import query, read_queries
+from service.engine.record.queries import query, read_queries
 
 FOLDER = SQL_DIR / "queries"
 QUERIES = read_queries(FOLDER)

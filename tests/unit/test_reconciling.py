@@ -7,15 +7,15 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from service.formats.coupon_state import About, Difference, RecordedCode, Write
-from service.formats.event_id import EventId
-from service.hot.inspection import Item, Seen
-from service.reconcile import examination, quarantine_exclusions
-from service.reconcile.counter_differences import Books, Configuration, Keys
-from service.reconcile.coupon_differences import Coupons
-from service.reconcile.examination import TRIES, UNDECIDABLE_NOW, Examiner, NotRecorded
-from service.reconcile.use_differences import UseField, Uses
-from service.reconcile.user_differences import RecordedUser, Users
+from service.engine.formats.coupon_state import About, Difference, RecordedCode, Write
+from service.engine.formats.event_id import EventId
+from service.engine.hot.inspection import Item, Seen
+from service.server.reconcile import examination, quarantine_exclusions
+from service.server.reconcile.counter_differences import Books, Configuration, Keys
+from service.server.reconcile.coupon_differences import Coupons
+from service.server.reconcile.examination import TRIES, UNDECIDABLE_NOW, Examiner, NotRecorded
+from service.server.reconcile.use_differences import UseField, Uses
+from service.server.reconcile.user_differences import RecordedUser, Users
 from tests.redemptions import redeemed_text
 
 AT = EventId(1, 9)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.cli.recover import _print_plan
-from service.worker.opening.surplus_survey import SurplusReport
+from service.engine.worker.opening.surplus_survey import SurplusReport
 
 
 def test_a_plan_counts_the_blocked_codes_that_it_does_not_list(capsys: pytest.CaptureFixture[str]):

@@ -7,9 +7,9 @@ import hiredis
 import pytest
 from structlog.testing import capture_logs
 
-from service.hot.decider import refusal_from_reply
-from service.hot.redis_server import Fenced, ScriptFailed, Server
-from service.hot.scripts import Scripts
+from service.engine.hot.decider import refusal_from_reply
+from service.engine.hot.redis_server import Fenced, ScriptFailed, Server
+from service.engine.hot.scripts import Scripts
 
 _SCRIPTS = Scripts(0, 1, "nonce", ["put_book"])
 

@@ -1,7 +1,7 @@
 """The refusals that an API process keeps until it writes them."""
 
-from service.operations.accounting import NOBODY, now_s
-from service.operations.refused_requests import MAX_KNOWN, MAX_UNKNOWN, RefusedRequests
+from service.server.answers.accounting import NOBODY, now_s
+from service.server.answers.refused_requests import MAX_KNOWN, MAX_UNKNOWN, RefusedRequests
 
 
 def _add(refused: RefusedRequests, workspace: int, times: int = 1, subject: str | None = "SUMMER-7F3K") -> None:

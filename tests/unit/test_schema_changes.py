@@ -12,7 +12,7 @@ from service.common.resources import SQL_DIR
 _LEFT_OUT = {
     "prefer-bigint-over-int": "numbers of partitions, workspaces and books are small",
     "prefer-bigint-over-smallint": "so are a currency's digits",
-    "require-lock-timeout": "service/record/migrations.py sets it",
+    "require-lock-timeout": "service/engine/record/migrations.py sets it",
     "require-statement-timeout": "an index of a large table may take long; nothing waits for it",
 }
 """Rules that are not checked, and why."""

@@ -11,13 +11,12 @@ import lupa.lua51
 import msgspec
 import pytest
 
-from service.access.caller import SCOPES, Caller
 from service.common.resources import LUA_DIR
-from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
-from service.domain.outcomes import BY_NUMBER
-from service.hot.fencing import SHARED_LENGTH, Fencing, Nonce, parse_nonce
-from service.hot.projection import RedisProjector
-from service.hot.scripts import (
+from service.engine.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.engine.domain.outcomes import BY_NUMBER
+from service.engine.hot.fencing import SHARED_LENGTH, Fencing, Nonce, parse_nonce
+from service.engine.hot.projection import RedisProjector
+from service.engine.hot.scripts import (
     ERASING,
     HEAD,
     HOT,
@@ -31,10 +30,11 @@ from service.hot.scripts import (
     compose,
     count_arguments,
 )
-from service.hot.workspace_state import Workspace
-from service.operations.base import Call
-from service.operations.batch import prepare_records
-from service.operations.table import ROWS
+from service.engine.operations.base import Call
+from service.engine.operations.batch import prepare_records
+from service.engine.operations.caller import SCOPES, Caller
+from service.engine.operations.table import ROWS
+from service.server.hot.workspace_state import Workspace
 from tests.cases import filled
 from tests.described import descriptions
 

@@ -13,8 +13,8 @@ import structlog
 from service.common import logs
 from service.common.config import Settings
 from service.common.tracebacks import format_traceback
-from service.doctor.server_logs import judge_postgres_logs, judge_redis_logs
-from service.domain.errors import Refusal
+from service.engine.domain.errors import Refusal
+from service.server.doctor.server_logs import judge_postgres_logs, judge_redis_logs
 from tests.commands import kept_logging
 from tests.waiting import wait_until
 

@@ -8,11 +8,18 @@ from uuid import UUID
 
 import pytest
 
-from service.access.caller import Caller
-from service.domain.errors import Refusal
-from service.fastlane import bounded_protocol, protocol, shapes
-from service.fastlane.shapes import ATTEMPTS_A_SECOND, MAX_SEEN, MAX_SHAPES, MAX_TEXT, RequestShape, RequestShapes
-from service.operations import lock
+from service.engine.domain.errors import Refusal
+from service.engine.operations import lock
+from service.engine.operations.caller import Caller
+from service.server.fastlane import bounded_protocol, protocol, shapes
+from service.server.fastlane.shapes import (
+    ATTEMPTS_A_SECOND,
+    MAX_SEEN,
+    MAX_SHAPES,
+    MAX_TEXT,
+    RequestShape,
+    RequestShapes,
+)
 from tests.unit.fastlane_fixtures import Client, request, statuses
 
 _REQUESTS = """\

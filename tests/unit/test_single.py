@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from msgspec import json
 
-from service.domain.code_requests import CodeLine
-from service.domain.decoding import decode
-from service.domain.discounts import FixedDiscount, PercentageDiscount
-from service.domain.errors import Refusal, invalid
-from service.domain.single_coupon_requests import (
+from service.engine.domain.decoding import decode
+from service.engine.domain.discounts import FixedDiscount, PercentageDiscount
+from service.engine.domain.errors import Refusal, invalid
+from service.server.requests.code_requests import CodeLine
+from service.server.requests.single_coupon_requests import (
     Generated,
     TimeSpecific,
     UserSpecific,

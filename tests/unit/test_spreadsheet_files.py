@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.code_requests import CodeLine, Lines, RejectedLine
-from service.domain.csv_layout import DELIMITERS, CsvOptions, Delimiter
-from service.domain.errors import BadField, Refusal
-from service.domain.times import from_ms
+from service.engine.domain.errors import BadField, Refusal
+from service.engine.domain.times import from_ms
+from service.server.requests.code_requests import CodeLine, Lines, RejectedLine
+from service.server.requests.csv_layout import DELIMITERS, CsvOptions, Delimiter
 from tests.unit.test_codes import read_pieces
 
 

@@ -8,7 +8,7 @@ from multiprocessing.context import SpawnProcess
 import pytest
 
 from service.common.tally import IN_FLIGHT, MAX_NAMES, Tally
-from service.operations.accounting import NOBODY, Answers, now_s
+from service.server.answers.accounting import NOBODY, Answers, now_s
 from service.serving.request_metrics import RequestMetrics
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from service.domain.times import from_ms, to_datetime, to_ms
+from service.engine.domain.times import from_ms, to_datetime, to_ms
 
 _LAST_MS = 253_402_300_799_999
 

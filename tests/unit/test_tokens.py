@@ -11,11 +11,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from service.access import user_tokens as judged
-from service.access.caller import Caller
-from service.access.keyring import Keyring
-from service.access.user_tokens import Issuer, Tokens, parse_jwks
-from service.domain.errors import Refusal
+from service.engine.domain.errors import Refusal
+from service.engine.operations.caller import Caller
+from service.server.access import user_tokens as judged
+from service.server.access.keyring import Keyring
+from service.server.access.user_tokens import Issuer, Tokens, parse_jwks
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
 IDP = Idp()

@@ -14,22 +14,22 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanContext, StatusCode
 from structlog.testing import capture_logs
 
-from service.api.request_middleware import around
-from service.api.traced_requests import traced
 from service.common.config import SettingsError, TraceSampler, find_sampler
 from service.common.redis_address import Host
 from service.common.remedies import REMEDIES
 from service.common.spans import Traces, current, parse_traceparent
 from service.common.tracing import start_traces
-from service.domain.errors import Refusal
-from service.domain.outcomes import BY_CODE, RECALL
-from service.fastlane.traced_protocol import TracedProtocol
-from service.formats.event_id import EventId
-from service.formats.events import parse_request, read_trace, with_trace
-from service.hot.connection import Broken
-from service.hot.scripts import HOT, find_request_part
-from service.hot.traced_decider import TracedDecider
-from service.worker.traced_recording import MAX_EVENTS, EventTraces
+from service.engine.domain.errors import Refusal
+from service.engine.domain.outcomes import BY_CODE, RECALL
+from service.engine.formats.event_id import EventId
+from service.engine.formats.events import parse_request, read_trace, with_trace
+from service.engine.hot.connection import Broken
+from service.engine.hot.scripts import HOT, find_request_part
+from service.engine.hot.traced_decider import TracedDecider
+from service.engine.worker.traced_recording import MAX_EVENTS, EventTraces
+from service.server.api.request_middleware import around
+from service.server.api.traced_requests import traced
+from service.server.fastlane.traced_protocol import TracedProtocol
 from tests.unit import fastlane_fixtures, test_turns
 from tests.unit.fastlane_fixtures import Client, request, statuses
 

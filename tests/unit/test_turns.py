@@ -8,13 +8,13 @@ import hiredis
 import msgpack
 import pytest
 
-from service.domain.errors import Refusal
-from service.domain.outcomes import BY_CODE
-from service.hot import link, sold_out
-from service.hot.connection import Connection
-from service.hot.decider import Decider
-from service.hot.link import Link
-from service.hot.scripts import SERVING, Scripts
+from service.engine.domain.errors import Refusal
+from service.engine.domain.outcomes import BY_CODE
+from service.engine.hot import link, sold_out
+from service.engine.hot.connection import Connection
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import Link
+from service.engine.hot.scripts import SERVING, Scripts
 
 SOLD_OUT, USED_UP = (BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
 DIGESTS = {digest: name for name, digest in Scripts(0, 1, "nonce", SERVING).digests.items()}

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.api import upload_dry_run
-from service.api.upload_dry_run import DistinctCounter, collect_rejected
-from service.domain.code_requests import CodeLine, RejectedLine
+from service.server.api import upload_dry_run
+from service.server.api.upload_dry_run import DistinctCounter, collect_rejected
+from service.server.requests.code_requests import CodeLine, RejectedLine
 
 
 def test_distinct_codes() -> None:

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.decoding import decode
-from service.domain.errors import Refusal
-from service.operations import batch, lock
-from service.operations.base import Call, Operation
-from service.operations.lock import EXTEND, LOCK, UNLOCK
-from service.operations.redeem import REDEEM, VALIDATE
-from service.operations.table import ROWS
-from service.operations.usual_requests import decode_usual, usual_struct
+from service.engine.domain.decoding import decode
+from service.engine.domain.errors import Refusal
+from service.engine.operations import batch, lock
+from service.engine.operations.base import Call, Operation
+from service.engine.operations.lock import EXTEND, LOCK, UNLOCK
+from service.engine.operations.redeem import REDEEM, VALIDATE
+from service.engine.operations.table import ROWS
+from service.engine.operations.usual_requests import decode_usual, usual_struct
 from tests.unit.fastlane_fixtures import BOOK, caller
 
 _CALL = Call(caller("one"))

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from service.formats import key_names
-from service.hot.redis_server import PAGE_KEYS, Server
-from service.worker.opening.restorer import FEW_BUCKETS, Buckets
+from service.engine.formats import key_names
+from service.engine.hot.redis_server import PAGE_KEYS, Server
+from service.engine.worker.opening.restorer import FEW_BUCKETS, Buckets
 
 _SERVICE = Path(__file__).parents[2] / "service"
 _MATCHES = re.compile(r"""["'](?:MATCH|KEYS)["']|[(,] ?match=f?["']|scan_iter""")

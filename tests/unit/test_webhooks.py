@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.webhook_addresses import BadAddress, check_addresses, check_url, is_public
-from service.domain.webhook_attempts import make_attempt
-from service.domain.webhook_protocol import GIVE_UP_S, compute_pause_s, format_secret, generate_secret, sign_event
+from service.server.requests.webhook_addresses import BadAddress, check_addresses, check_url, is_public
+from service.server.requests.webhook_attempts import make_attempt
+from service.server.requests.webhook_protocol import (
+    GIVE_UP_S,
+    compute_pause_s,
+    format_secret,
+    generate_secret,
+    sign_event,
+)
 from tests.conftest import require
 
 ROOT = Path(__file__).parents[2]
-ASSETS = ROOT / "service/pages/console/assets"
+ASSETS = ROOT / "service/console/static/console/assets"
 PUBLIC = ("1.1.1.1", "8.8.8.8", "223.255.255.255", "100.63.255.255", "100.128.0.0", "172.32.0.1", "2606:4700::1111",
           "2a00:1450:4001::200e")  # fmt: skip
 NOT_PUBLIC = (

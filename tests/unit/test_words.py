@@ -6,8 +6,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from service.domain.errors import BadField
-from service.domain.field_types import (
+from service.engine.domain.errors import BadField
+from service.engine.domain.field_types import (
     CODE_PATTERN,
     ID_PATTERN,
     RESERVED_CODES,
@@ -16,8 +16,8 @@ from service.domain.field_types import (
     encode_metadata,
     is_caller_id,
 )
-from service.domain.uuids import parse_uuid
-from service.formats import key_names
+from service.engine.domain.uuids import parse_uuid
+from service.engine.formats import key_names
 
 ID_CHARACTERS = {chr(n) for n in range(33, 127)} - set("/\\?#%")
 SOME = [chr(n) for n in range(256)] + ["ſ", "K", "ß", "İ", "４", "٤", "\u200b", "\u2028", "\ud800", "😀"]

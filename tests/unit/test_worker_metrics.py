@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 from prometheus_client import generate_latest
 
-from service.record.config.job_rows import Kind
-from service.worker import metrics
-from service.worker.metrics import LowBook, RetryError, Step, Way
-from service.worker.server_metrics import ServerMetrics
-from service.worker.write_behind import _kind_of
+from service.engine.worker import metrics
+from service.engine.worker.metrics import LowBook, RetryError, Step, Way
+from service.engine.worker.server_metrics import ServerMetrics
+from service.engine.worker.write_behind import _kind_of
+from service.server.record.job_rows import Kind
 
 PARTITION = 977
 

@@ -10,8 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.access.actor import mask
-from service.domain.code_requests import UPLOADED
+from service.engine.record.actor import mask
+from service.server.requests.code_requests import UPLOADED
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import until
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from service.access import keyring
-from service.access.caller import SCOPES, Caller
-from service.domain.errors import Refusal
+from service.engine.domain.errors import Refusal
+from service.engine.operations.caller import SCOPES, Caller
+from service.server.access import keyring
 from tests.service_fixture import Service, new_code, new_id, ok
 
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens
-from service.domain.errors import Refusal
+from service.engine.domain.errors import Refusal
+from service.server.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens
 from service.serving import jwks
 from service.serving.jwks import JwksRefresher
 from tests.tokens import AUDIENCE, ISSUER, Idp

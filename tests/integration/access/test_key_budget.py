@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from service.formats import key_names
-from service.hot.connection import Broken
-from service.hot.workspace_state import Workspace
+from service.engine.formats import key_names
+from service.engine.hot.connection import Broken
+from service.engine.worker import script_versions
+from service.server.hot.workspace_state import Workspace
 from service.serving import wiring
-from service.worker import script_versions
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_id, ok, refused

@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api import configuration_writes
-from service.hot import key_messages
-from service.hot.decider import Decider
-from service.hot.key_messages import CHANNEL, KeyMessages
-from service.hot.link import Link
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import Link
+from service.server.api import configuration_writes
+from service.server.hot import key_messages
+from service.server.hot.key_messages import CHANNEL, KeyMessages
 from service.serving import wiring
 from tests.integration.opening.test_connection import serving
 from tests.integration.serving import Served

@@ -10,14 +10,14 @@ import asyncpg
 import httpx
 import pytest
 
-from service.access import keyring
 from service.common.child_processes import StartError
 from service.common.config import Settings
-from service.domain.errors import Refusal
-from service.embedded import demo_data
-from service.embedded.exposure import check_host, check_keys
-from service.record.config import key_rows
-from service.record.config.workspace_rows import create_workspace
+from service.engine.domain.errors import Refusal
+from service.server.access import keyring
+from service.server.embedded import demo_data
+from service.server.embedded.exposure import check_host, check_keys
+from service.server.record import key_rows
+from service.server.record.workspace_rows import create_workspace
 from tests.integration.serving import Served
 from tests.service_fixture import Service, database, new_id, ok, refused, without_postgres
 from tests.waiting import until

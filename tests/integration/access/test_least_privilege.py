@@ -15,13 +15,14 @@ import asyncpg
 import pytest
 import redis
 
-from service.hot import key_messages, scripts
-from service.hot.connection import connect
-from service.record import pool as postgres
-from service.record.login_roles import find_missing_rights, list_rights
-from service.record.partitions.partition_rows import renew_leases
-from service.record.processes import end_process, name_process, name_session
-from service.record.queries import query
+from service.engine.hot import scripts
+from service.engine.hot.connection import connect
+from service.engine.record import pool as postgres
+from service.engine.record.login_roles import find_missing_rights, list_rights
+from service.engine.record.partitions.partition_rows import renew_leases
+from service.engine.record.processes import end_process, name_process, name_session
+from service.engine.record.queries import query
+from service.server.hot import key_messages
 from tests.commands import scrip, succeeded
 from tests.conftest import require
 from tests.harness.servers import free_port, started

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from service.access.caller import SCOPES
-from service.domain.times import to_datetime
-from service.record.config.key_rows import create_key, revoke_key
+from service.engine.domain.times import to_datetime
+from service.engine.operations.caller import SCOPES
+from service.server.record.key_rows import create_key, revoke_key
 from tests.cases import Place, filled
 from tests.described import Route
 from tests.integration.serving import Served, make_issuers

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.record.config.console_sessions import end_sessions_of
+from service.server.record.console_sessions import end_sessions_of
 from tests.integration.serving import Served, own_workspace
 from tests.openid_provider import served_with_people
 from tests.service_fixture import Service, database, new_code, new_id, ok, refused

@@ -5,7 +5,7 @@ import select
 
 import pytest
 
-from service.api.bulk import UPLOADS_OF_ONE
+from service.server.api.bulk import UPLOADS_OF_ONE
 from tests.integration.serving import RawConnection
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until

@@ -12,18 +12,18 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from service.domain.code_change_requests import ChangeCodes
-from service.domain.code_requests import CodeLine
-from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.domain.outcomes import OK
-from service.hot.projection import RedisProjector
-from service.operations.base import Command, Reply
-from service.record.config import code_rows, job_rows
-from service.record.config.workspace_rows import create_workspace
-from service.worker.bulk import code_assigner, code_changer, job_runner
-from service.worker.bulk.code_changer import CodeChanger
+from service.engine.domain.configuration import BookRow, CodeRow, WorkspaceRow
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.domain.outcomes import OK
+from service.engine.hot.projection import RedisProjector
+from service.engine.operations.base import Command, Reply
+from service.server.record import code_rows, job_rows
+from service.server.record.workspace_rows import create_workspace
+from service.server.requests.code_change_requests import ChangeCodes
+from service.server.requests.code_requests import CodeLine
+from service.server.tasks import code_assigner, code_changer, job_runner
+from service.server.tasks.code_changer import CodeChanger
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until, wait_until

@@ -11,12 +11,12 @@ import pytest_asyncio
 import uvicorn
 from litestar import Litestar, Request, Response, get
 
-from service.api import csv_stream, problems
-from service.api.bulk import MAX_EXPORTS, Bulk
-from service.api.csv_stream import CsvFile
-from service.api.request_middleware import around
-from service.domain.errors import Refusal
-from service.fastlane.protocol import Protocol
+from service.engine.domain.errors import Refusal
+from service.server.api import csv_stream, problems
+from service.server.api.bulk import MAX_EXPORTS, Bulk
+from service.server.api.csv_stream import CsvFile
+from service.server.api.request_middleware import around
+from service.server.fastlane.protocol import Protocol
 from tests.waiting import PATIENCE_S, wait_until
 
 PIECE = b"x" * 99_998 + b"\r\n"

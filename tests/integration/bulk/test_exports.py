@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.record.config import code_pages
-from service.record.config.code_pages import FIRST, Status, listed_codes, page_codes
+from service.server.record import code_pages
+from service.server.record.code_pages import FIRST, Status, listed_codes, page_codes
 from tests.integration.recording.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import until

@@ -8,17 +8,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from service.domain.book_requests import PatchBook
-from service.domain.code_requests import CodeLine
-from service.domain.configuration import BookRow, WorkspaceRow
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.hot.workspace_state import BookCounts, counts_of
-from service.record.config import book_rows, code_rows, job_rows, stock
-from service.record.config.job_rows import Generation
-from service.record.partitions.partition_rows import bump_config_version
-from service.worker.bulk import restocker
-from service.worker.bulk.restocker import Restocker
+from service.engine.domain.configuration import BookRow, WorkspaceRow
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.record.partitions.partition_rows import bump_config_version
+from service.server.hot.workspace_state import BookCounts, counts_of
+from service.server.record import book_rows, code_rows, job_rows, stock
+from service.server.record.job_rows import Generation
+from service.server.requests.book_requests import PatchBook
+from service.server.requests.code_requests import CodeLine
+from service.server.tasks import restocker
+from service.server.tasks.restocker import Restocker
 from tests.integration.recording.record_fixtures import FENCE, make_book
 from tests.waiting import wait_until
 

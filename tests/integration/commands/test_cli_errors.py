@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.record import pool
+from service.engine.record import pool
 from tests.commands import scrip
 from tests.harness.running import data_folder
 from tests.harness.servers import free_port

@@ -3,9 +3,9 @@
 import pytest
 from click.testing import Result
 
-from service.embedded import demo_data
-from service.record.config import key_rows
-from service.record.pool import connect
+from service.engine.record.pool import connect
+from service.server.embedded import demo_data
+from service.server.record import key_rows
 from tests.commands import scrip, succeeded
 from tests.service_fixture import Service, new_id, ok
 

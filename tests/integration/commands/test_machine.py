@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from scrip_client import Client
-from service.embedded.postgres import Postgres
-from service.embedded.wheels import find_in_wheel
+from service.server.embedded.postgres import Postgres
+from service.server.embedded.wheels import find_in_wheel
 from tests.blocks import read_blocks, run_blocks
 from tests.conftest import require
 from tests.harness.running import data_folder

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from service.common.resources import SQL_DIR
-from service.formats.events import StockNotice
-from service.record.migrations import MigrationError, read_migrations
+from service.engine.formats.events import StockNotice
+from service.engine.record.migrations import MigrationError, read_migrations
 from tests.harness.running import migrate
 from tests.integration.recording.record_fixtures import (
     Record,

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from service.access.actor import mask
 from service.cli import worker_orders
-from service.formats import key_names
-from service.hot.fencing import Nonce
-from service.record.partitions.openings import order_rebuild
-from service.worker.opening.old_server import CUT_OFF_S
+from service.engine.formats import key_names
+from service.engine.hot.fencing import Nonce
+from service.engine.record.actor import mask
+from service.engine.record.partitions.openings import order_rebuild
+from service.engine.worker.opening.old_server import CUT_OFF_S
 from tests.commands import scrip, succeeded
 from tests.service_fixture import Service, database, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until

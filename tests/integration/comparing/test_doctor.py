@@ -14,13 +14,13 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.doctor import checks, verdicts
-from service.doctor.report import Check, Report
-from service.formats import key_names
-from service.record.facts import report_rollups
-from service.record.partitions.failing_tasks import FailingTask
-from service.record.partitions.partition_rows import Partition, read_partitions
-from service.record.pool import Database
+from service.engine.formats import key_names
+from service.engine.record.partitions.failing_tasks import FailingTask
+from service.engine.record.partitions.partition_rows import Partition, read_partitions
+from service.engine.record.pool import Database
+from service.server.doctor import checks, verdicts
+from service.server.doctor.report import Check, Report
+from service.server.record import report_rollups
 from tests.commands import scrip, succeeded
 from tests.drifts.comparing import compare
 from tests.harness.running import Run, data_folder

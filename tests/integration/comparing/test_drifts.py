@@ -8,8 +8,8 @@ import pytest
 from loadtests.buyers import Crowd
 from loadtests.ledger import Ledger
 from loadtests.plan import make_few_books, new_mark
-from service.formats.coupon_state import Class
-from service.record.partitions import bulk_reads
+from service.engine.formats.coupon_state import Class
+from service.server.record import bulk_reads
 from tests.drifts.comparing import compared
 from tests.drifts.rounds import KINDS, run_round
 from tests.drifts.subject import World

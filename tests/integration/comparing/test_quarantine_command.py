@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from service.formats.event_id import EventId
-from service.formats.events import Redeemed, encode_event
+from service.engine.formats.event_id import EventId
+from service.engine.formats.events import Redeemed, encode_event
 from tests.commands import scrip, succeeded
 from tests.integration.comparing.test_quarantined import fetch, poison, redeem
 from tests.redemptions import redeemed_text

@@ -15,11 +15,11 @@ import asyncpg
 import pytest
 from click.testing import Result
 
-from service.formats import key_names
-from service.reconcile.comparison import Busy
-from service.reconcile.coupon_differences import Coupons
-from service.record.partitions import comparisons as record
-from service.record.queries import query
+from service.engine.formats import key_names
+from service.engine.record.queries import query
+from service.server.reconcile.comparison import Busy
+from service.server.reconcile.coupon_differences import Coupons
+from service.server.record import comparisons as record
 from tests.commands import scrip
 from tests.drifts import in_redis
 from tests.drifts.comparing import compare, compared

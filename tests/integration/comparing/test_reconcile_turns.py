@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.record.queries import query
+from service.engine.record.queries import query
 from tests.drifts.subject import World, populated
 from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, ok

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from service.operations import assign, coupon_view, redeem, rollback
-from service.worker.opening import restorer, unappliable_events
-from service.worker.opening.unappliable_events import TooManyFailed
+from service.engine.operations import assign, coupon_view, redeem, rollback
+from service.engine.worker.opening import restorer, unappliable_events
+from service.engine.worker.opening.unappliable_events import TooManyFailed
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
 from tests.redemptions import redeemed_text
 

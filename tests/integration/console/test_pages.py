@@ -6,8 +6,8 @@ from urllib.parse import urljoin
 
 import pytest
 
-from service.api.console import pages
 from service.common.config import load
+from service.console import pages
 from tests.service_fixture import Service, ok, refused
 
 _SCRIPT = "text/javascript; charset=utf-8"
@@ -18,7 +18,7 @@ _TYPES = {
     ".py": "text/x-python; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_FOLDER = Path(pages.__file__).parents[2] / "pages"
+_FOLDER = Path(pages.__file__).parent / "static"
 PAGES = {"checkout": "checkout", "console": "console", "schema": "documentation"}
 """And their names at `/`."""
 

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from service.domain.errors import Refusal
-from service.hot.decider import Decider
-from service.hot.link import Link
+from service.engine.domain.errors import Refusal
+from service.engine.hot.decider import Decider
+from service.engine.hot.link import Link
 from tests.integration.opening.test_connection import serving
 from tests.integration.serving import without_ids
 from tests.service_fixture import Service, database, dumps, new_code, new_id, ok, refused

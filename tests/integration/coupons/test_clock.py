@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.record.config.workspace_rows import patch_workspace, read_workspace, workspace_named
+from service.server.record.workspace_rows import patch_workspace, read_workspace, workspace_named
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until
 

@@ -9,16 +9,16 @@ from uuid import uuid4
 import pytest
 
 from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, split_by_bytes
-from service.formats.coupon_state import Difference
-from service.hot.decider import Reply
-from service.hot.inspection import RedisInspector
-from service.hot.redis_server import Server
-from service.hot.scripts import Scripts
-from service.reconcile.counter_differences import Keys
-from service.reconcile.examination import Examiner
-from service.record.facts.fact_reader import key_pages
-from service.record.partitions.partition_rows import read_partition
-from service.worker.opening import restorer
+from service.engine.formats.coupon_state import Difference
+from service.engine.hot.decider import Reply
+from service.engine.hot.inspection import RedisInspector
+from service.engine.hot.redis_server import Server
+from service.engine.hot.scripts import Scripts
+from service.engine.record.facts.fact_reader import key_pages
+from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.worker.opening import restorer
+from service.server.reconcile.counter_differences import Keys
+from service.server.reconcile.examination import Examiner
 from tests.integration.opening.opening_fixtures import Place
 from tests.reaching import reach
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from loadtests.own import own_service
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.commands import scrip, succeeded
 from tests.drifts.comparing import compare
 from tests.hostile.poison import Plant, poisoned

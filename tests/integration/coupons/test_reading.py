@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import until
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until
 

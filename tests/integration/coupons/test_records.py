@@ -1,10 +1,10 @@
 """Redemption facts for scripts, of redemptions of which Redis has the event alone."""
 
-from service.formats.event_id import EventId
-from service.formats.events import encode_event
-from service.formats.redemption_id import id_from_numbers
-from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
-from service.record.facts.redemption_records import records_of
+from service.engine.formats.event_id import EventId
+from service.engine.formats.events import encode_event
+from service.engine.formats.redemption_id import id_from_numbers
+from service.engine.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
+from service.engine.record.facts.redemption_records import records_of
 from tests.integration.recording.record_fixtures import EVENT_MS, Record, redeemed
 
 

@@ -9,14 +9,14 @@ import asyncpg
 import httpx
 import pytest
 
-from service.domain.code_requests import CodeLine
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.domain.single_coupon_requests import Generated, TimeSpecific
-from service.record.config import single_coupon_rows, workspace_rows
-from service.record.config.code_rows import insert_codes
-from service.record.config.single_coupon_rows import MAX_DRAWS, create_single, page_active
-from service.record.pool import connect
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.record.pool import connect
+from service.server.record import single_coupon_rows, workspace_rows
+from service.server.record.code_rows import insert_codes
+from service.server.record.single_coupon_rows import MAX_DRAWS, create_single, page_active
+from service.server.requests.code_requests import CodeLine
+from service.server.requests.single_coupon_requests import Generated, TimeSpecific
 from tests.integration.serving import own_workspace
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import PATIENCE_S, until

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from service.formats.event_id import EventId
-from service.record.facts import recorded_wait
-from service.record.facts.recorded_wait import AnswerScope, Recorded
-from service.record.partitions.partition_rows import begin_epoch, enter_epoch
+from service.engine.formats.event_id import EventId
+from service.engine.record.facts import recorded_wait
+from service.engine.record.facts.recorded_wait import AnswerScope, Recorded
+from service.engine.record.partitions.partition_rows import begin_epoch, enter_epoch
 from tests.integration.recording.record_fixtures import Record, assigned
 from tests.redemptions import redeemed_text
 from tests.waiting import PATIENCE_S, wait_until

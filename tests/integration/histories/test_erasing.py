@@ -8,21 +8,22 @@ from typing import Any, cast
 import pytest
 from asyncpg.pool import Pool
 
-from service.domain.code_requests import CodeLine
-from service.formats.key_names import bucket, outbox
-from service.hot.connection import Broken
-from service.hot.projection import RedisProjector
-from service.operations import assign, lock, redeem, rollback, unassign
-from service.record.config.changes import changes_since
-from service.record.config.code_rows import add_codes
-from service.record.config.user_rows import patch_user
-from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
-from service.worker import user_eraser, write_behind
-from service.worker.opening import restorer
-from service.worker.projection_catchup import projector_of
-from service.worker.user_eraser import Eraser
-from service.worker.waiting import NotYet
-from service.worker.write_behind import Flusher
+from service.engine.formats.key_names import bucket, outbox
+from service.engine.hot.connection import Broken
+from service.engine.hot.projection import RedisProjector
+from service.engine.operations import assign, lock, redeem, rollback, unassign
+from service.engine.record.changes import changes_since
+from service.engine.worker import write_behind
+from service.engine.worker.opening import restorer
+from service.engine.worker.projection_catchup import projector_of
+from service.engine.worker.waiting import NotYet
+from service.engine.worker.write_behind import Flusher
+from service.server.record.code_rows import add_codes
+from service.server.record.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.server.record.user_rows import patch_user
+from service.server.requests.code_requests import CodeLine
+from service.server.tasks import user_eraser
+from service.server.tasks.user_eraser import Eraser
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.flush_fixtures import has_recorded
 from tests.integration.recording.record_fixtures import take_partition

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from service.formats.event_id import EventId
-from service.formats.idempotency_entry import compress_body
-from service.hot.workspace_state import Workspace
-from service.operations import assign, lock, redeem
-from service.record.facts.fact_reader import START
-from service.record.facts.user_deletion import entries_with, is_erased, pending_erasures
-from service.worker import user_eraser
+from service.engine.formats.event_id import EventId
+from service.engine.formats.idempotency_entry import compress_body
+from service.engine.operations import assign, lock, redeem
+from service.engine.record.facts.fact_reader import START
+from service.server.hot.workspace_state import Workspace
+from service.server.record.user_deletion import entries_with, is_erased, pending_erasures
+from service.server.tasks import user_eraser
 from tests.integration.comparing.test_reconcile import command
 from tests.integration.coupons.test_kept_bytes import insert_entries
 from tests.integration.histories.test_delete_user import delete

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import msgspec
 
-from service.formats.events import RequestPart
-from service.record.facts import history_pages
+from service.engine.formats.events import RequestPart
+from service.server.record import history_pages
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     Record,

@@ -9,33 +9,34 @@ from typing import Any
 
 import pytest
 
-from service.api.book_counts import count_book
-from service.domain.book_requests import PatchBook
-from service.domain.code_requests import CodeLine
-from service.domain.configuration import BookRow
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.domain.times import from_ms
-from service.formats import key_names
-from service.hot.connection import Broken
-from service.hot.redis_server import ScriptFailed
-from service.hot.workspace_state import Workspace
-from service.operations import assign, coupon_view, gift, lock, redeem, rollback
-from service.reconcile.comparison import Busy, reconcile
-from service.record.config import archived_books, job_rows
-from service.record.config.book_rows import patch_book, read_books
-from service.record.config.changes import changes_since
-from service.record.config.code_rows import add_codes, patch_coupon
-from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
-from service.record.partitions.partition_rows import read_partition
-from service.worker import retention as worker
-from service.worker.opening import restorer
-from service.worker.projection_catchup import projector_of
-from service.worker.retention import Retention
-from service.worker.script_versions import own_scripts
-from service.worker.user_eraser import Eraser
-from service.worker.waiting import NotYet
-from service.worker.write_behind import Flusher
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.domain.times import from_ms
+from service.engine.formats import key_names
+from service.engine.hot.connection import Broken
+from service.engine.hot.redis_server import ScriptFailed
+from service.engine.operations import assign, coupon_view, gift, lock, redeem, rollback
+from service.engine.record import archived_books
+from service.engine.record.changes import changes_since
+from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.worker.opening import restorer
+from service.engine.worker.projection_catchup import projector_of
+from service.engine.worker.script_versions import own_scripts
+from service.engine.worker.waiting import NotYet
+from service.engine.worker.write_behind import Flusher
+from service.server.api.book_counts import count_book
+from service.server.hot.workspace_state import Workspace
+from service.server.reconcile.comparison import Busy, reconcile
+from service.server.record import job_rows
+from service.server.record.book_rows import patch_book, read_books
+from service.server.record.code_rows import add_codes, patch_coupon
+from service.server.record.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.server.requests.book_requests import PatchBook
+from service.server.requests.code_requests import CodeLine
+from service.server.tasks import retention as worker
+from service.server.tasks.retention import Retention
+from service.server.tasks.user_eraser import Eraser
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.record_fixtures import take_partition
 

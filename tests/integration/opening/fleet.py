@@ -11,21 +11,21 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.access.caller import Caller
 from service.common.config import Settings
-from service.domain.code_requests import CodeLine
-from service.hot.cluster_links import make_links
-from service.hot.decider import Decider
-from service.operations import redeem
-from service.record import pool as postgres
-from service.record.config.code_rows import add_codes
-from service.record.config.workspace_rows import create_workspace
-from service.record.partitions.partition_rows import read_partitions
-from service.worker import lease_keeper
-from service.worker.lease_keeper import LeaseKeeper
-from service.worker.opening import partition_opening as opening
-from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
-from service.worker.script_versions import LoadedScripts
+from service.engine.hot.cluster_links import make_links
+from service.engine.hot.decider import Decider
+from service.engine.operations import redeem
+from service.engine.operations.caller import Caller
+from service.engine.record import pool as postgres
+from service.engine.record.partitions.partition_rows import read_partitions
+from service.engine.worker import lease_keeper
+from service.engine.worker.lease_keeper import LeaseKeeper
+from service.engine.worker.opening import partition_opening as opening
+from service.engine.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
+from service.engine.worker.script_versions import LoadedScripts
+from service.server.record.code_rows import add_codes
+from service.server.record.workspace_rows import create_workspace
+from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import ask
 from tests.integration.recording.record_fixtures import make_book, make_caller
 from tests.waiting import cancel, elapse, wait_until

@@ -11,29 +11,29 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.access.caller import Caller
-from service.api.recall import decide
-from service.domain.code_requests import CodeLine
-from service.domain.configuration import WorkspaceRow
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.formats import key_names
-from service.hot.connection import Broken
-from service.hot.decider import Decider, Reply
-from service.hot.link import Link
-from service.hot.outbox import Outbox
-from service.hot.redis_server import Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.operations import assign, checkout, coupon_view, gift, redeem, rollback, unassign
-from service.operations.base import Call, Operation
-from service.record import pool as postgres
-from service.record.config.code_rows import add_codes
-from service.record.partitions.partition_rows import read_partition
-from service.worker.opening import partition_opening as opening
-from service.worker.opening import restorer
-from service.worker.opening.partition_opening import Opening
-from service.worker.script_versions import LoadedScripts
-from service.worker.write_behind import Flusher
+from service.engine.deciding.recall import decide
+from service.engine.domain.configuration import WorkspaceRow
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.formats import key_names
+from service.engine.hot.connection import Broken
+from service.engine.hot.decider import Decider, Reply
+from service.engine.hot.link import Link
+from service.engine.hot.outbox import Outbox
+from service.engine.hot.redis_server import Server
+from service.engine.hot.scripts import PROJECTION, SERVING, Scripts
+from service.engine.operations import assign, checkout, coupon_view, gift, redeem, rollback, unassign
+from service.engine.operations.base import Call, Operation
+from service.engine.operations.caller import Caller
+from service.engine.record import pool as postgres
+from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.worker.opening import partition_opening as opening
+from service.engine.worker.opening import restorer
+from service.engine.worker.opening.partition_opening import Opening
+from service.engine.worker.script_versions import LoadedScripts
+from service.engine.worker.write_behind import Flusher
+from service.server.record.code_rows import add_codes
+from service.server.requests.code_requests import CodeLine
 from tests.integration.recording.record_fixtures import make_book, make_caller, take_partition
 from tests.reaching import reach
 

@@ -9,14 +9,14 @@ from uuid import uuid4
 import asyncpg
 import hiredis
 
-from service.hot.connection import Broken, Connection
-from service.hot.outbox import Outbox
-from service.hot.redis_server import Fenced, Server
-from service.record import pool as postgres
-from service.record.partitions.partition_rows import LeaseLost
-from service.worker.opening.partition_opening import Opening
-from service.worker.script_versions import LoadedScripts
-from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
+from service.engine.hot.connection import Broken, Connection
+from service.engine.hot.outbox import Outbox
+from service.engine.hot.redis_server import Fenced, Server
+from service.engine.record import pool as postgres
+from service.engine.record.partitions.partition_rows import LeaseLost
+from service.engine.worker.opening.partition_opening import Opening
+from service.engine.worker.script_versions import LoadedScripts
+from service.engine.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.recording.record_fixtures import take_partition
 from tests.reaching import reach
@@ -164,7 +164,7 @@ class Workers:
 
 
 async def _keep(_connection: asyncpg.Connection) -> None:
-    """Reset nothing, as service/record/pool.py."""
+    """Reset nothing, as service/engine/record/pool.py."""
 
 
 async def open_partition(server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int) -> Any:

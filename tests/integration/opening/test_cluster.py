@@ -12,15 +12,15 @@ import pytest
 import pytest_asyncio
 from service.replay.check import check_stores, read_redis
 
-from service.doctor.checks import _examine, _judge_replicas
-from service.domain.errors import Refusal
-from service.hot.fencing import FRESH_S
-from service.hot.fitness import ask_replication
-from service.hot.inspection import RedisInspector
-from service.hot.redis_server import Fenced
-from service.reconcile.comparison import reconcile
-from service.record.partitions.partition_rows import read_partition
-from service.worker import partition_worker
+from service.engine.domain.errors import Refusal
+from service.engine.hot.fencing import FRESH_S
+from service.engine.hot.fitness import ask_replication
+from service.engine.hot.inspection import RedisInspector
+from service.engine.hot.redis_server import Fenced
+from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.worker import partition_worker
+from service.server.doctor.checks import _examine, _judge_replicas
+from service.server.reconcile.comparison import reconcile
 from tests.conftest import require
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.servers import VALKEY

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import hiredis
 import pytest
 
-from service.domain.errors import Refusal
-from service.hot import connection as hot
-from service.hot import link as links
-from service.hot.connection import Broken, Connection, connect
-from service.hot.link import Link
+from service.engine.domain.errors import Refusal
+from service.engine.hot import connection as hot
+from service.engine.hot import link as links
+from service.engine.hot.connection import Broken, Connection, connect
+from service.engine.hot.link import Link
 from tests.waiting import wait_until
 
 Answer = Callable[[list[str]], bytes | None]

@@ -9,9 +9,9 @@ import httpx
 import pytest
 import redis
 
-from service.formats import key_names
-from service.hot import link as link_module
-from service.hot.link import Link
+from service.engine.formats import key_names
+from service.engine.hot import link as link_module
+from service.engine.hot.link import Link
 from tests.harness.servers import VALKEY, started
 from tests.integration.opening.test_connection import echo, serving
 from tests.service_fixture import Service, new_code, ok, refused

@@ -1,6 +1,6 @@
 """A restored Postgres takes no configuration before Redis was compared with it."""
 
-from service.formats import key_names
+from service.engine.formats import key_names
 from tests.commands import scrip
 from tests.service_fixture import Service, new_code, ok
 from tests.waiting import until

@@ -8,20 +8,20 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.domain.book_requests import CreateBook
-from service.domain.code_requests import CodeLine
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.formats import key_names
-from service.hot import redis_server
-from service.hot.scripts import Scripts
-from service.operations import assign, checkout, lock, redeem, rollback, unassign
-from service.record.config.book_rows import create_book
-from service.record.config.code_rows import add_codes
-from service.record.config.user_rows import patch_user
-from service.record.partitions.partition_rows import read_partition, take_lease
-from service.worker import script_versions, write_behind
-from service.worker.opening import restorer
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.formats import key_names
+from service.engine.hot import redis_server
+from service.engine.hot.scripts import Scripts
+from service.engine.operations import assign, checkout, lock, redeem, rollback, unassign
+from service.engine.record.partitions.partition_rows import read_partition, take_lease
+from service.engine.worker import script_versions, write_behind
+from service.engine.worker.opening import restorer
+from service.server.record.book_rows import create_book
+from service.server.record.code_rows import add_codes
+from service.server.record.user_rows import patch_user
+from service.server.requests.book_requests import CreateBook
+from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.stepping import Workers, open_partition, record
 

@@ -12,25 +12,25 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from service.common.config import Settings
-from service.domain.code_requests import CodeLine
-from service.formats import key_names
-from service.hot.connection import Broken
-from service.hot.redis_server import ScriptFailed
-from service.operations import redeem
-from service.record.config.code_rows import add_codes
-from service.record.partitions.failing_tasks import FailingTask, read_failing
-from service.record.partitions.openings import order_rebuild, rebuild_order
-from service.record.partitions.partition_rows import LeaseLost, read_partition
-from service.worker import lease_keeper, task_supervisor, write_behind
-from service.worker import partition_worker as worker
-from service.worker.bulk.restocker import Restocker
-from service.worker.lease_keeper import Lease, LeaseKeeper
-from service.worker.opening.partition_opening import Opening
-from service.worker.partition_worker import PartitionWorker, Shared
-from service.worker.script_versions import LoadedScripts
-from service.worker.server_metrics import ServerMetrics
-from service.worker.server_watch import ServerWatch
-from service.worker.write_behind import CursorMoved
+from service.engine.formats import key_names
+from service.engine.hot.connection import Broken
+from service.engine.hot.redis_server import ScriptFailed
+from service.engine.operations import redeem
+from service.engine.record.partitions.failing_tasks import FailingTask, read_failing
+from service.engine.record.partitions.openings import order_rebuild, rebuild_order
+from service.engine.record.partitions.partition_rows import LeaseLost, read_partition
+from service.engine.worker import lease_keeper, task_supervisor, write_behind
+from service.engine.worker import partition_worker as worker
+from service.engine.worker.lease_keeper import Lease, LeaseKeeper
+from service.engine.worker.opening.partition_opening import Opening
+from service.engine.worker.partition_worker import PartitionWorker, Shared
+from service.engine.worker.script_versions import LoadedScripts
+from service.engine.worker.server_metrics import ServerMetrics
+from service.engine.worker.server_watch import ServerWatch
+from service.engine.worker.write_behind import CursorMoved
+from service.server.record.code_rows import add_codes
+from service.server.requests.code_requests import CodeLine
+from service.server.tasks.restocker import Restocker
 from tests.integration.opening.opening_fixtures import Place
 from tests.waiting import PATIENCE_S, cancel, wait_until
 from tests.waiting import running as meanwhile

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
-from service.hot.connection import Broken
-from service.worker import lease_keeper
-from service.worker.partition_worker import PartitionWorker
+from service.engine.hot.connection import Broken
+from service.engine.worker import lease_keeper
+from service.engine.worker.partition_worker import PartitionWorker
 from tests.integration.opening.fleet import Fleet
 from tests.waiting import PATIENCE_S, cancel, wait_until
 

@@ -13,12 +13,12 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from service.common.config import Settings
-from service.doctor import checks
-from service.doctor.report import Check
-from service.hot.fitness import Fitness
-from service.hot.link import Link
-from service.operations import redeem
-from service.record.partitions.openings import order_rebuild
+from service.engine.hot.fitness import Fitness
+from service.engine.hot.link import Link
+from service.engine.operations import redeem
+from service.engine.record.partitions.openings import order_rebuild
+from service.server.doctor import checks
+from service.server.doctor.report import Check
 from tests.harness.servers import VALKEY, started
 from tests.integration.opening.opening_fixtures import Dying, Place
 from tests.reaching import reach

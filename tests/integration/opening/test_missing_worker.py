@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api import partition_watch
-from service.hot import unrecorded
+from service.engine.hot import unrecorded
+from service.server.api import partition_watch
 from service.serving import wiring
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_code, new_id

@@ -11,18 +11,18 @@ from uuid import UUID
 
 import pytest
 
-from service.api import configuration_writes
-from service.api.context import Context
-from service.api.durability import wait_until_recorded
-from service.domain.errors import Refusal
-from service.formats.redemption_id import event_text_of
-from service.hot import decider
-from service.hot.fencing import FRESH_S, Nonce, parse_nonce
-from service.hot.projection import RedisProjector
-from service.hot.scripts import SERVING, Scripts
-from service.operations import coupon_view, redeem, rollback
-from service.record.facts.recorded_wait import Recorded
-from service.record.partitions.partition_rows import read_partition, take_lease
+from service.engine.domain.errors import Refusal
+from service.engine.formats.redemption_id import event_text_of
+from service.engine.hot import decider
+from service.engine.hot.fencing import FRESH_S, Nonce, parse_nonce
+from service.engine.hot.projection import RedisProjector
+from service.engine.hot.scripts import SERVING, Scripts
+from service.engine.operations import coupon_view, redeem, rollback
+from service.engine.record.facts.recorded_wait import Recorded
+from service.engine.record.partitions.partition_rows import read_partition, take_lease
+from service.server.api import configuration_writes
+from service.server.api.context import Context
+from service.server.api.durability import wait_until_recorded
 from tests.harness.premises import CallingLink
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, without
 from tests.waiting import PATIENCE_S, elapse, wait_until

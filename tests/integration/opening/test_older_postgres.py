@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.domain.code_requests import CodeLine
-from service.formats import key_names
-from service.operations import redeem
-from service.record.config.code_rows import add_codes
-from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import read_partition
-from service.worker.opening.older_postgres import PostgresOlder
+from service.engine.formats import key_names
+from service.engine.operations import redeem
+from service.engine.record.partitions.openings import order_rebuild
+from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.worker.opening.older_postgres import PostgresOlder
+from service.server.record.code_rows import add_codes
+from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import Place, restored, trim
 
 _OUTBOX = key_names.outbox(0)

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.domain.code_requests import CodeLine
-from service.formats import key_names
-from service.hot.redis_server import Fenced
-from service.operations import assign, checkout, coupon_view, redeem, rollback, unassign
-from service.record.config.code_rows import add_codes
-from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import LeaseLost, close_partition, read_partition
-from service.worker.opening import partition_opening as opening
-from service.worker.opening.restorer import Restorer
+from service.engine.formats import key_names
+from service.engine.hot.redis_server import Fenced
+from service.engine.operations import assign, checkout, coupon_view, redeem, rollback, unassign
+from service.engine.record.partitions.openings import order_rebuild
+from service.engine.record.partitions.partition_rows import LeaseLost, close_partition, read_partition
+from service.engine.worker.opening import partition_opening as opening
+from service.engine.worker.opening.restorer import Restorer
+from service.server.record.code_rows import add_codes
+from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
 
 _MARK = "{p0}:mend"

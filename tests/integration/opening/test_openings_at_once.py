@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from service.hot.redis_server import Server
-from service.record.partitions.openings import order_rebuild
-from service.worker.opening import restorer
-from service.worker.opening.opening_turns import OPENINGS_AT_ONCE
-from service.worker.opening.restorer import Restorer
+from service.engine.hot.redis_server import Server
+from service.engine.record.partitions.openings import order_rebuild
+from service.engine.worker.opening import restorer
+from service.engine.worker.opening.opening_turns import OPENINGS_AT_ONCE
+from service.engine.worker.opening.restorer import Restorer
 from tests.integration.opening.fleet import Fleet
 from tests.integration.opening.test_connection import connected
 from tests.waiting import PATIENCE_S, wait_until

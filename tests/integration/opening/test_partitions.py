@@ -5,9 +5,9 @@ import asyncio
 import asyncpg
 import pytest
 
-from service.domain.errors import Refusal
-from service.formats.event_id import NO_EVENT, EventId
-from service.record.partitions.partition_rows import (
+from service.engine.domain.errors import Refusal
+from service.engine.formats.event_id import NO_EVENT, EventId
+from service.engine.record.partitions.partition_rows import (
     DEFAULT_PARTITIONS,
     LeaseLost,
     NotMigrated,
@@ -25,8 +25,8 @@ from service.record.partitions.partition_rows import (
     renew_leases,
     take_lease,
 )
-from service.record.pool import connect
-from service.record.processes import end_process, name_process, name_session
+from service.engine.record.pool import connect
+from service.engine.record.processes import end_process, name_process, name_session
 from tests.integration.recording.record_fixtures import Record, assigned
 from tests.waiting import PATIENCE_S, wait_until
 

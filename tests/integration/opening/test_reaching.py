@@ -11,13 +11,13 @@ import pytest
 import redis
 from service.replay.check import read_redis
 
-from service.hot import connection as hot
-from service.hot import discovery
-from service.hot import link as link_module
-from service.hot.connection import Broken, connect
-from service.hot.discovery import AccessRefused, PrimaryUnknown
-from service.hot.link import Link
-from service.worker.server_watch import SharedRedis
+from service.engine.hot import connection as hot
+from service.engine.hot import discovery
+from service.engine.hot import link as link_module
+from service.engine.hot.connection import Broken, connect
+from service.engine.hot.discovery import AccessRefused, PrimaryUnknown
+from service.engine.hot.link import Link
+from service.engine.worker.server_watch import SharedRedis
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port, started
 from tests.integration.opening.test_connection import AnsweringServer, ignore, serving

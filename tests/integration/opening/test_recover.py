@@ -1,12 +1,12 @@
 """What only Redis has is carried over into an older Postgres, or dropped (docs/decisions/0077-recover.md)."""
 
-from service.domain.code_requests import CodeLine
-from service.hot.connection import Broken
-from service.operations import assign, redeem, rollback, unassign
-from service.reconcile.comparison import reconcile
-from service.record.config.code_rows import add_codes
-from service.record.partitions.openings import order_rebuild
-from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
+from service.engine.hot.connection import Broken
+from service.engine.operations import assign, redeem, rollback, unassign
+from service.engine.record.partitions.openings import order_rebuild
+from service.engine.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
+from service.server.reconcile.comparison import reconcile
+from service.server.record.code_rows import add_codes
+from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, trim
 
 _LOST = ["CODE-40", "CODE-41", "CODE-42", "CODE-44", "CODE-9", "MANY-1", "LATE-1"]

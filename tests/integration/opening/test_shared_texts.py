@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from service.hot.fencing import parse_nonce
-from service.hot.redis_server import Fenced
-from service.hot.scripts import Scripts, templates
-from service.operations import coupon_view
-from service.record.partitions.partition_rows import read_partition
-from service.record.program_versions import store_scripts
-from service.worker.script_versions import LoadedScripts
+from service.engine.hot.fencing import parse_nonce
+from service.engine.hot.redis_server import Fenced
+from service.engine.hot.scripts import Scripts, templates
+from service.engine.operations import coupon_view
+from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.record.program_versions import store_scripts
+from service.engine.worker.script_versions import LoadedScripts
 from tests.integration.opening.opening_fixtures import Place
 
 

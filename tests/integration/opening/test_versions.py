@@ -8,21 +8,21 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from service.api.context import Context
 from service.common.config import Settings
-from service.formats import number
-from service.hot.redis_server import Server
-from service.hot.scripts import Scripts, templates, version
-from service.operations import redeem
-from service.record import migrations, program_versions
-from service.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
-from service.record.processes import renew_process
-from service.record.program_versions import WrongNumber, check_number, store_scripts, stored_versions
+from service.engine.formats import number
+from service.engine.hot.redis_server import Server
+from service.engine.hot.scripts import Scripts, templates, version
+from service.engine.operations import redeem
+from service.engine.record import migrations, program_versions
+from service.engine.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
+from service.engine.record.processes import renew_process
+from service.engine.record.program_versions import WrongNumber, check_number, store_scripts, stored_versions
+from service.engine.worker import script_versions
+from service.engine.worker.opening.partition_opening import Opening
+from service.engine.worker.script_versions import LoadedScripts
+from service.engine.worker.write_behind import Flusher
+from service.server.api.context import Context
 from service.serving.wiring import _watch_scripts
-from service.worker import script_versions
-from service.worker.opening.partition_opening import Opening
-from service.worker.script_versions import LoadedScripts
-from service.worker.write_behind import Flusher
 from tests.harness.running import migrate
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.test_keeper import keeping, make_keeper

@@ -9,13 +9,13 @@ import asyncpg
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.domain.field_types import decode_field
-from service.formats import key_names
-from service.formats.event_id import NO_EVENT
-from service.formats.events import encode_event, entry_digest
-from service.hot.outbox import Outbox
-from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
-from service.worker.write_behind import Flusher
+from service.engine.domain.field_types import decode_field
+from service.engine.formats import key_names
+from service.engine.formats.event_id import NO_EVENT
+from service.engine.formats.events import encode_event, entry_digest
+from service.engine.hot.outbox import Outbox
+from service.engine.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
+from service.engine.worker.write_behind import Flusher
 from tests.integration.recording.record_fixtures import read_facts, take_partition
 from tests.redemptions import redeemed_text
 from tests.waiting import elapse, running, wait_until

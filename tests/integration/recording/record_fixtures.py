@@ -12,18 +12,27 @@ import pytest
 import pytest_asyncio
 import uuid_utils
 
-from service.access.caller import SCOPES, Caller
-from service.domain.book_requests import CreateBook
-from service.domain.configuration import BookRow, WorkspaceRow
-from service.domain.decoding import convert
-from service.formats.event_id import NO_EVENT
-from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, encode_event, encode_request
-from service.record.config.book_rows import create_book
-from service.record.config.workspace_rows import create_workspace
-from service.record.facts.event_writer import record
-from service.record.facts.fact_reader import fact_pages
-from service.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
-from service.record.pool import connect
+from service.engine.domain.configuration import BookRow, WorkspaceRow
+from service.engine.domain.decoding import convert
+from service.engine.formats.event_id import NO_EVENT
+from service.engine.formats.events import (
+    Assigned,
+    Event,
+    Fact,
+    Redeemed,
+    RolledBack,
+    Unassigned,
+    encode_event,
+    encode_request,
+)
+from service.engine.operations.caller import SCOPES, Caller
+from service.engine.record.facts.event_writer import record
+from service.engine.record.facts.fact_reader import fact_pages
+from service.engine.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
+from service.engine.record.pool import connect
+from service.server.record.book_rows import create_book
+from service.server.record.workspace_rows import create_workspace
+from service.server.requests.book_requests import CreateBook
 
 EVENT_MS = 1_600_000_000_000
 """When facts happened: long ago, so that no test of them depends on the clock."""

@@ -8,16 +8,17 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from service.domain.book_requests import CreateBook, PatchBook
-from service.domain.code_requests import CodeLine
-from service.domain.configuration import CodeRow, WorkspaceRow
-from service.domain.decoding import convert
-from service.domain.errors import Refusal
-from service.hot.projection import RedisProjector
-from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
-from service.record.config.workspace_rows import create_workspace, patch_workspace, read_workspace
-from service.worker.bulk import code_generator, job_runner
-from service.worker.bulk.code_generator import Generator
+from service.engine.domain.configuration import CodeRow, WorkspaceRow
+from service.engine.domain.decoding import convert
+from service.engine.domain.errors import Refusal
+from service.engine.hot.projection import RedisProjector
+from service.engine.record import changes
+from service.server.record import book_rows, code_rows, job_rows, key_rows, user_rows
+from service.server.record.workspace_rows import create_workspace, patch_workspace, read_workspace
+from service.server.requests.book_requests import CreateBook, PatchBook
+from service.server.requests.code_requests import CodeLine
+from service.server.tasks import code_generator, job_runner
+from service.server.tasks.code_generator import Generator
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 from tests.waiting import wait_until
 

@@ -8,10 +8,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.formats.events import Event, MalformedEvent, RequestPart
-from service.record.facts import event_writer
-from service.record.facts.fact_reader import fact_pages
-from service.record.partitions.partition_rows import read_partition
+from service.engine.formats.events import Event, MalformedEvent, RequestPart
+from service.engine.record.facts import event_writer
+from service.engine.record.facts.fact_reader import fact_pages
+from service.engine.record.partitions.partition_rows import read_partition
 from tests.integration.recording.record_fixtures import Record, assigned, redeemed, rolled_back
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.formats.event_id import EventId
-from service.record.facts import event_writer
-from service.record.partitions.partition_rows import begin_epoch
-from service.worker import write_behind
-from service.worker.write_behind import Flusher
+from service.engine.formats.event_id import EventId
+from service.engine.record.facts import event_writer
+from service.engine.record.partitions.partition_rows import begin_epoch
+from service.engine.worker import write_behind
+from service.engine.worker.write_behind import Flusher
 from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, RecordedShop, caught_up, has_recorded
 from tests.service_fixture import database
 from tests.waiting import PATIENCE_S, running, wait_until

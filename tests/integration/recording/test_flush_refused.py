@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from service.record.partitions.partition_rows import LeaseLost
-from service.worker import write_behind
-from service.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
+from service.engine.record.partitions.partition_rows import LeaseLost
+from service.engine.worker import write_behind
+from service.engine.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
 from tests.integration.recording.flush_fixtures import (
     OUTBOX,
     MakeFlusher,

@@ -6,14 +6,13 @@ import time
 import asyncpg
 from uuid_utils.compat import uuid7
 
-from service.domain.webhook_protocol import KEEP_DAYS
-from service.formats.events import StockNotice
-from service.record import refused_batches, samples
-from service.record.config import job_rows, webhook_rows
-from service.record.config.workspace_rows import create_workspace
-from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
-from service.record.refused_batches import Refused, RefusedBatch
-from service.worker.housekeeping import clean_up
+from service.engine.formats.events import StockNotice
+from service.server.record import job_rows, refused_batches, samples, webhook_rows
+from service.server.record.history_pages import KEEP_NOTICES_DAYS, prune_notices
+from service.server.record.refused_batches import Refused, RefusedBatch
+from service.server.record.workspace_rows import create_workspace
+from service.server.requests.webhook_protocol import KEEP_DAYS
+from service.server.tasks.housekeeping import clean_up
 from tests.integration.recording.record_fixtures import EVENT_MS
 from tests.integration.webhooks.webhook_fixtures import Office, Receiver
 from tests.waiting import running, wait_until

@@ -7,9 +7,9 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.formats import key_names
-from service.hot.connection import Broken
-from service.hot.outbox import Outbox
+from service.engine.formats import key_names
+from service.engine.hot.connection import Broken
+from service.engine.hot.outbox import Outbox
 from tests.waiting import wait_until
 
 LONG_MS = 600_000

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.record.config.code_rows import BY_CODE
-from service.record.pool import IN_ORDER, Connection, set_locally
-from service.record.queries import query
+from service.engine.record.pool import IN_ORDER, Connection, set_locally
+from service.engine.record.queries import query
+from service.server.record.code_rows import BY_CODE
 
 ROWS, MONTHS = 20_000, 6
 _FILL = """

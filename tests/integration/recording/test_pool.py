@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.cli.failures import explain
-from service.record.pool import UnfitDatabase, connect, connect_when_there, is_away, lacks_tls
+from service.engine.record.pool import UnfitDatabase, connect, connect_when_there, is_away, lacks_tls
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from service.record.partitions.partition_rows import read_partitions, renew_leases
-from service.record.pool import UnboundSession, connect, connect_once, is_away, is_pooled
-from service.record.processes import name_session
-from service.record.sessions import BOUNDS_S
+from service.engine.record.partitions.partition_rows import read_partitions, renew_leases
+from service.engine.record.pool import UnboundSession, connect, connect_once, is_away, is_pooled
+from service.engine.record.processes import name_session
+from service.engine.record.sessions import BOUNDS_S
 from tests.commands import scrip, succeeded
 from tests.harness.running import migrate
 from tests.pgbouncer import POOL_SIZE

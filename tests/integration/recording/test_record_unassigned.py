@@ -7,9 +7,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.formats.events import Event, RequestPart
-from service.formats.key_names import bucket
-from service.record.facts import event_writer, history_pages
+from service.engine.formats.events import Event, RequestPart
+from service.engine.formats.key_names import bucket
+from service.engine.record.facts import event_writer
+from service.server.record import history_pages
 from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,

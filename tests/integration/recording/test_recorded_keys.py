@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from service.formats.events import Answered, RequestPart
-from service.record.facts import event_writer
-from service.record.facts.event_writer import prune_keys
-from service.record.facts.fact_reader import key_pages
+from service.engine.formats.events import Answered, RequestPart
+from service.engine.record.facts import event_writer
+from service.engine.record.facts.event_writer import prune_keys
+from service.engine.record.facts.fact_reader import key_pages
 from tests.integration.recording.record_fixtures import EVENT_MS, Record, make_workspace, redeemed, rolled_back
 
 

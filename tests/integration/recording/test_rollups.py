@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from service.formats.events import Assigned, encode_event, parse
-from service.record.facts import user_deletion
-from service.record.facts.event_writer import find_runs, record_late
-from service.record.facts.report_rollups import compare_rollups
-from service.record.facts.user_deletion import Erasure
+from service.engine.formats.events import Assigned, encode_event, parse
+from service.engine.record.facts.event_writer import find_runs, record_late
+from service.server.record import user_deletion
+from service.server.record.report_rollups import compare_rollups
+from service.server.record.user_deletion import Erasure
 from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop, caught_up
 from tests.integration.recording.record_fixtures import rolled_back
 from tests.redemptions import redeemed_text

@@ -4,11 +4,11 @@ from contextlib import closing
 
 import pytest
 
-from service.doctor.verdicts import judge_standbys
-from service.hot.outbox import Outbox
-from service.record.partitions.standby_rows import StandbysHidden, check_visible, read_flushed
-from service.worker import write_behind
-from service.worker.write_behind import CursorMoved, Flusher
+from service.engine.hot.outbox import Outbox
+from service.engine.record.partitions.standby_rows import StandbysHidden, check_visible, read_flushed
+from service.engine.worker import write_behind
+from service.engine.worker.write_behind import CursorMoved, Flusher
+from service.server.doctor.verdicts import judge_standbys
 from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, RecordedShop
 from tests.integration.recording.record_fixtures import take_partition
 from tests.service_fixture import database

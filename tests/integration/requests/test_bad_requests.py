@@ -14,8 +14,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from service.domain.outcomes import BY_CODE
-from service.formats import page_cursors
+from service.engine.domain.outcomes import BY_CODE
+from service.server.requests import page_cursors
 from tests.cases import Place, filled
 from tests.described import Route
 from tests.integration.serving import own_workspace

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from service.domain.outcomes import BY_CODE
+from service.engine.domain.outcomes import BY_CODE
 from tests.service_fixture import Service, refused
 from tests.waiting import PATIENCE_S
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fastlane import bounded_protocol
+from service.server.fastlane import bounded_protocol
 from tests.integration.serving import RawConnection, Served
 from tests.service_fixture import Service
 from tests.waiting import until

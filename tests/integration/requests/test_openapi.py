@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from service.common.config import Settings
-from service.domain.outcomes import BY_CODE
-from service.operations.table import ROWS
+from service.engine.domain.outcomes import BY_CODE
+from service.engine.operations.table import ROWS
 from service.serving.app import create_app
 from tests.cases import Place, filled
 from tests.described import Route

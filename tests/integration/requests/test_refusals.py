@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.hot_path import fingerprint
-from service.domain.outcomes import BY_CODE
-from service.formats import key_names
+from service.engine.domain.outcomes import BY_CODE
+from service.engine.formats import key_names
+from service.server.api.hot_path import fingerprint
 from tests.cases import Case, filled
 from tests.routes.place import make_place
 from tests.routes.refusals import CASES, HOT

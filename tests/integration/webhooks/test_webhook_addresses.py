@@ -14,9 +14,9 @@ import aiohappyeyeballs
 import pytest
 import pytest_asyncio
 
-from service.domain.webhook_addresses import BadAddress, check_url
-from service.worker.webhooks import public_http as webhook_http
-from service.worker.webhooks.public_http import Poster
+from service.server.requests.webhook_addresses import BadAddress, check_url
+from service.server.webhooks import public_http as webhook_http
+from service.server.webhooks.public_http import Poster
 from tests.integration.webhooks.webhook_fixtures import Receiver
 
 _LOOPBACK = (

@@ -6,8 +6,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
-from service.worker.webhooks import public_http as webhook_http
-from service.worker.webhooks.public_http import Posted, Poster
+from service.server.webhooks import public_http as webhook_http
+from service.server.webhooks.public_http import Posted, Poster
 from tests.waiting import PATIENCE_S
 
 NO_HTTP, BROKEN = "its answer is not HTTP", "the connection broke"

@@ -10,11 +10,11 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.webhook_protocol import EVENTS, format_secret, generate_secret
-from service.formats.event_id import EventId
-from service.formats.events import Fact, Redeemed, StockNotice
-from service.record.config.job_rows import end_job, jobs_by_id
-from service.record.config.webhook_rows import (
+from service.engine.formats.event_id import EventId
+from service.engine.formats.events import Fact, Redeemed, StockNotice
+from service.server.record import delivery_rows
+from service.server.record.job_rows import end_job, jobs_by_id
+from service.server.record.webhook_rows import (
     create_webhook,
     notify_webhooks,
     patch_webhook,
@@ -22,11 +22,11 @@ from service.record.config.webhook_rows import (
     redeliver,
     rotate_secret,
 )
-from service.record.config.workspace_rows import create_workspace
-from service.record.facts import delivery_rows
-from service.worker.webhooks import public_http as webhook_http
-from service.worker.webhooks import sender as webhook_sender
-from service.worker.webhooks.endpoint import AT_ONCE
+from service.server.record.workspace_rows import create_workspace
+from service.server.requests.webhook_protocol import EVENTS, format_secret, generate_secret
+from service.server.webhooks import public_http as webhook_http
+from service.server.webhooks import sender as webhook_sender
+from service.server.webhooks.endpoint import AT_ONCE
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     assigned,

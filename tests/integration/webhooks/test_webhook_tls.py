@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from aiohttp import connector
 
-from service.worker.webhooks import public_http as webhook_http
-from service.worker.webhooks.public_http import Posted, Poster
+from service.server.webhooks import public_http as webhook_http
+from service.server.webhooks.public_http import Posted, Poster
 from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.tls import Authority
 

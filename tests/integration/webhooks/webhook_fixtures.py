@@ -13,13 +13,13 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from service.domain.webhook_protocol import EVENTS, generate_secret
-from service.record.config import webhook_rows
-from service.record.config.webhook_rows import WebhookRow
-from service.worker.lease_keeper import Lease
-from service.worker.webhooks import sender as webhook_sender
-from service.worker.webhooks.public_http import Poster
-from service.worker.webhooks.sender import Sender
+from service.engine.worker.lease_keeper import Lease
+from service.server.record import webhook_rows
+from service.server.record.webhook_rows import WebhookRow
+from service.server.requests.webhook_protocol import EVENTS, generate_secret
+from service.server.webhooks import sender as webhook_sender
+from service.server.webhooks.public_http import Poster
+from service.server.webhooks.sender import Sender
 from tests.integration.recording.record_fixtures import Record, make_workspace
 from tests.waiting import cancel, elapse, wait_until
 

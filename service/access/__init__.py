@@ -1,1 +1,0 @@
-"""Authentication and authorization: callers, keys, user tokens and roles."""

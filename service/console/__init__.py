@@ -1,0 +1,1 @@
+"""What people look at: the pages, their sign-in, and the data that only they request."""

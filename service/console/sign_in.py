@@ -1,0 +1,153 @@
+"""The routes by which people sign in to the console at their company's OpenID provider (service/server/access/people.py).
+session.py registers them. They are visited by browsers, not requested by pages: each answers with a redirect."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import structlog
+from litestar import Request, Response, get
+from litestar.datastructures import Cookie
+
+from service.common.config import SignIn
+from service.server.access.people import (
+    Metadata,
+    Person,
+    Reason,
+    SignInRefused,
+    find_provider,
+    make_authorization_url,
+    make_token_request,
+    parse_metadata,
+    read_person,
+)
+from service.server.access.user_tokens import MAX_JWKS_BYTES, parse_jwks
+from service.server.api.auth import has_tls, session_cookie, set_origin
+from service.server.api.configuration_writes import settle_keys
+from service.server.api.context import Context
+from service.server.record.console_sessions import begin_session
+from service.server.record.workspace_rows import workspace_named
+
+MAX_AT_ONCE = 20
+"""Of a process: sign-ins that wait for the provider. More are refused at once."""
+TIMEOUT_S = 5.0
+"""Of each request to the provider."""
+LIFE_S = 600
+"""From the beginning of a sign-in to its end."""
+MAX_REPLY_BYTES = MAX_JWKS_BYTES
+"""Of each response of the provider."""
+_COOKIE, _PATH = "scrip_sign_in", "/console/sign-in"
+_slots = asyncio.Semaphore(MAX_AT_ONCE)
+
+log = structlog.get_logger()
+
+
+@get("/")
+async def begin(request: Request[Any, Any, Any]) -> Response[None]:
+    """Lead the browser to the provider of `workspace`; it may be left out if there is only one."""
+    providers = request.app.state.context.settings.sign_in
+    workspace = request.query_params.get("workspace", "")
+    chosen = [one for one in providers if one.workspace == workspace or (len(providers) == 1 and not workspace)]
+    secret = secrets.token_urlsafe(32)
+    try:
+        if not chosen:
+            raise SignInRefused("unknown", "no provider is set up for this workspace")
+        async with _take_slot():
+            metadata = await _fetch_metadata(chosen[0])
+        url = make_authorization_url(chosen[0], metadata, secret, _redirect_uri(request))
+    except SignInRefused as refused:
+        return _refuse(request, refused)
+    answer = _redirect(url)
+    answer.set_cookie(_cookie(request, secret, LIFE_S))
+    return answer
+
+
+@get("/callback")
+async def finish(request: Request[Any, Any, Any]) -> Response[None]:
+    """The provider leads the browser here. Begin a session, and lead to the console."""
+    context: Context = request.app.state.context
+    query, secret = request.query_params, request.cookies.get(_COOKIE, "")
+    try:
+        provider = find_provider(context.settings.sign_in, secret, query.get("state", ""))
+        if "code" not in query:
+            reason: Reason = "no_role" if query.get("error") == "access_denied" else "failed"
+            raise SignInRefused(reason, f"the provider refused: {query.get('error', '')[:100]}")
+        async with _take_slot():
+            person = await _fetch_person(provider, secret, query["code"], _redirect_uri(request))
+        workspace = await workspace_named(context.pool, provider.workspace)
+        if workspace is None:
+            raise SignInRefused("unknown", f"the workspace {provider.workspace} does not exist")
+    except SignInRefused as refused:
+        return _refuse(request, refused)
+    set_origin(request, "person", person=person.name)
+    session = await begin_session(context.pool, workspace, person.name, person.scopes)
+    await settle_keys(context)
+    answer = _redirect("/console")
+    answer.set_cookie(session_cookie(request, session))
+    answer.set_cookie(_cookie(request, "", 0))
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def _take_slot() -> AsyncIterator[None]:
+    if _slots.locked():
+        raise SignInRefused("failed", f"{MAX_AT_ONCE} sign-ins wait for the provider")
+    async with _slots:
+        yield
+
+
+async def _fetch_metadata(provider: SignIn) -> Metadata:
+    issuer = provider.issuer
+    return parse_metadata(await _fetch("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration"), issuer)
+
+
+async def _fetch_person(provider: SignIn, secret: str, code: str, redirect_uri: str) -> Person:
+    """The person for whom the provider issued this code."""
+    metadata = await _fetch_metadata(provider)
+    headers, body = make_token_request(provider, metadata, secret, code, redirect_uri)
+    reply = await _fetch("POST", metadata.token_endpoint, headers, body)
+    try:
+        keys = parse_jwks(await _fetch("GET", metadata.jwks_uri))
+    except ValueError as error:
+        raise SignInRefused("failed", f"the provider's key set {error}") from None
+    return read_person(provider, metadata.issuer, keys, secret, reply)
+
+
+async def _fetch(method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> bytes:
+    """The body of the provider's response. Raises SignInRefused."""
+    from aiohttp import ClientError  # 9 MB, and a tenth of a second to import
+
+    from service.common.http_client import fetch
+
+    try:
+        return await fetch(url, TIMEOUT_S, MAX_REPLY_BYTES, method, headers, body)
+    except ValueError as error:
+        raise SignInRefused("failed", f"{method} {url[:200]}: {error}") from None
+    except (OSError, ClientError) as error:
+        raise SignInRefused("failed", f"{method} {url[:200]}: no answer, {type(error).__name__}") from None
+
+
+def _refuse(request: Request[Any, Any, Any], refused: SignInRefused) -> Response[None]:
+    log.warning("sign_in_refused", reason=refused.reason, detail=refused.detail)
+    answer = _redirect(f"/console?{urlencode({'refused': refused.reason})}")
+    answer.set_cookie(_cookie(request, "", 0))
+    return answer
+
+
+def _redirect(url: str) -> Response[None]:
+    return Response(None, status_code=303, headers={"Location": url})
+
+
+def _redirect_uri(request: Request[Any, Any, Any]) -> str:
+    """The address of `finish`, as browsers reach it; the provider's administrator has registered it."""
+    scheme = "https" if has_tls(request) else "http"
+    return f"{scheme}://{request.headers.get('host', '')}{_PATH}/callback"
+
+
+def _cookie(request: Request[Any, Any, Any], secret: str, max_age: int) -> Cookie:
+    """The cookie of a sign-in. `lax`: the provider's page leads back."""
+    is_secure = has_tls(request)
+    return Cookie(_COOKIE, _PATH, secret, max_age=max_age, secure=is_secure, httponly=True, samesite="lax")

@@ -1,0 +1,82 @@
+"""Decode a body into its struct, for reading.py, base.py and batch.py. Errors become a Refusal of the bad fields."""
+
+from codecs import BOM_UTF8
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.engine.domain.errors import BadField, Refusal, malformed, refuse_fields
+from service.engine.domain.file_kinds import name_kind
+from service.engine.domain.mistakes import MAX_BYTES, describe_error, refuse_request
+from service.engine.domain.plain_texts import amounts_of, check_amounts, check_texts, has_amounts
+
+T = TypeVar("T")
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) -> T:
+    """The struct in the body. Raises Refusal `malformed` or `invalid`, which names every mistake, or the first one."""
+    try:
+        if has_amounts(decoder.type):
+            check_amounts(decoder.type, body)
+        return decoder.decode(body)
+    except (msgspec.ValidationError, BadField) as error:
+        raise _refuse(decoder.type, error, body, every) from None
+    except RecursionError:
+        raise malformed("body", "is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise malformed("body", _explain_syntax(error, body)) from None
+
+
+def decode_raw(decoder: "msgspec.json.Decoder[Any]", raw: msgspec.Raw) -> Any:
+    """As decode, of one of many structs: it looks for odd amounts only where there are some, and names one mistake."""
+    try:
+        request: msgspec.Struct = decoder.decode(raw)
+        if any(getattr(request, name) is not None for name in amounts_of(type(request))):
+            check_amounts(decoder.type, raw)
+    except (BadField, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode(decoder, bytes(raw), every=False)
+    return request
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """As decode, from values that are already decoded (such as the demo's books)."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise refuse_request(kind, error, value) from None
+
+
+def convert_query(values: dict[str, str], kind: type[T]) -> T:
+    """As decode, from the parameters of a query."""
+    try:
+        check_texts(kind, values)
+        return msgspec.convert(values, kind, strict=False)
+    except (msgspec.ValidationError, BadField) as error:
+        raise refuse_request(kind, error, values, strict=False) from None
+
+
+def _explain_syntax(error: msgspec.DecodeError | UnicodeDecodeError, body: bytes) -> str:
+    """Why a body is no JSON."""
+    if not body.strip():
+        return "is empty; send a JSON object"
+    if kind := name_kind(body):
+        what = f"the body is {kind}"
+    elif body.startswith(BOM_UTF8):
+        what = "it begins with a byte order mark; send it without"
+    elif isinstance(error, UnicodeDecodeError):
+        what = f"the byte 0x{error.object[error.start]:02x} is of another encoding"
+    else:
+        what = str(error).removeprefix("JSON is malformed: ").replace("be strings", "be strings in double quotes")
+    return f"is not valid JSON in UTF-8: {what}"[:200]
+
+
+def _refuse(kind: Any, error: Exception, body: bytes, every: bool) -> Refusal:
+    if len(body) <= MAX_BYTES:
+        try:
+            return refuse_request(kind, error, msgspec.json.decode(body), every=every)
+        except RecursionError:
+            return malformed("body", "is nested too deeply")
+        except (msgspec.DecodeError, UnicodeDecodeError):  # not JSON after the mistake, which is named alone
+            pass
+    code, field = describe_error(error)
+    return refuse_fields(code, [field])

@@ -1,0 +1,189 @@
+"""The figures of a refusal: a script returns them with its outcome (lua/steps/judge.lua), fields between '/'.
+
+They become the refusal's detail, bad field, and members of its problem document. Amounts are in 10⁻⁴ units, times in
+milliseconds since 1970. decider.py makes refusals of replies here, redeem.py the reasons of a validation.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from service.engine.domain.errors import FieldError, Refusal
+from service.engine.domain.field_types import Answer
+from service.engine.domain.money import Amount, count_digits, from_e4
+from service.engine.domain.outcomes import BY_NUMBER
+from service.engine.domain.times import Timestamp, from_ms
+
+
+class Figures(Answer, kw_only=True):
+    """What a refusal says in figures. Only those of its `code` are there."""
+
+    valid_from: Timestamp | UnsetType = UNSET
+    expires_at: Timestamp | UnsetType = UNSET
+    max_lock_seconds: int | UnsetType = UNSET
+    max_redemptions_per_user: int | UnsetType = UNSET
+    max_redemptions: int | UnsetType = UNSET
+    max_codes_per_user: int | UnsetType = UNSET
+    max_coupons: int | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
+    min_order_value: Amount | UnsetType = UNSET
+    missing: Amount | UnsetType = UNSET
+    buy: int | UnsetType = UNSET
+    get: int | UnsetType = UNSET
+
+
+class Description(NamedTuple):
+    """A refusal in words and figures; `field` and `reason` name the bad field, '' for none."""
+
+    detail: str
+    figures: Figures
+    field: str = ""
+    reason: str = ""
+
+
+def _not_started(from_ms_text: str) -> Description:
+    start = from_ms(int(from_ms_text))
+    return Description(
+        f"The coupon is valid from {start}. Repeat the request then, or move the `validFrom` of its book.",
+        Figures(valid_from=start),
+    )
+
+
+def _expired(end_ms: str) -> Description:
+    end = from_ms(int(end_ms))
+    return Description(
+        f"The coupon was valid until {end}. An operator can move its `expiresAt`, and the `validUntil` of its book.",
+        Figures(expires_at=end),
+    )
+
+
+def _lock_ceiling(end_ms: str, most_ms: str) -> Description:
+    end, most = from_ms(int(end_ms)), int(most_ms) // 1000
+    return Description(
+        f"The lock ends at {end}, and no later: a lock lasts at most {most} seconds (the book's `maxLockSeconds`), and "
+        "never beyond the coupon's window. Redeem it before, or lock it again afterwards.",
+        Figures(expires_at=end, max_lock_seconds=most),
+    )
+
+
+def _user_redemption_limit(most: str) -> Description:
+    return Description(
+        f"The user has reached the book's limit of redemptions per user: {most} (`maxRedemptionsPerUser`). Live "
+        "locks count too; an operator can raise the limit.",
+        Figures(max_redemptions_per_user=int(most)),
+    )
+
+
+def _user_code_limit(most: str) -> Description:
+    return Description(
+        f"The user has reached the book's limit of codes per user: {most} (`maxCodesPerUser`), with redeemed ones.",
+        Figures(max_codes_per_user=int(most)),
+    )
+
+
+def _user_coupon_limit(most: str) -> Description:
+    return Description(
+        f"The user has reached the limit of coupons: {most} (`maxCoupons`). `PATCH /v1/users/{{userId}}` raises it.",
+        Figures(max_coupons=int(most)),
+    )
+
+
+def _out_of_stock(most: str) -> Description:
+    return Description(
+        f"The book's {most} uses (`maxRedemptions`) are spent or locked. Locked ones may become available again; an "
+        "operator can raise the total.",
+        Figures(max_redemptions=int(most)),
+    )
+
+
+def _order_value_required(currency: str) -> Description:
+    return Description(
+        f"This coupon gives a discount: send `orderValue`, the order's value in {currency} before the discount.",
+        Figures(currency=currency),
+        "orderValue",
+        f"is required: the value in {currency} before the discount",
+    )
+
+
+def _currency_mismatch(wanted: str, sent: str) -> Description:
+    return Description(
+        f"The order is in {sent}, the coupon for orders in {wanted}. Send the order's value in {wanted}, or another "
+        "coupon.",
+        Figures(currency=wanted),
+        "currency",
+        f"must be {wanted}, but is {sent}",
+    )
+
+
+def _order_value_too_low(least_e4: str, value_e4: str, currency: str, digits_text: str) -> Description:
+    digits = int(digits_text)
+    least, value = from_e4(int(least_e4), digits), from_e4(int(value_e4), digits)
+    missing = from_e4(int(least_e4) - int(value_e4), digits)
+    return Description(
+        f"The coupon is for orders from {least} {currency}; this one's value is {value}, and {missing} is missing.",
+        Figures(min_order_value=least, missing=missing, currency=currency),
+        "orderValue",
+        f"must be at least {least}, but is {value}",
+    )
+
+
+def _no_discount(kind: str, terms: str, items: str) -> Description:
+    if kind != "buyXGetY":
+        return Description(
+            "The discount of this order's value comes to 0. The use is not spent: send a higher `orderValue`.",
+            Figures(),
+            "orderValue",
+            "gives a discount of 0",
+        )
+    buy, get = map(int, terms.split(":"))
+    offer = f"For every {buy + get} units of one `sku` this coupon makes {get} free"
+    reason = f"must have {buy + get} units of one sku, {get} of which has a price"
+    if items == "-":
+        detail = f"{offer}, and the request has no `items`. The use is not spent: send the order's items."
+        reason = "is required: the discount is of the order's items"
+    else:
+        detail = f"{offer}, and the order's items have no such units with a price. The use is not spent."
+    return Description(detail, Figures(buy=buy, get=get), "items", reason)
+
+
+def _invalid(currency: str, digits_text: str, value_e4: str) -> Description:
+    digits = int(digits_text)
+    most = f"{digits} digits after the point, as {currency} has"
+    if value_e4 != "-" and count_digits(int(value_e4)) > digits:
+        field, reason = "orderValue", f"must have at most {most}, but is {from_e4(int(value_e4), 4).rstrip('0')}"
+    else:
+        field, reason = "items", f"must have a unitPrice of at most {most}"
+    return Description(f"{field} {reason}.", Figures(currency=currency), field, reason)
+
+
+FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
+    "not_started": (_not_started, "valid_from"),
+    "expired": (_expired, "expires_at"),
+    "lock_ceiling": (_lock_ceiling, "expires_at max_lock_seconds"),
+    "user_redemption_limit": (_user_redemption_limit, "max_redemptions_per_user"),
+    "user_code_limit": (_user_code_limit, "max_codes_per_user"),
+    "user_coupon_limit": (_user_coupon_limit, "max_coupons"),
+    "out_of_stock": (_out_of_stock, "max_redemptions"),
+    "order_value_required": (_order_value_required, "currency"),
+    "currency_mismatch": (_currency_mismatch, "currency"),
+    "order_value_too_low": (_order_value_too_low, "min_order_value missing currency"),
+    "no_discount": (_no_discount, "buy get"),
+    "invalid": (_invalid, "currency"),
+}
+"""By code, what describes its refusal, and the names of the figures that it may have."""
+
+
+def refuse_outcome(number: int, more: int | str | None) -> Refusal:
+    """The Refusal of a script's outcome. `more` is what the script replies with it: after how many milliseconds a later
+    attempt may succeed, or figures."""
+    code = BY_NUMBER[number].code
+    if isinstance(more, str):
+        detail, figures, *bad = FIGURES[code][0](*more.split("/"))
+        refusal = Refusal(code, detail, [FieldError(*bad)] if bad[0] else ())
+        refusal.figures = msgspec.to_builtins(figures)
+        return refusal
+    if more is None and BY_NUMBER[number].status == 503:
+        return Refusal.temporary(code)
+    return Refusal(code, retry_after_ms=more)

@@ -1,0 +1,1 @@
+"""Wire formats: one module for each thing that Redis or the outbox holds."""

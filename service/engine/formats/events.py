@@ -1,0 +1,412 @@
+"""Parse and encode events, as entries of the outbox: event_writer.py records them, openings and comparisons read them.
+
+lua/includes/events.lua and lua/steps/redeemed_text.lua write and read the same words (docs/architecture.md has the
+format): change all, and FORMAT_NUMBER. lua/steps/append.lua joins the lines that split_entry takes apart. The names in
+RequestPart are in the JSON of `r`.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from service.engine.domain.field_types import decode_field, decode_id, encode_field
+from service.engine.domain.times import LATEST_MS
+from service.engine.formats.event_id import NO_EVENT, EventId
+from service.engine.formats.key_names import bucket
+from service.engine.formats.redemption_id import id_from_numbers
+
+
+class MalformedEvent(ValueError):
+    """An entry of the outbox is not an event."""
+
+
+class RequestPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The request's part of an event and of a redemption's record; scripts don't read it."""
+
+    ip: str = ""
+    ua: str = ""
+    metadata: msgspec.Raw = msgspec.Raw(b"")
+    reason: str = ""
+    key: str = ""
+    op: str = ""
+
+
+class _TracePart(msgspec.Struct, frozen=True, gc=False):
+    """The member `trace` of a sampled request's part: a W3C `traceparent`."""
+
+    trace: str = ""
+
+
+class ShownRequest(msgspec.Struct, gc=False):
+    """The part of a RequestPart that responses show, still as JSON."""
+
+    ip: msgspec.Raw = msgspec.Raw(b"null")
+    ua: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An entry of the outbox; `kept` is the entry under its Idempotency-Key."""
+
+    epoch: int
+    seq: int
+    request: RequestPart = RequestPart()
+    kept: str | None = None
+
+    @property
+    def id(self) -> EventId:
+        return EventId(self.epoch, self.seq)
+
+
+class Opened(Event, frozen=True, kw_only=True, gc=False):
+    """An epoch's first event."""
+
+
+class Answered(Event, frozen=True, kw_only=True, gc=False):
+    """A request off the hot path was answered under its Idempotency-Key."""
+
+    workspace: int
+    at_ms: int
+
+
+class Fact(Event, frozen=True, kw_only=True, gc=False):
+    """A change of a coupon."""
+
+    workspace: int
+    book: int
+    code: str
+    user: str
+    at_ms: int
+
+
+class Assigned(Fact, frozen=True, kw_only=True, gc=False):
+    """A code was assigned to a user; `order` if it is that order's gift."""
+
+    order: str | None = None
+
+
+class Unassigned(Fact, frozen=True, kw_only=True, gc=False):
+    """An assignment was taken back."""
+
+
+class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
+    """A use was spent; `slot` is its place in the order (0 without an order), `max_uses` the limit (0 for none)."""
+
+    order: str | None
+    value_e4: int | None
+    currency: str | None
+    digits: int
+    discount_e4: int
+    slot: int
+    max_uses: int
+    gift: Assigned | None = None
+    """A checkout's gift, which Postgres records as an assignment."""
+
+    @property
+    def redemption_id(self) -> str:
+        return id_from_numbers(self.epoch, self.seq, self.at_ms)
+
+
+class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
+    """A redemption was rolled back; with `restore` its use may be spent again."""
+
+    order: str | None
+    redemption_id: str
+    restore: bool
+    redeemed: EventId = NO_EVENT
+    """The redemption's event. Only Postgres has it, and the discount."""
+    discount_e4: int = 0
+
+
+class StockNotice(Event, frozen=True, kw_only=True, gc=False):
+    """A book ran low, or out, of free codes or of uses of its total."""
+
+    workspace: int
+    book: int
+    notice: Literal["low", "out"]
+    what: Literal["codes", "uses"]
+    left: int
+    at_ms: int
+
+
+Parts = tuple[bytes, bytes, bytes | None]
+"""The lines `d`, `r` and `i` of an entry."""
+Entry = tuple[int, bytes, bytes, bytes | None]
+"""An undecoded entry of the outbox: its number and its parts."""
+
+
+class RedemptionRecord(msgspec.Struct, gc=False):
+    """A redemption in texts, '-' for none. As a record, which scripts and responses read, it is its event, the `R` of
+    the outbox without a gift, and the request's part. A NamedTuple would take 0.5 µs more."""
+
+    event: str
+    kind: str
+    workspace: str
+    book: str
+    code: str
+    user: str
+    order: str
+    value_e4: str
+    currency: str
+    digits: str
+    discount_e4: str
+    at_ms: str
+    slot: str
+    code_bucket: str
+    order_bucket: str
+    max_uses: str
+    user_bucket: str
+    request: str
+    """JSON; '' for an event that was just read."""
+    gift_book: str = ""
+    gift_code: str = ""
+    """A record has no gift."""
+
+    def __str__(self) -> str:
+        return " ".join(msgspec.structs.astuple(self)[:_RECORD_WORDS])
+
+
+REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
+"""The fields of an `R`, in their order."""
+_RECORD_WORDS = len(REDEEMED_FIELDS) + 3
+_INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
+parse_request = msgspec.json.Decoder(RequestPart).decode
+_parse_trace = msgspec.json.Decoder(_TracePart).decode
+parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
+_WORD, _INT = "[^ ]+", r"-?\d+"
+_NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot max_uses user_bucket".split(), _INT)
+_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}"}
+"""The fields of an `R` that are not any text."""
+# One match takes half the time of a split and seven conversions. Most events are redemptions.
+_redemption = re.compile(
+    f"R {' '.join(f'({_NUMBERS.get(name, _WORD)})' for name in REDEEMED_FIELDS)}(?: ({_INT}) ({_WORD}) {_WORD})?",
+    re.ASCII,
+).fullmatch
+REDEEMED_IN_LUA = f"R {' '.join('(%-?%d+)' if _NUMBERS.get(name) == _INT else '(%S+)' for name in REDEEMED_FIELDS)}"
+"""The pattern of an `R` without a gift; {R} in the scripts."""
+
+
+def with_trace(request: str, trace: str) -> str:
+    """A RequestPart as JSON with a member `trace`. Only service/engine/worker/traced_recording.py reads it."""
+    return f'{{"trace":"{trace}"{"" if request == "{}" else ","}{request[1:]}'
+
+
+def read_trace(r: bytes) -> str:
+    """The `trace` of an entry's `r`; '' if it has none."""
+    if b'"trace":"' not in r:  # metadata may have it, too
+        return ""
+    try:
+        return _parse_trace(r).trace
+    except msgspec.DecodeError:
+        return ""
+
+
+def without_key(request: str) -> str:
+    """A RequestPart as JSON without its Idempotency-Key and `op`; unchanged if it has metadata. In JSON's texts quotes
+    are escaped, so only metadata can have a member `key` of its own."""
+    before, key, _ = request.partition(',"key":"')
+    return before + "}" if key and '"metadata":' not in before else request
+
+
+def split_entry(fields: Sequence[bytes]) -> Parts:
+    """The parts of an entry, by the names and values of its fields; empty unless it has one field. Only `i`, the last,
+    may have line breaks."""
+    lines = fields[1].split(b"\n", 2) if len(fields) == 2 else [b""]
+    return lines[0], lines[1] if len(lines) > 1 else b"", lines[2] if len(lines) > 2 else None
+
+
+def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
+    """The event of an entry's parts. Raises MalformedEvent."""
+    check_characters(d)
+    if d.startswith(b"R "):
+        redemption, request, answer = read_redemption(d, r, kept)
+        return _redeemed(redemption, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
+    try:
+        text = d.decode()
+        if text == "O" and seq == 0:
+            return Opened(epoch=epoch, seq=seq)
+        words = text.split(" ")
+        read = _READERS.get(words[0])
+        if read is None:
+            raise MalformedEvent("its kind is unknown")
+        answer = None if kept is None else kept.decode()
+        return read(words, {"epoch": epoch, "seq": seq, "request": parse_request(r), "kept": answer})
+    except MalformedEvent:
+        raise
+    except (ValueError, msgspec.DecodeError) as error:
+        raise _unreadable(error) from error
+
+
+def parse_entry(at: EventId, d: bytes, r: bytes) -> Event | None:
+    """The event of an entry's parts; None if it is malformed."""
+    try:
+        return parse(*at, d, r)
+    except MalformedEvent:
+        return None
+
+
+def is_same_event(one: Event | None, other: Event | None) -> bool:
+    """Whether both are the same fact of one code. The user may differ, who may have been deleted since."""
+    if not isinstance(one, Fact) or not isinstance(other, Fact) or type(one) is not type(other):
+        return False
+    ours, theirs = ((fact.id, fact.workspace, fact.book, fact.code, fact.at_ms) for fact in (one, other))
+    return ours == theirs
+
+
+def check_characters(decided: bytes) -> None:
+    """Raise MalformedEvent if one or more joined `d` have characters that encode_field never writes."""
+    if len(decided.translate(None, _INVALID)) != len(decided):
+        raise MalformedEvent("it holds characters that no id has")
+
+
+def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionRecord, RequestPart, str | None]:
+    """Parse an `R` and the other parts. The caller has checked the characters of `d`. Raises MalformedEvent."""
+    try:
+        if (match := _redemption(d.decode())) is None:
+            raise ValueError
+        words = match.groups("")
+        redemption = RedemptionRecord(*("", "R", *words[:-2], "", *words[-2:]))
+        return redemption, parse_request(r), None if kept is None else kept.decode()
+    except (ValueError, msgspec.DecodeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> MalformedEvent:
+    return MalformedEvent(f"a field can't be read ({type(error).__name__})")
+
+
+_Common = dict[str, Any]
+"""The fields of Event: epoch, seq, request, kept."""
+
+
+def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
+    gift = None
+    if r.gift_code:
+        about = _fact(r.workspace, r.gift_book, r.gift_code, r.user, r.at_ms)
+        gift = Assigned(**common | {"kept": None}, **about, order=decode_field(r.order))
+    return Redeemed(
+        **common,
+        **_fact(r.workspace, r.book, r.code, r.user, r.at_ms),
+        order=decode_field(r.order),
+        value_e4=None if r.value_e4 == "-" else int(r.value_e4),
+        currency=None if r.currency == "-" else r.currency,
+        digits=int(r.digits),
+        discount_e4=int(r.discount_e4),
+        slot=int(r.slot),
+        max_uses=int(r.max_uses),
+        gift=gift,
+    )
+
+
+def _assigned(words: list[str], common: _Common) -> Assigned:
+    _, w, b, code, user, at, _, order, _ = words if len(words) > 7 else [*words, "-", ""]
+    about = _fact(w, b, code, user, at)
+    return Assigned(**common, **about, order=decode_field(order))
+
+
+def _unassigned(words: list[str], common: _Common) -> Unassigned:
+    _, w, b, code, user, at, _ = words
+    return Unassigned(**common, **_fact(w, b, code, user, at))
+
+
+def _rolled_back(words: list[str], common: _Common) -> RolledBack:
+    _, w, b, code, user, order, own_id, at, restore, _, _ = words
+    about = _fact(w, b, code, user, at)
+    restored = ("0", "1").index(restore) == 1
+    return RolledBack(**common, **about, order=decode_field(order), redemption_id=own_id, restore=restored)
+
+
+def _fact(w: str, b: str, code: str, user: str, at: str) -> dict[str, Any]:
+    return {"workspace": int(w), "book": int(b), "code": code, "user": decode_id(user), "at_ms": moment(at)}
+
+
+def _answered(words: list[str], common: _Common) -> Answered:
+    _, w, at = words
+    return Answered(**common, workspace=int(w), at_ms=moment(at))
+
+
+def _noticed(words: list[str], common: _Common) -> StockNotice:
+    _, w, b, notice, what, left, at = words
+    if notice not in ("low", "out") or what not in ("codes", "uses"):
+        raise MalformedEvent("its notice is unknown")
+    about: dict[str, Any] = {"workspace": int(w), "book": int(b), "notice": notice, "what": what}
+    return StockNotice(**common, **about, left=int(left), at_ms=moment(at))
+
+
+_READERS: dict[str, Callable[[list[str], _Common], Event]] = {
+    "A": _assigned,
+    "U": _unassigned,
+    "B": _rolled_back,
+    "K": _answered,
+    "S": _noticed,
+}
+
+
+def moment(text: str) -> int:
+    """A time in milliseconds. Raises MalformedEvent if it is out of range, ValueError if it is not a number."""
+    at_ms = int(text)
+    if not 0 <= at_ms <= LATEST_MS:
+        raise MalformedEvent("its time is out of range")
+    return at_ms
+
+
+def encode_event(event: Event) -> str:
+    """The line `d` of the event's entry."""
+    match event:
+        case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
+            user, order = encode_field(event.user), encode_field(event.order)
+            value = "-" if event.value_e4 is None else event.value_e4
+            text = (
+                f"R {w} {b} {code} {user} {order} {value} {event.currency or '-'} "
+                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses} "
+                f"{bucket(user)}"
+            )
+            if gift:
+                text += f" {gift.book} {gift.code} {bucket(gift.code)}"
+        case Assigned(workspace=w, book=b, code=code, at_ms=at):
+            text = f"A {w} {b} {code} {encode_field(event.user)} {at} {bucket(code)}"
+            if event.order is not None:
+                text += f" {encode_field(event.order)} {bucket(encode_field(event.order))}"
+        case Unassigned(workspace=w, book=b, code=code, at_ms=at):
+            text = f"U {w} {b} {code} {encode_field(event.user)} {at} {bucket(code)}"
+        case RolledBack(workspace=w, book=b, code=code, at_ms=at):
+            user, order = encode_field(event.user), encode_field(event.order)
+            text = (
+                f"B {w} {b} {code} {user} {order} {event.redemption_id} {at} {int(event.restore)} "
+                f"{bucket(code)} {bucket(order)}"
+            )
+        case Answered(workspace=w, at_ms=at):
+            text = f"K {w} {at}"
+        case StockNotice(workspace=w, book=b, at_ms=at):
+            text = f"S {w} {b} {event.notice} {event.what} {event.left} {at}"
+        case _:
+            text = "O"
+    return text
+
+
+def parse_record(text: str) -> RedemptionRecord:
+    """The inverse of str."""
+    return RedemptionRecord(*text.split(" ", _RECORD_WORDS - 1))
+
+
+def record_text(redeemed: Redeemed) -> str:
+    """The text of its RedemptionRecord, without the gift."""
+    alone = msgspec.structs.replace(redeemed, gift=None)
+    return f"{redeemed.id} {encode_event(alone)} {encode_request(redeemed.request).decode()}"
+
+
+def encode_request(request: RequestPart) -> bytes:
+    """The line `r` of an entry."""
+    return msgspec.json.encode(request)
+
+
+def entry_digest(entry_id: bytes, *fields: bytes) -> bytes:
+    """A digest of an entry: its id and the values of its fields, in order."""
+    digest = hashlib.blake2b(entry_id, digest_size=16)
+    for field in fields:
+        digest.update(b" %d " % len(field))
+        digest.update(field)
+    return digest.digest()

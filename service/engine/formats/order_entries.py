@@ -1,0 +1,65 @@
+"""Parse and change Redis's entries of orders and users, by bucket: for comparisons and openings.
+
+`o:<bucket>` has an order's places and a user's counts of a book (lua/includes/orders.lua and state.lua). `g:<bucket>`
+has an order's gift (lua/includes/gifts.lua). Both sides write these texts: change both.
+"""
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from service.engine.formats.event_id import EventId, parse_event_id
+
+_places = re.compile(r"(?:^| )(\d+)-(\d+)(?::(\d+))?(!?)").findall
+
+
+class Place(NamedTuple):
+    """A place of an order, and its redemption; `kept` if that was rolled back without restore."""
+
+    event: EventId
+    slot: int
+    kept: bool
+
+
+class Gift(NamedTuple):
+    """The fields of an order's gift."""
+
+    code: str
+    bucket: str
+    user: str
+    assigned_at: str
+
+    def __str__(self) -> str:
+        return " ".join(self)
+
+
+def parse_places(text: str) -> list[Place]:
+    """The valid places of an order's entry."""
+    matches = _places(text)
+    return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in matches]
+
+
+def parse_gift(text: str) -> Gift:
+    """The inverse of str; missing fields are ''."""
+    words = text.split(" ", 3)
+    return Gift(*words, *[""] * (4 - len(words)))
+
+
+def is_nothing(text: str) -> bool:
+    """Whether an order has no places, or a user's counts are zero."""
+    return text in ("", "0", "0 0")
+
+
+def without_events(text: str, events: Collection[EventId]) -> str | None:
+    """An order's entry without the places of these redemptions; None if none remains."""
+    return " ".join(word for word in text.split() if _event_of(word) not in events) or None
+
+
+def merge_places(text: str | None, more: str) -> str:
+    """An order's entry with further places, in the order of their events."""
+    words = {_event_of(word): word for word in f"{more} {text or ''}".split()}
+    return " ".join(words[event] for event in sorted(words))
+
+
+def _event_of(word: str) -> EventId:
+    return parse_event_id(word.rstrip("!").partition(":")[0])

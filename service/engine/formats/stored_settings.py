@@ -1,0 +1,104 @@
+"""Encode the settings of workspaces, books and codes as strings for scripts. projection.py sends them; comparisons
+expect the same text.
+
+Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book_fields.lua, which names
+the other readers); lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
+"""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, WorkspaceRow
+from service.engine.domain.field_types import encode_field
+from service.engine.domain.limits import encode_book_limits
+
+
+class ConfigVersions(NamedTuple):
+    """How far a partition's Redis has the configuration."""
+
+    last: int
+    """It has every change up to this one."""
+    newest: int
+    """It has some of this change; at least `last`."""
+
+
+def parse_versions(config: str | int | None, newest: str | int | None) -> ConfigVersions:
+    """The values of the keys `config` and `newest`, which may be missing. A change without rows, as an upload of known
+    codes, raises `config` alone."""
+    last = int(config or 0)
+    return ConfigVersions(last, max(last, int(newest or 0)))
+
+
+def setting(value: Any) -> str:
+    """A value as a field; '-' for none."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return encode_field(str(value))
+
+
+def _joined(*values: Any) -> str:
+    return " ".join(map(setting, values))
+
+
+def code_settings(row: CodeRow) -> str:
+    """A code's settings; '' if it has none of its own."""
+    if row.owner_id is None and row.max_redemptions is None and row.expires_ms is None and row.active:
+        return ""
+    return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active)
+
+
+def _terms(discount: DiscountRow) -> str:
+    """A discount's terms for lua/steps/discount.lua."""
+    match discount.type:
+        case "tiered":
+            return ",".join(f"{tier.from_e4}:{tier.type}:{tier.value_e4}" for tier in discount.tiers)
+        case "buyXGetY":
+            return f"{discount.buy}:{discount.get}"
+        case _:
+            return str(discount.value_e4)
+
+
+def workspace_settings(row: WorkspaceRow) -> str:
+    """A workspace's settings for lua/steps/workspace.lua."""
+    keep_ms = row.idempotency_hours * 3_600_000
+    limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
+    settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
+    books = encode_book_limits(row.limits.books if row.limits else None)
+    return f"{settings} {books}" if books else settings
+
+
+def book_settings(row: BookRow) -> str:
+    """A book's settings for lua/steps/book_fields.lua and terms.lua."""
+    discount = row.discount
+    money: tuple[Any, ...] = (None,) * 6
+    if discount:
+        least = discount.min_order_value_e4
+        if discount.tiers:
+            least = max(least or 0, discount.tiers[0].from_e4)
+        money = (discount.type, _terms(discount), discount.max_amount_e4, least, discount.currency, discount.digits)
+    return _joined(
+        row.book_id,
+        "a" if row.status == "active" else row.status,
+        row.valid_from_ms,
+        row.valid_until_ms,
+        row.max_redemptions_per_code,
+        row.max_redemptions_per_user,
+        row.max_redemptions,
+        row.max_codes_per_user,
+        row.require_assignment,
+        row.require_lock,
+        row.lock_seconds * 1000,
+        row.max_lock_seconds * 1000,
+        encode_book_limits(row.limits),
+        row.low_stock_threshold,
+        row.gift_book_id,
+        *money,
+    )
+
+
+def closed_book_settings(book_id: UUID) -> str:
+    """The settings of a book that can't be projected: inactive, so that its codes can't be used."""
+    nothing = (None,) * 9
+    return _joined(book_id, "inactive", None, None, 1, None, None, None, False, False, 1, 1, *nothing)

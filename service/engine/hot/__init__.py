@@ -1,0 +1,1 @@
+"""The only part of the engine that talks to Redis."""

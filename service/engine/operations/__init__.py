@@ -1,0 +1,1 @@
+"""Hot operations: prepare a script's arguments, render its reply."""

@@ -1,0 +1,220 @@
+"""Redeem a coupon, or validate a redemption. table.py takes both. KEYS and ARGV are in the order of lua/redeem.lua and
+validate.lua; field names are in the API's JSON."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+
+from service.engine.domain.errors import BadField, Refusal, refusal_from_field
+from service.engine.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
+from service.engine.domain.figures import Figures, refuse_outcome
+from service.engine.domain.money import Amount, from_e4
+from service.engine.domain.outcomes import REPEATED
+from service.engine.formats import key_names
+from service.engine.operations import document_parts as parts
+from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
+from service.engine.operations.caller import Caller
+from service.engine.operations.coupon_view import Coupon, parse_coupon, restrict
+from service.engine.operations.lock import LockToken
+from service.engine.operations.order_fields import OrderFields, order_amounts
+from service.engine.operations.redemption_view import DurableRedemption, redemption_json
+
+METADATA_BYTES = 1 << 10
+NOT_AVAILABLE: list[str] = ["coupon_not_available"]
+"""The only reason for a `public` credential, also for an unknown coupon."""
+
+
+class _Use(OrderFields, kw_only=True):
+    """Fields of both requests."""
+
+    order_id: OrderId | None = None
+    lock_token: LockToken | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ValidateRequest(_Use, kw_only=True):
+    """A redemption to validate."""
+
+    code: str
+    user_id: UserId | None = None
+
+
+class RedeemRequest(_Use, kw_only=True):
+    """The user and the order."""
+
+    user_id: UserId
+
+
+class ValidationRefusal(Figures, kw_only=True):
+    """A refusal of a redeem, in words and figures."""
+
+    code: str
+    detail: str
+
+
+class Validation(Answer):
+    """Whether the coupon can be redeemed, every refusal that applies, and the discount."""
+
+    valid: bool
+    reasons: list[str]
+    refusals: Annotated[
+        list[ValidationRefusal], msgspec.Meta(description="The reasons, in words and figures; empty for `public`.")
+    ]
+    discount_amount: Amount | None
+    final_amount: Amount | None
+    coupon: Coupon | None
+
+
+def _metadata(request: _Use) -> bytes:
+    try:
+        return encode_metadata(request.metadata, METADATA_BYTES)
+    except BadField as bad:
+        raise refusal_from_field(bad) from None
+
+
+def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
+    caller, code = call.caller, parse_code(code)
+    order, user = encode_field(request.order_id), encode_field(request.user_id)
+    value_e4, digits, items = order_amounts(request)
+    metadata = b"{}" if request.metadata is None else _metadata(request)
+    bucket_text = key_names.bucket_text
+    bucket, order_bucket, user_bucket = bucket_text(code), bucket_text(order), bucket_text(user)
+    orders = caller.keys.orders
+    names = (*call.coupon_keys(code, bucket), orders + order_bucket, caller.outbox, orders + user_bucket)
+    args = (
+        call.fingerprint,
+        code,
+        bucket,
+        user,
+        user_bucket,
+        order,
+        order_bucket,
+        encode_field(request.lock_token),
+        value_e4,
+        request.currency or "-",
+        call.encode_request("redeem", metadata),
+        digits,
+        items,
+    )
+    return Command("redeem", names, args, _render)
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    body = redemption_json(reply[1], reply[2], None, durability)
+    return Rendered(200 if reply[0] == REPEATED else 201, body, bool(reply[3]))
+
+
+def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
+    """Validate a redemption. A key with only the scope `public` gets no reason."""
+    caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
+    value_e4, digits, items = order_amounts(request)
+    _metadata(request)
+    code = parse_code(request.code)
+    bucket, o = key_names.bucket_text(code), caller.keys.orders
+    names = (*call.reading_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
+    args = (
+        "-",
+        code,
+        bucket,
+        user,
+        order,
+        encode_field(request.lock_token),
+        value_e4,
+        request.currency or "-",
+        digits,
+        items,
+        str(int(caller.sees_reasons)),
+    )
+
+    def render(reply: Reply, durability: str) -> Rendered:
+        discount, digits_text, *numbers = reply[1].split(" ")
+        amount_digits = int(digits_text)
+        refusals = [_refuse(*number.split("/", 1)) for number in numbers]
+        reasons = [refusal.code for refusal in refusals]
+        amount = final = None
+        if not reasons:
+            amount = from_e4(int(discount), amount_digits)
+            final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), amount_digits)
+        coupon = parse_coupon(reply[2]) if caller.sees_reasons else None
+        if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
+            coupon = None
+        if reasons and not caller.sees_reasons:
+            refusals, reasons = list[Refusal](), NOT_AVAILABLE
+        body = Validation(
+            valid=not reasons,
+            reasons=reasons,
+            refusals=_describe(refusals),
+            discount_amount=amount,
+            final_amount=final,
+            coupon=coupon and restrict(caller, coupon),
+        )
+        return Rendered(200, encode(body))
+
+    return Command("validate", names, args, render)
+
+
+def _refuse(number: str, figures: str | None = None) -> Refusal:
+    return refuse_outcome(int(number), figures)
+
+
+def _describe(refusals: Iterable[Refusal]) -> list[Any]:
+    return [{"code": refusal.code, "detail": refusal.detail, **refusal.figures} for refusal in refusals]
+
+
+def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:
+    """The validation of an unknown code."""
+    if refusal.code != "coupon_not_found":
+        return None
+    reasons, refusals = (["coupon_not_found"], [refusal]) if caller.sees_reasons else (NOT_AVAILABLE, [])
+    body = Validation(
+        valid=False,
+        reasons=reasons,
+        refusals=_describe(refusals),
+        discount_amount=None,
+        final_amount=None,
+        coupon=None,
+    )
+    return Rendered(200, encode(body), rates=refusal.rates)
+
+
+REDEEM = Operation(
+    request=RedeemRequest,
+    prepare=prepare_redeem,
+    answer=DurableRedemption,
+    durable=True,
+    texts=Texts(
+        summary="Redeem a coupon",
+        returns="The redemption.",
+        description="Spend one use of the coupon (the voucher, the promo code), with the discount that the book gives. "
+        "Scope `checkout`.",
+        example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
+        answer=parts.REDEMPTION | {"durability": "fsynced"},
+        repeated="This user has already redeemed it for this order, which is still remembered, and the "
+        "redemption was not rolled back.",
+        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
+        f"{parts.TRAFFIC}",
+    ),
+)
+VALIDATE = Operation(
+    request=ValidateRequest,
+    prepare=prepare_validate,
+    answer=Validation,
+    status=200,
+    answer_refusal=answer_unknown_coupon,
+    texts=Texts(
+        summary="Validate a coupon",
+        returns="Whether a redeem would succeed, and with which amounts.",
+        description="The result that a redeem would have, with every refusal that applies; changes nothing. Scope "
+        "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`.",
+        example=parts.ORDER | {"code": "SUMMER-7QX2"},
+        answer={
+            "valid": True,
+            "reasons": [],
+            "refusals": [],
+            "discountAmount": "24.00",
+            "finalAmount": "96.00",
+            "coupon": parts.COUPON,
+        },
+    ),
+)

@@ -1,0 +1,44 @@
+"""Take an assignment back. table.py takes it; KEYS and ARGV are in the order of lua/unassign.lua."""
+
+from service.engine.domain.field_types import Nothing
+from service.engine.formats import key_names
+from service.engine.operations import document_parts as parts
+from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
+from service.engine.operations.coupon_view import Coupon, Durability, parse_view
+
+
+class UnassignedCoupon(Coupon):
+    """An unassigned coupon, and the durability of the change."""
+
+    durability: Durability
+
+
+def prepare(call: Call, code: str, request: Nothing) -> Command:
+    caller, code = call.caller, parse_code(code)
+    bucket = key_names.bucket_text(code)
+    names = (*call.coupon_keys(code, bucket), caller.outbox)
+    return Command("unassign", names, (call.fingerprint, code, bucket, call.encode_request("unassign")), _render)
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    body = UnassignedCoupon(**parse_view(reply[1]), durability=durability)  # type: ignore[arg-type]
+    return Rendered(200, encode(body), bool(reply[3]))
+
+
+UNASSIGN = Operation(
+    request=Nothing,
+    prepare=prepare,
+    answer=UnassignedCoupon,
+    status=200,
+    durable=True,
+    texts=Texts(
+        summary="Take an assignment back",
+        returns="The coupon, free again.",
+        description="Take the coupon from its user, if no use of it is locked or spent. It no longer counts towards "
+        "the user's limits. Scope `manage`.\n\nA coupon with several uses is refused with `coupon_redeemed` if some "
+        "are spent, with `coupon_exhausted` if all are. The coupon may be inactive or outside its validity window.",
+        example={},
+        answer=parts.COUPON | {"status": "available", "userId": None, "assignedAt": None, "durability": "fsynced"},
+        refusals="coupon_not_found coupon_not_assigned coupon_locked coupon_redeemed coupon_exhausted " + parts.TRAFFIC,
+    ),
+)

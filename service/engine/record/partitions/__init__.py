@@ -1,0 +1,1 @@
+"""Partitions: leases, openings, failing tasks."""

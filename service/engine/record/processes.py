@@ -1,0 +1,60 @@
+"""The processes that run, each with a row that it renews: API processes (wiring.py) and workers (lease_keeper.py). The
+text of a process's name is stored; the statement `renew_leases` finds a worker's session by the `@…` at its end."""
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Literal
+
+from service.engine.formats.number import FORMAT_NUMBER
+from service.engine.record.pool import ERRORS, Database
+from service.engine.record.queries import query
+
+BEAT_S = 2.0
+"""How often an API process renews its row, and a worker reads the running versions."""
+ALIVE_S = 3 * BEAT_S
+"""Nothing waits for an API process that has not renewed its row for this long."""
+VERSION_STAYS = timedelta(minutes=1)
+"""A version counts as running for this long after its last row has expired: its process may only be asleep. Moves,
+migrations and scripts of older versions wait for that."""
+LEAVE_S = 1.0
+
+Kind = Literal["api", "worker"]
+
+
+def name_process(*, has_session: bool = False) -> str:
+    """A name for this process. With `has_session` its row ends with the session that `name_session` names."""
+    return f"{socket.gethostname()}:{os.getpid()}:{'@' if has_session else ''}{secrets.token_hex(4)}"
+
+
+def name_session(process: str) -> str:
+    """The name of the session in which a worker renews its row."""
+    name = re.search(r"@[0-9a-f]+$", process)
+    return f"scrip-worker{name[0] if name else ''}"
+
+
+async def renew_process(database: Database, process: str, kind: Kind, version: str) -> None:
+    """Store that an API process runs. `renew_leases` stores that a worker does."""
+    await database.execute(query("renew_process"), process, kind, version, FORMAT_NUMBER, round(ALIVE_S * 1000))
+
+
+async def read_processes(database: Database, kind: Kind) -> Collection[str]:
+    """The living processes of a kind."""
+    return [row["id"] for row in await database.fetch(query("read_processes"), kind)]
+
+
+async def end_process(database: Database, process: str) -> None:
+    """Store that this process ends; a worker's leases are free then. Without Postgres its row expires."""
+    with contextlib.suppress(*ERRORS):
+        async with asyncio.timeout(LEAVE_S):
+            await database.execute(query("end_process"), process)
+
+
+async def prune_processes(database: Database) -> None:
+    """Delete the rows of processes that ended without deleting their own."""
+    await database.execute(query("prune_processes"))

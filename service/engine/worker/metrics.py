@@ -1,0 +1,177 @@
+"""The worker's metrics. Its parts count here, server_metrics.py reads the servers, and process.py serves all. Alerts
+and dashboards use the names and labels."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, get_args
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from service.server.record.job_rows import Kind
+
+disable_created_metrics()  # nothing reads when a counter began, and it would double the number of series
+
+RetryError = Literal["disk_full", "connection", "timeout", "other"]
+Step = Literal["begin", "restore", "settle", "finish"]
+"""An opening's steps: until Redis is fenced; has the record; no process uses the last epoch; the gate is open."""
+Way = Literal["verified", "redone", "rebuilt"]
+"""How an opening restored Redis: it had everything; it got the end of the record; it got all of it."""
+
+MAX_LOW_BOOKS = 50
+
+
+class LowBook(NamedTuple):
+    """The free codes of a book, by its id and the name of its workspace."""
+
+    workspace: str
+    book_id: str
+    free: int
+
+
+_HELD = Gauge("scrip_outbox_held_events", "Events in the outbox, if SCRIP_STANDBYS is set, else 0.", ["partition"])
+_RECORDED = Counter("scrip_recorded_events", "Events recorded by this worker.", ["partition"])
+_BATCH_EVENTS = Histogram(
+    "scrip_recording_batch_events",
+    "Events of a transaction that records.",
+    buckets=(1, 3, 10, 30, 100, 300, 1000, 3000, 5000),
+)
+_RECORDING_S = Histogram(
+    "scrip_recording_duration_seconds",
+    "How long a transaction that records took.",
+    buckets=(0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+_RETRIES = Counter("scrip_recording_retries", "Pauses of recording after an error.", ["partition", "error"])
+_OPENING_S = Histogram(
+    "scrip_opening_duration_seconds",
+    "How long steps of openings took.",
+    ["step"],
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
+)
+_OPENINGS = Counter("scrip_openings", "Openings, by how they restored Redis.", ["partition", "way"])
+_EXPIRED = Counter("scrip_expired_locks", "Coupons whose expired locks were removed.", ["partition"])
+_JOBS = Gauge("scrip_jobs", "Jobs that have not ended, by kind and state.", ["kind", "state"])
+_STANDBYS_MISSING = Gauge("scrip_standbys_missing", "SCRIP_STANDBYS less the standbys of Postgres that stream.")
+_TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is started again.", ["partition", "task"])
+_TASK_FAILURES = Counter("scrip_task_failures", "How often a task has failed.", ["partition", "task"])
+
+
+def count_recorded(partition: int, events: int) -> None:
+    _RECORDED.labels(str(partition)).inc(events)
+
+
+@contextmanager
+def time_recording(events: int) -> Iterator[None]:
+    """Time a transaction of so many events; an error is not counted."""
+    began_s = time.monotonic()
+    yield
+    _RECORDING_S.observe(time.monotonic() - began_s)
+    _BATCH_EVENTS.observe(events)
+
+
+def count_retry(partition: int, error: RetryError) -> None:
+    _RETRIES.labels(str(partition), error).inc()
+
+
+def time_opening(step: Step, began_s: float) -> None:
+    """Time a step of an opening that ends now; `began_s` by time.monotonic."""
+    _OPENING_S.labels(step).observe(time.monotonic() - began_s)
+
+
+def count_opening(partition: int, way: Way) -> None:
+    _OPENINGS.labels(str(partition), way).inc()
+
+
+def count_expired_locks(partition: int, coupons: int) -> None:
+    _EXPIRED.labels(str(partition)).inc(coupons)
+
+
+def show_jobs(jobs: Mapping[tuple[str, str], int]) -> None:
+    """Show how many jobs have not ended, by kind and state."""
+    for kind in get_args(Kind):
+        for state in ("running", "paused"):
+            _JOBS.labels(kind, state).set(jobs.get((kind, state), 0))
+
+
+def show_standbys(wanted: int, streaming: int) -> None:
+    _STANDBYS_MISSING.set(max(wanted - streaming, 0))
+
+
+def count_task_failure(partition: int, task: str) -> None:
+    _TASK_FAILING.labels(str(partition), task).set(1)
+    _TASK_FAILURES.labels(str(partition), task).inc()
+
+
+def clear_task_failure(partition: int, task: str) -> None:
+    _TASK_FAILING.labels(str(partition), task).set(0)
+
+
+_WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])
+_WEBHOOKS_OLDEST = Gauge("scrip_webhook_oldest_pending_seconds", "How long the oldest has waited.", ["partition"])
+_WEBHOOK_ATTEMPTS = Counter("scrip_webhook_attempts", "Deliveries attempted by this worker.", ["partition", "outcome"])
+_WEBHOOKS_OFF = Counter("scrip_webhooks_switched_off", "Webhooks that this worker switched off.", ["partition"])
+
+
+class LowBooks(Collector):
+    """Free codes of books that have fewer than their threshold."""
+
+    def __init__(self) -> None:
+        self._books: dict[int, Sequence[LowBook]] = {}
+
+    def show(self, partition: int, books: Sequence[LowBook]) -> None:
+        self._books[partition] = books
+
+    def clear(self, partition: int) -> None:
+        self._books.pop(partition, None)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        text = f"Free codes of the {MAX_LOW_BOOKS} books with the fewest that have fewer than their lowStockThreshold."
+        yield GaugeMetricFamily("scrip_book_free_codes", text, labels=["workspace", "book"])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        (family,) = self.describe()
+        books = sorted((one for books in self._books.values() for one in books), key=lambda one: one.free)
+        for one in books[:MAX_LOW_BOOKS]:
+            family.add_metric([one.workspace, one.book_id], one.free)
+        yield family
+
+
+low_books = LowBooks()
+REGISTRY.register(low_books)
+
+
+class Webhooks:
+    """A sender's metrics."""
+
+    def __init__(self, partition: int) -> None:
+        label = str(partition)
+        self._partition = label
+        self._delivered = _WEBHOOK_ATTEMPTS.labels(label, "delivered")
+        self._failed = _WEBHOOK_ATTEMPTS.labels(label, "failed")
+        self.switched_off = _WEBHOOKS_OFF.labels(label).inc
+
+    def set_pending(self, deliveries: int, oldest_s: float) -> None:
+        _WEBHOOKS_PENDING.labels(self._partition).set(deliveries)
+        _WEBHOOKS_OLDEST.labels(self._partition).set(oldest_s)
+
+    def count_attempt(self, delivered: bool) -> None:
+        (self._delivered if delivered else self._failed).inc()
+
+
+def follow(partition: int, count_held: Callable[[], int]) -> None:
+    """Show the partition's metrics from now on."""
+    label = str(partition)
+    _HELD.labels(label).set_function(count_held)
+    _RECORDED.labels(label)
+    _EXPIRED.labels(label)
+    for error in get_args(RetryError):
+        _RETRIES.labels(label, error)
+
+
+def unfollow(partition: int) -> None:
+    """Remove the partition's gauges: from now on they are another worker's. Its counters stay, as they only grow."""
+    for gauge in (_HELD, _TASK_FAILING, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
+        gauge.remove_by_labels({"partition": str(partition)})
+    low_books.clear(partition)

@@ -1,1 +1,0 @@
-"""Configuration: what merchants set."""

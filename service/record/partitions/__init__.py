@@ -1,1 +1,0 @@
-"""Partitions: leases, openings and comparisons."""

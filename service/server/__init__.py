@@ -1,0 +1,1 @@
+"""The HTTP service around the engine: management, access, jobs, webhooks, comparisons, embedded servers."""

@@ -1,0 +1,1 @@
+"""Authentication and authorization: keys, user tokens, people and roles."""

@@ -1,0 +1,1 @@
+"""What responses share: views, problem documents, and the counts of what was answered."""

@@ -1,0 +1,160 @@
+"""Bulk work beside the hot path: how much of it there is at once, and whose turn on the event loop it is. wiring.py
+makes one Bulk; uploads (codes.py, upload_dry_run.py), exports (csv_stream.py), large bodies (reading.py) and large
+pages of lists (controllers) use it."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TypeVar
+
+from service.common.pace import Pace
+from service.engine.domain.errors import Refusal
+
+MAX_UPLOADS, UPLOADS_OF_ONE = 32, 8
+"""Uploads and dry runs at one time at an address, and those of one workspace; its processes share them out."""
+MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
+MAX_BODIES, BODIES_OF_ONE = 64, 32
+"""JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
+MAX_PAGES, PAGES_OF_ONE = 64, 32
+"""Pages of more than PIECE rows that are being read or rendered: their rows take about a megabyte each."""
+PIECE = 100
+"""Rows of a page or a file that are rendered in a turn: about half a millisecond, which nothing interrupts."""
+AT_POSTGRES = 0.5
+"""For this share of the time uploads, dry runs, exports, large pages and lists of users for jobs together use a
+connection to Postgres."""
+PAUSE = 2.0
+"""Bulk work pauses for this multiple of the time that it takes: it has at most a third of the event loop's time."""
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+
+TIMER_S = 0.001
+"""The shortest time that uvloop waits for."""
+
+
+class Slots:
+    """Limits how much work of one kind runs in this process, in all and of one workspace."""
+
+    def __init__(self, what: str, most: int, most_of_one: int) -> None:
+        self._what, self._most, self._most_of_one = what, most, most_of_one
+        self._running: Counter[int] = Counter()
+
+    @property
+    def running(self) -> int:
+        """How many are occupied."""
+        return self._running.total()
+
+    def check(self, workspace: int) -> None:
+        """Raise Refusal `rate_limited` if the workspace has all of its slots, `unavailable` if no slot is free: before
+        the work that a request needs first."""
+        if self._running[workspace] >= self._most_of_one:
+            what = f"{self._most_of_one} {self._what} of the workspace"
+            raise Refusal.temporary(
+                "rate_limited", f"At most {what} run at once; try again when one has ended.", 1000, 3000
+            )
+        if self.running >= self._most:
+            raise Refusal.temporary(
+                "unavailable", f"The limit of concurrent {self._what} is reached; try again shortly.", 2000, 6000
+            )
+
+    @contextlib.contextmanager
+    def one(self, workspace: int) -> Iterator[None]:
+        """Occupy a slot within the `with` block. Raises Refusal as check."""
+        self.check(workspace)
+        self._running[workspace] += 1
+        try:
+            yield
+        finally:
+            self._running[workspace] -= 1
+            if not self._running[workspace]:
+                del self._running[workspace]
+
+
+class Turns:
+    """Lets pieces of bulk work run one after the other, with pauses. Workspaces take turns, whatever each has.
+
+    A piece should take a millisecond at most: a hot request waits for one piece, however many clients send bulk work.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
+        self._is_due = False
+        self._began_s = self._owed_s = 0.0
+
+    async def take(self, workspace: int) -> None:
+        """Wait for a turn, which lasts until the caller's next `await`."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(workspace, deque()).append(turn)
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._give)
+        await turn
+
+    def _give(self) -> None:
+        """Wake the next caller. Its turn is what runs until `_pause`, which must be scheduled after set_result."""
+        while self._waiting:
+            workspace = next(iter(self._waiting))
+            waiting = self._waiting.pop(workspace)
+            turn = waiting.popleft()
+            if waiting:
+                self._waiting[workspace] = waiting
+            if not turn.cancelled():
+                self._began_s = time.perf_counter()
+                turn.set_result(None)
+                asyncio.get_running_loop().call_soon(self._pause)
+                return
+        self._is_due = False
+
+    def _pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._owed_s += PAUSE * (time.perf_counter() - self._began_s)
+        if self._owed_s < TIMER_S:
+            loop.call_soon(self._give)
+        else:
+            loop.call_later(self._owed_s, self._give)
+            self._owed_s = 0.0
+
+
+class Bulk:
+    """The slots and turns of one of the `processes` of an address."""
+
+    def __init__(self, processes: int = 1) -> None:
+        def make(what: str, most: int, most_of_one: int) -> Slots:
+            return Slots(what, max(1, most // processes), max(1, most_of_one // processes))
+
+        self.turns = Turns()
+        self.at_postgres = Pace(AT_POSTGRES)
+        self.uploads = make("uploads", MAX_UPLOADS, UPLOADS_OF_ONE)
+        self.exports = make("exports", MAX_EXPORTS, EXPORTS_OF_ONE)
+        self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)
+        self.pages = make("large pages", MAX_PAGES, PAGES_OF_ONE)
+
+    async def read(self, workspace: int, limit: int, read: Callable[[], Awaitable[Item]]) -> Item:
+        """What `read` reads: up to PIECE rows at once, more in a turn at Postgres. Raises Refusal as Slots.check."""
+        if limit <= PIECE:
+            return await read()
+        with self.pages.one(workspace):
+            async with self.at_postgres.turn():
+                return await read()
+
+    async def read_pages(self, pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
+        """The pages of a file, each read in its turn at Postgres."""
+        async with contextlib.aclosing(pages):  # type: ignore[type-var]
+            while True:
+                async with self.at_postgres.turn():
+                    page = await anext(pages, None)
+                if page is None:
+                    return
+                yield page
+
+    async def render(self, workspace: int, rows: Sequence[Row], render: Callable[[Row], Item]) -> list[Item]:
+        """The items of a page: up to PIECE rows at once, more in turns. Raises Refusal as Slots.check."""
+        if len(rows) <= PIECE:
+            return [render(row) for row in rows]
+        items: list[Item] = []
+        with self.pages.one(workspace):
+            for start in range(0, len(rows), PIECE):
+                await self.turns.take(workspace)
+                items += [render(row) for row in rows[start : start + PIECE]]
+        return items

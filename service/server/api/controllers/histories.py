@@ -1,0 +1,282 @@
+"""Histories from Postgres: a list first waits up to 2 s until all events are recorded. Statistics, and the state of
+coupons, are Redis's. app.py registers it; roles.py has the scope of each operation id. Other controllers and the
+console call `wait_recorded` and its like."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from litestar import Controller, Request, Response, get
+
+from service.engine.deciding.recall import decide
+from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import Answer, Nothing, Page
+from service.engine.domain.times import Timestamp, from_ms
+from service.engine.operations import coupon_view
+from service.engine.operations.base import parse_code
+from service.engine.operations.caller import Caller
+from service.engine.operations.coupon_view import Coupon
+from service.engine.operations.document_parts import COUPON, REDEMPTION
+from service.engine.operations.redemption_view import Redemption
+from service.engine.record.partitions.partition_rows import read_partition
+from service.server.answers.views import redemption_of
+from service.server.api.auth import get_caller
+from service.server.api.book_counts import count_book
+from service.server.api.context import Context
+from service.server.api.controllers.books import BookId, describe_of_book, find_book
+from service.server.api.controllers.consistency import lag_s
+from service.server.api.controllers.coupons import Code
+from service.server.api.controllers.users import UserIdPath, check_user
+from service.server.api.documented import describe_history, describe_route
+from service.server.api.hot_path import call_without_body
+from service.server.api.reading import Listing, parse_id, unpack_request
+from service.server.record import history_pages
+from service.server.record.history_pages import PastRedemption
+from service.server.requests.book_requests import BookStats
+
+T = TypeVar("T")
+
+BARRIER_MS = 2000
+LAG = "Scrip-Lag-Seconds"
+"""Headers, which documented.py and cors.py name, too."""
+MAX_PAGES = 20
+"""The most pages that are read for one filtered page; the next request continues from there."""
+
+_STATS = {
+    "codes": 1000,
+    "available": 700,
+    "assigned": 180,
+    "locked": 20,
+    "redeemed": 95,
+    "exhausted": 0,
+    "inactive": 5,
+    "redemptions": 95,
+    "rolledBack": 3,
+    "discountTotal": "1900.00",
+    "users": 91,
+}
+_EVENTS = {"low": "book.low_stock", "out": "book.exhausted"}
+_NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-20T09:15:30.456Z"}
+
+
+_describe_of_user = partial(describe_history, tag="Users", refusals="not_found")
+
+
+class ListCoupons(Listing, kw_only=True):
+    """Which coupons to list."""
+
+    status: Annotated[
+        Literal["redeemed", "exhausted", "inactive", "expired", "assigned"] | None,
+        msgspec.Meta(description="Only coupons of this status; a lock does not change it."),
+    ] = None
+
+
+class RedemptionPage(Page[Redemption]):
+    """A page of redemptions, newest first."""
+
+
+class CouponPage(Page[Coupon]):
+    """A page of coupons, newest first."""
+
+
+class Notice(Answer):
+    """A book ran low (fewer left than its `lowStockThreshold`) or out. `of`: free codes, or uses within its total."""
+
+    event: Literal["book.low_stock", "book.exhausted"]
+    of: Literal["codes", "uses"]
+    left: int
+    at: Timestamp
+
+
+class NoticePage(Page[Notice]):
+    """A page of notices, newest first."""
+
+
+class Histories(Controller):
+    path = "/v1"
+
+    @get(
+        "/books/{bookId:str}/stats",
+        **describe_route(
+            "getBookStats",
+            "Count a book's coupons",
+            "Books",
+            returns="The counts.",
+            answer=_STATS,
+            refusals="book_not_found",
+        ),
+    )
+    async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
+        """Live counts; of an archived book the last ones. Scope `manage`."""
+        caller, context, _ = unpack_request(request)
+        return BookStats.from_row(await count_book(context, caller, parse_id(book_id, "book_not_found")))
+
+    @get(
+        "/books/{bookId:str}/redemptions",
+        **describe_of_book(
+            "listBookRedemptions",
+            "List a book's redemptions",
+            "Redemptions",
+            returns="A page of the book's redemptions.",
+            item=REDEMPTION,
+        ),
+    )
+    async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
+        """Redemptions of the book's coupons, newest first. Scope `manage`."""
+        caller, context, params = unpack_request(request, Listing)
+        book = await find_book(context, caller, book_id)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_book, book.book)
+
+    @get(
+        "/books/{bookId:str}/notices",
+        **describe_of_book(
+            "listBookNotices", "List a book's notices", "Books", returns="A page of notices.", item=_NOTICE
+        ),
+    )
+    async def notices(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
+        """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
+        the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`."""
+        caller, context, params = unpack_request(request, Listing)
+        book = await find_book(context, caller, book_id)
+        headers = await wait_recorded(context, caller)
+        page = await history_pages.notices_of_book(
+            context.pool, caller.workspace, book.book, params.limit, params.cursor
+        )
+        items = [Notice(event=_EVENTS[n.notice], of=n.what, left=n.remaining, at=from_ms(n.at_ms)) for n in page.items]  # type: ignore[arg-type]
+        return Response(NoticePage(items=items, next_cursor=page.next_cursor), headers=headers)
+
+    @get(
+        "/users/{userId:str}/redemptions",
+        **_describe_of_user(
+            "listUserRedemptions",
+            "List a user's redemptions",
+            returns="A page of the user's redemptions.",
+            item=REDEMPTION,
+        ),
+    )
+    async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
+        """The user's redemptions, newest first, Scope `checkout` or `manage`."""
+        caller, context, params = unpack_request(request, Listing)
+        check_user(caller, user_id)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_user, user_id)
+
+    @get(
+        "/coupons/{code:str}/redemptions",
+        **describe_history(
+            "listCouponRedemptions",
+            "List a coupon's redemptions",
+            "Redemptions",
+            returns="A page of the coupon's redemptions.",
+            item=REDEMPTION,
+            refusals="coupon_not_found",
+        ),
+    )
+    async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
+        """The coupon's redemptions, newest first. Scope `manage`."""
+        caller, context, params = unpack_request(request, Listing)
+        await read_coupon(request, code)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
+
+    @get(
+        "/users/{userId:str}/coupons",
+        **_describe_of_user(
+            "listUserCoupons",
+            "List a user's coupons",
+            returns="A page of the user's coupons.",
+            query=ListCoupons,
+            item=COUPON,
+        ),
+    )
+    async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
+        """The user's coupons, newest first. A lock does not change the status. Scope `checkout` or `manage`."""
+        caller, context, params = unpack_request(request, ListCoupons)
+        check_user(caller, user_id)
+        headers = await wait_recorded(context, caller)
+        return Response(await _page_coupons(request, caller, context, params, user_id), headers=headers)
+
+
+async def _page_coupons(
+    request: Request[Any, Any, Any], caller: Caller, context: Context, params: ListCoupons, user_id: str
+) -> CouponPage:
+    """A page of a user's coupons."""
+    items: list[Coupon] = []
+    cursor = params.cursor
+    for _ in range(MAX_PAGES):
+        limit = params.limit - len(items)
+        page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
+        coupons = await asyncio.gather(*(read_coupon(request, held.code) for held in page.items))
+        for coupon in coupons:
+            if coupon and coupon.status == "locked":
+                coupon.status = "assigned"
+        items += [item for item in coupons if item and params.status in (None, item.status)]
+        cursor = page.next_cursor
+        if cursor is None or len(items) == params.limit:
+            break
+    return CouponPage(items=items, next_cursor=cursor)
+
+
+async def read_or_none(reading: Awaitable[T], missing: str) -> T | None:
+    """What is read; None for a Refusal with the code `missing`."""
+    try:
+        return await reading
+    except Refusal as refusal:
+        if refusal.code != missing:
+            raise
+        return None
+
+
+async def read_coupon(request: Request[Any, Any, Any], code: str) -> Coupon:
+    """The current state of a coupon, from Redis."""
+    caller = get_caller(request)
+    context: Context = request.app.state.context
+    command = coupon_view.prepare(call_without_body(request, caller), code, Nothing())
+    reply = await decide(context.decider, context.pool, caller, command)
+    return coupon_view.restrict(caller, coupon_view.parse_coupon(reply[1]))
+
+
+async def wait_recorded(context: Context, caller: Caller) -> dict[str, str]:
+    """Wait until all events up to now are recorded. If that takes too long, return the header with the lag: the age of
+    the oldest unrecorded event, or without Redis the time since the last recording."""
+    try:
+        epoch, seq = await context.decider.tail(caller.partition)
+        if await context.recorded.wait(caller.partition, epoch, seq, BARRIER_MS):
+            return {}
+    except Refusal:
+        pass  # Redis is unreachable: return what Postgres has
+    row = await read_partition(context.pool, caller.partition)
+    behind_s = await lag_s(context, row)
+    if not behind_s and row.recorded_at:
+        behind_s = time.time() - row.recorded_at.timestamp()
+    return {LAG: str(max(1, round(behind_s)))}
+
+
+async def wait_at_replica(context: Context, caller: Caller) -> dict[str, str]:
+    """Like wait_recorded, for a read of the replica; the header has the larger lag."""
+    headers = await wait_recorded(context, caller)
+    return headers | await wait_for_replica(context, int(headers.get(LAG, 0)))
+
+
+async def wait_for_replica(context: Context, least_s: int = 0) -> dict[str, str]:
+    """Wait until the replica has everything that is committed; if that takes too long, return the header with the
+    lag."""
+    behind_s = await context.replica.catch_up(BARRIER_MS / 1000)
+    return {LAG: str(max(1, least_s, round(behind_s)))} if behind_s else {}
+
+
+async def list_redemptions(
+    context: Context,
+    caller: Caller,
+    params: Listing,
+    read: Callable[..., Awaitable[Page[PastRedemption]]],
+    *of: int | str,
+) -> Response[RedemptionPage]:
+    """A page of the redemptions that `read` reads, of a book, a code or a user."""
+    headers = await wait_at_replica(context, caller)
+    read_page = partial(read, context.replica.pool, caller.workspace, *of, params.limit, params.cursor)
+    page = await context.bulk.read(caller.workspace, params.limit, read_page)
+    items = await context.bulk.render(caller.workspace, page.items, redemption_of)
+    body = RedemptionPage(items=items, next_cursor=page.next_cursor)
+    return Response(body, headers=headers)

@@ -1,0 +1,312 @@
+"""uvicorn's protocol with bounds in size and time on requests, and in time on responses: the base of protocol.py, for
+all requests. server.py reads MAX_CONNECTIONS; reading.py calls `has_left`."""
+
+import asyncio
+import select
+from typing import Any
+
+from httptools import HttpParserError, HttpParserUpgrade
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.engine.domain.errors import Refusal, malformed
+from service.server.answers.accounting import NOBODY, answers, new_request_id, now_s
+from service.server.answers.refused_requests import refused_requests
+from service.server.fastlane.joined_writes import JoiningTransport
+from service.server.fastlane.request_heads import find_head, read_head, refused_start
+from service.server.fastlane.response_bytes import heads_of
+
+HEAD_S, BODY_S = 5.0, 10.0
+"""For a head, from its first byte; for a hot body, or the next PROGRESS_BYTES of another body."""
+PROGRESS_BYTES = 64 << 10
+WRITE_S = 30.0
+"""For a client to read a part of its response."""
+LINGER_S = 2.0
+"""How long to discard a refused client's data: an immediate close would reset the connection before it reads why."""
+DISCARD_S = 0.02
+"""Between two reads of such data, so that a client that goes on sending costs little."""
+LAST_BYTES = 1 << 20
+"""A connection ends with a request whose body is longer, so that no early response leaves much to be read."""
+DRAIN_S = 0.5
+"""How long an idle connection stays open at shutdown, for a request in flight."""
+LOOK_S = 1.0
+PIPELINED_BYTES = 64 << 10
+MAX_CONNECTIONS = 10_000
+MAX_TURNED_AWAY = 500
+"""Connections beyond the bound that get a refusal; the others are closed."""
+
+HEAD, BODY, PASSING, WAITING, LINGERING = range(5)
+"""The states of a connection: between requests or in a head; collecting a hot body; passing a body to uvicorn; waiting
+for the response; discarding data after a refusal."""
+
+_FOREVER = float("inf")
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Whether the client has closed the connection, even if data that it sent before is still to be read."""
+    if transport.is_closing():
+        return True
+    ends = select.poll()
+    ends.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(ends.poll(0))
+
+
+class Bounded(HttpToolsProtocol):
+    """Reads a connection's requests one after the other.
+
+    1. Collect a head, bounded in bytes and time, and check it strictly. Refuse an invalid one and close the connection.
+    2. Pass the head to uvicorn's parser, and the body as it arrives.
+    3. After the response, read the next request. Buffer up to 64 KiB of pipelined data, then pause reading.
+    4. Check once a second for progress. Refuse a slow request with 408, or abort the connection.
+    5. At shutdown, answer open requests with `Connection: close`, and requests that arrive within half a second.
+
+    Slots, because uvicorn's attributes and these are too many for Python's fast dict (0.3 µs a request).
+    """
+
+    __slots__ = (
+        "_age_s", "_early", "_ending", "_heads", "_in_head", "_joined", "_kept", "_left", "_max_connections", "_passed",
+        "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._heads = heads_of(server_state)
+        self._max_connections = max_connections
+        self._state = HEAD
+        self._early = b""  # an incomplete head
+        self._left: int | None = 0  # bytes of the body still to pass to the parser; None if it is chunked
+        self._passed = 0  # bytes since the last progress
+        self._kept = b""  # pipelined data
+        self._ending = False
+        self._turn = self._turn_seen = 0  # grows with all progress
+        self._unsent = 0
+        self._age_s = 0.0
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether the connection has a request whose head was read and whose response is not sent."""
+        return self._state in (BODY, PASSING, WAITING)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._raw = transport
+        self._joined = JoiningTransport(transport, self.loop, self._end)
+        super().connection_made(self._joined)  # type: ignore[arg-type]
+        self._timer = self.loop.call_later(LOOK_S, self._look)
+        over = len(self.connections) - self._max_connections
+        if over > 0:
+            answers.note_refused_connection()
+        if over > MAX_TURNED_AWAY:
+            transport.abort()
+        elif over > 0:
+            self._refuse(Refusal.temporary("unavailable"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._state, self._kept, self._early = LINGERING, b"", b""
+        super().connection_lost(exc)
+        self._joined.forget()
+
+    def data_received(self, data: bytes) -> None:
+        if self._early:
+            data, self._early = self._early + data, b""
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Process data; keep the rest while a request waits for its response."""
+        while data:
+            state = self._state
+            if state == LINGERING:
+                self.flow.pause_reading()
+                self.loop.call_later(DISCARD_S, self.flow.resume_reading)
+                return
+            if state == WAITING or (state == HEAD and self.flow.write_paused):
+                self._keep(data)
+                return
+            data = self._begin(data) if state == HEAD else self._pass(data) if state == PASSING else self._collect(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._kept += data
+        if len(self._kept) > PIPELINED_BYTES:
+            self.flow.pause_reading()
+
+    def _begin(self, data: bytes) -> bytes:
+        """Process a head. Returns the rest of the data."""
+        match = find_head(data)
+        if match is None:
+            if data.startswith(b"\r\n"):
+                return data[2:]  # RFC 9112, 2.2
+            if refusal := refused_start(data, self._passed):
+                self._refuse(refusal)
+            else:
+                self._turn += not self._passed
+                self._early, self._passed = data, len(data)
+            return b""
+        try:
+            head = read_head(data, match)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return b""
+        self._state, self._left, self._passed = PASSING, head.length, 0
+        self._turn += 1
+        if self._feed(head.data) and head.length == 0:
+            self._read()
+        return data[match.end() :]
+
+    def _pass(self, data: bytes) -> bytes:
+        """Pass a part of the body to uvicorn. Returns the rest of the data."""
+        left = self._left
+        part = data if left is None else data[:left]
+        self._passed += len(part)
+        if self._passed >= PROGRESS_BYTES:
+            self._turn, self._passed = self._turn + 1, 0
+        if left is not None:
+            self._left = left - len(part)
+        if self._feed(part) and self._left == 0:
+            self._read()
+        return data[len(part) :]
+
+    def _collect(self, data: bytes) -> bytes:
+        """Collect a hot body. Returns the rest of the data."""
+        raise NotImplementedError
+
+    def _feed(self, data: bytes) -> bool:
+        try:
+            self.parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            if self._state == PASSING:
+                self._refuse(malformed("request", "can't be read"))
+            return False
+        return self._state == PASSING
+
+    def _read(self) -> None:
+        """Wait for the response: uvicorn has the whole request."""
+        self._state = WAITING
+        if self.cycle.response_complete:
+            self._next()
+
+    def _next(self) -> None:
+        """Read the next request: the response is written."""
+        self._state, self._passed = HEAD, 0
+        self._turn += 1
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            self._take(kept)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse invalid or slow data, and close the connection."""
+        cycle = self.cycle
+        if self._state == PASSING and cycle and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self._raw.abort()
+                return
+        request_id, status, began_s = new_request_id(), refusal.outcome.status, now_s()
+        self._joined.flush()
+        self._raw.write(self._heads.refusal(refusal, request_id, True))
+        answers.note(NOBODY, "-", status, refusal.code, request_id, began_s)
+        refused_requests.add(NOBODY, "-", status, refusal.code, request_id, began_s, None)
+        self._linger()
+
+    def _end(self) -> None:
+        """Close the connection after the response."""
+        if self._state == PASSING:
+            self._linger()
+        else:
+            self._state = LINGERING
+            self._raw.close()
+
+    def _linger(self) -> None:
+        self._state, self._kept, self._early = LINGERING, b"", b""
+        self._turn += 1
+        self.flow.resume_reading()
+        if self._raw.can_write_eof() and not self._raw.is_closing():
+            self._raw.write_eof()
+
+    def _look(self) -> None:
+        unsent = self._raw.get_write_buffer_size()
+        if self._turn != self._turn_seen or unsent != self._unsent:
+            self._turn_seen, self._unsent, self._age_s = self._turn, unsent, 0.0
+        else:
+            self._age_s += LOOK_S
+            if self._age_s >= self._patience_s():
+                self._give_up()
+        self._timer = self.loop.call_later(LOOK_S, self._look)
+
+    def _patience_s(self) -> float:
+        """How long the connection may make no progress."""
+        if self._unsent:
+            return WRITE_S
+        if self._state == HEAD:
+            return HEAD_S if self._passed else self.timeout_keep_alive
+        if self._state == PASSING:
+            if self.flow.read_paused:
+                return _FOREVER
+            return LINGER_S if self.cycle.response_complete else BODY_S
+        return {BODY: BODY_S, LINGERING: LINGER_S}.get(self._state, _FOREVER)
+
+    def _give_up(self) -> None:
+        if self._unsent or self._state == LINGERING or (self._state == PASSING and self.cycle.response_complete):
+            self._raw.abort()
+        elif self._state == HEAD and not self._passed:
+            self._raw.close()
+        else:
+            self._refuse(Refusal("request_timeout"))
+
+    # Callbacks of uvicorn's server, parser and cycle
+
+    def shutdown(self) -> None:
+        self._ending = True
+        if self._state == HEAD:
+            self.loop.call_later(DRAIN_S, self._close_idle)
+        elif self.cycle:
+            self.cycle.keep_alive = False
+
+    def _close_idle(self) -> None:
+        if self._state == HEAD and not self._passed:
+            self._raw.close()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._state == HEAD:
+            self._next()
+
+    def on_message_begin(self) -> None:
+        if self._state != PASSING:
+            raise ValueError("what follows a chunked body is not read")
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is a trailer: handlers must not read it as a header
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+        self.scope.setdefault("state", {})["transport"] = self._raw
+        if self._ending or self._left is None or self._left > LAST_BYTES:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._left is None and not self.cycle.response_complete:
+            self._state = WAITING
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self._state == WAITING:
+            self._next()
+        elif self._state == PASSING:
+            self._turn += 1
+            self.flow.resume_reading()

@@ -1,0 +1,1 @@
+"""What only the server reads and writes in Redis."""

@@ -1,0 +1,159 @@
+"""Compare books' counters, settings, and idempotency keys: three parts of a comparison (comparison.py). They return the
+writes that would repair Redis; examination.py makes them. Names of counters are those in Redis."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from hashlib import md5
+from typing import Any
+
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
+from service.engine.formats import key_names
+from service.engine.formats.coupon_state import About, Difference, Write
+from service.engine.formats.event_id import EventId
+from service.engine.formats.stored_settings import book_settings, workspace_settings
+from service.engine.hot.inspection import WRONG, Item, Seen
+from service.engine.record.actor import mask
+from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
+from service.server.record import comparisons as record
+from service.server.record.book_rows import read_books
+from service.server.record.bulk_reads import Counts
+from service.server.record.workspace_rows import read_workspace
+
+KEYS_A_READ = 500
+MAX_AGE_MIN = 58
+"""As in keys_in_order of sql/queries/reconciling.sql."""
+COUNTERS = "codes assigned redeemed exhausted inactive redemptions rolledBack discount users taken".split()
+_OF_BLOCKED = ("inactive", "assigned")
+
+
+class Books(Subject):
+    """Books' counters. All counters of a book are read at one cut, and the record counts anew up to that cut. A
+    repair adds the difference to the counter."""
+
+    at_once = 40
+
+    def __init__(self, examiner: Examiner) -> None:
+        super().__init__(examiner)
+        self._one_pass = asyncio.Lock()
+
+    async def compare(self) -> None:
+        await self._examiner.quarantine.read_on()
+        books, suspects = await record.books_numbers(self._pool, self._workspace), list[int]()
+        for start in range(0, len(books), self.at_once):
+            suspects += await self._find_unlike(books[start : start + self.at_once])
+        await self._examiner.examine(self, suspects)
+
+    async def _find_unlike(self, books: Sequence[int]) -> list[int]:
+        seen = await self._inspector.read_values([item for book in books for item in self.items(book)])
+        await self._examiner.wait_until_recorded(seen.at)
+        expected = await self._examiner.bulk.counts(self._workspace, seen.at, books)
+        unlike: list[int] = []
+        for index, book in enumerate(books):
+            values = seen.values[index * len(COUNTERS) : (index + 1) * len(COUNTERS)]
+            if WRONG not in values and self.find_difference(book, expected, seen, values):
+                unlike.append(book)
+        return unlike
+
+    def items(self, thing: int) -> Sequence[Item]:
+        return [Item("h", key_names.counters(self._w, thing), counter) for counter in COUNTERS]
+
+    async def fetch_expected(self, at: EventId, things: Sequence[int]) -> Counts:
+        """The counters, and the configuration's version, which tells whether codes changed meanwhile."""
+        async with self._one_pass:
+            return await self._examiner.primary.counts(self._workspace, at, things)
+
+    def find_difference(
+        self, thing: int, expected: Counts, seen: Seen, values: Sequence[Any]
+    ) -> Difference | UndecidableNow | None:
+        if not seen.config == seen.newest == expected[1]:
+            return UNDECIDABLE_NOW
+        counts = expected[0].get(thing, {})
+        off = {
+            counter: counts.get(counter, 0) - int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)
+        }
+        about = (About("book", str(thing)),)
+        if self._examiner.quarantine.names(about):  # blocked codes count as inactive, and only Redis knows them
+            off |= dict.fromkeys(_OF_BLOCKED, 0)
+        writes = [Write("n", key_names.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
+        return Difference(("book_counts",), f"book {thing}", writes, about=about) if writes else None
+
+
+class Configuration(Subject):
+    """The settings of the workspace and its books, with their versions."""
+
+    at_once = 200
+
+    async def compare(self) -> None:
+        books = await record.books_numbers(self._pool, self._workspace)
+        await self._examiner.examine(self, [0, *books])
+
+    def items(self, thing: int) -> Sequence[Item]:
+        """0 is the workspace's settings."""
+        return [Item("s", key_names.book(self._w, thing) if thing else key_names.settings(self._w))]
+
+    async def fetch_expected(self, at: EventId, things: Sequence[int]) -> dict[int, tuple[int, str]]:
+        rows = await read_books(self._pool, self._workspace, things)
+        row = await read_workspace(self._pool, self._workspace)
+        books = {book.book: (book.version, book_settings(book)) for book in rows}
+        return books | {0: (row.version, workspace_settings(row))}
+
+    def find_difference(
+        self, thing: int, expected: dict[int, tuple[int, str]], seen: Seen, values: Sequence[Any]
+    ) -> Difference | UndecidableNow | None:
+        version, settings = expected[thing]
+        if version > seen.config:
+            return UNDECIDABLE_NOW
+        text = f"{version} {settings}"
+        if values[0] == text:
+            return None
+        write = self.items(thing)[0].change(values[0], text)
+        return Difference(("configuration",), f"book {thing}" if thing else "the workspace", [write])
+
+
+class Keys(Subject):
+    """Idempotency keys used within the last hour, for which each is stored at least. Redis alone has those of
+    requests without an event. Large entries are first compared by digest."""
+
+    at_once = 200
+
+    async def compare(self) -> None:
+        cut = await self._examiner.cut()
+        async with aclosing(self._examiner.bulk.keys(self._workspace, cut.at, SMALL_BYTES)) as rows:
+            async for some in rows:
+                await self._page(some)
+
+    async def _page(self, rows: Sequence[tuple[str, int, str]]) -> None:
+        for part in split_by_bytes(rows, lambda row: row[1], KEYS_A_READ):
+            (entries,) = await self._inspector.read([("MGET", *[key_names.answer(self._w, key) for key, _, _ in part])])
+            small, large = list[str](), list[str]()
+            for (key, size, expected), entry in zip(part, entries, strict=True):
+                if size <= SMALL_BYTES and entry != expected:
+                    small.append(key)
+                elif size > SMALL_BYTES and _digest(entry or "") != expected:
+                    large.append(key)
+            await self._examine(small, self.at_once)
+            await self._examine(large, 1)
+
+    async def _examine(self, suspects: Sequence[str], at_once: int) -> None:
+        for start in range(0, len(suspects), at_once):
+            await self._examiner.examine(self, suspects[start : start + at_once])
+
+    def items(self, thing: str) -> Sequence[Item]:
+        return [Item("s", key_names.answer(self._w, thing))]
+
+    async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, tuple[str, int]]:
+        return await record.recorded_keys(self._pool, self._workspace, at, things, MAX_AGE_MIN)
+
+    def find_difference(
+        self, thing: str, expected: dict[str, tuple[str, int]], seen: Seen, values: Sequence[Any]
+    ) -> Difference | UndecidableNow | None:
+        if thing not in expected or values[0] == expected[thing][0]:
+            return None
+        entry, ttl_ms = expected[thing]
+        write = Write("i", key_names.answer(self._w, thing), str(ttl_ms), values[0], entry)
+        return Difference(("idempotency_keys",), f"key {mask(thing)}", [write])
+
+
+def _digest(entry: str) -> str:
+    return md5(entry.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,215 @@
+"""Compare codes: directory entries, records, standing redemptions, and whether they are offered: a part of a
+comparison (comparison.py). The first pass reads rows of the query `codes_in_order` by position. examination.py
+makes the writes."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+from service.engine.formats import key_names
+from service.engine.formats.coupon_record import is_blocked
+from service.engine.formats.coupon_state import (
+    About,
+    Class,
+    Difference,
+    RecordedCode,
+    Write,
+    differing_classes,
+    entry_of,
+)
+from service.engine.formats.directory_entry import is_locked, parse_directory_entry
+from service.engine.formats.event_id import EventId
+from service.engine.formats.key_names import SETS_OF_CODES
+from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Seen
+from service.engine.record.actor import mask
+from service.server.reconcile.bucket_walk import pages
+from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
+from service.server.record import comparisons as record
+
+MAX_STANDING = 1000
+"""Standing redemptions of a code that was used more often are not compared one by one."""
+_State = tuple[str | None, str | None, dict[str, str]]
+"""A code's directory entry, record and standing redemptions."""
+
+
+class Coupons(Subject):
+    """One workspace's.
+
+    1. The record's codes come in the order of their buckets, at one cut. They are compared page by page with the
+       directory and the records. Pages are read after the cut, so differences are only suspected, and the examiner
+       reads them again.
+    2. Records of codes that the directory doesn't know (`strays`) are suspected, too.
+    3. One script a page compares the counts of free codes by bucket with the directory, in Redis itself.
+    """
+
+    at_once = 12
+
+    def __init__(self, examiner: Examiner, existing: set[int] | None) -> None:
+        """`existing`: the directory's existing buckets; None to read all."""
+        super().__init__(examiner)
+        self._existing = existing
+        self._books: dict[str, str] = {}
+        """The book in which the record last had a suspected code."""
+
+    async def compare(self) -> None:
+        cut = await self._examiner.cut()
+        recorded = self._examiner.bulk.codes(self._workspace, cut.at)
+        async with aclosing(pages(recorded, self._existing)) as buckets_of_run:
+            async for buckets, rows in buckets_of_run:
+                if self._existing is not None:
+                    self._existing.update(buckets)  # codes may be added to buckets that only the record has
+                await self._page(buckets, rows, cut.config)
+                self._examiner.count(len(rows))
+
+    async def _page(self, buckets: list[int], rows: list[Any], config: int) -> None:
+        replies = await self._inspector.read([("HGETALL", key_names.directory(self._w, bucket)) for bucket in buckets])
+        here = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
+        suspects: list[str] = []
+        rest: list[tuple[Any, str]] = []
+        for row in rows:  # RecordedCode's fields by position: making one of each takes too long
+            entry = here[row[0]].pop(row[1], None)
+            if entry is None:
+                if row[3] <= config:
+                    suspects.append(row[1])
+            elif not (row[8] == 1 == row[9] and not row[13] and row[6] is None and entry == f"{row[2]}!{row[10]}"):
+                rest.append((row, entry))  # all but the most frequent: a code whose only use is spent
+        for surplus in here.values():
+            suspects += surplus
+        suspects += await self._find_unlike(rest)
+        await self._examiner.examine(self, suspects)
+        self._books.clear()
+
+    async def _find_unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
+        w = self._w
+        names = [key_names.coupon(w, row[1]) for row, _ in rows]
+        runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
+        records = [text for reply in await self._inspector.read(runs) for text in reply]
+        suspects: list[str] = []
+        several: list[RecordedCode] = []
+        ending: list[RecordedCode] = []
+        for (row, entry), text in zip(rows, records, strict=True):
+            if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
+                continue
+            recorded = RecordedCode(*row)
+            if differing_classes(recorded, entry, text, locked=False):
+                suspects.append(recorded.code)
+            elif recorded.stand and recorded.max != 1:
+                several.append(recorded)
+            elif recorded.waits_for_end and not is_locked(entry, text):
+                ending.append(recorded)
+        reads = [("ZRANGE", key_names.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
+        for recorded, flat in zip(several, await self._inspector.read(reads), strict=True):
+            if not _have_same_standing(recorded, pair_up(flat)):
+                suspects.append(recorded.code)
+        reads = [("ZSCORE", key_names.set_of_codes(w, one.book, "x"), f"{one.bucket} {one.code}") for one in ending]
+        for recorded, score in zip(ending, await self._inspector.read(reads), strict=True):
+            if score != str(recorded.expires_ms):
+                suspects.append(recorded.code)
+        return suspects
+
+    async def strays(self, codes: list[str]) -> list[str]:
+        """Examine and return those of Redis's codes that the directory doesn't know, or lists without a record."""
+        reads = [("HGET", key_names.directory(self._w, key_names.bucket(code)), code) for code in codes]
+        entries = await self._inspector.read(reads)
+        if suspects := [code for code, entry in zip(codes, entries, strict=True) if _is_without_record(entry)]:
+            await self._examiner.examine(self, suspects)
+            self._books.clear()
+        return suspects
+
+    async def pools(self) -> None:
+        """Compare the counts of free codes by bucket."""
+        existing = range(key_names.BUCKETS) if self._existing is None else sorted(self._existing)
+        for first in range(0, len(existing), BUCKETS_A_RUN):
+            await self._compare_pools("free_missing", "", existing[first : first + BUCKETS_A_RUN])
+        for book in await record.books_numbers(self._pool, self._workspace):
+            async for buckets in self._inspector.read_fields(key_names.pool(self._w, book)):
+                await self._compare_pools("free_surplus", str(book), buckets)
+
+    async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int | str]) -> None:
+        repair = self._examiner.repair
+        await self._examiner.raise_if_void()
+        for difference in await self._inspector.correct_free_counts(self._workspace, book, buckets, repair):
+            bucket, book_number = difference.split(" ")
+            thing = f"book {book_number}, bucket {bucket}"
+            self._examiner.count_and_report(Difference((class_,), thing), "mended" if repair else "found")
+
+    def items(self, thing: str) -> Sequence[Item]:
+        """Its entry, record, standing redemptions and locks, and the sets in which it may be."""
+        w, bucket = self._w, key_names.bucket(thing)
+        book = self._books.get(thing)
+        items = [
+            Item("h", key_names.directory(w, bucket), thing),
+            Item("s", key_names.coupon(w, thing)),
+            Item("Z", key_names.standing(w, thing)),
+            Item("n", key_names.deadlines(w, thing)),
+        ]
+        if book is not None:
+            items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in SETS_OF_CODES]
+        return items
+
+    async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
+        await self._examiner.quarantine.read_on()
+        expected = await record.codes(self._pool, self._partition, self._workspace, at, things)
+        self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
+        return expected
+
+    def find_difference(
+        self, thing: str, expected: dict[str, RecordedCode], seen: Seen, values: Sequence[Any]
+    ) -> Difference | UndecidableNow | None:
+        entry, text, flat, locks = values[:4]
+        one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
+        stands, unsafe = pair_up(flat), "it is locked" if locks or is_locked(entry, text) else ""
+        if one is None:
+            if entry is None and text is None and not flat:
+                return None
+            removal = self._write_code(thing, (entry, text, stands), (None, None, {}))
+            return Difference(("code_surplus",), name, removal, unsafe, about)
+        if one.version > seen.config:
+            return UNDECIDABLE_NOW
+        if is_blocked(text) and self._examiner.quarantine.names(about):
+            one = one._replace(is_blocked=True)
+        if entry is None:
+            writes = self._write(one, None, text, stands, values[4:])
+            return Difference(("code_missing",), name, writes, unsafe, about)
+        classes = differing_classes(one, entry, text, locked=locks > 0)
+        if not _have_same_standing(one, stands):
+            classes.append("redemptions")
+        # The sets of its book are read from the second time on.
+        if one.waits_for_end and not unsafe and values[4 + SETS_OF_CODES.index("x") :] != [str(one.expires_ms)]:
+            classes.append("free_missing")
+        if not classes:
+            return None
+        writes = self._write(one, entry, text, stands, values[4:])
+        return Difference(tuple(dict.fromkeys(classes)), name, writes, unsafe, about)
+
+    def _write(
+        self, one: RecordedCode, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
+    ) -> list[Write]:
+        standing = one.standing_redemptions if one.has_all_standing else stands
+        writes = self._write_code(one.code, (entry, text, stands), (*entry_of(one), standing))
+        for kind, score in zip(SETS_OF_CODES, sets, strict=False):
+            to = str(one.expires_ms) if kind == "x" and one.waits_for_end else None
+            key = key_names.set_of_codes(self._w, one.book, kind)
+            writes.append(Write("z", key, f"{one.bucket} {one.code}", score, to))
+        return [write for write in writes if write.seen != write.to or write.kind in "hs"]
+
+    def _write_code(self, code: str, seen: _State, wanted: _State) -> list[Write]:
+        """The writes to the directory entry, the record and the standing redemptions of a code."""
+        w, (entry, text, stands), (wanted_entry, wanted_text, standing) = self._w, seen, wanted
+        events = [event for event in standing if event not in stands] + list(stands)
+        return [
+            Write("h", key_names.directory(w, key_names.bucket(code)), code, entry, wanted_entry),
+            Write("s", key_names.coupon(w, code), "", text, wanted_text),
+            *(Write("z", key_names.standing(w, code), one, stands.get(one), standing.get(one)) for one in events),
+        ]
+
+
+def _have_same_standing(recorded: RecordedCode, stands: dict[str, str]) -> bool:
+    """Whether these are the standing redemptions of a code with several uses, if the record lists them."""
+    return not recorded.has_all_standing or stands == recorded.standing_redemptions
+
+
+def _is_without_record(entry: str | None) -> bool:
+    """Whether the directory lists the code as having no record, or doesn't know it."""
+    listed = None if entry is None else parse_directory_entry(entry)
+    return entry is None or (listed is not None and not listed.has_record)

@@ -1,0 +1,140 @@
+"""Workspaces and their settings. workspace.py, admin.py and demo_data.py change them; many read them. The names in the
+audit are those of the API. A change takes the version first, so that others wait; one of `limits`
+also raises the version of the keys, with which API processes read both."""
+
+from typing import Any, Literal, cast
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from asyncpg import Pool, Record
+from uuid_utils.compat import uuid7
+
+from service.common.logs import workspace_names
+from service.engine.domain.configuration import WorkspaceRow
+from service.engine.domain.discounts import check_discount_digits, decode_discount
+from service.engine.domain.errors import invalid
+from service.engine.domain.limits import WorkspaceLimits
+from service.engine.domain.money import CURRENCY_DIGITS
+from service.engine.formats import key_names
+from service.engine.record.partitions.partition_rows import bump_config_version
+from service.engine.record.pool import Connection, Database
+from service.engine.record.queries import query
+from service.engine.record.stored_json import encode_json, limits_from
+from service.server.record.audit_log import write_audit
+
+LATE = 100
+"""So many numbers are read again: a lower one may be committed later than a higher one."""
+
+
+class NameTaken(Exception):
+    """A workspace has this name."""
+
+
+class NoSuchPartition(Exception):
+    """The database has partitions from 0 to `last`."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+
+async def create_workspace(
+    connection: Connection,
+    name: str,
+    mode: Literal["live", "test"] = "live",
+    workspace_id: UUID | None = None,
+    partition: int | None = None,
+) -> WorkspaceRow:
+    """Create a workspace, by default with a new id, in the partition of that; the worker projects it. Raises NameTaken,
+    NoSuchPartition."""
+    workspace_id = workspace_id or uuid7()
+    try:
+        async with connection.transaction():
+            partitions = cast("int", await connection.fetchval(query("read_settings")))
+            if partition is None:
+                partition = key_names.partition_of(str(workspace_id), partitions)
+            elif partition >= partitions:
+                raise NoSuchPartition(partitions - 1)
+            values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
+            workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
+            after = {"name": name, "mode": mode}
+            await write_audit(connection, workspace, "workspace.created", workspace_id, after=after)
+            return await read_workspace(connection, workspace)
+    except asyncpg.UniqueViolationError:
+        raise NameTaken(name) from None
+
+
+async def all_workspaces(database: Database) -> list[WorkspaceRow]:
+    """Every workspace, by name."""
+    return [row_of(record) for record in await database.fetch(query("read_all_workspaces"))]
+
+
+async def read_workspace_names(database: Database) -> dict[int, str]:
+    """The names of all workspaces by their inner numbers."""
+    return {workspace: name for workspace, name, _ in await database.fetch(query("read_workspace_names"), 0)}
+
+
+async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
+    """An existing workspace by its inner number."""
+    return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
+
+
+async def learn_names(database: Database) -> None:
+    """Learn the names and ids of new workspaces, for the log."""
+    last = max(workspace_names, default=0)
+    for workspace, name, workspace_id in await database.fetch(query("read_workspace_names"), last - LATE):
+        workspace_names[workspace] = name, str(workspace_id)
+
+
+async def workspace_named(database: Database, name: str) -> int | None:
+    """The inner number of the workspace with this name."""
+    return await database.fetchval(query("read_workspace_number"), name)
+
+
+async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
+    """Change these fields of the workspace's row.
+
+    Raises Refusal `invalid` if a discount doesn't fit the new currency, the gift book is not the workspace's, or
+    Postgres lacks the time zone.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        old = await read_workspace(connection, workspace)
+        row = msgspec.structs.replace(old, version=version, **changes)
+        row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
+        for (discount,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
+            check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.currency)
+        await check_gift_book(connection, workspace, row.gift_book_id)
+        if row.time_zone != old.time_zone and not await connection.fetchval(query("has_time_zone"), row.time_zone):
+            raise invalid("timeZone", "must be a time zone that Postgres has, too")
+        values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
+        stored = (*values, row.clock_offset_ms, encode_json(row.limits))
+        await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)
+        if not changes.keys().isdisjoint(("limits",)):
+            await connection.execute(query("bump_keys_version"))
+        await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
+        return row
+
+
+def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
+    return {
+        "currency": row.currency,
+        "couponsPerOrder": row.coupons_per_order,
+        "maxCoupons": row.max_coupons,
+        "giftBookId": row.gift_book_id,
+        "idempotencyHours": row.idempotency_hours,
+        "clockOffsetMs": row.clock_offset_ms,
+        "limits": row.limits,
+        "timeZone": row.time_zone,
+    }
+
+
+async def check_gift_book(database: Database, workspace: int, book_id: UUID | None) -> None:
+    """Raise Refusal `invalid` if this is no book of the workspace."""
+    if book_id is not None and await database.fetchrow(query("read_book"), workspace, book_id) is None:
+        raise invalid("giftBookId", "is no book of this workspace")
+
+
+def row_of(record: Record) -> WorkspaceRow:
+    fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], WorkspaceLimits)}
+    return WorkspaceRow(**fields, digits=CURRENCY_DIGITS[record["currency"]])

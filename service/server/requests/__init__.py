@@ -1,0 +1,1 @@
+"""What requests of the management API contain, and how they are checked."""

@@ -1,0 +1,1 @@
+"""Background tasks of a worker beside recording: jobs, erasing, comparing, housekeeping."""

@@ -1,0 +1,77 @@
+"""Start comparisons of a partition, on schedule and for jobs, each in its own process. partition_worker.py runs it. The
+options are those of `scrip reconcile` (cli/reconcile.py)."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+
+from service.engine.record.pool import wait_out_outage
+from service.engine.worker.lease_keeper import Lease
+from service.server.record import comparisons as record
+
+OFF = "off"
+POLL_S = 10.0
+RETRY_S = 10.0
+STOP_S = 5.0
+
+
+class ComparisonRunner:
+    """One for each open partition. Every ten seconds, and when a job waits:
+
+    1. If a job waits, or the scheduled time has passed since the last whole comparison, start `scrip reconcile`. It
+       runs in its own process, because a million codes take some ten seconds of Python. The process runs the job under
+       the fence of the worker. No book leaves Redis meanwhile.
+    2. Wait for its end. If it is killed, the next process runs the job anew.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str, comparing: asyncio.Lock
+    ) -> None:
+        """`comparing` is held during a comparison."""
+        self._pool, self._partition, self._fence, self._at = pool, partition, fence, reconcile_at
+        self._comparing = comparing
+
+    async def run(self, lease: Lease) -> None:
+        is_scheduled = False
+        while True:
+            work = None
+            with wait_out_outage():
+                if not is_scheduled:
+                    await record.start_schedule(self._pool, self._partition)
+                    is_scheduled = True
+                turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
+                work = await record.read_work(self._pool, self._partition, turn)
+            if work and (work.job or work.turn):
+                options = ("--job", str(self._fence)) if work.job else ("--turn",)
+                async with self._comparing:
+                    code = await self._compare(*options)
+                if code != 0:
+                    await asyncio.sleep(RETRY_S)
+            await lease.until_due("reconciling", POLL_S)
+
+    async def _compare(self, *options: str) -> int:
+        """Run the process to its end and return its exit code."""
+        command = (sys.executable, "-m", "service", "reconcile", "--partition", str(self._partition), *options)
+        process = await asyncio.create_subprocess_exec(*command)
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+                try:
+                    async with asyncio.timeout(STOP_S):
+                        await process.wait()
+                except TimeoutError:
+                    process.kill()
+            raise
+
+
+def last_turn(now: datetime, at: str) -> datetime:
+    """The last moment at this time of day (`03:30`, UTC)."""
+    hour, minute = map(int, at.split(":"))
+    today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    return today if today <= now else today - timedelta(days=1)

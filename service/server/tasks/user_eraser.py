@@ -1,0 +1,171 @@
+"""Delete users, as a task of partition_worker.py: replace the user by a pseudonym in Redis, then in Postgres
+(docs/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import structlog
+
+from service.engine.domain.configuration import UserRow
+from service.engine.domain.times import to_ms
+from service.engine.formats.event_id import START, EventId, parse_event_id
+from service.engine.formats.idempotency_entry import without_users
+from service.engine.hot.projection import RedisProjector
+from service.engine.hot.redis_server import Server
+from service.engine.hot.scripts import ERASING, Scripts
+from service.engine.record.pool import wait_out_outage
+from service.engine.worker.lease_keeper import Lease
+from service.engine.worker.projection_catchup import projector_of, runner_of
+from service.engine.worker.waiting import NotYet, has_recorded, wait_until
+from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
+from service.server.record import user_deletion
+from service.server.record.user_deletion import Erasure
+
+USERS_AT_ONCE = 100
+WAIT_S = 10.0
+"""How long to wait for the record or for configuration before the whole deletion is retried."""
+
+log = structlog.get_logger()
+
+
+class Eraser:
+    """One for each open partition.
+
+    1. Take users to delete, at most 100. Until step 7 a row in Postgres names each.
+    2. Write a cap without limit, with the version that deleted the user's row, so that no older change writes one. Wait
+       until Redis has every change up to that version.
+    3. In Redis, give the user's coupons, gifts and redemptions, as Postgres lists them, to the pseudonym. One script
+       moves each with its counts, so that the counts are always right.
+    4. From here on Redis decides nothing more about these under the old id. Wait until all earlier events are recorded.
+       Then move the counts of redemptions that were rolled back meanwhile without restoring their use.
+    5. Replace the user in the answers of idempotency keys whose requests don't name the user. Replace answers recorded
+       by step 4 in Redis and then in Postgres, and those that only Redis has in Redis. Later ones are a new user's in
+       both.
+    6. Replace the user in the facts. Until then Postgres names the user, so a rebuilt Redis does too, and the deletion
+       starts again. Then note in Redis that Postgres has the pseudonym, so that scripts stop reading the outbox.
+    7. Remove the cap, append an event without a user to the outbox, and remove the id from the row of step 1.
+
+    Each step skips what is done. After a crash, the next worker starts from step 1 with the same result.
+    """
+
+    def __init__(
+        self, pool: asyncpg.Pool, server: Server, scripts: Scripts, erasing: asyncio.Lock | None = None
+    ) -> None:
+        """`erasing` is held during a deletion."""
+        self._erasing = erasing or asyncio.Lock()
+        self._pool, self._server = pool, server
+        self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
+        self._run = runner_of(server, self._scripts)
+        self._projector: RedisProjector = projector_of(server, scripts)
+        self._keys_done: dict[str, EventId] = {}
+        """By pseudonym, the event up to which answers are done: a repeated deletion covers only newer ones."""
+
+    async def load(self) -> None:
+        await self._server.load(self._scripts)
+
+    async def run(self, lease: Lease) -> None:
+        await self.load()
+        while True:
+            try:
+                with wait_out_outage(log):
+                    if users := await user_deletion.pending_erasures(self._pool, self._server.partition, USERS_AT_ONCE):
+                        async with self._erasing:
+                            await self.erase(users)
+                        continue
+            except NotYet as not_yet:
+                log.warning("erasing_waits", reason=str(not_yet))
+            await lease.until_due("erasing")
+
+    async def erase(self, users: Sequence[Erasure]) -> None:
+        """Steps 2 to 7. Raises NotYet."""
+        for user in users:
+            await self._write_cap(user)
+        await self._wait_for_projection(max(user.version for user in users))
+        for user in users:
+            await self._replace_in_redis(user)
+        last = await self._wait_for_record()
+        for user in users:
+            await self._replace_in_counts(user)
+        for workspace in {user.workspace for user in users}:
+            await self._replace_in_keys(workspace, [user for user in users if user.workspace == workspace], last)
+        for user in users:
+            await user_deletion.erase_facts(self._pool, user, last)
+        for user in users:
+            eraser = self._eraser(user)
+            async for page in user_deletion.redemptions_of(self._pool, user, user.pseudonym):
+                await eraser.recorded(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
+            await eraser.finish(user.version)
+            if await user_deletion.finish_erasure(self._pool, user, await self._last_event()):
+                self._keys_done.pop(user.pseudonym, None)
+                log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
+
+    def _eraser(self, user: Erasure) -> UserEraser:
+        return UserEraser(self._run, user.partition, user.workspace, user.user_id, user.pseudonym)
+
+    async def _write_cap(self, user: Erasure) -> None:
+        about = {"workspace": user.workspace, "partition": user.partition, "version": user.version}
+        await self._projector.user(UserRow(**about, user_id=user.user_id, max_coupons=None, metadata={}, created_ms=0))
+        await self._projector.seen(user.partition, user.version)
+
+    async def _wait_for_projection(self, version: int) -> None:
+        async def is_projected() -> bool:
+            return await self._projector.last_seen(self._server.partition) >= version
+
+        await wait_until(is_projected, WAIT_S, NotYet("an earlier change is not in Redis"))
+
+    async def _replace_in_redis(self, user: Erasure) -> None:
+        eraser = self._eraser(user)
+        async for page in user_deletion.assignments_of(self._pool, user):
+            await eraser.coupons(Held(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page)
+        async for page in user_deletion.codes_of(self._pool, user):
+            await eraser.coupons(Held(row["code"], to_ms(row["created_at"])) for row in page)
+        await self._replace_in_counts(user)
+
+    async def _replace_in_counts(self, user: Erasure) -> None:
+        eraser = self._eraser(user)
+        async for page in user_deletion.redemptions_of(self._pool, user, user.user_id):
+            await eraser.redemptions(
+                Spent(EventId(row["epoch"], row["seq"]), row["book"], row["code"], row["restore"] is False)
+                for row in page
+                if not row["restore"]
+            )
+
+    async def _wait_for_record(self) -> EventId:
+        """Wait until the outbox is recorded, and return its last event."""
+        last, late = await self._last_event(), NotYet("earlier events are not recorded")
+        await wait_until(lambda: has_recorded(self._pool, self._server.partition, last), WAIT_S, late)
+        return last
+
+    async def _last_event(self) -> EventId:
+        last = await self._server.tail()
+        if not last:
+            raise NotYet("there is no outbox")
+        return parse_event_id(last)
+
+    async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: EventId) -> None:
+        """Replace recorded answers up to `last` in both stores, Redis first. Of those that only Redis has, skip
+        answers of events after `last`: they are a new user's."""
+        pseudonyms = {user.user_id: user.pseudonym for user in users}
+        eraser = self._eraser(users[0])
+        after = min(self._keys_done.get(user.pseudonym, START) for user in users)
+        async for page in user_deletion.entries_with(self._pool, workspace, list(pseudonyms), after, last):
+            # In a thread: decompressing takes a millisecond each.
+            if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):
+                await eraser.entries(changes)
+                await user_deletion.change_entries(self._pool, workspace, changes)
+        self._keys_done |= {user.pseudonym: last for user in users}
+
+        async def unrecorded(keys: Sequence[str]) -> set[str]:
+            return set(keys) - await user_deletion.keys_after(self._pool, workspace, keys, START)
+
+        async for page in kept_entries(self._server, self._run, workspace, unrecorded):
+            if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):
+                await self._wait_for_record()
+                later = await user_deletion.keys_after(self._pool, workspace, [change.key for change in changes], last)
+                await eraser.entries(change for change in changes if change.key not in later)
+
+
+def _find_changes(page: Sequence[tuple[str, str]], pseudonyms: dict[str, str]) -> list[KeyChange]:
+    changes = (KeyChange(key, entry, without_users(entry, pseudonyms)) for key, entry in page)
+    return [change for change in changes if change.new != change.old]

@@ -1,0 +1,120 @@
+"""Post to addresses that clients chose: only to public ones, within bounds, without redirects. endpoint.py calls this.
+Merchants see the texts of errors, so they quote nothing of the receiver. webhook_attempts.py makes responses texts."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from service.common.http_client import open_session, read_body, send
+from service.server.requests.webhook_addresses import BadAddress, check_addresses, check_url
+from service.server.requests.webhook_attempts import MAX_RESPONSE_BYTES
+from service.server.requests.webhook_protocol import HEADERS
+
+RESOLVE_S, CONNECT_S, RESPONSE_S = 5.0, 5.0, 15.0
+BODY_S = 1.0
+"""How long to wait for the rest of a response whose status is known."""
+MAX_RESPONSE = 64 << 10
+MAX_TRIED = 2
+"""Addresses of a name to try."""
+
+_REASONS: dict[type[Exception], str] = {
+    aiohttp.ClientConnectorDNSError: "its name can't be resolved",
+    aiohttp.ClientConnectorCertificateError: "its certificate can't be verified",
+    aiohttp.ClientConnectorSSLError: "TLS failed",
+    aiohttp.ClientConnectorError: "no connection",
+    aiohttp.ConnectionTimeoutError: "no connection",
+    aiohttp.ClientResponseError: "its answer is not HTTP",
+    aiohttp.ClientError: "the connection broke",
+    TimeoutError: f"no answer within {RESPONSE_S:.0f} s",
+}
+"""The first that fits. The message never quotes the receiver."""
+
+
+class Posted(NamedTuple):
+    """The outcome of an attempt: a status, or an error; the pause that the receiver requests (Retry-After); and the
+    first bytes of the response."""
+
+    status: int | None
+    error: str | None = None
+    retry_after_s: int = 0
+    body: bytes = b""
+
+    @property
+    def delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Poster:
+    """Posts to webhooks.
+
+    1. Check the URL. Resolve its name once for each connection. Refuse all addresses if one is not public.
+    2. Connect to a checked address by number; TLS verifies the name.
+    3. Read the status and at most 64 KiB.
+    4. Keep the connection if the response ended properly.
+    """
+
+    def __init__(self, to_loopback: bool) -> None:
+        self._to_loopback = to_loopback
+        self._resolver = _CheckedResolver(to_loopback)
+        self._session = open_session(RESPONSE_S, CONNECT_S, self._resolver)
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+        """Post once."""
+        try:
+            check_url(url, self._to_loopback)  # checks an IP address, which does not go through the resolver
+            async with send(self._session, "POST", url, {**HEADERS, **headers}, body) as response:
+                read = bytearray()
+                with contextlib.suppress(TimeoutError, ValueError, aiohttp.ClientError):
+                    async with asyncio.timeout(BODY_S):
+                        await read_body(response, MAX_RESPONSE, read)
+                retry_after_s = _parse_retry_after(response.headers.get("Retry-After", ""))
+                return Posted(response.status, None, retry_after_s, bytes(read[: MAX_RESPONSE_BYTES + 1]))
+        except BadAddress as bad:
+            return Posted(None, f"address refused: {bad}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Posted(None, next(reason for kind, reason in _REASONS.items() if isinstance(error, kind)))
+
+    async def aclose(self) -> None:
+        """Close all connections, also busy ones."""
+        await self._session.close()
+        await self._resolver.close()
+
+
+class _CheckedResolver(AbstractResolver):
+    """Resolves names and checks their addresses; in its own threads, so a slow name server delays only webhooks."""
+
+    def __init__(self, to_loopback: bool) -> None:
+        self._to_loopback = to_loopback
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
+        """Return the first of the name's addresses. Raises OSError; BadAddress if any is not public."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                addresses = await loop.run_in_executor(self._threads, _get_addresses, host, port)
+        except (TimeoutError, UnicodeError) as error:
+            raise OSError(errno.EHOSTUNREACH, "can't be resolved") from error
+        check_addresses(addresses, self._to_loopback)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
+            for address in [*dict.fromkeys(addresses)][:MAX_TRIED]
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _get_addresses(host: str, port: int) -> list[str]:
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _parse_retry_after(value: str) -> int:
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 8 else 0

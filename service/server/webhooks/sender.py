@@ -1,0 +1,262 @@
+"""Send recorded events to webhooks, as a task of partition_worker.py (docs/decisions/0026-webhooks.md). A delivery's
+state, pause and error are stored, and shown by the API."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import asyncpg
+import msgspec
+import structlog
+
+from service.engine.formats.event_id import NO_EVENT, EventId
+from service.engine.record.pool import ERRORS, wait_out_outage
+from service.engine.worker import metrics
+from service.engine.worker.lease_keeper import Lease
+from service.engine.worker.waiting import pause
+from service.server.record import delivery_rows
+from service.server.record.delivery_rows import Due, Ended
+from service.server.requests.webhook_attempts import make_attempt
+from service.server.requests.webhook_protocol import compute_pause_s
+from service.server.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready
+from service.server.webhooks.payloads import render_bodies
+from service.server.webhooks.public_http import Posted, Poster
+
+POLL_S = 0.25
+"""The pause between readings of the record, if there are webhooks."""
+TURN_S = 0.02
+"""The least pause between turns."""
+RETRY_S = 2.0
+"""The pause while Postgres is away."""
+MAX_READY, MAX_READY_OF_ONE = 1024, 256
+"""Deliveries of a partition, and of one workspace, that are ready or in flight."""
+MAX_PENDING = 2000
+"""Pending deliveries of a webhook; no more are made, as the facts stay in the record."""
+FACTS_AT_ONCE = 5000
+GROUPS_AT_ONCE = 8
+FINISH_S, LEAVE_S = 0.5, 1.0
+GONE = 410
+
+log = structlog.get_logger()
+
+
+class _Result(NamedTuple):
+    endpoint: Endpoint
+    due: Due
+    posted: Posted | None = None
+    attempt: str | None = None
+    """The attempt as JSON. None, as `posted`, if the delivery's subject no longer exists."""
+
+    @property
+    def delivered(self) -> bool:
+        return self.posted is not None and self.posted.delivered
+
+
+class Sender:
+    """One for each open partition.
+
+    1. Read the active webhooks, each one's position in the record, and its pending deliveries.
+    2. Make deliveries of the next facts, at once for all webhooks at the same position; later for a webhook with 2,000
+       pending deliveries.
+    3. Take due deliveries. Of each coupon only the first is due: its next event waits until that one is delivered or
+       given up.
+    4. Send up to eight at once to each webhook, and one to a failing one, so that no webhook delays another. A
+       workspace has at most a quarter of what is ready or in flight. No attempt starts once this worker may have lost
+       its lease.
+    5. Store each result: delivered, retry after a pause, or given up after three days. If every attempt of three days
+       failed, or the receiver replied 410, switch the webhook off instead; its deliveries wait until it is on again.
+
+    If the sender dies, the next holder of the partition's lease takes what has no result: each is sent at least once.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, make_poster: Callable[[], Poster]) -> None:
+        self._pool, self._partition, self._fence, self._make_poster = pool, partition, fence, make_poster
+        self._endpoints: dict[int, Endpoint] = {}
+        self._recorded: EventId = NO_EVENT
+        self._results: list[_Result] = []
+        self._taken: set[int] = set()
+        """The positions of deliveries without a stored result: ready, in flight, or attempted."""
+        self._has_result = asyncio.Event()
+        self._next_read_at = 0.0
+        self._metrics = metrics.Webhooks(partition)
+        self._log = log.bind(partition=partition)
+
+    async def run(self, lease: Lease) -> None:
+        self._lease, self._poster = lease, self._make_poster()
+        try:
+            while True:
+                if not (self._endpoints or self._results or "sending" in lease.due):
+                    await lease.until_due("sending")
+                is_away = True
+                with wait_out_outage(self._log):
+                    await self.turn()
+                    await self._wait_for_work()
+                    is_away = False
+                if is_away:
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            await self._leave()
+
+    async def turn(self) -> None:
+        if time.monotonic() >= self._next_read_at:
+            await self._read_webhooks()
+            self._next_read_at = time.monotonic() + POLL_S
+        if self._results:
+            await self._store_results()
+        await self._make_deliveries()
+        await self._take_due()
+        for endpoint in self._endpoints.values():
+            self._begin(endpoint)
+
+    async def _wait_for_work(self) -> None:
+        await asyncio.sleep(TURN_S)
+        if not any(endpoint.may_have_due and endpoint.room for endpoint in self._endpoints.values()):
+            await pause(self._next_read_at - time.monotonic(), self._has_result)
+        self._has_result.clear()
+
+    async def _read_webhooks(self) -> None:
+        """Step 1."""
+        rows = await delivery_rows.listeners(self._pool, self._partition, self._fence, MAX_PENDING)
+        for row in rows:
+            if row.webhook in self._endpoints:
+                self._endpoints[row.webhook].follow(row)
+            else:
+                self._endpoints[row.webhook] = Endpoint(row, self._poster)
+            self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
+        for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
+            dropped = self._endpoints.pop(webhook)
+            self._taken.difference_update(ready.due.position for ready in dropped.ready)
+            dropped.ready.clear()
+        self._metrics.set_pending(sum(row.pending for row in rows), max((row.oldest_s for row in rows), default=0.0))
+
+    async def _make_deliveries(self) -> None:
+        """Step 2."""
+        groups: dict[EventId, list[Endpoint]] = {}
+        for endpoint in self._endpoints.values():
+            if endpoint.position < self._recorded and endpoint.pending < MAX_PENDING:
+                groups.setdefault(endpoint.position, []).append(endpoint)
+        for at, endpoints in sorted(groups.items())[:GROUPS_AT_ONCE]:
+            webhooks = [endpoint.webhook for endpoint in endpoints]
+            passed = await delivery_rows.make_deliveries(
+                *(self._pool, self._partition, self._fence, webhooks, at, self._recorded, FACTS_AT_ONCE)
+            )
+            for webhook in passed.webhooks:
+                self._endpoints[webhook].position = passed.at
+            if passed.made or passed.at < self._recorded or len(passed.webhooks) < len(webhooks):
+                self._next_read_at = 0.0
+
+    async def _take_due(self) -> None:
+        """Step 3."""
+        count, of_workspace = len(self._taken), Counter[int]()
+        for endpoint in self._endpoints.values():
+            of_workspace[endpoint.workspace] += len(endpoint.ready) + len(endpoint.in_flight)
+        rooms: dict[int, int] = {}
+        for endpoint in self._endpoints.values():
+            room = min(endpoint.room, MAX_READY - count, MAX_READY_OF_ONE - of_workspace[endpoint.workspace])
+            if endpoint.may_have_due and room > 0:
+                rooms[endpoint.webhook] = room
+                count += room
+                of_workspace[endpoint.workspace] += room
+        if not rooms:
+            return
+        dues = await delivery_rows.due_deliveries(self._pool, self._partition, self._fence, rooms, self._taken)
+        bodies = await render_bodies(self._pool, self._partition, dues)
+        for due in dues:
+            endpoint = self._endpoints[due.webhook]
+            rooms[due.webhook] -= 1
+            self._taken.add(due.position)
+            if due.position in bodies:
+                endpoint.ready.append(Ready(due, bodies[due.position]))
+            else:
+                self._results.append(_Result(endpoint, due))
+        for webhook, left in rooms.items():
+            self._endpoints[webhook].may_have_due = left == 0
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        """Step 4."""
+        while endpoint.ready and endpoint.may_begin and time.monotonic() < self._lease.lives_until:
+            due, body = endpoint.ready.popleft()
+            task = asyncio.create_task(self._send(endpoint, due, body))
+            endpoint.in_flight[task] = due
+            task.add_done_callback(lambda done: self._finish_attempt(endpoint, done))
+
+    def _finish_attempt(self, endpoint: Endpoint, task: asyncio.Task[None]) -> None:
+        endpoint.in_flight.pop(task, None)
+        self._has_result.set()
+        if endpoint.webhook in self._endpoints:
+            self._begin(endpoint)
+
+    async def _send(self, endpoint: Endpoint, due: Due, body: bytes) -> None:
+        at_s, began = time.time(), time.monotonic()
+        try:
+            posted = await endpoint.send(due, body)
+        except Exception as error:  # noqa: BLE001, uvloop raises RuntimeError
+            self._log.error("webhook_attempt_failed", webhook_id=str(endpoint.webhook_id), exc_info=error)
+            posted = Posted(None, "it could not be sent")
+        took_s = time.monotonic() - began
+        attempt = make_attempt(at_s, took_s, posted.status, posted.error, posted.body, body)
+        self._results.append(_Result(endpoint, due, posted, msgspec.json.encode(attempt).decode()))
+        self._metrics.count_attempt(posted.delivered)
+        if endpoint.count_attempt(posted.delivered):
+            reason = posted.error or f"status {posted.status}"
+            fields = {"webhook_id": str(endpoint.webhook_id), "attempts": FAILING_AFTER, "reason": reason}
+            if endpoint.is_failing:
+                self._log.warning("webhook_failing", **fields)
+            else:
+                self._log.info("webhook_works_again", **fields)
+
+    async def _store_results(self) -> None:
+        """Step 5. Results that can't be stored now are stored later."""
+        results, self._results = self._results, []
+        try:
+            working = {result.endpoint.webhook for result in results if result.delivered}
+            failing = {result.endpoint.webhook for result in results if result.posted} - working
+            ended = [await self._decide(result, result.endpoint.webhook in working) for result in results]
+            await delivery_rows.store_results(
+                *(self._pool, self._partition, self._fence, ended, sorted(working), sorted(failing))
+            )
+        except BaseException:
+            self._results = results + self._results
+            raise
+        self._taken.difference_update(result.due.position for result in results)
+        for endpoint in {result.endpoint.webhook for result in results} & self._endpoints.keys():
+            self._endpoints[endpoint].may_have_due = True  # the same coupons' next events
+
+    async def _decide(self, result: _Result, works: bool) -> Ended:
+        endpoint, due, posted, attempt = result
+        if posted is None:
+            return Ended(due.position, "failed", 0, None, "what it tells of is gone", None)
+        if posted.delivered:
+            return Ended(due.position, "delivered", 0, posted.status, None, attempt)
+        error = posted.error or f"status {posted.status}"
+        pause = compute_pause_s(due.attempts + 1, due.age_s, posted.retry_after_s)
+        gone = posted.status == GONE
+        is_over = gone or (pause is None and not works)
+        if is_over and await delivery_rows.switch_off(self._pool, endpoint.webhook, gone):
+            self._metrics.switched_off()
+            self._log.error("webhook_switched_off", webhook_id=str(endpoint.webhook_id), reason=error)
+            self._next_read_at = 0.0
+            return Ended(due.position, "pending", 0, posted.status, error, attempt)
+        if pause is None:
+            self._log.warning("webhook_given_up", webhook_id=str(endpoint.webhook_id), event_id=due.event_id)
+            return Ended(due.position, "failed", 0, posted.status, error, attempt)
+        return Ended(due.position, "pending", round(pause * 1000), posted.status, error, attempt)
+
+    async def _leave(self) -> None:
+        """Wait a moment for attempts in flight, and store the results for the next sender."""
+        tasks = [task for endpoint in self._endpoints.values() for task in endpoint.in_flight]
+        self._endpoints.clear()
+        try:
+            async with asyncio.timeout(FINISH_S + LEAVE_S):
+                if tasks:
+                    await asyncio.wait(tasks, timeout=FINISH_S)
+                for task in tasks:
+                    task.cancel()
+                if self._results:
+                    await self._store_results()
+        except ERRORS as error:
+            self._log.warning("deliveries_not_stored", error=type(error).__name__)
+        finally:
+            await self._poster.aclose()
