@@ -66,7 +66,7 @@ def api(embedded: bool) -> None:
 
     settings = config.load(embedded=embedded)
     is_alone = settings.api_processes == 1
-    logs.configure(settings, "api" if is_alone else "api supervisor")
+    logs.configure(settings.log_level, "api" if is_alone else "api supervisor")
     _end_at_signals()
     asyncio.run(check_servers(settings))
     asyncio.run(check_keys(settings))
@@ -87,7 +87,7 @@ def worker(embedded: bool) -> None:
     """
     gc.disable()  # until `run` enables it: collections while modules are imported would take a tenth of the start
     settings = config.load(embedded=embedded)
-    from service.engine.worker.process import run
+    from service.serving.worker import run
 
     run(settings)
 

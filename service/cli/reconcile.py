@@ -49,7 +49,7 @@ def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) 
     differences are left, 2 if the comparison is not possible.
     """
     settings = config.load()
-    logs.configure(settings, "reconcile")
+    logs.configure(settings.log_level, "reconcile")
     if turn or job is not None:
         os.nice(NICENESS)
     if job is not None:

@@ -18,12 +18,12 @@ from service.engine.hot.connection import connect
 from service.engine.hot.redis_server import Server
 from service.engine.record import pool as postgres
 from service.engine.record.actor import mask
+from service.engine.record.audit import write_audit
 from service.engine.record.partitions.failing_tasks import read_failing
 from service.engine.record.partitions.openings import SurplusChoice, order_rebuild
 from service.engine.record.partitions.partition_rows import Partition
 from service.engine.worker.opening.older_postgres import find_surplus
 from service.engine.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
-from service.server.record.audit_log import write_audit
 from service.server.record.comparisons import workspaces_of
 from service.server.record.workspace_rows import read_workspace_names
 

@@ -9,7 +9,6 @@ from types import TracebackType
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from service.common.config import Settings
 from service.common.remedies import REMEDIES
 from service.common.tracebacks import format_traceback
 
@@ -25,7 +24,7 @@ _LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
 """The part of asyncio's messages that quotes values: arguments of callbacks, results of futures."""
 
 
-def configure(settings: Settings, process: str) -> None:
+def configure(log_level: str, process: str) -> None:
     """Send every log line to stderr, with the name and the release of this process: as text to a terminal, else as
     JSON. Call it before anything is logged."""
     shared: list[Processor] = [
@@ -60,7 +59,7 @@ def configure(settings: Settings, process: str) -> None:
     sys.excepthook = _log_crash
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(log_level.upper())
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

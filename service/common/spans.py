@@ -23,8 +23,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation import set_span_in_context
 
-from service.common.config import TraceSampler
-
 FLUSH_S = 2.0
 """How long the process waits at its end for the collector."""
 _ROOT = Context()
@@ -52,7 +50,8 @@ class Traces:
     All other spans are of work for a sampled request.
     """
 
-    def __init__(self, name: str, sampler: TraceSampler, processor: SpanProcessor) -> None:
+    def __init__(self, name: str, sampler: tuple[float, bool], processor: SpanProcessor) -> None:
+        """`sampler`: the ratio, and whether the caller's decision is followed (find_sampler of config.py)."""
         self._ratio, self._follows = sampler
         own = {"service.name": name, "process.pid": os.getpid()}
         resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})

@@ -1,4 +1,4 @@
-"""The routes by which people sign in to the console at their company's OpenID provider (service/server/access/people.py).
+"""The routes by which people sign in to the console at their company's OpenID provider (people.py).
 session.py registers them. They are visited by browsers, not requested by pages: each answers with a redirect."""
 
 import asyncio

@@ -69,7 +69,7 @@ class ProcessConfig(Config):
         from service.serving.process_metrics import process_metrics
         from service.serving.server import Lifespan, make_server_config
 
-        logs.configure(self._settings, f"api {os.getpid()}")
+        logs.configure(self._settings.log_level, f"api {os.getpid()}")
         self._tally.take_block()
         answers.share(self._tally)
         process_metrics.replace_pythons()

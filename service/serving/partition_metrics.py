@@ -35,9 +35,9 @@ class PartitionMetrics(Collector):
         watch = context.watch
         without = watch.without_worker()
         yield "scrip_postgres_up", watch.has_postgres
-        for partition in context.partitions:
-            if partition not in context.open_partitions:
-                yield "scrip_partition_closed", 1, partition, context.kept_closed.get(partition, "closed")
+        for partition in context.deciding.partitions:
+            if partition not in context.deciding.open:
+                yield "scrip_partition_closed", 1, partition, context.deciding.kept_closed.get(partition, "closed")
             yield "scrip_redis_up", partition in watch.gates, partition
             yield "scrip_partition_epoch", watch.epochs[partition], partition
             yield "scrip_worker_missing", partition in without, partition

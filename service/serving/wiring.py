@@ -1,13 +1,11 @@
-"""The composition root of an API process: its connections, and the tasks that follow keys and epochs in Postgres.
-app.py opens the Context. An opening waits as long as every process needs to read its epoch: POLL_S may not grow
-(partition_opening.py, SETTLE_S)."""
+"""The composition root of an API process: the engine's Deciding, the server's connections, and the tasks that follow
+keys in Postgres. app.py opens the Context."""
 
 import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
-from functools import partial
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -18,18 +16,13 @@ from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.pace import Pace
 from service.common.running_service import find_servers
-from service.engine.domain.errors import Refusal
-from service.engine.hot.cluster_links import ClusterLinks, make_links
-from service.engine.hot.committee_poll import CommitteePoll
-from service.engine.hot.decider import Decider
+from service.engine.deciding.deciding import POLL_S, Deciding, open_deciding
 from service.engine.hot.link import Link
 from service.engine.hot.projection import SHARE, RedisProjector
 from service.engine.hot.scripts import version
 from service.engine.operations.caller import Caller
 from service.engine.record import pool as postgres
 from service.engine.record.facts.quarantined_events import count_blocked, count_quarantines
-from service.engine.record.facts.recorded_wait import Recorded
-from service.engine.record.partitions.partition_rows import Partition, read_partitions
 from service.engine.record.processes import BEAT_S, end_process, name_process, renew_process
 from service.engine.record.program_versions import WrongNumber, check_number
 from service.server.access.user_tokens import Issuer, Tokens
@@ -58,8 +51,6 @@ MAX_CONNECTIONS = 10
 """Postgres connections of all API processes together; each process has at least two."""
 MAX_REPLICA_CONNECTIONS = 8
 """Connections of all API processes together to the replica."""
-POLL_S = 0.2
-"""Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
 POLL_TIMEOUT_S = 2.0
 USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
@@ -77,16 +68,29 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
     redis_url, database_url = find_servers(settings)
     max_size = max(2, MAX_CONNECTIONS // settings.api_processes)
     pool = await postgres.connect_when_there(database_url, name="scrip-api", min_size=2, max_size=max_size)
-    links = make_links(redis_url, "scrip-api", settings.redis_durability)
-    await links.start()
-    decider = _make_decider(links, traces)
-    recorded = Recorded(pool)
+    durability = settings.redis_durability
+    async with (
+        open_deciding(redis_url, pool, durability, traces) as deciding,
+        _open_around(settings, redis_url, pool, deciding) as context,
+    ):
+        yield context
+    await pool.close()
+    if traces:
+        traces.end()
+
+
+@contextlib.asynccontextmanager
+async def _open_around(
+    settings: Settings, redis_url: str, pool: asyncpg.Pool, deciding: Deciding
+) -> AsyncIterator[Context]:
+    """The server's half."""
+    decider, recorded = deciding.decider, deciding.recorded
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider)
     messages = KeyMessages(redis_url, decider)
     watch = PartitionWatch(decider, settings.max_unrecorded_s)
     projector = RedisProjector(decider.run, pace=Pace(SHARE))
-    context = Context(settings, pool, decider, workspace, projector, recorded, replica, messages, watch)
+    context = Context(settings, pool, deciding, decider, workspace, projector, recorded, replica, messages, watch)
     context.bulk = Bulk(settings.api_processes)
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
@@ -110,8 +114,7 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
         "traffic": sampler.run,
         "refused_requests": refusing.run,
         "partitions": watch.run,
-        "scripts": partial(_watch_scripts, context),
-        "committees": CommitteePoll(redis_url, decider).run,
+        **deciding.background,
         **{f"jwks_{number}": one.run for number, one in enumerate(refreshers)},
     }
     tasks = [asyncio.create_task(run_forever(name, run)) for name, run in background.items()]
@@ -127,20 +130,7 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
         await end_process(pool, poller.process)
         answers.write()
         await asyncio.gather(sampler.end(), refusing.end())
-        await recorded.close()
-        await links.stop()
         await replica.close()
-        await pool.close()
-        if traces:
-            traces.end()
-
-
-def _make_decider(links: Link | ClusterLinks, traces: "Traces | None") -> Decider:
-    if traces is None:
-        return Decider(links)
-    from service.engine.hot.traced_decider import TracedDecider
-
-    return TracedDecider(links, traces)
 
 
 def _take_traffic() -> dict[int, tuple[Counts, Times]]:
@@ -167,26 +157,6 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
     limits = await limits_of_users(context.pool, row)
     place = (number, row.workspace_id, row.partition, row.mode)
     return Caller(None, *place, frozenset(), limits=limits)
-
-
-async def _watch_scripts(context: Context) -> None:
-    """Five times a second, find the partitions whose Redis has this version's scripts. Redis has them in an epoch until
-    it restarts, so each connection asks until it finds them, once for each epoch."""
-    loaded_at: dict[int, tuple[int, int]] = {}
-    lacking: list[int] = []
-    while True:
-        for partition in context.open_partitions:
-            moment = context.decider.moment(partition)
-            with contextlib.suppress(Refusal):
-                if loaded_at.get(partition) != moment and await context.decider.has_scripts(partition):
-                    loaded_at[partition] = moment
-        now = context.open_partitions
-        context.loaded_partitions = frozenset(p for p in now if loaded_at.get(p) == context.decider.moment(p))
-        lacks = now - context.loaded_partitions
-        was, lacking = lacking, sorted(p for p in lacks if context.decider.link(p).connected)
-        if lacking and lacking != was:
-            log.warning("scripts_not_loaded", partitions=lacking, version=version())
-        await asyncio.sleep(POLL_S)
 
 
 class _PostgresPoller:
@@ -269,7 +239,7 @@ class _PostgresPoller:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)
         if is_new or is_announced:
             messages.announce_reading(self.process, self._keys_version)
-        self._take_over(await read_partitions(context.pool), made, polled_at)
+        context.watch.take_rows(await context.deciding.poll(context.pool, polled_at, made))
         self._took_s = (now := time.monotonic()) - reading_at
         await self._count(now)
         if now > self._touch_at and (used := context.keyring.take_uses()):
@@ -279,20 +249,3 @@ class _PostgresPoller:
             self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await record_rejections(connection, refused)
-
-    def _take_over(self, partitions: Sequence[Partition], made: int, polled_at: float) -> None:
-        """Use the epochs of all partitions."""
-        context = self._context
-        context.watch.take_rows(partitions)
-        for row in partitions:
-            if row.state == "open":
-                context.decider.learn(row.id, row.epoch, row.nonce, made, polled_at)
-            else:
-                context.decider.forget(row.id)
-        context.partitions = range(len(partitions))
-        context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
-        context.kept_closed = {
-            row.id: "postgres_older" if row.lacks else "waiting_for_old_redis"
-            for row in partitions
-            if row.lacks or row.waits_until
-        }

@@ -16,8 +16,9 @@ from service.engine.formats.events import parse_record
 from service.engine.formats.idempotency_entry import PACKED_BYTES, without_users
 from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.hot.decider import interpret_reply
+from service.engine.hot.expired_locks import sweep_locks
 from service.engine.hot.redis_server import Server
-from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
+from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
 from service.server.hot.workspace_state import Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop, together

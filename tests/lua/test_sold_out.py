@@ -1,6 +1,6 @@
 """Requests for what was sold out a moment ago are refused together, and only where their own scripts would refuse.
 
-A decider remembers from its last reply what was sold out (service/engine/hot/sold_out.py): each test gets such a refusal
+A decider remembers from its last reply what was sold out (sold_out.py): each test gets such a refusal
 first. The requests of one `together` are one call."""
 
 from typing import Any

@@ -11,11 +11,13 @@ from uuid import UUID
 
 import msgspec
 import pytest
-import service.api
-import service.domain
-import service.operations
 from msgspec import inspect
 
+import service.console
+import service.engine.domain
+import service.engine.operations
+import service.server.api
+import service.server.requests
 from service.engine.domain.decoding import convert_query, decode
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Request
@@ -75,7 +77,13 @@ def test_times_up_to_both_ends(text: str) -> None:
 
 def request_kinds() -> list[type[Request]]:
     """All structs of requests."""
-    for package in (service.api, service.domain, service.operations):
+    for package in (
+        service.engine.domain,
+        service.engine.operations,
+        service.server.requests,
+        service.server.api,
+        service.console,
+    ):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     found: list[type[Request]] = []

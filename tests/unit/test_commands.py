@@ -99,9 +99,7 @@ def test_help_imports_no_command() -> None:
 def test_a_worker_starts_with_few_modules() -> None:
     """A worker imports nothing of the API and its libraries, nor the exporter of spans (`google`): its start is much of
     the time for which partitions are closed if all workers are killed at once."""
-    loaded = _import_in_a_process(
-        "import service.cli.process_commands, service.engine.worker.process, service.common.logs"
-    )
+    loaded = _import_in_a_process("import service.cli.process_commands, service.serving.worker, service.common.logs")
     api = {f"service.{name}" for name in ("api", "doctor", "embedded", "fastlane", "serving")}
     assert not loaded & {*api, "google", "httpx", "jwt", "litestar", "uvicorn"}
     assert {"asyncpg", "service.worker"} <= loaded

@@ -36,7 +36,7 @@ def test_promtool_accepts_the_queries(tmp_path: Path) -> None:
 
 def exported() -> set[str]:
     """The names of the series that an API and a worker may export, from their registry."""
-    for process in ("serving.app", "serving.server", "serving.wiring", "worker.process"):
+    for process in ("serving.app", "serving.server", "serving.wiring", "serving.worker"):
         importlib.import_module(f"service.{process}")
     return {*REGISTRY._names_to_collectors}
 

@@ -18,7 +18,7 @@ def _list_fields() -> dict[str, dict[str, Any]]:
 
 
 def test_every_field_is_described() -> None:
-    """Each field has one description, a sentence, in which nothing is twice. Add it to service/server/api/field_texts.py, or
+    """Each field has one description, a sentence, in which nothing is twice. Add it to field_texts.py, or
     to the `msgspec.Meta` of the field's type."""
     for name, field in _list_fields().items():
         text = field.get("description", "")

@@ -6,7 +6,6 @@ import re
 import pytest
 import structlog
 
-from service.common.config import Settings
 from service.common.logs import configure, workspace_names
 from service.common.remedies import REMEDIES
 from tests.commands import kept_logging
@@ -36,7 +35,7 @@ def test_documents_name_events_that_exist() -> None:
 def test_a_warning_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     """The line of a warning has its remedy; that of the same event as information has none."""
     with kept_logging():
-        configure(Settings(), "test")
+        configure("info", "test")
         logger = structlog.get_logger()
         logger.warning("rebuilding")
         logger.info("rebuilding")
@@ -49,7 +48,7 @@ def test_a_line_names_its_workspace(capfd: pytest.CaptureFixture[str], monkeypat
     """A line has the name and the id of a workspace, not its inner number."""
     monkeypatch.setitem(workspace_names, 7, ("shop", "018f"))
     with kept_logging():
-        configure(Settings(), "test")
+        configure("info", "test")
         structlog.get_logger().info("workspace_seen", workspace=7)
     line = json.loads(capfd.readouterr().err)
     assert (line["workspace"], line["workspace_id"]) == ("shop", "018f")

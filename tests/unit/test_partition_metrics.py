@@ -27,9 +27,9 @@ def make_context(partitions: range, **seen: Any) -> Context:
     last = partitions[-1]
     context = SimpleNamespace(
         watch=SimpleNamespace(**(usual | seen)),
-        partitions=partitions,
-        open_partitions=set(partitions) - {last},
-        kept_closed={last: "postgres_older"},
+        deciding=SimpleNamespace(
+            partitions=partitions, open=set(partitions) - {last}, kept_closed={last: "postgres_older"}
+        ),
     )
     return cast("Context", context)
 

@@ -11,7 +11,6 @@ import pytest
 import structlog
 
 from service.common import logs
-from service.common.config import Settings
 from service.common.tracebacks import format_traceback
 from service.engine.domain.errors import Refusal
 from service.server.doctor.server_logs import judge_postgres_logs, judge_redis_logs
@@ -52,7 +51,7 @@ def test_a_traceback_shows_no_value(
 ) -> None:
     """A log has the type and place of an error, its causes and its group, but never a library's message."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    logs.configure(Settings(), "test")
+    logs.configure("info", "test")
     error_raised = _raised(RuntimeError("x"), _raised(error))
     structlog.get_logger().error("request_failed", exc_info=error_raised)
     logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error_raised)
@@ -80,7 +79,7 @@ def test_what_a_traceback_shows() -> None:
 
 async def test_asyncio_shows_no_value(capsys: pytest.CaptureFixture[str]) -> None:
     """The event loop's messages about a failed callback or task have no arguments and results."""
-    logs.configure(Settings(), "test")
+    logs.configure("info", "test")
     loop = asyncio.get_running_loop()
 
     def fail(code: str) -> None:

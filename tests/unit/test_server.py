@@ -23,7 +23,7 @@ from service.common.config import Settings
 from service.serving.{module} import serve
 nowhere = {{"redis_url": "redis://127.0.0.1:1/0", "database_url": "postgresql://user@127.0.0.1:1/scrip"}}
 settings = Settings(**nowhere, port={port}, api_processes=2, log_level="warning")
-logs.configure(settings, "api")
+logs.configure(settings.log_level, "api")
 serve(settings)
 """
 

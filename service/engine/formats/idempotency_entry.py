@@ -124,7 +124,7 @@ def _replace_in_answer(payload: str, pseudonyms: Mapping[str, str]) -> str:
 
 
 def _replace_in_event(event: dict[str, Any], pseudonyms: Mapping[str, str]) -> dict[str, Any]:
-    """Replace the user of a quarantined event, whom its text names, too (service/engine/formats/quarantined_event.py)."""
+    """Replace the user of a quarantined event, whom its text names, too (quarantined_event.py)."""
     user = event["userId"]
     pseudonym = pseudonyms[user]
     text = event["text"].replace(f" by user {user}", f" by user {pseudonym}", 1)

@@ -2,7 +2,7 @@
 '-' for none.
 
 A reply is [outcome, …], of a success [outcome, text, another text, whether it is replayed], of a refusal [outcome,
-milliseconds to wait, or figures (service/engine/domain/figures.py)]. Redis needs 7,000 instructions for such a table. So a
+milliseconds to wait, or figures (figures.py)]. Redis needs 7,000 instructions for such a table. So a
 usual lock or redemption replies a text, and a usual refusal its outcome alone.
 
 batch_answers.py and idempotency_entry.py tell them apart by LENGTH alone: they must differ in length,

@@ -29,7 +29,7 @@ def make_links(redis_url: str, name: str, declared: str | None = None) -> "Link 
 class ClusterLinks:
     """A Link to each primary that has slots.
 
-    1. Each second, and when a reply says that a slot has moved, read the slots (service/engine/hot/cluster.py). Read them four
+    1. Each second, and when a reply says that a slot has moved, read the slots (cluster.py). Read them four
        times a second while a primary can't be reached.
     2. Start a link to each new primary. Close that of a primary that has no slots any more: what it still decides may
        be lost, so its requests get Broken.

@@ -143,7 +143,7 @@ class Decider:
         return self.interpret(partition, epoch, await future)
 
     def start(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any], on_reply: OnReply) -> int:
-        """Start a script at the end of this turn (service/engine/hot/turns.py) and return the epoch. `on_reply` gets a raw
+        """Start a script at the end of this turn (turns.py) and return the epoch. `on_reply` gets a raw
         reply for `interpret`.
 
         Raises Refusal `recovering` or `unavailable` if the command will not be sent.

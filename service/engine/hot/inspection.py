@@ -13,9 +13,9 @@ from service.engine.formats.gate_text import parse_gate
 from service.engine.formats.stored_settings import parse_versions
 from service.engine.hot.connection import Connection
 from service.engine.hot.decider import is_wrong_type
+from service.engine.hot.expired_locks import sweep_locks
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import RECONCILING, Scripts
-from service.server.hot.pseudonyms import sweep_locks
 
 ITEMS_A_LOOK = 480
 """Bounds a run of lua/look.lua to about half a millisecond."""

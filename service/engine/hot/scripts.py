@@ -64,7 +64,7 @@ local W = string.sub(KEYS[2] or '', 1, -2)
 """How a script's text begins: see lua/includes/gate.lua."""
 
 BLANKS = "'{nonce}', {replid}, ' {state}', {entry_bytes}"
-"""In a template, the place of a nonce's words. Other versions' workers fill it, too: see service/engine/formats/number.py."""
+"""In a template, the place of a nonce's words. Other versions' workers fill it, too: see number.py."""
 
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()

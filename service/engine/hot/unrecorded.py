@@ -5,7 +5,7 @@ write_behind.py sets the gate by it. API processes (partition_watch.py) measure 
 
 import time
 from collections import deque
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from service.engine.formats.event_id import NO_EVENT, EventId, count_after
 
@@ -65,3 +65,11 @@ class Unrecorded:
         else:
             self._state = "open"
         return self._state
+
+
+class Backlog(NamedTuple):
+    """The unrecorded events of a partition, and the age of the oldest of them."""
+
+    partition: int
+    events: int
+    oldest_ms: int

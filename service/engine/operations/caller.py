@@ -33,7 +33,7 @@ class Caller:
     person: str | None = None
     """The person of a console session: an e-mail address or another name, unique at its provider (people.py)."""
     limits: str = ""
-    """The limits of its requests, in the form of encode_key_limits (service/engine/domain/limits.py); '' for no limits. A
+    """The limits of its requests, in the form of encode_key_limits (limits.py); '' for no limits. A
     `public` credential without `checkout` gets encode_public_limits."""
     account: int = field(init=False)
     """Workspace and roles as one number, by which requests are counted (read_account)."""

@@ -14,7 +14,7 @@ from service.engine.domain.configuration import BookRow, CodeRow, UserRow, Works
 from service.engine.record.archived_books import read_history_start
 from service.engine.record.pool import LONG_S, PAUSING, Connection, set_locally
 from service.engine.record.queries import query
-from service.server.record import book_rows, code_rows, user_rows, workspace_rows
+from service.engine.record.configuration_rows import book_row, code_row, user_row, workspace_row
 
 _PAGE = 10_000
 """Rows in one read. Most versions have fewer: one writes up to 5,000."""
@@ -59,7 +59,7 @@ async def changes_since(database: Pool, partition: int, version: int) -> AsyncGe
         codes_after = version or (await read_history_start(connection, partition)).version
         async for page in _pages(connection, "changed_codes", partition, codes_after, last):
             for changed_in, records in groupby(page, key=lambda record: record["version"]):
-                yield _readable("codes", changed_in, list(records), code_rows.row_of)
+                yield _readable("codes", changed_in, list(records), code_row)
         yield Change(last, [])
 
 
@@ -70,15 +70,15 @@ def _readable(kind: str, version: int, page: Sequence[Record], row_of: Callable[
         try:
             rows.append(row_of(record))
         except (ValueError, TypeError, LookupError, msgspec.MsgspecError):
-            book = (record["book"], record["book_id"]) if row_of is book_rows.row_of else (None, None)
+            book = (record["book"], record["book_id"]) if row_of is book_row else (None, None)
             unreadable.append(Unreadable(kind, record["workspace"], record["version"], *book))
     return Change(version, rows, unreadable)
 
 
 _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
-    ("changed_workspaces", workspace_rows.row_of),
-    ("changed_books", book_rows.row_of),
-    ("changed_users", user_rows.row_of),
+    ("changed_workspaces", workspace_row),
+    ("changed_books", book_row),
+    ("changed_users", user_row),
 )
 
 

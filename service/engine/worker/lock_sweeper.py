@@ -4,11 +4,11 @@ import asyncio
 
 import structlog
 
+from service.engine.hot.expired_locks import sweep_locks
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import ERASING, Scripts
 from service.engine.worker import metrics
 from service.engine.worker.projection_catchup import runner_of
-from service.server.hot.pseudonyms import sweep_locks
 
 SWEEP_S = 3600.0
 

@@ -2,15 +2,13 @@
 and dashboards use the names and labels."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-
-from service.server.record.job_rows import Kind
 
 disable_created_metrics()  # nothing reads when a counter began, and it would double the number of series
 
@@ -52,7 +50,6 @@ _OPENING_S = Histogram(
 )
 _OPENINGS = Counter("scrip_openings", "Openings, by how they restored Redis.", ["partition", "way"])
 _EXPIRED = Counter("scrip_expired_locks", "Coupons whose expired locks were removed.", ["partition"])
-_JOBS = Gauge("scrip_jobs", "Jobs that have not ended, by kind and state.", ["kind", "state"])
 _STANDBYS_MISSING = Gauge("scrip_standbys_missing", "SCRIP_STANDBYS less the standbys of Postgres that stream.")
 _TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is started again.", ["partition", "task"])
 _TASK_FAILURES = Counter("scrip_task_failures", "How often a task has failed.", ["partition", "task"])
@@ -86,13 +83,6 @@ def count_opening(partition: int, way: Way) -> None:
 
 def count_expired_locks(partition: int, coupons: int) -> None:
     _EXPIRED.labels(str(partition)).inc(coupons)
-
-
-def show_jobs(jobs: Mapping[tuple[str, str], int]) -> None:
-    """Show how many jobs have not ended, by kind and state."""
-    for kind in get_args(Kind):
-        for state in ("running", "paused"):
-            _JOBS.labels(kind, state).set(jobs.get((kind, state), 0))
 
 
 def show_standbys(wanted: int, streaming: int) -> None:

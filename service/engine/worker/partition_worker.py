@@ -1,18 +1,16 @@
 """A worker's work on one partition: to open it, and to record its events in Postgres. process.py runs one for each
-partition. Names of tasks are in metrics, alarms and the query `renew_leases`."""
+partition; a composition root (service/serving/worker.py) adds tasks by `Parts`. Names of tasks are in metrics, alarms
+and the query `renew_leases`."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, NamedTuple
 
 import asyncpg
 import hiredis
 import structlog
 
-from service.common.config import Settings
-from service.common.running_service import find_servers
 from service.common.tracebacks import find_reason
 from service.engine.formats.gate_text import parse_gate
 from service.engine.hot import outbox as redis
@@ -21,13 +19,16 @@ from service.engine.hot.connection import Broken, connect
 from service.engine.hot.fencing import choose_nonce, parse_nonce
 from service.engine.hot.fitness import Fitness, Replication
 from service.engine.hot.outbox import Outbox
+from service.engine.hot.projection import RedisProjector
 from service.engine.hot.redis_server import Fenced, Server, UnfitRedis
 from service.engine.hot.scripts import Scripts
+from service.engine.hot.unrecorded import Backlog
 from service.engine.record import pool as postgres
 from service.engine.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
 from service.engine.record.partitions.partition_rows import LeaseLost, Partition, read_partition
 from service.engine.worker import metrics
-from service.engine.worker.lease_keeper import LEASE_S, LeaseKeeper
+from service.engine.worker.engine_settings import EngineSettings
+from service.engine.worker.lease_keeper import LEASE_S, Lease, LeaseKeeper
 from service.engine.worker.lock_sweeper import sweep
 from service.engine.worker.opening.old_server import FencingWatch, OldServerMayRun
 from service.engine.worker.opening.older_postgres import PostgresOlder, find_surplus
@@ -40,19 +41,6 @@ from service.engine.worker.server_watch import ServerWatch, SharedRedis, until_t
 from service.engine.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.engine.worker.waiting import is_cancelled, pause, wait_for_any
 from service.engine.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
-from service.server.record.samples import Backlog
-from service.server.tasks.code_changer import changer_of
-from service.server.tasks.code_generator import Generator
-from service.server.tasks.comparison_runner import ComparisonRunner
-from service.server.tasks.quarantine_settler import QuarantineSettler
-from service.server.tasks.restocker import Restocker, watch_stock
-from service.server.tasks.retention import Retention
-from service.server.tasks.user_eraser import Eraser
-from service.server.webhooks.public_http import Poster
-from service.server.webhooks.sender import Sender
-
-if TYPE_CHECKING:
-    from service.common.spans import Traces
 
 GATE_POLL_S = 0.25
 IDLE_LOOK_S = 10.0
@@ -80,32 +68,51 @@ _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxG
 """Errors that end all work on the partition."""
 
 
+Tasks = Mapping[str, Callable[[], Awaitable[None]]]
+"""By name. One that fails restarts."""
+
+
+class OpenPartition(NamedTuple):
+    """An open partition, as its tasks get it."""
+
+    pool: asyncpg.Pool
+    server: Server
+    scripts: Scripts
+    fence: int
+    lease: Lease
+    projector: RedisProjector
+
+
+class Parts(NamedTuple):
+    """What a composition root chooses for a partition."""
+
+    make_flusher: Callable[..., Flusher] = Flusher
+    tasks_of: Callable[[OpenPartition], Tasks] = lambda _: {}
+    """More tasks that may fail and restart while requests are decided and recorded."""
+
+
 class Shared:
     """What the partitions of a worker process share."""
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, loaded: LoadedScripts) -> None:
-        self.settings, self.pool, self.keeper = settings, pool, keeper
-        self.redis_url, _ = find_servers(settings)
+    def __init__(
+        self,
+        settings: EngineSettings,
+        pool: asyncpg.Pool,
+        keeper: LeaseKeeper,
+        loaded: LoadedScripts,
+        make_parts: Callable[[], Parts] = Parts,
+    ) -> None:
+        self.settings, self.pool, self.keeper, self.make_parts = settings, pool, keeper, make_parts
         self.loaded = loaded
         self.openings = OpeningTurns()
-        self.redis = SharedRedis(self.redis_url)
+        self.redis = SharedRedis(settings.redis_url)
         self.flushers: dict[int, Flusher] = {}
         """Of the open partitions."""
-        self.traces: Traces | None = None
 
     def take_backlog(self) -> list[Backlog]:
         """What each open partition has not recorded, now; for the console's history."""
         unrecorded = [(partition, flusher.unrecorded) for partition, flusher in sorted(self.flushers.items())]
         return [Backlog(partition, one.events, round(one.seconds * 1000)) for partition, one in unrecorded]
-
-    def choose_parts(self) -> tuple[Callable[..., Flusher], Callable[[], Poster]]:
-        """What makes a partition's Flusher, and its Poster of webhooks: with traces, the classes that make spans."""
-        to_loopback = self.settings.embedded
-        if self.traces is None:
-            return Flusher, partial(Poster, to_loopback)
-        from service.engine.worker.traced_recording import traced_parts
-
-        return traced_parts(self.traces, to_loopback)
 
 
 class PartitionWorker:
@@ -113,9 +120,9 @@ class PartitionWorker:
 
     1. Take the lease when the keeper says so (service/engine/worker/lease_keeper.py).
     2. If Postgres says that the partition is open, Redis agrees and the outbox has the anchor, continue; else open it.
-    3. Record, project, generate, change codes, restock, delete users, send webhooks. Check the gate four times a
-       second, and set it by the number of unrecorded events. Check the server's fitness once a second. If it is unfit,
-       close the gate, record the rest of the outbox, and wait.
+    3. Record, project, and run the tasks of its Parts. Check the gate four times a second, and set it by
+       the number of unrecorded events. Check the server's fitness once a second. If it is unfit, close the gate, record
+       the rest of the outbox, and wait.
     4. After an unexpected gate, script or anchor, continue from 2. After a lost lease, continue from 1. If unrecorded
        events are missing, repeat an alarm and set the gate to `behind`, until an operator accepts the loss.
     5. After any other error, retry after a pause that doubles from 0.5 s to 30 s, and store the failure. A pause that
@@ -125,12 +132,11 @@ class PartitionWorker:
     """
 
     def __init__(self, shared: Shared, partition: int) -> None:
-        self._settings, self._redis_url = shared.settings, shared.redis_url
+        self._settings, self._redis_url = shared.settings, shared.settings.redis_url
         self._pool, self._partition = shared.pool, partition
         self._keeper, self._lease = shared.keeper, shared.keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
-        self._flushers = shared.flushers
-        self._make_flusher, self._make_poster = shared.choose_parts()
+        self._flushers, self._parts = shared.flushers, shared.make_parts()
         self._has_log = False
         self._asks_report = False
         """Whether a committee of a cluster's nodes may confirm epochs."""
@@ -211,7 +217,7 @@ class PartitionWorker:
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
         limits = self._settings.standbys, self._settings.max_unrecorded_s
-        flusher = self._make_flusher(outbox, self._pool, self._partition, fence, *limits)
+        flusher = self._parts.make_flusher(outbox, self._pool, self._partition, fence, *limits)
         watch = await self._redis.watch(self._partition)
         server = Server(watch.connection, self._partition)
         try:
@@ -258,27 +264,15 @@ class PartitionWorker:
         await self._openings.until_idle()
         await self._supervisor.run(task, begin)
 
-    def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
+    def _background(self, server: Server, scripts: Scripts, fence: int) -> Tasks:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
-        pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
-        lease, settings = self._lease, self._settings
-        days = settings.retire_days, settings.fact_days
-        erasing, comparing = asyncio.Lock(), asyncio.Lock()
+        pool, projector = self._pool, projector_of(server, scripts)
+        opened = OpenPartition(pool, server, scripts, fence, self._lease, projector)
         return {
-            "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(lease),
-            "generating": lambda: Generator(pool, projector, partition, fence).run(lease),
-            "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),
-            "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
+            "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(self._lease),
             "sweeping": lambda: sweep(server, scripts),
-            "reconciling": lambda: ComparisonRunner(pool, partition, fence, settings.reconcile_at, comparing).run(
-                lease
-            ),
-            "watching_stock": lambda: watch_stock(pool, server, scripts),
-            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
-            "retaining": lambda: Retention(pool, server, scripts, fence, erasing, comparing, *days).run(lease),
-            "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
-            "sending": lambda: Sender(pool, partition, fence, self._make_poster).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
+            **self._parts.tasks_of(opened),
         }
 
     async def _clear_old_failures(self) -> None:

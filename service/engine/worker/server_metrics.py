@@ -13,7 +13,6 @@ from service.engine.record.partitions.standby_rows import count_streaming
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker import metrics
 from service.engine.worker.server_watch import SharedRedis
-from service.server.record.job_rows import count_jobs
 
 LOOK_S = 15.0
 
@@ -35,7 +34,6 @@ class ServerMetrics(Collector):
                 clock, streaming = await count_streaming(pool)
                 self._postgres_offset_s = clock.timestamp() - (asked_s + time.time()) / 2
                 metrics.show_standbys(standbys, streaming)
-                metrics.show_jobs(await count_jobs(pool))
             await asyncio.sleep(LOOK_S)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:

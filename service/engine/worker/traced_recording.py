@@ -1,21 +1,19 @@
-"""Spans of a worker: recording the events of sampled requests, and sending them to webhooks. partition_worker.py takes
-these classes while traces are on."""
+"""Spans of a worker: recording the events of sampled requests, which a composition root takes. partition_worker.py
+takes these classes while traces are on."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from opentelemetry.trace import SpanContext, SpanKind
+from opentelemetry.trace import SpanContext
 
-from service.common.spans import Traces, ended_span, fail_span, format_traceparent, parse_traceparent, server_of
+from service.common.spans import Traces, ended_span, parse_traceparent
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Entry, read_trace
 from service.engine.hot.outbox import Fields
 from service.engine.record.facts.event_writer import RejectedEvent
 from service.engine.worker.write_behind import Flusher
-from service.server.webhooks.public_http import Posted, Poster
 
 MAX_LINKS = 32
 MAX_EVENTS = 10_000
@@ -42,12 +40,6 @@ class EventTraces:
         """The context of a delivery's event."""
         match = _event_id(webhook_event)
         return self._of.get(EventId(int(match[1]), int(match[2]))) if match else None
-
-
-def traced_parts(traces: Traces, to_loopback: bool) -> tuple[Callable[..., Flusher], Callable[[], Poster]]:
-    """As Shared.choose_parts of partition_worker.py, for one partition."""
-    events = EventTraces()
-    return partial(TracedFlusher, traces, events), partial(TracedPoster, traces, events, to_loopback)
 
 
 class TracedFlusher(Flusher):
@@ -77,26 +69,3 @@ class TracedFlusher(Flusher):
         self._events.add(contexts)  # before the sender can see the facts
         with ended_span(span):
             await super()._commit(to, last, entries, quarantined)
-
-
-class TracedPoster(Poster):
-    """Poster, with a span for each delivery of an event of a sampled request, and its context in `traceparent`."""
-
-    def __init__(self, traces: Traces, events: EventTraces, to_loopback: bool) -> None:
-        super().__init__(to_loopback)
-        self._traces, self._events = traces, events
-
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
-        event_id = headers["webhook-id"]
-        context = self._events.find(event_id)
-        if context is None:
-            return await super().post(url, headers, body)
-        attributes = {"http.request.method": "POST", "scrip.event_id": event_id, **server_of(url)}
-        span = self._traces.begin("POST", SpanKind.CLIENT, context, attributes)
-        with ended_span(span):
-            posted = await super().post(url, {**headers, "traceparent": format_traceparent(span)}, body)
-            if posted.status is not None:
-                span.set_attribute("http.response.status_code", posted.status)
-            if not posted.delivered:
-                fail_span(span, str(posted.status or "not_sent"))
-            return posted

@@ -11,11 +11,9 @@ from uuid import UUID
 
 from service.engine.domain.errors import Refusal
 from service.engine.operations.caller import SCOPES, Caller
+from service.engine.record.processes import MAX_AGE_S
 from service.server.access.user_tokens import Tokens
 
-MAX_AGE_S = 600.0
-"""The longest time without Postgres in which keys are accepted: a key that is revoked meanwhile is accepted, too.
-The opening of a partition waits for it (service/engine/worker/opening/old_server.py)."""
 MAX_ENTRIES = 1024
 """Of the cache of headers, and of the counts of rejections."""
 _SEND_KEY = "Send a valid API key or token as `Authorization: Bearer …`."

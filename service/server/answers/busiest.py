@@ -1,4 +1,4 @@
-"""Counts of requests by workspace, for the 50 busiest alone: service/server/answers/accounting.py hands in each second."""
+"""Counts of requests by workspace, for the 50 busiest alone: accounting.py hands in each second."""
 
 from collections.abc import Mapping, Sequence
 

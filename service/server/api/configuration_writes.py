@@ -17,7 +17,7 @@ SETTLE_S = 0.9
 """After this time every process that reaches Postgres has read the keys and their limits again by itself."""
 MAX_AGE_S = 3.0
 """From the beginning of a change until it is written to Redis. It is less than the time that a worker waits before it
-compares Redis with a restarted Postgres (service/engine/worker/projection_catchup.py), which may be restored without it.
+compares Redis with a restarted Postgres (projection_catchup.py), which may be restored without it.
 Later only the worker writes it, since it reads Postgres again."""
 CATCH_UP_S = 30.0
 """How long a response waits until the worker has written what Redis lacks. Of 8 uploads at once to a Redis that replies
@@ -29,7 +29,7 @@ POLL_S = 0.05
 
 def check_open(context: Context, partition: int) -> None:
     """Raise Refusal `recovering` or `unavailable` if Redis can't accept changes now. Call it before any write."""
-    if partition not in context.open_partitions:
+    if partition not in context.deciding.open:
         raise Refusal.temporary("recovering")
     if not context.decider.link(partition).connected:
         raise Refusal.temporary("unavailable")

@@ -2,13 +2,13 @@
 partitions up to date. Handlers find it as `app.state.context`."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
 
 from service.common.config import Settings
+from service.engine.deciding.deciding import Deciding
 from service.engine.hot.decider import Decider
 from service.engine.hot.projection import RedisProjector
 from service.engine.record.facts.recorded_wait import Recorded
@@ -26,6 +26,7 @@ class Context:
 
     settings: Settings
     pool: asyncpg.Pool
+    deciding: Deciding
     decider: Decider
     hot: Workspace
     projector: RedisProjector
@@ -35,14 +36,6 @@ class Context:
     watch: PartitionWatch
     keyring: Keyring = field(default_factory=Keyring)
     bulk: Bulk = field(default_factory=Bulk)
-    partitions: range = range(0)
-    """All partitions in Postgres; none until a worker has created them."""
-    open_partitions: frozenset[int] = frozenset()
-    """The partitions whose Redis is verified, by the table of partitions in Postgres."""
-    kept_closed: Mapping[int, Literal["waiting_for_old_redis", "postgres_older"]] = field(default_factory=dict)
-    """Those that a worker may not open yet, and why (service/engine/worker/opening/old_server.py, older_postgres.py)."""
-    loaded_partitions: frozenset[int] = frozenset()
-    """Those whose Redis has this version's scripts."""
     readiness_check: asyncio.Task[Any] | None = None
     """The last check of readiness; requests that arrive while it runs get its result."""
     acting: asyncio.Lock = field(default_factory=asyncio.Lock)

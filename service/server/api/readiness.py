@@ -52,7 +52,7 @@ async def check_readiness(context: Context) -> Ready:
 
 
 async def _check(context: Context) -> Ready:
-    partitions = context.partitions
+    partitions = context.deciding.partitions
     is_postgres_there, states = await asyncio.gather(
         _reaches_postgres(context), asyncio.gather(*(state_of(context, partition) for partition in partitions))
     )
@@ -86,9 +86,9 @@ async def state_of(context: Context, partition: int) -> Literal["open", "behind"
         return "keys_outdated"
     if not context.decider.link(partition).connected:
         return "redis_unavailable"
-    if partition not in context.open_partitions:
-        return context.kept_closed.get(partition, "closed")
-    if partition not in context.loaded_partitions:
+    if partition not in context.deciding.open:
+        return context.deciding.kept_closed.get(partition, "closed")
+    if partition not in context.deciding.loaded:
         return "scripts_missing"
     try:
         async with asyncio.timeout(CHECK_S):

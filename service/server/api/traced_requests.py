@@ -7,7 +7,7 @@ from service.server.answers.accounting import UNLOGGED
 
 
 def traced(app: ASGIApp, traces: Traces) -> ASGIApp:
-    """The application of `around` (service/server/api/request_middleware.py), with spans. Health and metrics have none."""
+    """The application of `around` (request_middleware.py), with spans. Health and metrics have none."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or f"{scope['method']} {scope['path']}".startswith(UNLOGGED):

@@ -68,7 +68,7 @@ def examine() -> Report:
         says = error.message.replace("\n ", "")
         check = Check("settings", "bad", says, "Correct them in the environment or in .env.")
         return Report([check], unusable=True)
-    logs.configure(settings, "doctor")
+    logs.configure(settings.log_level, "doctor")
     return asyncio.run(_examine(settings))
 
 

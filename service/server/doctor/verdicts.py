@@ -70,7 +70,7 @@ def judge_record(row: Partition, record: RecordState, compared: LastComparisons 
 
 
 def judge_standbys(flushed: Flushed, wanted: int) -> Check:
-    """The limit is BEHIND_EVENTS (service/engine/hot/unrecorded.py) and KEEP_EVENTS (service/engine/worker/write_behind.py)."""
+    """The limit is BEHIND_EVENTS (unrecorded.py) and KEEP_EVENTS (write_behind.py)."""
     if flushed.flushed is None:
         says = f"fewer than {wanted} receive the record, so that the outbox keeps everything"
         advice = (

@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 def run(settings: Settings, partitions: int | None) -> None:
     """Run until Ctrl-C or SIGTERM; a new database gets `partitions`, or 1. Raises StartError if a part can't start."""
-    logs.configure(settings, "run")
+    logs.configure(settings.log_level, "run")
     asyncio.run(_run(settings, partitions))
 
 

@@ -1,5 +1,5 @@
 """Answer hot requests from callbacks without tasks, futures and ASGI; server.py gives this protocol to uvicorn.
-traced_protocol.py overrides _ask, _on_reply and _answer; service/server/api/hot_path.py answers hot requests that fall back.
+traced_protocol.py overrides _ask, _on_reply and _answer; hot_path.py answers hot requests that fall back.
 
 API CPU a request, lock and redeem, on two busy cores: 45 µs here, 193 in Litestar. On an idle machine 12 µs are
 the service's Python (`make bench PART=lane`), half of them operations; a quarter is the kernel's.

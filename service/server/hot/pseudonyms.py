@@ -11,7 +11,7 @@ from service.engine.formats import key_names
 from service.engine.formats.event_id import EventId
 from service.engine.formats.idempotency_entry import may_name_a_user
 from service.engine.hot.projection import Run
-from service.engine.hot.redis_server import ScriptFailed, Server
+from service.engine.hot.redis_server import Server
 
 THINGS_A_RUN = 10
 KEYS_A_LOOK = 200
@@ -122,23 +122,3 @@ async def kept_entries(
             for part in split_by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
                 entries = await server.command("MGET", *(key.name for key, _ in part))
                 yield [(key.parts[0], entry) for (key, _), entry in zip(part, entries, strict=True) if entry]
-
-
-async def sweep_locks(server: Server, run: Run) -> int:
-    """Remove expired locks from all coupons of the partition. Returns the number of coupons."""
-    swept = 0
-    async for page in server.walk_keys({"l"}):
-        for key in page:
-            book, which = key.parts
-            if which == "x":  # free codes by their own expiry, not locks
-                continue
-            names = (server.gate, key_names.settings(key_names.prefix(key.partition, key.workspace)))
-            try:
-                for _ in range(MOST_SWEEPS):
-                    coupons = (await run(server.partition, "sweep_locks", names, (book, which)))[1]
-                    swept += coupons
-                    if coupons < SWEPT_A_RUN:
-                        break
-            except ScriptFailed:  # continue with the other sets
-                log.error("locks_not_swept", workspace=key.workspace, book=book)
-    return swept

@@ -4,18 +4,15 @@ audit.py copies AuditRow's fields by name, and its CSV has them in their order. 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from service.engine.record.actor import Actor, ActorKind, current_actor
+from service.engine.record.actor import Actor, ActorKind
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
 from service.server.access.keyring import RejectionCount
-
-_UNAUDITED = ("updatedAt", "jobId")
 
 
 class AuditRow(msgspec.Struct, frozen=True):
@@ -34,19 +31,6 @@ class AuditRow(msgspec.Struct, frozen=True):
     subject: str
     before: str | None
     after: str | None
-
-
-async def write_audit(
-    connection: Connection, workspace: int, action: str, subject: object, before: Any = None, after: Any = None
-) -> None:
-    """Audit a change in its transaction. Given `before` and `after`, store their differences, without _UNAUDITED."""
-    if before is not None and after is not None:
-        old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
-        changed = [name for name in new if name not in _UNAUDITED and old.get(name) != new[name]]
-        before, after = ({name: of[name] for name in changed} for of in (old, new))
-    actor = current_actor.get()
-    values = (workspace, *actor, action, str(subject), encode_json(before), encode_json(after))
-    await connection.execute(query("insert_audit"), *values)
 
 
 async def record_rejections(connection: Connection, rejections: Sequence[RejectionCount]) -> None:

@@ -9,23 +9,23 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Pool, Record
+from asyncpg import Pool
 from uuid_utils.compat import uuid7
 
 from service.engine.domain import discounts
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import canonicalize_code
-from service.engine.domain.limits import BookLimits
-from service.engine.domain.times import to_datetime, to_ms
+from service.engine.domain.times import to_datetime
 from service.engine.record.actor import mask
 from service.engine.record.archived_books import check_here
+from service.engine.record.audit import write_audit
+from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json, limits_from
 from service.server.record import job_rows
-from service.server.record.audit_log import write_audit
 from service.server.record.workspace_rows import check_gift_book, read_workspace
 from service.server.requests import book_requests
 from service.server.requests.book_requests import CreateBook, PatchBook
@@ -35,10 +35,6 @@ _WRITTEN = """workspace book book_id version name description status valid_from 
     max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
     created_by limits created updated""".split()
 """The fields in the order of the query's parameters."""
-_ELSEWHERE = (
-    "code_count single code archived_at archiving ended_at last_counts after_epoch after_seq after_version".split()
-)
-"""Columns that are no fields of BookRow."""
 
 
 async def create_book(pool: Pool, workspace: int, partition: int, request: CreateBook) -> tuple[BookRow, UUID | None]:
@@ -107,12 +103,12 @@ async def read_book(database: Database, workspace: int, book_id: UUID) -> BookRo
     record = await database.fetchrow(query("read_book"), workspace, book_id)
     if record is None:
         raise Refusal("book_not_found")
-    return row_of(record)
+    return book_row(record)
 
 
 async def read_books(database: Database, workspace: int, books: Sequence[int]) -> list[BookRow]:
     """Those of these books that exist."""
-    return [row_of(record) for record in await database.fetch(query("read_books"), workspace, list(books))]
+    return [book_row(record) for record in await database.fetch(query("read_books"), workspace, list(books))]
 
 
 async def page_books(
@@ -126,24 +122,7 @@ async def page_books(
 ) -> list[BookRow]:
     """Books with a number below `before`, newest first; those that match what is given."""
     records = await database.fetch(query("page_books"), workspace, before, limit, status, tag, q)
-    return [row_of(record) for record in records]
-
-
-def row_of(record: Record) -> BookRow:
-    """The row of a record that is joined with its workspace."""
-    fields: dict[str, Any] = dict(record)
-    for name in ("valid_from", "valid_until"):
-        at = fields.pop(name)
-        fields[f"{name}_ms"] = None if at is None else to_ms(at)
-    for name in ("created", "updated"):
-        fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
-    for name in _ELSEWHERE:
-        fields.pop(name, None)
-    discount = fields["discount"]
-    fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
-    fields["metadata"] = msgspec.json.decode(fields["metadata"])
-    fields["limits"] = limits_from(fields["limits"], BookLimits)
-    return BookRow(**fields)
+    return [book_row(record) for record in records]
 
 
 async def _write(connection: Connection, row: BookRow) -> None:

@@ -18,7 +18,8 @@ from service.engine.record.archived_books import check_here
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
-from service.server.record.audit_log import write_audit
+from service.engine.record.audit import write_audit
+from service.engine.record.configuration_rows import code_row
 from service.server.record.change_results import CodeResult, PendingCodes, Result
 from service.server.record.code_pages import find_code, missing_codes
 from service.server.record.job_rows import JobRow, store_page
@@ -92,7 +93,7 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
         record = await connection.fetchrow(query("read_code"), workspace, code)
         if place is None or record is None:
             raise Refusal("coupon_not_found")
-        old = row_of(record)
+        old = code_row(record)
         await check_here(connection, workspace, old.book)
         row = structs.replace(old, version=version, **changes)
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
@@ -128,7 +129,7 @@ async def configure_codes(pool: Pool, job: JobRow, fence: int, page: PendingCode
         if records and records[0]["changed"] != sum(record["is_changed"] for record in records):
             raise Refusal.temporary("unavailable")
         for record in records:
-            old = new = row_of(record)
+            old = new = code_row(record)
             if record["is_changed"]:
                 new = structs.replace(old, version=version, **changes)
                 rows.append(new)
@@ -143,19 +144,3 @@ def _show(row: CodeRow, active: bool | None) -> str:
     if active is not None:
         return "active" if row.active else "inactive"
     return "" if row.expires_ms is None else from_ms(row.expires_ms)
-
-
-def row_of(record: Record) -> CodeRow:
-    expires_at = record["expires_at"]
-    return CodeRow(
-        workspace=record["workspace"],
-        partition=record["partition"],
-        book=record["book"],
-        version=record["version"],
-        code=record["code"],
-        owner_id=record["owner_id"],
-        max_redemptions=record["max_redemptions"],
-        expires_ms=None if expires_at is None else to_ms(expires_at),
-        active=record["active"],
-        created_ms=to_ms(record["created_at"]),
-    )

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from service.engine.formats.coupon_state import Class, RecordedCode
+from service.engine.formats.coupon_state import Class
 from service.engine.formats.event_id import END, EventId
 from service.engine.record import pool
 from service.engine.record.pool import LONG, LONG_S, Connection, Database, open_cursor, set_locally
@@ -72,14 +72,6 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
                 yield rows
         finally:
             await asyncio.gather(fetching, return_exceptions=True)
-
-
-async def codes(
-    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str]
-) -> dict[str, RecordedCode]:
-    """Those of these codes that exist, after an event; without archived books."""
-    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names))
-    return {row["code"]: RecordedCode(*row) for row in rows}
 
 
 async def codes_in_buckets(database: Database, workspace: int, buckets: Sequence[int]) -> list[str]:

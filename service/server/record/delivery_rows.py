@@ -12,9 +12,9 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.engine.formats.event_id import EventId
+from service.engine.record.audit import write_audit
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record.audit_log import write_audit
 from service.server.record.history_pages import PastRedemption
 from service.server.requests.webhook_attempts import MAX_LOGGED
 from service.server.requests.webhook_protocol import GIVE_UP_S

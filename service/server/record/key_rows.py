@@ -19,10 +19,10 @@ from service.engine.domain.errors import Refusal, invalid
 from service.engine.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
 from service.engine.domain.times import to_datetime, to_ms
 from service.engine.operations.caller import Caller
+from service.engine.record.audit import write_audit
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json, limits_from
-from service.server.record.audit_log import write_audit
 from service.server.record.console_sessions import read_sessions
 
 MAX_KEYS = 1000

@@ -15,7 +15,7 @@ from service.engine.formats.quarantined_event import read_names
 from service.engine.record.facts.quarantined_events import Cause
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
-from service.server.record.comparisons import codes
+from service.engine.record.recorded_codes import recorded_codes
 
 Choice = Literal["retry", "settle", "release"]
 """Record the event as it was decided; keep its codes out of sale; give its codes the state that Postgres has."""
@@ -109,7 +109,7 @@ async def page_of_workspace(
 
 async def describe_recorded(database: Database, partition: int, workspace: int, names: Sequence[str]) -> dict[str, str]:
     """The state in Postgres of each of these codes, in words."""
-    found = await codes(database, partition, workspace, END, names)
+    found = await recorded_codes(database, partition, workspace, END, names)
     return {
         name: _describe(found[name]) if name in found else "no such code, or its book is archived" for name in names
     }

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from service.engine.hot.unrecorded import Backlog
 from service.engine.record.pool import ERRORS, Database, count_changed, error_name
 from service.engine.record.queries import query
 
@@ -31,14 +32,6 @@ Counts = dict[str, int]
 Times = dict[int, int]
 
 log = structlog.get_logger()
-
-
-class Backlog(NamedTuple):
-    """The unrecorded events of a partition, and the age of the oldest of them."""
-
-    partition: int
-    events: int
-    oldest_ms: int
 
 
 class StoredTraffic(NamedTuple):

@@ -6,11 +6,12 @@ from asyncpg import Pool
 from service.engine.domain.configuration import BookRow, CodeRow
 from service.engine.domain.errors import Refusal
 from service.engine.record.actor import mask
+from service.engine.record.audit import write_audit
+from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.server.record import book_rows
-from service.server.record.audit_log import write_audit
 from service.server.record.code_rows import insert_codes
 from service.server.requests.code_patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, generate_codes
 from service.server.requests.single_coupon_requests import SingleCoupon, make_book, make_code_line, rename_book_fields
@@ -38,7 +39,7 @@ async def create_single(pool: Pool, workspace: int, partition: int, request: Sin
 async def page_active(database: Database, workspace: int, limit: int, before: int | None) -> list[tuple[BookRow, str]]:
     """Time-specific books that are usable now, with a number below `before`, newest first; each with its code."""
     records = await database.fetch(query("page_active_time_specific"), workspace, before, limit)
-    return [(book_rows.row_of(record), record["code"]) for record in records]
+    return [(book_row(record), record["code"]) for record in records]
 
 
 async def _new_code(connection: Connection, workspace: int, wanted: str | None) -> str:

@@ -6,9 +6,10 @@ from uuid import UUID
 import msgspec
 from asyncpg import Pool
 
+from service.engine.record.configuration_rows import book_row
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record import book_rows, job_rows
+from service.server.record import job_rows
 from service.server.record.job_rows import JobRow
 
 
@@ -62,5 +63,5 @@ async def order_missing(pool: Pool, book: StockedBook, codes: int, free: int) ->
         missing = record["keep_free"] - free - outstanding
         if missing <= 0:
             return None
-        row = book_rows.row_of(record)
+        row = book_row(record)
         return await job_rows.create_generation(connection, row, missing, row.code_pattern, row.charset)

@@ -3,16 +3,15 @@ next version first, so that others wait."""
 
 from typing import Any, cast
 
-import msgspec
 from asyncpg import Pool, Record
 
 from service.engine.domain.configuration import UserRow
-from service.engine.domain.times import to_ms
+from service.engine.record.audit import write_audit
+from service.engine.record.configuration_rows import user_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.record.audit_log import write_audit
 
 
 async def create_user(
@@ -50,20 +49,13 @@ async def patch_user(pool: Pool, workspace: int, partition: int, user_id: str, c
 
 async def read_user(database: Database, workspace: int, user_id: str) -> UserRow | None:
     record = await database.fetchrow(query("read_user"), workspace, user_id)
-    return None if record is None else row_of(record)
+    return None if record is None else user_row(record)
 
 
 async def page_users(database: Database, workspace: int, limit: int, before: int | None) -> list[tuple[UserRow, int]]:
     """Users with their positions in the list, newest first."""
     records = await database.fetch(query("page_users"), workspace, before, limit)
-    return [(row_of(record), record["position"]) for record in records]
-
-
-def row_of(record: Record) -> UserRow:
-    fields: dict[str, Any] = dict(record)
-    fields.pop("position", None)
-    fields |= {"metadata": msgspec.json.decode(fields["metadata"]), "created_ms": to_ms(fields.pop("created_at"))}
-    return UserRow(**fields)
+    return [(user_row(record), record["position"]) for record in records]
 
 
 def _to_audit(row: UserRow) -> dict[str, Any]:
@@ -80,4 +72,4 @@ async def _write(
     metadata: dict[str, Any],
 ) -> UserRow:
     values = (workspace, partition, user_id, version, max_coupons, encode_json(metadata))
-    return row_of(cast("Record", await connection.fetchrow(query("write_user"), *values)))
+    return user_row(cast("Record", await connection.fetchrow(query("write_user"), *values)))

@@ -11,10 +11,10 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.engine.domain.errors import Refusal, invalid
+from service.engine.record.audit import write_audit
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.record.audit_log import write_audit
 from service.server.requests.webhook_protocol import KEEP_DAYS, MAX_WEBHOOKS, NO_DELIVERY, NO_WEBHOOK
 
 T = TypeVar("T")

@@ -14,14 +14,14 @@ from service.common.logs import workspace_names
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.discounts import check_discount_digits, decode_discount
 from service.engine.domain.errors import invalid
-from service.engine.domain.limits import WorkspaceLimits
 from service.engine.domain.money import CURRENCY_DIGITS
 from service.engine.formats import key_names
+from service.engine.record.audit import write_audit
+from service.engine.record.configuration_rows import workspace_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
-from service.engine.record.stored_json import encode_json, limits_from
-from service.server.record.audit_log import write_audit
+from service.engine.record.stored_json import encode_json
 
 LATE = 100
 """So many numbers are read again: a lower one may be committed later than a higher one."""
@@ -66,7 +66,7 @@ async def create_workspace(
 
 async def all_workspaces(database: Database) -> list[WorkspaceRow]:
     """Every workspace, by name."""
-    return [row_of(record) for record in await database.fetch(query("read_all_workspaces"))]
+    return [workspace_row(record) for record in await database.fetch(query("read_all_workspaces"))]
 
 
 async def read_workspace_names(database: Database) -> dict[int, str]:
@@ -76,7 +76,7 @@ async def read_workspace_names(database: Database) -> dict[int, str]:
 
 async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
     """An existing workspace by its inner number."""
-    return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
+    return workspace_row(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
 
 
 async def learn_names(database: Database) -> None:
@@ -133,8 +133,3 @@ async def check_gift_book(database: Database, workspace: int, book_id: UUID | No
     """Raise Refusal `invalid` if this is no book of the workspace."""
     if book_id is not None and await database.fetchrow(query("read_book"), workspace, book_id) is None:
         raise invalid("giftBookId", "is no book of this workspace")
-
-
-def row_of(record: Record) -> WorkspaceRow:
-    fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], WorkspaceLimits)}
-    return WorkspaceRow(**fields, digits=CURRENCY_DIGITS[record["currency"]])

@@ -1,14 +1,10 @@
-"""Housekeeping in Postgres: create partitions for the next months' facts, delete expired rows, refresh statistics.
-process.py runs it in each worker. A table whose rows expire needs its `prune` here."""
+"""What expires in the server's tables, and names for the log. service/serving/worker.py hands it to the engine."""
 
 import asyncio
 
 import asyncpg
 
-from service.engine.record.facts.event_writer import prune_keys
 from service.engine.record.pool import wait_out_outage
-from service.engine.record.processes import prune_processes
-from service.engine.record.queries import query
 from service.server.record.history_pages import prune_notices
 from service.server.record.job_rows import prune_jobs
 from service.server.record.refused_batches import prune_refused
@@ -16,34 +12,8 @@ from service.server.record.samples import prune_samples
 from service.server.record.webhook_rows import prune_webhooks
 from service.server.record.workspace_rows import learn_names
 
-EVERY_S = 600.0
-MONTHS_AHEAD = 2
-BATCH_ROWS, MAX_BATCHES = 10_000, 1_000
 LOOK_S = 5.0
-MIN_BYTES = 512 << 10
-"""Smaller tables are read whole in some milliseconds."""
-MOST_TABLES = 4
-"""In one statement, for some 0.2 s each."""
-
-
-async def clean_up(pool: asyncpg.Pool) -> None:
-    """Run every ten minutes. Several workers may run it at once: each step takes its own locks."""
-    while True:
-        with wait_out_outage():
-            await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
-            await prune_processes(pool)
-            for prune in (
-                prune_keys,
-                prune_webhooks,
-                prune_jobs,
-                prune_notices,
-                prune_samples,
-                prune_refused,
-            ):
-                for _ in range(MAX_BATCHES):
-                    if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
-                        break
-        await asyncio.sleep(EVERY_S)
+PRUNES = (prune_webhooks, prune_jobs, prune_notices, prune_samples, prune_refused)
 
 
 async def follow_names(pool: asyncpg.Pool) -> None:
@@ -51,12 +21,4 @@ async def follow_names(pool: asyncpg.Pool) -> None:
     while True:
         with wait_out_outage():
             await learn_names(pool)
-        await asyncio.sleep(LOOK_S)
-
-
-async def refresh_statistics(pool: asyncpg.Pool) -> None:
-    """Every five seconds refresh the statistics of tables that have doubled (docs/decisions/0072-grown-tables.md)."""
-    while True:
-        with wait_out_outage():
-            await pool.execute(query("analyze_grown_tables"), MIN_BYTES, MOST_TABLES)
         await asyncio.sleep(LOOK_S)

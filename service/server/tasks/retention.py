@@ -1,5 +1,5 @@
-"""Books that ended long ago leave Redis for good, and old months of facts leave Postgres. partition_worker.py runs
-this. A crash may come after any step: the next worker starts over, and what is removed stays removed."""
+"""Books that ended long ago leave Redis for good, and old months of facts leave Postgres. partition_tasks.py
+lists it. A crash may come after any step: the next worker starts over, and what is removed stays removed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

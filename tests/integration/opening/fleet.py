@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.common.config import Settings
 from service.engine.hot.cluster_links import make_links
 from service.engine.hot.decider import Decider
 from service.engine.operations import redeem
@@ -19,6 +18,7 @@ from service.engine.operations.caller import Caller
 from service.engine.record import pool as postgres
 from service.engine.record.partitions.partition_rows import read_partitions
 from service.engine.worker import lease_keeper
+from service.engine.worker.engine_settings import EngineSettings
 from service.engine.worker.lease_keeper import LeaseKeeper
 from service.engine.worker.opening import partition_opening as opening
 from service.engine.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
@@ -76,7 +76,7 @@ class Fleet:
     def __init__(self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int, codes: int) -> None:
         self.pool, self.partitions, self._database_url = pool, partitions, database_url
         self._number = codes
-        self.settings = Settings(redis_url=valkey_url, database_url=database_url)
+        self.settings = EngineSettings(valkey_url, database_url)
         self.workers: dict[str, Worker] = {}
         self.link = make_links(valkey_url, "tests")
         self.decider = Decider(self.link)

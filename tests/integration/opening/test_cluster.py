@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from service.replay.check import check_stores, read_redis
 
+from service.common.config import Settings
 from service.engine.domain.errors import Refusal
 from service.engine.hot.fencing import FRESH_S
 from service.engine.hot.fitness import ask_replication
@@ -230,7 +231,8 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
     """The doctor checks each primary and each partition."""
     await shops.check()
     fleet, url = shops.fleet, cluster.url
-    report = await _examine(fleet.settings)
+    settings = Settings(redis_url=fleet.settings.redis_url, database_url=fleet.settings.database_url)
+    report = await _examine(settings)
     assert [check.name for check in report.checks].count("redis") == 3
     assert {check.partition for check in report.checks} >= set(range(PARTITIONS))
     assert report.unreachable == []
@@ -241,5 +243,5 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
     connection.close()
     for state, value in (("warning", "yes"), ("ok", "no")):
         cluster.primary_of(0).run("CONFIG", "SET", "cluster-require-full-coverage", value)
-        assert state in [one.state for one in (await _examine(fleet.settings)).checks if one.name == "coverage"]
+        assert state in [one.state for one in (await _examine(settings)).checks if one.name == "coverage"]
     assert [check for check in report.checks if check.partition is not None and check.state == "bad"] == []

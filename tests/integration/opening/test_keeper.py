@@ -11,7 +11,6 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from service.common.config import Settings
 from service.engine.formats import key_names
 from service.engine.hot.connection import Broken
 from service.engine.hot.redis_server import ScriptFailed
@@ -21,6 +20,7 @@ from service.engine.record.partitions.openings import order_rebuild, rebuild_ord
 from service.engine.record.partitions.partition_rows import LeaseLost, read_partition
 from service.engine.worker import lease_keeper, task_supervisor, write_behind
 from service.engine.worker import partition_worker as worker
+from service.engine.worker.engine_settings import EngineSettings
 from service.engine.worker.lease_keeper import Lease, LeaseKeeper
 from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.partition_worker import PartitionWorker, Shared
@@ -270,7 +270,7 @@ def _servers(shown: ServerMetrics) -> set[str]:
 
 def make_keeper(place: Place, database_url: str, loaded: LoadedScripts | None = None) -> PartitionWorker:
     """A worker's loop on the place's servers."""
-    settings = Settings(redis_url=place.valkey_url, database_url=database_url)
+    settings = EngineSettings(place.valkey_url, database_url)
     leases = LeaseKeeper(place.pool, "tests", 1)
     return PartitionWorker(Shared(settings, place.pool, leases, loaded or LoadedScripts(place.pool)), 0)
 

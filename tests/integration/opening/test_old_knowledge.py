@@ -158,7 +158,9 @@ class _Changes:
 
     def __init__(self, place: Place) -> None:
         self.projector = RedisProjector(place.decider.run)
-        self._context = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=self.projector)
+        self._context = SimpleNamespace(
+            deciding=SimpleNamespace(open={0}), decider=place.decider, projector=self.projector
+        )
         self.written: list[int] = []
 
     def begin(self) -> configuration_writes.Change:

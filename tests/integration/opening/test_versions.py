@@ -2,18 +2,18 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from service.common.config import Settings
+from service.engine.deciding.deciding import Deciding
 from service.engine.formats import number
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import Scripts, templates, version
 from service.engine.operations import redeem
 from service.engine.record import migrations, program_versions
+from service.engine.record.facts.recorded_wait import Recorded
 from service.engine.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
 from service.engine.record.processes import renew_process
 from service.engine.record.program_versions import WrongNumber, check_number, store_scripts, stored_versions
@@ -21,8 +21,6 @@ from service.engine.worker import script_versions
 from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import Flusher
-from service.server.api.context import Context
-from service.serving.wiring import _watch_scripts
 from tests.harness.running import migrate
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.test_keeper import keeping, make_keeper
@@ -169,16 +167,16 @@ async def test_versions_that_nothing_needs_are_deleted(place: Place) -> None:
 
 async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
     """An API process can't decide until Redis has its version's scripts."""
-    context: Any = Context(Settings(), place.pool, place.decider, *[None] * 6)  # type: ignore[arg-type]
-    context.open_partitions = frozenset({0})
+    deciding = Deciding(place.decider, Recorded(place.pool), place.valkey_url)
+    deciding.open = frozenset({0})
     await place.redis.script_flush()
     with capture_logs() as logs:
-        async with running(_watch_scripts(context)):
+        async with running(deciding.watch_scripts()):
             await wait_until(lambda: any(line["event"] == "scripts_not_loaded" for line in logs))
-            assert not context.loaded_partitions
+            assert not deciding.loaded
             async with place.server() as server:
                 await server.load(await compose(place, templates()))
-            await wait_until(lambda: context.loaded_partitions == {0})
+            await wait_until(lambda: deciding.loaded == {0})
 
 
 @pytest.mark.parametrize(

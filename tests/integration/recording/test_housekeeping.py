@@ -7,12 +7,13 @@ import asyncpg
 from uuid_utils.compat import uuid7
 
 from service.engine.formats.events import StockNotice
+from service.engine.worker.housekeeping import clean_up
 from service.server.record import job_rows, refused_batches, samples, webhook_rows
 from service.server.record.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.server.record.refused_batches import Refused, RefusedBatch
 from service.server.record.workspace_rows import create_workspace
 from service.server.requests.webhook_protocol import KEEP_DAYS
-from service.server.tasks.housekeeping import clean_up
+from service.server.tasks.housekeeping import PRUNES
 from tests.integration.recording.record_fixtures import EVENT_MS
 from tests.integration.webhooks.webhook_fixtures import Office, Receiver
 from tests.waiting import running, wait_until
@@ -130,7 +131,7 @@ async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: str) -> None:
     """Run the worker's housekeeping until this query returns true."""
-    async with running(clean_up(pool)):
+    async with running(clean_up(pool, PRUNES)):
         await wait_until(lambda: pool.fetchval(is_clean))
 
 

@@ -14,7 +14,7 @@ from service.engine.hot.fencing import Nonce, choose_nonce, parse_nonce
 from service.engine.hot.fitness import Replication
 from service.engine.record.partitions.openings import rebuild_order
 from service.engine.record.partitions.partition_rows import close_for_wait, read_partition
-from service.server.access.keyring import MAX_AGE_S
+from service.engine.record.processes import MAX_AGE_S
 
 CUT_OFF_S = MAX_AGE_S + 30
 """A process that does not reach Postgres refuses all keys after MAX_AGE_S; the rest is for requests under way."""

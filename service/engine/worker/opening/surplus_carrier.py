@@ -13,12 +13,12 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Entry
 from service.engine.hot.redis_server import Server
 from service.engine.record.actor import Actor, current_actor
+from service.engine.record.audit import write_audit
 from service.engine.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
 from service.engine.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.engine.record.facts.surplus_rows import switch_off_book
 from service.engine.record.partitions.partition_rows import under_lease
 from service.engine.worker.opening.surplus_survey import Recordable, Sold, SurplusReport, SurplusSurvey
-from service.server.record.audit_log import write_audit
 
 UNKNOWN = "only Redis knew of it: not its amount, nor when"
 UNFIT = "Postgres lacks what it refers to"

@@ -31,8 +31,8 @@ from service.engine.record.facts.surplus_rows import (
     taken_by_users,
 )
 from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.record.recorded_codes import recorded_codes
 from service.engine.worker.opening.unrecorded_events import OutboxEvent, unrecorded_events
-from service.server.record.comparisons import codes as read_codes
 
 CODES_A_RUN = 500
 STANDING_A_RUN = 5000
@@ -186,7 +186,7 @@ class SurplusSurvey:
             by_workspace[workspace].add(code)
         found: dict[_Code, RecordedCode] = {}
         for workspace, names in by_workspace.items():
-            recorded = await read_codes(self._pool, self._partition, workspace, END, sorted(names))
+            recorded = await recorded_codes(self._pool, self._partition, workspace, END, sorted(names))
             found |= {(workspace, code): one for code, one in recorded.items()}
         return found
 

@@ -1,4 +1,4 @@
-"""The handlers of the hot operations, one made from each row of service/engine/operations/table.py, which also has their
+"""The handlers of the hot operations, one made from each row of table.py, which also has their
 roles. app.py registers them."""
 
 from typing import Annotated, Any

@@ -16,12 +16,12 @@ from service.engine.formats.event_id import END, EventId, parse_sent_id
 from service.engine.formats.quarantined_event import Kind, kind_of, read_names
 from service.engine.formats.quarantined_event import describe as describe_event
 from service.engine.operations.caller import Caller
+from service.engine.record.audit import write_audit
 from service.engine.record.facts.quarantined_events import Cause
 from service.engine.record.pool import Database
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, read_json_body, unpack_request
-from service.server.record.audit_log import write_audit
 from service.server.record.quarantine_resolutions import (
     Choice,
     Quarantined,

@@ -1,0 +1,63 @@
+"""Rows of configuration, made from records of Postgres: what changes.py projects, and server/record/ changes."""
+
+from typing import Any
+
+import msgspec
+from asyncpg import Record
+
+from service.engine.domain import discounts
+from service.engine.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.engine.domain.limits import BookLimits, WorkspaceLimits
+from service.engine.domain.money import CURRENCY_DIGITS
+from service.engine.domain.times import to_ms
+from service.engine.record.stored_json import limits_from
+
+_ELSEWHERE = (
+    "code_count single code archived_at archiving ended_at last_counts after_epoch after_seq after_version".split()
+)
+"""Columns that are no fields of BookRow."""
+
+
+def workspace_row(record: Record) -> WorkspaceRow:
+    fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], WorkspaceLimits)}
+    return WorkspaceRow(**fields, digits=CURRENCY_DIGITS[record["currency"]])
+
+
+def book_row(record: Record) -> BookRow:
+    """The row of a record that is joined with its workspace."""
+    fields: dict[str, Any] = dict(record)
+    for name in ("valid_from", "valid_until"):
+        at = fields.pop(name)
+        fields[f"{name}_ms"] = None if at is None else to_ms(at)
+    for name in ("created", "updated"):
+        fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
+    for name in _ELSEWHERE:
+        fields.pop(name, None)
+    discount = fields["discount"]
+    fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
+    fields["metadata"] = msgspec.json.decode(fields["metadata"])
+    fields["limits"] = limits_from(fields["limits"], BookLimits)
+    return BookRow(**fields)
+
+
+def user_row(record: Record) -> UserRow:
+    fields: dict[str, Any] = dict(record)
+    fields.pop("position", None)
+    fields |= {"metadata": msgspec.json.decode(fields["metadata"]), "created_ms": to_ms(fields.pop("created_at"))}
+    return UserRow(**fields)
+
+
+def code_row(record: Record) -> CodeRow:
+    expires_at = record["expires_at"]
+    return CodeRow(
+        workspace=record["workspace"],
+        partition=record["partition"],
+        book=record["book"],
+        version=record["version"],
+        code=record["code"],
+        owner_id=record["owner_id"],
+        max_redemptions=record["max_redemptions"],
+        expires_ms=None if expires_at is None else to_ms(expires_at),
+        active=record["active"],
+        created_ms=to_ms(record["created_at"]),
+    )

@@ -1,0 +1,44 @@
+"""Housekeeping in Postgres: create partitions for the next months' facts, delete expired rows, refresh statistics.
+process.py runs it in each worker, with the `prune` of each table whose rows expire."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+
+from service.engine.record.facts.event_writer import prune_keys
+from service.engine.record.pool import wait_out_outage
+from service.engine.record.processes import prune_processes
+from service.engine.record.queries import query
+
+Prune = Callable[[asyncpg.Pool, int], Awaitable[int]]
+
+EVERY_S = 600.0
+MONTHS_AHEAD = 2
+BATCH_ROWS, MAX_BATCHES = 10_000, 1_000
+LOOK_S = 5.0
+MIN_BYTES = 512 << 10
+"""Smaller tables are read whole in some milliseconds."""
+MOST_TABLES = 4
+"""In one statement, for some 0.2 s each."""
+
+
+async def clean_up(pool: asyncpg.Pool, prunes: Sequence[Prune]) -> None:
+    """Run every ten minutes. Several workers may run it at once: each step takes its own locks."""
+    while True:
+        with wait_out_outage():
+            await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
+            await prune_processes(pool)
+            for prune in (prune_keys, *prunes):
+                for _ in range(MAX_BATCHES):
+                    if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
+                        break
+        await asyncio.sleep(EVERY_S)
+
+
+async def refresh_statistics(pool: asyncpg.Pool) -> None:
+    """Every five seconds refresh the statistics of tables that have doubled (docs/decisions/0072-grown-tables.md)."""
+    while True:
+        with wait_out_outage():
+            await pool.execute(query("analyze_grown_tables"), MIN_BYTES, MOST_TABLES)
+        await asyncio.sleep(LOOK_S)
