@@ -19,7 +19,7 @@ from service.common.running_service import find_service
 from service.engine.formats.event_id import parse_sent_id
 from service.engine.formats.quarantined_event import describe, kind_of, read_names
 from service.engine.record.actor import mask
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.server.record.quarantine_resolutions import (
     Choice,
     Quarantined,

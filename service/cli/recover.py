@@ -18,7 +18,7 @@ from service.engine.hot.connection import connect
 from service.engine.hot.redis_server import Server
 from service.engine.record import pool as postgres
 from service.engine.record.actor import mask
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.partitions.failing_tasks import read_failing
 from service.engine.record.partitions.openings import SurplusChoice, order_rebuild
 from service.engine.record.partitions.partition_rows import Partition

@@ -3,7 +3,6 @@
 import gc
 from functools import partial
 
-import asyncpg
 import uvloop
 
 from service.common import logs
@@ -13,12 +12,10 @@ from service.common.running_service import find_servers
 from service.common.tracing import start_traces
 from service.engine.worker import process
 from service.engine.worker.engine_settings import EngineSettings
-from service.engine.worker.partition_worker import Parts, Shared, Tasks
+from service.engine.worker.partition_worker import Parts
 from service.engine.worker.write_behind import Flusher
-from service.server.record.samples import Sampler, add_backlog
-from service.server.tasks.housekeeping import PRUNES, follow_names
-from service.server.tasks.job_metrics import follow_jobs
 from service.server.tasks.partition_tasks import partition_tasks
+from service.server.tasks.process_tasks import PRUNES, process_tasks
 from service.server.webhooks.public_http import Poster
 
 
@@ -53,12 +50,3 @@ def engine_settings(settings: Settings) -> EngineSettings:
     """Raises Unusable if a server is not set."""
     urls = find_servers(settings)
     return EngineSettings(*urls, settings.redis_durability, settings.standbys, settings.max_unrecorded_s)
-
-
-def process_tasks(pool: asyncpg.Pool, shared: Shared) -> Tasks:
-    """The server's tasks of the process."""
-    return {
-        "names": lambda: follow_names(pool),
-        "jobs": lambda: follow_jobs(pool),
-        "sampling": Sampler(pool, shared.take_backlog, add_backlog).run,
-    }

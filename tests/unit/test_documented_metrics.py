@@ -10,12 +10,13 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info
 from service.engine.worker import metrics, server_metrics
+from service.server.tasks import job_metrics
 from service.serving import partition_metrics, process_metrics, request_metrics
 
 _PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _PROCESSES = {
     "API processes": (build_info, request_metrics, process_metrics, partition_metrics),
-    "Workers": (build_info, metrics, server_metrics),
+    "Workers": (build_info, metrics, server_metrics, job_metrics),
 }
 
 Described = dict[str, tuple[str, tuple[str, ...]]]

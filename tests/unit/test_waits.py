@@ -44,7 +44,7 @@ def test_no_test_gives_up_with_the_service() -> None:
     service's bounds. Only tests of these bounds, and of refusals, connect as the service does."""
     opening, access = "integration/opening", "integration/access"
     at_home = {f"{opening}/test_connection.py", f"{opening}/test_reaching.py", f"{access}/test_least_privilege.py"}
-    pattern = r"^from service\.hot\.connection import (?:\([^)]*|.*)\bconnect\b"
+    pattern = r"^from service\.engine\.hot\.connection import (?:\([^)]*|.*)\bconnect\b"
     assert _find_modules(pattern) == at_home | {"reaching.py"}
 
 

@@ -66,6 +66,6 @@ def test_buckets_are_noted_once(count: int) -> None:
 
 
 def test_one_module_scans() -> None:
-    """Only one module of the service scans Redis by a pattern; a replay, which checks from outside, has its own."""
+    """Only one module of the service scans Redis by a pattern."""
     scanning = {path for path in _SERVICE.rglob("*.py") if _MATCHES.search(path.read_text())}
-    assert scanning - {_SERVICE / "replay/check.py"} == {_SERVICE / "hot/redis_server.py"}
+    assert scanning == {_SERVICE / "engine/hot/redis_server.py"}

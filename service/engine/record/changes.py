@@ -12,9 +12,9 @@ from asyncpg import Pool, Record
 
 from service.engine.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.engine.record.archived_books import read_history_start
+from service.engine.record.configuration_rows import book_row, code_row, user_row, workspace_row
 from service.engine.record.pool import LONG_S, PAUSING, Connection, set_locally
 from service.engine.record.queries import query
-from service.engine.record.configuration_rows import book_row, code_row, user_row, workspace_row
 
 _PAGE = 10_000
 """Rows in one read. Most versions have fewer: one writes up to 5,000."""

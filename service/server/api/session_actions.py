@@ -9,7 +9,7 @@ from service.engine.operations.base import Command
 from service.engine.operations.caller import Caller
 from service.engine.operations.table import Row
 from service.engine.record.actor import mask
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import ERRORS, Connection
 from service.server.api.context import Context
 from service.server.record.code_pages import find_code

@@ -19,12 +19,12 @@ from service.engine.domain.field_types import canonicalize_code
 from service.engine.domain.times import to_datetime
 from service.engine.record.actor import mask
 from service.engine.record.archived_books import check_here
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
-from service.engine.record.stored_json import encode_json, limits_from
+from service.engine.record.stored_json import encode_json
 from service.server.record import job_rows
 from service.server.record.workspace_rows import check_gift_book, read_workspace
 from service.server.requests import book_requests

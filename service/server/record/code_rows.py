@@ -15,11 +15,11 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.times import from_ms, to_datetime, to_ms
 from service.engine.record.actor import mask
 from service.engine.record.archived_books import check_here
+from service.engine.record.audit_entries import write_audit
+from service.engine.record.configuration_rows import code_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
-from service.engine.record.audit import write_audit
-from service.engine.record.configuration_rows import code_row
 from service.server.record.change_results import CodeResult, PendingCodes, Result
 from service.server.record.code_pages import find_code, missing_codes
 from service.server.record.job_rows import JobRow, store_page

@@ -12,7 +12,7 @@ from asyncpg import Pool
 
 from service.engine.domain.times import from_ms, to_ms
 from service.engine.operations.caller import Caller
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.server.access.keyring import digest_session_secret

@@ -12,7 +12,7 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.engine.formats.event_id import EventId
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
 from service.server.record.history_pages import PastRedemption

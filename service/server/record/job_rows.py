@@ -17,7 +17,7 @@ from service.engine.domain.configuration import BookRow, WorkspaceRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.times import from_ms, to_ms
 from service.engine.record.archived_books import check_here
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json

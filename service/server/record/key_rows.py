@@ -19,7 +19,7 @@ from service.engine.domain.errors import Refusal, invalid
 from service.engine.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
 from service.engine.domain.times import to_datetime, to_ms
 from service.engine.operations.caller import Caller
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json, limits_from

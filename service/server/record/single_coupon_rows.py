@@ -6,7 +6,7 @@ from asyncpg import Pool
 from service.engine.domain.configuration import BookRow, CodeRow
 from service.engine.domain.errors import Refusal
 from service.engine.record.actor import mask
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.engine.formats.event_id import EventId
 from service.engine.formats.quarantined_event import replace_user
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Database, count_changed
 from service.engine.record.queries import query

@@ -6,7 +6,7 @@ from typing import Any, cast
 from asyncpg import Pool, Record
 
 from service.engine.domain.configuration import UserRow
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import user_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database

@@ -11,7 +11,7 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.engine.domain.errors import Refusal, invalid
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json

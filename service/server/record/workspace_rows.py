@@ -16,7 +16,7 @@ from service.engine.domain.discounts import check_discount_digits, decode_discou
 from service.engine.domain.errors import invalid
 from service.engine.domain.money import CURRENCY_DIGITS
 from service.engine.formats import key_names
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import workspace_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database

@@ -10,7 +10,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from service.replay.check import check_stores, read_redis
 
 from service.common.config import Settings
 from service.engine.domain.errors import Refusal

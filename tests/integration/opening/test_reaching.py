@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import redis
-from service.replay.check import read_redis
 
 from service.engine.hot import connection as hot
 from service.engine.hot import discovery

@@ -13,7 +13,7 @@ from service.server.record.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.server.record.refused_batches import Refused, RefusedBatch
 from service.server.record.workspace_rows import create_workspace
 from service.server.requests.webhook_protocol import KEEP_DAYS
-from service.server.tasks.housekeeping import PRUNES
+from service.server.tasks.process_tasks import PRUNES
 from tests.integration.recording.record_fixtures import EVENT_MS
 from tests.integration.webhooks.webhook_fixtures import Office, Receiver
 from tests.waiting import running, wait_until

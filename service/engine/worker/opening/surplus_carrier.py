@@ -13,7 +13,7 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Entry
 from service.engine.hot.redis_server import Server
 from service.engine.record.actor import Actor, current_actor
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
 from service.engine.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.engine.record.facts.surplus_rows import switch_off_book

@@ -16,7 +16,7 @@ from service.engine.formats.event_id import END, EventId, parse_sent_id
 from service.engine.formats.quarantined_event import Kind, kind_of, read_names
 from service.engine.formats.quarantined_event import describe as describe_event
 from service.engine.operations.caller import Caller
-from service.engine.record.audit import write_audit
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.facts.quarantined_events import Cause
 from service.engine.record.pool import Database
 from service.server.api.documented import describe_action, describe_route

@@ -1,19 +1,31 @@
-"""What expires in the server's tables, and names for the log. service/serving/worker.py hands it to the engine."""
+"""The server's tasks of a worker process, and what expires in its tables. service/serving/worker.py hands them to the
+engine. Names of tasks are in alarms."""
 
 import asyncio
 
 import asyncpg
 
 from service.engine.record.pool import wait_out_outage
+from service.engine.worker.partition_worker import Shared, Tasks
 from service.server.record.history_pages import prune_notices
 from service.server.record.job_rows import prune_jobs
 from service.server.record.refused_batches import prune_refused
-from service.server.record.samples import prune_samples
+from service.server.record.samples import Sampler, add_backlog, prune_samples
 from service.server.record.webhook_rows import prune_webhooks
 from service.server.record.workspace_rows import learn_names
+from service.server.tasks.job_metrics import follow_jobs
 
 LOOK_S = 5.0
 PRUNES = (prune_webhooks, prune_jobs, prune_notices, prune_samples, prune_refused)
+
+
+def process_tasks(pool: asyncpg.Pool, shared: Shared) -> Tasks:
+    """The tasks by name."""
+    return {
+        "names": lambda: follow_names(pool),
+        "jobs": lambda: follow_jobs(pool),
+        "sampling": Sampler(pool, shared.take_backlog, add_backlog).run,
+    }
 
 
 async def follow_names(pool: asyncpg.Pool) -> None:
