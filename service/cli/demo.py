@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import click
 from aiohttp import ClientError, ClientResponseError
 
-from service.cli.retrying_client import Client, Unreachable
 from service.common import config
 from service.common.http_client import open_session, read_body, send
 from service.common.plurals import count_noun

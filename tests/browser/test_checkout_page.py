@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Request, Route, expect
+from service.server.embedded.demo_data import EXPIRED_AT
 
 from tests.browser.watched import Look, Watched
 from tests.service_fixture import Service, new_code, new_id, ok
@@ -131,7 +132,7 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
     another = service.coupon()
     ok(service.checkout.post(f"/v1/coupons/lock/{another}", json={"userId": "another"}), 201)
     for code, message in (
-        ("EXPIRED-1", "This code has expired. It was valid until 2026-01-01 00:00:00 UTC. expired"),
+        ("EXPIRED-1", f"This code has expired. It was valid until {EXPIRED_AT[:10]} 00:00:00 UTC. expired"),
         ("BIG-500", f"{TOO_LOW} It is for carts from 500.00 USD: 368.10 USD is missing. order_value_too_low"),
         ("no code at all", "This code does not exist. Please check the spelling. coupon_not_found"),
         ("..", "This code does not exist. Please check the spelling. coupon_not_found"),

@@ -12,10 +12,10 @@ from asyncpg import Pool
 
 from service.engine.domain.errors import Refusal
 from service.engine.formats.event_id import START, EventId
+from service.engine.record.audit_entries import write_audit
 from service.engine.record.partitions.partition_rows import bump_config_version, under_lease
 from service.engine.record.pool import LONG_S, Database
 from service.engine.record.queries import query
-from service.server.record.audit_log import write_audit
 
 
 class ArchivedBook(NamedTuple):

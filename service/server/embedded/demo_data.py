@@ -4,6 +4,7 @@ keys: add some, but rename none."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +34,8 @@ IDS = {
 PARTITIONS = 1
 """Partitions of a new database of `scrip run`, which has one Redis on one machine."""
 
+EXPIRED_AT = f"{datetime.now(UTC) - timedelta(days=30):%Y-%m-%d}T00:00:00Z"
+"""When the expired book ended: lately, so that it is not archived."""
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
 _FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}
 _TIERS = [
@@ -89,7 +92,7 @@ _DEMO: tuple[BookSeed, ...] = (
     _book("The first three", "FIRST-3", discount=_FIVE, maxRedemptionsPerCode=None, maxRedemptions=3),
     _book("The more the cheaper", "TIERED-1", discount={"type": "tiered", "tiers": _TIERS}, maxRedemptionsPerCode=None),
     _book("Three for two", "BUY2GET1", discount={"type": "buyXGetY", "buy": 2, "get": 1}, maxRedemptionsPerCode=None),
-    _book("Expired", "EXPIRED-1", discount=_TWENTY, validUntil="2026-01-01T00:00:00Z"),
+    _book("Expired", "EXPIRED-1", discount=_TWENTY, validUntil=EXPIRED_AT),
     _book("Not started", "EARLY-1", discount=_TWENTY, validFrom="2036-01-01T00:00:00Z"),
     _book("From 500 on", "BIG-500", discount=_TWENTY | {"minOrderValue": 500}),
     _book("In euros", "EURO-1", discount=_FIVE | {"currency": "EUR"}),

@@ -22,6 +22,7 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import SETS_OF_CODES
 from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.engine.record.actor import mask
+from service.engine.record.recorded_codes import recorded_codes
 from service.server.reconcile.bucket_walk import pages
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
 from service.server.record import comparisons as record
@@ -149,7 +150,7 @@ class Coupons(Subject):
 
     async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
         await self._examiner.quarantine.read_on()
-        expected = await record.codes(self._pool, self._partition, self._workspace, at, things)
+        expected = await recorded_codes(self._pool, self._partition, self._workspace, at, things)
         self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
         return expected
 

@@ -16,6 +16,7 @@ from service.engine.formats.key_names import Key
 from service.engine.formats.stored_settings import book_settings, workspace_settings
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
+from service.engine.record.recorded_codes import recorded_codes
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
 from service.server.record import comparisons as record
 from service.server.record.book_rows import read_books
@@ -66,7 +67,7 @@ class WrongTypes(Subject):
         if by_kind["d"]:
             buckets = [int(key.parts[0]) for key in by_kind["d"]]
             codes += await record.codes_in_buckets(self._pool, self._workspace, buckets)
-        recorded = await record.codes(self._pool, self._partition, self._workspace, at, codes) if codes else {}
+        recorded = await recorded_codes(self._pool, self._partition, self._workspace, at, codes) if codes else {}
         newest = max((one.version for one in recorded.values()), default=0)
         for key in [*by_kind["c"], *by_kind["s"]]:
             if key.parts[0] in recorded:
