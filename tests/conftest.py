@@ -46,7 +46,9 @@ def pytest_configure(config: pytest.Config) -> None:
 os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
 worker_orders.WORKER_S = PATIENCE_S
 connection.STALL_S = PATIENCE_S  # a Redis that is silent for longer counts as lost
-connection.CONNECT_S = discovery.REPLY_S = PATIENCE_S  # one that accepts no connection, or names no primary, as away
+connection.CONNECT_S = discovery.CONNECT_S = discovery.REPLY_S = (
+    PATIENCE_S  # one that accepts no connection, or names no primary, as away
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

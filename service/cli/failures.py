@@ -14,6 +14,7 @@ from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
 from service.common.tracebacks import find_missing_right, find_reason
+from service.engine.hot.discovery import AccessRefused, advise_access, check_access
 from service.engine.record.actor import Actor, current_actor
 from service.engine.record.login_roles import check_role
 from service.engine.record.partitions.partition_rows import check_partitions
@@ -36,11 +37,6 @@ def explain(error: Exception) -> str | None:
 
 def _explain_refusal(error: Exception) -> str | None:
     """As explain, for a server that is reached, and refuses what is asked of it."""
-    from service.engine.hot.discovery import (  # a tenth of a second, which most commands save
-        AccessRefused,
-        advise_access,
-    )
-
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
     if isinstance(error, AccessRefused) or (isinstance(error, hiredis.ReplyError) and find_missing_right(error)):
@@ -121,7 +117,6 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
 async def check_servers(settings: Settings) -> None:
     """For `scrip api`: wait until the database is reachable, then check that it fits this version and has the API's
     role, and that Redis does not refuse the login. Raises UnusableRecord, Unusable, AccessRefused."""
-    from service.engine.hot.discovery import check_access
     from service.server.hot.key_messages import CHANNEL
 
     redis_url, database_url = find_servers(settings)

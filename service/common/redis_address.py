@@ -1,4 +1,4 @@
-"""Parse the address of a Redis, REDIS_URL, for config.py and connections; redis-py parses it host by host.
+"""Parse the address of a Redis, REDIS_URL, for config.py and connections.
 
     redis://[user:password@]host[:port][/database]
     redis+sentinel://[user:password@]host[:port],host[:port]…/service[/database]
@@ -6,8 +6,6 @@
     unix://[user:password@]/path
 
 `rediss`, `rediss+sentinel` and `rediss+cluster` use TLS. Parts are percent-encoded. OPTIONS follow a `?`.
-
-redis-py has no URLs with several hosts, takes any option, and quotes a wrong port, which may be a part of a password.
 """
 
 import os
@@ -15,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -43,7 +41,7 @@ class RedisAddress:
     service: str
     """The primary's name at the sentinels; '' without sentinels."""
     options: Mapping[str, Any] = field(repr=False, hash=False)
-    """redis-py's, and `password_file`."""
+    """Those of OPTIONS for the server, and a socket's `path`."""
     sentinel_options: Mapping[str, Any] = field(repr=False, hash=False)
     is_tls: bool
     is_cluster: bool
@@ -59,8 +57,6 @@ class RedisAddress:
 
 def parse_redis_address(url: str) -> RedisAddress:
     """Parse a URL. Raises ValueError with a message that quotes nothing of it: it may hold a password."""
-    from redis.asyncio.connection import parse_url  # takes a third of a second, which `scrip --help` need not
-
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in SCHEMES))
@@ -78,25 +74,25 @@ def parse_redis_address(url: str) -> RedisAddress:
         raise ValueError("must name sentinels and, after the /, their service: redis+sentinel://host:26379/service")
     several = names.split(",") if kind else [names]
     try:
-        parsed: list[dict[str, Any]] = [
-            {**parse_url(f"{plain}://{userinfo}{at}{name}/{path}?{query}")} for name in several
-        ]
+        parsed = [_parse_one(f"{plain}://{userinfo}{at}{name}/{path}", options) for name in several]
     except ValueError:
         parsed = []
     if not parsed or (kind and "" in several) or "," in parsed[0].get("host", ""):
         raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
-    if plain != "unix" and not re.fullmatch("[0-9]{0,5}", path + options.get("db", ""), re.ASCII):
+    if not re.fullmatch("[0-9]{0,5}", ("" if plain == "unix" else path) + options.get("db", ""), re.ASCII):
         raise ValueError("must name the database by its number")
-    if kind == "cluster" and parsed[0].get("db"):
+    places: dict[str, Any] = {"path": parsed[0]["path"]} if plain == "unix" else {}
+    if "db" in parsed[0]:
+        places["db"] = int(parsed[0]["db"] or 0)
+    if kind == "cluster" and places.get("db"):
         raise ValueError("must not name a database: partitions of a cluster are in database 0")
     port = 26379 if kind == "sentinel" else 6379
     is_tls = plain == "rediss"
     tls = {name: options[name] for name in TLS_FILES if name in options and is_tls}
-    place_options = {name: parsed[0][name] for name in ("db", "path") if name in parsed[0]}
     return RedisAddress(
         hosts=tuple(Host(one.get("host", "localhost"), one.get("port", port)) for one in parsed if plain != "unix"),
         service=unquote(service),
-        options=_choose_login(parsed[0], "", is_empty_meant=":" in userinfo) | place_options | tls,
+        options=_choose_login(parsed[0], "", is_empty_meant=":" in userinfo) | places | tls,
         sentinel_options=_choose_login(options, "sentinel_") | tls,
         is_tls=is_tls,
         is_cluster=kind == "cluster",
@@ -116,6 +112,18 @@ def check_files(url: str, options: Sequence[str]) -> None:
     for option, path in parse_qsl(url.partition("?")[2]):
         if option in options and not os.access(path, os.R_OK):
             raise ValueError(f"names a file as {option} that can't be read")
+
+
+def _parse_one(url: str, options: Mapping[str, str]) -> dict[str, Any]:
+    """The parts of a URL of one host, beside the options that follow it. Raises ValueError."""
+    parts = urlsplit(url)
+    texts = {"username": parts.username, "password": parts.password}
+    if parts.scheme == "unix":
+        texts["path"] = parts.path
+    else:
+        texts |= {"host": parts.hostname, "db": options.get("db") or parts.path.strip("/")}
+    named = {name: unquote(text) for name, text in texts.items() if text}
+    return {**options, **named, **({"port": parts.port} if parts.port else {})}
 
 
 def _parse_options(query: str) -> dict[str, str]:

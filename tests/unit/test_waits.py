@@ -63,8 +63,7 @@ def test_no_test_keeps_an_element_of_a_live_page() -> None:
 
 
 def test_no_test_counts_subscribers() -> None:
-    """Tests wait for a message, not for a number of subscribers: redis-py subscribes once more before it reports a
-    lost connection, and that subscription ends at once."""
+    """Tests wait for a message, not for a number of subscribers: Redis counts a lost connection a moment longer."""
     assert _find_modules("(?i)numsub") == set()
 
 

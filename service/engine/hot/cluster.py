@@ -1,8 +1,6 @@
 """Parse what nodes of a cluster report: who has each slot, in which configuration.
 
 Connections, fencing and openings use it. Without side effects. Nonces have node ids of ID_LENGTH.
-
-redis-py parses CLUSTER NODES by address, so that a node hides another one that had its address, or is about to.
 """
 
 import binascii

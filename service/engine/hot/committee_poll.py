@@ -61,7 +61,7 @@ class CommitteePoll:
 
     async def _ask(self, node: str, host: Host) -> None:
         """Ask until another node has the address. Raises OSError."""
-        async with open_client(self._address, host, client_name="scrip-api") as client:
+        async with open_client(self._address, host, "scrip-api") as client:
             while True:
                 sent_at = time.monotonic()
                 async with asyncio.timeout(CONNECT_S):

@@ -1,21 +1,19 @@
-"""Find a partition's server, and open connections, by redis-py: for connection.py and all else that connects.
+"""Find a partition's server, and open connections: for connection.py and all else that connects.
 
-All sentinels, or nodes of a cluster, are asked at once, and the newest configuration of a majority's replies counts.
-redis-py's Sentinel and RedisCluster take the first reply, which may be of one that missed a failover; and RedisCluster
-has no configuration epochs, by which a cluster's nodes confirm an open epoch (docs/decisions/0054).
+All sentinels, or nodes of a cluster, are asked at once, and the newest configuration of a majority's replies counts:
+one of them may have missed a failover.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
-from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+import hiredis
 
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.engine.hot.cluster import Report, SlotMap, parse_report
@@ -26,6 +24,8 @@ REPLY_S = 0.5
 MAX_PASSWORD_BYTES = 4096
 MAX_ASKED = 9
 """Nodes that are asked at once: the seeds, then primaries that were found before."""
+_REFUSALS = ("WRONGPASS", "NOAUTH", "NOPERM")
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 T = TypeVar("T")
 
@@ -42,45 +42,100 @@ class SlotsUnknown(OSError):
     """No node reports the slots, or no node has the slot."""
 
 
-class _PasswordFile(CredentialProvider):
-    """Reads the password at each connection, so that it can be rotated."""
+class Client:
+    """A connection to one server, for one command at a time. It never reconnects. All errors are OSErrors."""
 
-    def __init__(self, username: str, path: str) -> None:
-        self._username, self._path = username, path
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self._reader = reader
+        self._replies = hiredis.Reader(encoding="utf-8", protocolError=OSError, replyError=_make_error)
 
-    def get_credentials(self) -> Any:
-        with Path(self._path).open("rb") as file:
-            return self._username, file.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
+    async def call(self, *command: Any) -> Any:
+        """Send a command, and return its reply."""
+        self.writer.write(hiredis.pack_command(command))
+        return await self.read()
 
-    async def get_credentials_async(self) -> Any:
-        return self.get_credentials()
+    async def read(self) -> Any:
+        """The next reply, or message of a channel. It may be cancelled, and called again."""
+        while (reply := self._replies.gets()) is False:
+            data = await self._reader.read(1 << 16)
+            if not data:
+                raise ConnectionResetError("Connection closed by server.")
+            self._replies.feed(data)
+        if isinstance(reply, OSError):
+            raise reply
+        return reply
+
+
+def _make_error(text: str) -> OSError:
+    """Redis's error without its code."""
+    code, _, reason = text.partition(" ")
+    return AccessRefused(reason) if code in _REFUSALS or "password" in reason else OSError(reason)
 
 
 @contextlib.asynccontextmanager
 async def open_client(
-    address: RedisAddress, host: Host | None, *, is_sentinel: bool = False, **options: Any
-) -> AsyncIterator[Redis]:
-    """redis-py's client of one server, which sends no command twice. Errors of Redis become OSError.
-
-    The caller limits the time: redis-py's own limit, `socket_timeout`, may swallow a cancellation (asyncio.wait_for).
-    """
-    options |= address.sentinel_options if is_sentinel else address.options
-    if file := options.pop("password_file", ""):
-        options["credential_provider"] = _PasswordFile(options.pop("username", "default"), file)
-    kind: type[Any] = UnixDomainSocketConnection
-    if host is not None:
-        kind = SSLConnection if address.is_tls else Connection  # certificate and name are always checked
-        options |= {"host": host.name, "port": host.port}
-    usual: dict[str, Any] = {"protocol": 2, "decode_responses": True, "socket_timeout": None, "driver_info": None}
-    client = Redis.from_pool(ConnectionPool(kind, **usual | options))
+    address: RedisAddress, host: Host | None, name: str = "", *, is_sentinel: bool = False
+) -> AsyncIterator[Client]:
+    """A client of one server. Raises OSError if it is not there within CONNECT_S."""
+    client = await _log_in(address, host, name, address.sentinel_options if is_sentinel else address.options)
     try:
         yield client
-    except (AuthenticationError, NoPermissionError) as error:
-        raise AccessRefused(str(error)) from error
-    except RedisError as error:
-        raise OSError(str(error)) from error
     finally:
-        await client.aclose()
+        client.writer.transport.abort()
+
+
+async def _log_in(address: RedisAddress, host: Host | None, name: str, options: Mapping[str, Any]) -> Client:
+    async with asyncio.timeout(CONNECT_S):
+        client = Client(*await _connect(address, host, options))
+        try:
+            if login := _read_login(options):
+                await client.call("AUTH", *login)
+            if name:
+                await client.call("CLIENT", "SETNAME", name)
+            if options.get("db"):
+                await client.call("SELECT", options["db"])
+        except BaseException:
+            client.writer.transport.abort()
+            raise
+    return client
+
+
+async def _connect(
+    address: RedisAddress, host: Host | None, options: Mapping[str, Any]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        if host is None:
+            return await asyncio.open_unix_connection(options["path"])
+        streams = await asyncio.open_connection(*host, ssl=_make_tls(options) if address.is_tls else None)
+    except OSError as error:
+        raise OSError(f"{host or options['path']}: {error}") from error
+    connected = streams[1].get_extra_info("socket")
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if option := getattr(socket, name, None):  # macOS lacks one
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
+    return streams
+
+
+def _make_tls(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """It always checks certificate and name."""
+    context = ssl.create_default_context()
+    if "ssl_certfile" in options or "ssl_keyfile" in options:
+        context.load_cert_chain(options.get("ssl_certfile", ""), options.get("ssl_keyfile"))
+    if "ssl_ca_certs" in options:
+        context.load_verify_locations(options["ssl_ca_certs"])
+    return context
+
+
+def _read_login(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """User and password, if there are some. A file is read at each connection, so that it can be rotated."""
+    if path := options.get("password_file"):
+        with Path(path).open("rb") as file:
+            return options.get("username", "default"), file.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
+    if user := options.get("username"):
+        return user, options.get("password", "")
+    return (options["password"],) if options.get("password") else ()
 
 
 async def check_access(redis_url: str, *command: str) -> None:
@@ -88,7 +143,7 @@ async def check_access(redis_url: str, *command: str) -> None:
     address = parse_redis_address(redis_url)
     try:
         async with asyncio.timeout(CONNECT_S), open_client(address, await locate(address)) as client:
-            await client.execute_command(*command)
+            await client.call(*command)
     except AccessRefused:
         raise
     except OSError:
@@ -107,17 +162,8 @@ def advise_access(refusal: str) -> str:
 
 
 async def open_stream(address: RedisAddress, host: Host | None, name: str) -> asyncio.StreamWriter:
-    """A stream that redis-py has opened, and on which it has authenticated. Raises OSError.
-
-    Its own connections wait for each reply before they send the next command, and reconnect by themselves."""
-    async with open_client(address, host, client_name=name) as client:
-        connection: Any = client.connection_pool.make_connection()
-        try:
-            await connection.connect()
-            stream, connection._writer = connection._writer, None  # noqa: SLF001, or it would be closed
-            return stream
-        finally:
-            await connection.disconnect(nowait=True)
+    """A stream that has authenticated. Raises OSError."""
+    return (await _log_in(address, host, name, address.options)).writer
 
 
 async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
@@ -175,9 +221,9 @@ async def _ask_node(address: RedisAddress, host: Host) -> Report:
         return await read_report(client, address, host)
 
 
-async def read_report(client: Redis, address: RedisAddress, host: Host) -> Report:
+async def read_report(client: Client, address: RedisAddress, host: Host) -> Report:
     """What a node reports of its cluster. Raises OSError if it knows of no slots."""
-    report = parse_report(address.is_tls, host, await client.execute_command("CLUSTER", "NODES"))
+    report = parse_report(address.is_tls, host, await client.call("CLUSTER", "NODES"))
     if report is None:
         raise SlotsUnknown(f"the node {host} reports no slots")
     return report
@@ -186,8 +232,9 @@ async def read_report(client: Redis, address: RedisAddress, host: Host) -> Repor
 async def _ask_sentinel(address: RedisAddress, host: Host) -> tuple[int, Host]:
     """The configuration's epoch and the primary."""
     async with open_client(address, host, is_sentinel=True) as client:
-        state: Any = await client.sentinel_master(address.service)
-        return state["config-epoch"], Host(state["ip"], state["port"])
+        fields = iter(await client.call("SENTINEL", "MASTER", address.service))
+        state = dict(zip(fields, fields, strict=True))
+        return int(state["config-epoch"]), Host(state["ip"], int(state["port"]))
 
 
 async def _ask_majority(hosts: Sequence[Host], ask: Callable[[Host], Awaitable[T]]) -> list[T]:

@@ -4,7 +4,7 @@ configuration_writes.py and wiring.py. CHANNEL is also in deploy/redis-acl and d
 import asyncio
 import contextlib
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import structlog
 
@@ -80,13 +80,14 @@ class KeyMessages:
         that no longer replies, or was replaced, may keep a subscription open."""
         generation = self._decider.link(0).generation
         host = await locate(self._address)
-        async with open_client(self._address, host, client_name="scrip-api") as client, client.pubsub() as channel:
+        async with open_client(self._address, host, "scrip-api") as client:
             async with asyncio.timeout(CONNECT_S):
-                await channel.subscribe(CHANNEL)
+                await client.call("SUBSCRIBE", CHANNEL)
             while self._decider.link(0).generation == generation:
-                async with asyncio.timeout(CONNECT_S):  # redis-py connects once more before it reports a loss
-                    if message := await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S):
-                        self._take_message(cast("str", message["data"]))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        _kind, _channel, message = await client.read()
+                        self._take_message(message)
 
     def _take_message(self, message: str) -> None:
         process, _, version = message.partition(" ")
