@@ -20,6 +20,8 @@ from service.engine.worker.server_watch import SharedRedis
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port, started
 from tests.integration.opening.test_connection import AnsweringServer, ignore, serving
+from tests.service_fixture import new_id
+from tests.tls import Authority, door
 from tests.waiting import PATIENCE_S, wait_until
 
 _PRIMARY = b"role:master"
@@ -174,6 +176,19 @@ async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
         file.unlink()
         with pytest.raises(FileNotFoundError):
             await connect(named, "tests")
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """The certificate must be of a known authority, and have the server's name."""
+    authority = Authority(tmp_path / "tls")
+    with started(VALKEY, tmp_path) as url, door(authority, int(url.rpartition("/")[0].rpartition(":")[2])) as port:
+        named = f"rediss://localhost:{port}/3?ssl_ca_certs={authority.file}"
+        connection = await connect(named, "tests")
+        assert "db=3" in await connection.call("CLIENT", "INFO")
+        connection.close()
+        for wrong in (named.replace("localhost", "127.0.0.1"), named.partition("?")[0]):
+            with pytest.raises(OSError, match="certificate verify failed"):
+                await connect(wrong, "tests")
 
 
 async def test_a_name_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
