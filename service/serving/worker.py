@@ -2,6 +2,7 @@
 
 import gc
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -16,7 +17,9 @@ from service.engine.worker.partition_worker import Parts
 from service.engine.worker.write_behind import Flusher
 from service.server.tasks.partition_tasks import partition_tasks
 from service.server.tasks.process_tasks import PRUNES, process_tasks
-from service.server.webhooks.public_http import Poster
+
+if TYPE_CHECKING:
+    from service.server.webhooks.public_http import Poster
 
 
 def run(settings: Settings) -> None:
@@ -26,7 +29,7 @@ def run(settings: Settings) -> None:
 
     def make_parts() -> Parts:
         """For one partition: with traces, the classes that make spans, which share the events of requests."""
-        make_flusher, make_poster = Flusher, partial(Poster, settings.embedded)
+        make_flusher, make_poster = Flusher, partial(_make_poster, settings.embedded)
         if traces:
             from service.engine.worker.traced_recording import EventTraces, TracedFlusher
             from service.server.webhooks.traced_sending import TracedPoster
@@ -44,6 +47,12 @@ def run(settings: Settings) -> None:
     uvloop.run(process.work(engine_settings(settings), process.Work(make_parts, process_tasks, PRUNES, serve)))
     if traces:
         traces.end()
+
+
+def _make_poster(to_loopback: bool) -> "Poster":
+    from service.server.webhooks.public_http import Poster  # it needs aiohttp, which most partitions don't
+
+    return Poster(to_loopback)
 
 
 def engine_settings(settings: Settings) -> EngineSettings:

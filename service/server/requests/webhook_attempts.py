@@ -3,7 +3,7 @@ them. A new field needs a default."""
 
 import codecs
 import re
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,20 @@ MAX_LOGGED = 20
 MAX_RESPONSE_BYTES = 1_024
 USER = "{userId}"
 """Stands for the delivery's user in a stored response, so that nothing is left of a deleted user."""
+
+
+class Posted(NamedTuple):
+    """The outcome of an attempt: a status, or an error; the pause that the receiver requests (Retry-After); and the
+    first bytes of the response."""
+
+    status: int | None
+    error: str | None = None
+    retry_after_s: int = 0
+    body: bytes = b""
+
+    @property
+    def delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
 
 
 class Attempt(Answer, kw_only=True):

@@ -3,6 +3,7 @@ to the engine. Names of tasks are in metrics, alarms and the query `renew_leases
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from service.common.config import Settings
 from service.engine.worker.partition_worker import OpenPartition, Tasks
@@ -13,11 +14,13 @@ from service.server.tasks.quarantine_settler import QuarantineSettler
 from service.server.tasks.restocker import Restocker, watch_stock
 from service.server.tasks.retention import Retention
 from service.server.tasks.user_eraser import Eraser
-from service.server.webhooks.public_http import Poster
 from service.server.webhooks.sender import Sender
 
+if TYPE_CHECKING:
+    from service.server.webhooks.public_http import Poster
 
-def partition_tasks(settings: Settings, opened: OpenPartition, make_poster: Callable[[], Poster]) -> Tasks:
+
+def partition_tasks(settings: Settings, opened: OpenPartition, make_poster: Callable[[], "Poster"]) -> Tasks:
     """The tasks by name, for a partition that a worker process has opened."""
     pool, server, scripts, fence, lease, projector = opened
     partition, days = server.partition, (settings.retire_days, settings.fact_days)

@@ -4,13 +4,16 @@ signature."""
 import asyncio
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from service.engine.formats.event_id import NO_EVENT, EventId
 from service.server.record.delivery_rows import Due, Listener
+from service.server.requests.webhook_attempts import Posted
 from service.server.requests.webhook_protocol import sign_event
-from service.server.webhooks.public_http import Posted, Poster
+
+if TYPE_CHECKING:
+    from service.server.webhooks.public_http import Poster
 
 AT_ONCE, AT_ONCE_FAILING = 8, 1
 WAITING = 24
@@ -27,7 +30,7 @@ class Ready(NamedTuple):
 class Endpoint:
     """A webhook's ready deliveries, attempts in flight and failures."""
 
-    def __init__(self, listener: Listener, poster: Poster) -> None:
+    def __init__(self, listener: Listener, poster: "Poster") -> None:
         self._poster = poster
         self.webhook_id: UUID = listener.webhook_id
         self.webhook, self.workspace = listener.webhook, listener.workspace

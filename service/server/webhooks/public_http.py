@@ -7,14 +7,13 @@ import errno
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from service.common.http_client import open_session, read_body, send
 from service.server.requests.webhook_addresses import BadAddress, check_addresses, check_url
-from service.server.requests.webhook_attempts import MAX_RESPONSE_BYTES
+from service.server.requests.webhook_attempts import MAX_RESPONSE_BYTES, Posted
 from service.server.requests.webhook_protocol import HEADERS
 
 RESOLVE_S, CONNECT_S, RESPONSE_S = 5.0, 5.0, 15.0
@@ -35,20 +34,6 @@ _REASONS: dict[type[Exception], str] = {
     TimeoutError: f"no answer within {RESPONSE_S:.0f} s",
 }
 """The first that fits. The message never quotes the receiver."""
-
-
-class Posted(NamedTuple):
-    """The outcome of an attempt: a status, or an error; the pause that the receiver requests (Retry-After); and the
-    first bytes of the response."""
-
-    status: int | None
-    error: str | None = None
-    retry_after_s: int = 0
-    body: bytes = b""
-
-    @property
-    def delivered(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
 
 
 class Poster:

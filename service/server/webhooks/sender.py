@@ -5,7 +5,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 import msgspec
@@ -18,11 +18,13 @@ from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.waiting import pause
 from service.server.record import delivery_rows
 from service.server.record.delivery_rows import Due, Ended
-from service.server.requests.webhook_attempts import make_attempt
+from service.server.requests.webhook_attempts import Posted, make_attempt
 from service.server.requests.webhook_protocol import compute_pause_s
 from service.server.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready
 from service.server.webhooks.payloads import render_bodies
-from service.server.webhooks.public_http import Posted, Poster
+
+if TYPE_CHECKING:
+    from service.server.webhooks.public_http import Poster
 
 POLL_S = 0.25
 """The pause between readings of the record, if there are webhooks."""
@@ -71,8 +73,9 @@ class Sender:
     If the sender dies, the next holder of the partition's lease takes what has no result: each is sent at least once.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, make_poster: Callable[[], Poster]) -> None:
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, make_poster: Callable[[], "Poster"]) -> None:
         self._pool, self._partition, self._fence, self._make_poster = pool, partition, fence, make_poster
+        self._poster: Poster | None = None
         self._endpoints: dict[int, Endpoint] = {}
         self._recorded: EventId = NO_EVENT
         self._results: list[_Result] = []
@@ -84,7 +87,7 @@ class Sender:
         self._log = log.bind(partition=partition)
 
     async def run(self, lease: Lease) -> None:
-        self._lease, self._poster = lease, self._make_poster()
+        self._lease = lease
         try:
             while True:
                 if not (self._endpoints or self._results or "sending" in lease.due):
@@ -123,6 +126,7 @@ class Sender:
             if row.webhook in self._endpoints:
                 self._endpoints[row.webhook].follow(row)
             else:
+                self._poster = self._poster or self._make_poster()
                 self._endpoints[row.webhook] = Endpoint(row, self._poster)
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
@@ -259,4 +263,5 @@ class Sender:
         except ERRORS as error:
             self._log.warning("deliveries_not_stored", error=type(error).__name__)
         finally:
-            await self._poster.aclose()
+            if self._poster:
+                await self._poster.aclose()

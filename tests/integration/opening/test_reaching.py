@@ -20,7 +20,6 @@ from service.engine.worker.server_watch import SharedRedis
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port, started
 from tests.integration.opening.test_connection import AnsweringServer, ignore, serving
-from tests.service_fixture import new_id
 from tests.tls import Authority, door
 from tests.waiting import PATIENCE_S, wait_until
 
