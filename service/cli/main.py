@@ -1,6 +1,7 @@
 """The entry point of `scrip` (pyproject.toml, service/__main__.py). It imports a command's module when the command is
 called, so that help is quick. A command's sentence in COMMANDS is the first of its docstring."""
 
+import gc
 import re
 from importlib import import_module
 
@@ -35,7 +36,11 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        gc.disable()  # collections while modules are imported would take a tenth of the start
+        try:
+            return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        finally:
+            gc.enable()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

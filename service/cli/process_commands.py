@@ -62,6 +62,7 @@ def api(embedded: bool) -> None:
 
     SCRIP_API_PROCESSES is the number of processes; SIGHUP replaces them one by one.
     """
+    gc.disable()  # until `serve` enables it, as while main.py imports
     from service.server.embedded.exposure import check_keys
 
     settings = config.load(embedded=embedded)
@@ -85,7 +86,7 @@ def worker(embedded: bool) -> None:
     It also writes the configuration that is in Postgres to Redis. Any number of workers may run; they share the work.
     REDIS_URL and DATABASE_URL must be set.
     """
-    gc.disable()  # until `run` enables it: collections while modules are imported would take a tenth of the start
+    gc.disable()  # until `run` enables it, as while main.py imports
     settings = config.load(embedded=embedded)
     from service.serving.worker import run
 

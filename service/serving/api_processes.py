@@ -26,6 +26,7 @@ HEALTH_TIMEOUT_S = 30
 def serve(settings: Settings) -> None:
     """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address or a process fails."""
     check_metrics_port(settings)
+    gc.enable()
     supervisor = Supervisor(ProcessConfig(settings), make_listeners(settings.host, settings.port))
     for number in (signal.SIGTTIN, signal.SIGTTOU):  # uvicorn would change the number of processes
         signal.signal(number, signal.SIG_IGN)
@@ -65,6 +66,7 @@ class ProcessConfig(Config):
 
     def load(self) -> None:
         """Make the application, and count in the shared tally from now on."""
+        gc.disable()
         from service.server.answers.accounting import answers
         from service.serving.process_metrics import process_metrics
         from service.serving.server import Lifespan, make_server_config
@@ -85,6 +87,7 @@ class ProcessConfig(Config):
         super().load()
         self.lifespan_class = Lifespan
         gc.freeze()
+        gc.enable()
 
     async def _update(self) -> None:
         from service.serving.process_metrics import process_metrics

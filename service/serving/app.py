@@ -12,6 +12,8 @@ from litestar import Litestar, Request, Response, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.routes import HTTPRoute
 from litestar.types import Scope
 
@@ -70,6 +72,14 @@ _TAGS = [
 ]
 
 
+class Application(Litestar):
+    """Litestar without its plugins for pydantic and attrs, which would import these."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
 def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
     """Create the application. It connects to Redis and Postgres at startup."""
 
@@ -88,7 +98,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
             _offer_all_methods(app)
             yield
 
-    app = Litestar(
+    app = Application(
         [
             *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents, Refusals, Reports),
             *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Exports),

@@ -44,6 +44,7 @@ def serve(settings: Settings) -> None:
     process_metrics.connections = server.server_state.connections
     # The application's objects live as long as the process; collecting garbage among them blocks the loop for 50 ms.
     gc.freeze()
+    gc.enable()
     server.run()
 
 

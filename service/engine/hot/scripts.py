@@ -70,8 +70,8 @@ _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
 _directive = re.compile(r"( *)-- @(?:(include|step) (.+)|scripts)")
-_outcome = re.compile(r"\bOUT\.(\w+)")
-_count = re.compile(r"\bARGS\.(\w+)")
+_outcome = re.compile(r"OUT\.(\w+)")
+_count = re.compile(r"ARGS\.(\w+)")
 _argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
 _argument = re.compile(r"(?:^|  )(\d+) \w+", re.MULTILINE)
 _request_argument = re.compile(r"(?:^|  )(\d+) request\b", re.MULTILINE).search
