@@ -29,6 +29,7 @@ from service.engine.hot.traced_decider import TracedDecider
 from service.engine.worker.traced_recording import MAX_EVENTS, EventTraces
 from service.server.api.request_middleware import around
 from service.server.api.traced_requests import traced
+from service.server.fastlane import shapes
 from service.server.fastlane.traced_protocol import TracedProtocol
 from tests.unit import fastlane_fixtures, test_turns
 from tests.unit.fastlane_fixtures import Client, request, statuses
@@ -107,6 +108,17 @@ async def test_spans_of_a_request(shop: Shop, seen: Seen) -> None:
         "server.address": "redis.internal", "server.port": 6379, "scrip.partition": 0,
     }  # fmt: skip
     assert {span.status.status_code for span in seen.spans} == {StatusCode.UNSET}
+
+
+async def test_a_request_that_is_read_by_a_shape(shop: Shop, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its span is as that of the requests from which the shape was learned."""
+    monkeypatch.setattr(shapes, "ATTEMPTS_A_SECOND", 1e9)
+    for _ in range(3):
+        shop.client.protocol._misses = 3
+        await shop.send(body=b'{"userId":"user"}')
+        shop.reply([BY_CODE["coupon_exhausted"].number])
+    assert shop.client.protocol._usual
+    assert seen.names == ["EVALSHA redeem", "POST /v1/coupons/redeem/{code}"] * 3
 
 
 @pytest.mark.parametrize("sent", ["", UNSAMPLED, SENT.upper(), f"00-{'0' * 32}-{'b' * 16}-01", "x"])
