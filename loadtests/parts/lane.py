@@ -3,7 +3,7 @@
 64 connections (`--connections`) lock and redeem, each a request in a turn. Bytes as a client sends them go into the
 protocol; the connection to Redis is the real one but for its transport, and gets replies as Redis gives them. What
 uvloop and the kernel do is not in the figure. The machine may be shared: of many turns the fastest twentieth counts,
-which others disturbed least.
+which others disturbed least. The mix is of ten clients' requests (clients.py).
 `--count` adds instructions, by callgrind: they repeat.
 """
 
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -30,6 +31,7 @@ from uvicorn.server import ServerState
 
 from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown
+from loadtests.parts.clients import CLIENTS, ONE_REQUEST, request_of
 from service.engine.formats.events import Redeemed, RequestPart, record_text
 from service.engine.hot.connection import Connection
 from service.engine.hot.decider import Decider
@@ -37,9 +39,9 @@ from service.engine.hot.link import Link
 from service.engine.operations.base import Command, Reply
 from service.engine.operations.caller import Caller
 from service.server.access.keyring import Keyring
+from service.server.fastlane import shapes
 from service.server.fastlane.protocol import Protocol
 from service.server.fastlane.routes import Lane
-from service.server.fastlane.shapes import ATTEMPTS_A_SECOND
 
 CONNECTIONS = 64
 BODIES = 64
@@ -78,16 +80,17 @@ class Connected(Link):
 
 
 class Round(NamedTuple):
-    """One request of each connection, and the replies to them."""
+    """One request of each connection, and the replies to them. Before it, some of the connections are new."""
 
     requests: Sequence[bytes]
     replies: bytes
+    new: Sequence[int] = ()
 
 
 class Bench:
     """A server's protocols and its link, with nothing around them; call within an event loop."""
 
-    def __init__(self, connections: int, notes_locks: bool) -> None:
+    def __init__(self, connections: int) -> None:
         self.redis = Connection()
         self.redis.connection_made(Sink())  # type: ignore[arg-type]
         decider, keyring = Decider(Connected(self.redis)), Keyring()
@@ -108,6 +111,8 @@ class Bench:
 
     async def turn(self, batch: Round) -> None:
         """Have a request of each connection answered."""
+        for number in batch.new:
+            self.clients[number]._usual, self.clients[number]._misses = {}, 0
         for client, request in zip(self.clients, batch.requests, strict=True):
             client.data_received(request)
         await asyncio.sleep(0)
@@ -115,10 +120,10 @@ class Bench:
 
     async def warm_up(self, turns: Sequence[Round]) -> None:
         """Have the first requests answered, so that all connections adopt their shapes. AssertionError if one fails."""
-        for batch in turns[:4]:
+        shapes.ATTEMPTS_A_SECOND = 10**9
+        for batch in turns[:6]:
             for client in self.clients:
                 client._misses = 3
-            await asyncio.sleep(1 / ATTEMPTS_A_SECOND)
             await self.turn(batch)
             for wire in self.wires:
                 assert wire.last.startswith(b"HTTP/1.1 201"), wire.last
@@ -136,29 +141,34 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("the lane takes all of these")
 
 
-def rounds(full: bool, connections: int) -> list[Round]:
-    """Locks and redemptions in turn, with order and value; `full` with an Idempotency-Key, and a discount."""
+def rounds(kind: str, connections: int) -> list[Round]:
+    """Locks and redemptions in turn, with order and value; `full` with an Idempotency-Key, and a discount; `mix` of the
+    clients in turn."""
     turns: list[Round] = []
+    is_full = kind == "full"
+    new = [number for number in range(connections) if kind == "mix" and number % len(CLIENTS) in ONE_REQUEST]
     for number in range(BODIES):
         units = range(number * connections, (number + 1) * connections)
         head = b"*%d\r\n" % connections if connections > 1 else b""  # of the one reply to a call of many requests
-        turns += [
-            Round([_request("lock", unit, full) for unit in units], head + b"".join(map(_locked, units))),
-            Round(
-                [_request("redeem", unit, full) for unit in units],
-                head + b"".join(_redeemed(unit, full) for unit in units),
-            ),
-        ]
+        replies = (b"".join(map(_locked, units)), b"".join(_redeemed(unit, is_full) for unit in units))
+        for name, reply in zip(("lock", "redeem"), replies, strict=True):
+            turns.append(Round([_request(name, unit, kind) for unit in units], head + reply, new))
     return turns
 
 
-def _request(name: str, unit: int, full: bool) -> bytes:
-    more = f',"orderValue":59.9,"lockToken":"{unit:016d}"' if name == "redeem" else ""
-    body = f'{{"userId":"u-r1-{unit}","orderId":"o-r1-{unit}"{more}}}'
-    key = f"Idempotency-Key: r1-{unit}-{name}\r\n" if full else ""
+def _request(name: str, unit: int, kind: str) -> bytes:
+    body: dict[str, Any] = {"userId": f"u-r1-{unit}", "orderId": f"o-r1-{unit}"}
+    if name == "redeem":
+        body |= {"orderValue": 59.9, "lockToken": f"{unit:016d}"}
+    path, key = f"/v1/coupons/{name}/{_code(unit)}", f"r1-{unit}-{name}"
+    if kind == "mix":
+        return request_of(CLIENTS[unit % CONNECTIONS % len(CLIENTS)], path, TOKEN, key, body)
+    text = json.dumps(body, separators=(",", ":"))
+    field = f"Idempotency-Key: {key}\r\n" if kind == "full" else ""
     return (
-        f"POST /v1/coupons/{name}/{_code(unit)} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAuthorization: Bearer {TOKEN}\r\n"
-        f"{key}Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"{field}Content-Type: application/json\r\nAccept: application/json\r\n"
+        f"Content-Length: {len(text)}\r\n\r\n{text}"
     ).encode()
 
 
@@ -185,10 +195,10 @@ def _reply(text: str) -> bytes:
     return f"${len(text)}\r\n{text}\r\n".encode()
 
 
-async def measure(turns: list[Round], requests: int, *, notes_locks: bool = False) -> tuple[float, float]:
+async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     """CPU of one lock, and of one redemption, in µs."""
     connections = len(turns[0].requests)
-    bench = Bench(connections, notes_locks)
+    bench = Bench(connections)
     await bench.warm_up(turns)
     before, asked, took_s = bench.written(), 0, ([], [])
     gc.collect()
@@ -204,10 +214,10 @@ async def measure(turns: list[Round], requests: int, *, notes_locks: bool = Fals
     return lock, redeem
 
 
-async def count(turns: list[Round], counter: InstructionCounter, *, notes_locks: bool = False) -> tuple[float, float]:
+async def count(turns: list[Round], counter: InstructionCounter) -> tuple[float, float]:
     """Instructions of one lock, and of one redemption."""
     connections = len(turns[0].requests)
-    bench, counted = Bench(connections, notes_locks), []
+    bench, counted = Bench(connections), []
     await bench.warm_up(turns)
     gc.collect()
     gc.freeze()
@@ -237,15 +247,11 @@ def print_counts(out: Path, connections: int) -> None:
     _print("instructions", connections, partial(count, counter=counter))
 
 
-_SHAPES = {"plain": False, "full": True}
-"""Whether requests are full."""
-
-
 def _print(unit: str, connections: int, figures: Callable[..., Coroutine[Any, Any, tuple[float, float]]]) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     lines: list[list[str]] = []
-    for name, is_full in _SHAPES.items():
-        lock, redeem = uvloop.run(figures(rounds(is_full, connections)))
+    for name in ("plain", "full", "mix"):
+        lock, redeem = uvloop.run(figures(rounds(name, connections)))
         lines.append([name, *(f"{figure:,.2f}" for figure in (lock, redeem, (lock + redeem) / 2))])
     print(markdown([f"{unit} a request", "lock", "redeem", "mean"], lines), flush=True)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Request, Route, expect
-from service.server.embedded.demo_data import EXPIRED_AT
 
+from service.server.embedded.demo_data import EXPIRED_AT
 from tests.browser.watched import Look, Watched
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import PATIENCE_S

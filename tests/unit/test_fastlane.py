@@ -66,16 +66,6 @@ async def test_unusual_requests_go_to_litestar(sent: bytes) -> None:
         assert [status for status in statuses(client.wire.sent) if status != 100] == [200, 201, 200]
 
 
-async def test_heads_with_other_values_have_one_shape() -> None:
-    """Requests that differ in their ids, keys and traces are read by the shape of the first."""
-    client = Client()
-    for digit in "123":
-        client.answer(request(more=f"Idempotency-Key: k{digit}\r\ntraceparent: 00-{digit * 32}-{digit * 16}-01\r\n"))
-    assert client.lane
-    assert len(client.lane._shapes) == 1
-    assert statuses(client.wire.sent) == [201] * 3
-
-
 async def test_every_split() -> None:
     """Three requests, cut in two anywhere or into single bytes, are run and answered as when they come whole."""
     parts = (request(more="Idempotency-Key: k\r\n"), request("/v1/books", b"[1]"), request("/v1/coupons/lock/EFGH"))

@@ -16,7 +16,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import UserId, canonicalize_code, explain_code
 from service.engine.formats.events import RequestPart
 from service.engine.operations.caller import Caller, resolve_user
-from service.engine.operations.usual_requests import decode_usual, usual_struct
+from service.engine.operations.usual_requests import usual_struct
 
 Reply = list[Any]
 encode = msgspec.json.Encoder().encode
@@ -121,6 +121,7 @@ class Operation:
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
     _user_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
     usual_decoder: "msgspec.json.Decoder[Any] | None" = field(init=False)
+    """For service/server/fastlane/shapes.py."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
@@ -129,12 +130,12 @@ class Operation:
         object.__setattr__(self, "usual_decoder", usual and msgspec.json.Decoder(usual))
 
     def decode(self, caller: Caller, body: bytes) -> Any:
-        """Decode the request, faster a usual one (usual_requests.py). With a user's token the body may omit the user.
+        """Decode the request. With a user's token the body may omit the user.
 
         Raises Refusal `forbidden` if the body names another user, and as service/engine/domain/decoding.py does.
         """
         if caller.user is None:
-            return decode_usual(self.usual_decoder, body) or decode(self.decoder, body)
+            return decode(self.decoder, body)
         return fill_user(caller, decode(self._user_decoder, body))
 
 

@@ -32,9 +32,7 @@ from service.server.fastlane.routes import (
     REQUEST_ID,
     HeadValues,
     Lane,
-    Shape,
     find_route,
-    match_shape,
 )
 from service.server.fastlane.shapes import OPERATION, RequestShape, shapes_of
 
@@ -51,7 +49,7 @@ class Protocol(Bounded):
 
     __slots__ = (
         "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_misses", "_missing", "_name", "_path",
-        "_proxied", "_recalling", "_request_id", "_row", "_shape", "_shapes", "_usual", "_values",
+        "_proxied", "_recalling", "_request_id", "_row", "_shapes", "_usual", "_values",
     )  # fmt: skip
     _caller: Caller | None
     _command: Command
@@ -63,7 +61,6 @@ class Protocol(Bounded):
         self._lane = lane
         if lane:
             self._shapes = shapes_of(lane)
-        self._shape: Shape | None = None
         self._usual: dict[bytes, RequestShape] = {}
         self._misses = 0
         self._row: Row
@@ -94,17 +91,14 @@ class Protocol(Bounded):
         route = find_route(data) if lane else None
         if lane is None or route is None or route.lastindex is None:
             return super()._begin(data)
-        shape, at = self._shape, route.end()
-        known = match_shape(shape, data, at) if shape else None
-        if known is None:
-            known = self._learn(lane, data, at)
-        if known is None:
+        head = find_rest(data, route.end())
+        values = lane.read_values(head) if head else None
+        if head is None or values is None:
             return super()._begin(data)
-        number = route.lastindex
-        name = route[number]
-        self._row, self._path, self._name = FAST_ROWS[number - 1], data[len(METHOD) : at], name.decode() or None
-        self._values, start = known
-        end = start + self._values[LENGTH]
+        number, start = route.lastindex, head.end()
+        self._row, self._path = FAST_ROWS[number - 1], data[len(METHOD) : route.end()]
+        self._name, self._values = route[number].decode() or None, values
+        end = start + values[LENGTH]
         self._turn += 1
         if len(data) < end:
             self._state, self._body, self._missing = BODY, bytearray(data[start:]), end - len(data)
@@ -112,7 +106,7 @@ class Protocol(Bounded):
         self._ask(lane, data[start:end])
         self._misses += 1
         if not self._misses & (self._misses - 1) and self._misses > 2 and len(data) == end and self._caller:
-            shape = self._shapes.adopt(self._row, known[0], data, self._began_s)
+            shape = self._shapes.adopt(self._row, values, data, self._began_s)
             if shape:
                 self._usual[data[OPERATION]] = shape
         return data[end:]
@@ -133,16 +127,6 @@ class Protocol(Bounded):
             self._path = f"{shape.path}{self._name or ''}".encode()
         self._ask(lane, body.encode(), request)
         return True
-
-    def _learn(self, lane: Lane, data: bytes, at: int) -> tuple[HeadValues, int] | None:
-        """The values of a head of a new shape, read from the end of its path, and its end; None if the request falls
-        back to Litestar."""
-        match = find_rest(data, at)
-        values = lane.read_values(match) if match else None
-        if match is None or values is None:
-            return None
-        self._shape = lane.shape_of(match, values)
-        return values, match.end()
 
     def _collect(self, data: bytes) -> bytes:
         part = data[: self._missing]

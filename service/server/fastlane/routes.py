@@ -1,13 +1,9 @@
-"""Find a request's hot route, and parse its head, for protocol.py. The routes are the rows of table.py with `fast`.
-
-A client's heads differ little, mostly in the fields of _VARIABLE. So each is compared with the connection's last shape:
-1 µs instead of 8. A head of another shape is parsed (find_rest of request_heads.py), and its shape remembered.
-"""
+"""Find a request's hot route, and parse its head, for protocol.py. The routes are the rows of table.py with `fast`."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from service.common.forwarded_for import NO_PROXIES, Proxies
 from service.engine.hot.decider import Decider
@@ -19,11 +15,6 @@ from service.server.access.keyring import Keyring
 from service.server.answers.accounting import is_request_id
 from service.server.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
 
-MAX_VALUE_BYTES = 300
-"""A head with a longer variable value is parsed."""
-MAX_SHAPES = 256
-"""When this many are remembered, all are forgotten."""
-
 (
     IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, TRACE,
     ELSEWHERE,
@@ -31,12 +22,6 @@ MAX_SHAPES = 256
 """Kinds of header fields. A request with a field of kind ELSEWHERE falls back to Litestar. IGNORED must stay 0 (false),
 and ELSEWHERE the last: HeadValues have no place for it."""
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
-
-_LIST = rb"[!-~](?:[ -~]*[!-~])?"
-_VARIABLE = rb"idempotency-key|content-length|x-request-id|x-forwarded-for|traceparent"
-_find_variable_fields = re.compile(rb"(?i)\r\n(" + _VARIABLE + rb"): ?(" + _LIST + rb")(?=\r\n)").finditer
-_is_plain = re.compile(rb"[!-~]{1,255}\Z").match
-_is_list = re.compile(_LIST + rb"\Z").match
 
 HeadValues = list[Any]
 """A head's values, by the kinds above; None for a missing field."""
@@ -63,18 +48,6 @@ FAST_ROWS = tuple(row for row in ROWS if row.fast)
 find_route = find_route_of(FAST_ROWS)
 
 
-class Shape(NamedTuple):
-    """The common part of a client's heads, from the path on.
-
-    Each of `pieces` precedes a variable value of its kind; `tail` follows the last. All other fields, such as
-    `Authorization`, are within these texts: another byte is another shape. `values` are one head's.
-    """
-
-    pieces: tuple[tuple[bytes, int], ...]
-    tail: bytes
-    values: HeadValues
-
-
 class Lane:
     """The state that all connections' hot requests share."""
 
@@ -90,41 +63,11 @@ class Lane:
         """With `answers_origins` cross-origin requests fall back to Litestar."""
         self.decider, self.keyring, self.recall, self.proxies = decider, keyring, recall, proxies
         self._answers_origins = answers_origins
-        self._shapes: dict[tuple[object, bytes], Shape] = {}
-        """All connections of a client share a shape, which so stays in the processor's cache."""
 
     def read_values(self, match: "re.Match[bytes]") -> HeadValues | None:
         """The values of a head's rest that find_rest matched; None if the request falls back to Litestar."""
         values = _read_values(match)
         return None if values and self._answers_origins and values[ORIGIN] else values
-
-    def shape_of(self, match: "re.Match[bytes]", values: HeadValues) -> Shape:
-        """The shape of a head's rest that find_rest matched."""
-        head, at = match[0], 0
-        pieces: list[tuple[bytes, int]] = []
-        for field in _find_variable_fields(head, at):
-            pieces.append((head[at : field.start(2)], _FIELDS[field[1].lower()][0]))
-            at = field.end(2)
-        shape = Shape(tuple(pieces), head[at:], values)
-        if len(self._shapes) >= MAX_SHAPES:
-            self._shapes.clear()
-        return self._shapes.setdefault((shape.pieces, shape.tail), shape)
-
-
-def match_shape(shape: Shape, data: bytes, at: int) -> tuple[HeadValues, int] | None:
-    """The values of a head, read from the end of its path, and the head's end; None if it has another shape."""
-    values = shape.values.copy()
-    for piece, kind in shape.pieces:
-        if not data.startswith(piece, at):
-            return None
-        at += len(piece)
-        end = data.find(b"\r", at, at + MAX_VALUE_BYTES)
-        value = _PLAIN[kind](data[at:end])
-        if value is None or end < 0:
-            return None
-        values[kind] = value
-        at = end
-    return (values, at + len(shape.tail)) if data.startswith(shape.tail, at) else None
 
 
 def _read_values(match: "re.Match[bytes]") -> HeadValues | None:
@@ -171,15 +114,6 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"cookie": (COOKIE, lambda _: True),
 }
 """Header → (kind, reader). A reader returns None for an unusual value, True if only the presence matters."""
-_PLAIN: dict[int, Callable[[bytes], Any]] = {
-    LENGTH: _length,
-    KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
-    REQUEST_ID: lambda value: value.decode("ascii") if is_request_id(value) else None,
-    FORWARDED: lambda value: value.decode("ascii") if _is_list(value) else None,
-    TRACE: lambda value: value.decode("ascii") if _is_plain(value) else None,
-}
-"""Readers of a shape's variable values, of the fields in _VARIABLE. They check characters, too, as find_rest does not
-match this head. Other values make `match_shape` fail."""
 _ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))
 
 

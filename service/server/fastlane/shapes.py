@@ -36,7 +36,7 @@ MAX_SHAPES = 4
 """Of an operation, in a process. The one that was adopted least recently goes."""
 MAX_SEEN = 64
 """Texts that came once and are noted. When there are so many, all are forgotten."""
-ATTEMPTS_A_SECOND = 10
+ATTEMPTS_A_SECOND: float = 10
 """Attempts of a process to learn a shape: each takes at most 2 ms, of usual requests 0.3."""
 
 _ID, _TEXT = r"[!$&-.0->@-\[\]-~]{3,100}+", r"[!$&-.0->@-\[\]-~]{1,64}+"
