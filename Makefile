@@ -65,13 +65,13 @@ load: $(READY) ## load a service with locust, then check that nothing is over it
 # hostile is stalled, canaries and poison, one after the other; ARGS go to one of these by its own name.
 DRILL := $(or $(PART),drills)
 faults: drills := tests.faults
-faults: attack := loadtests.attack
-faults: races := loadtests.races
-faults: alarms := tests.faults.alarms
-faults: stalled := tests.hostile.stalled
-faults: canaries := tests.hostile.canaries
-faults: poison := tests.hostile.poison
-faults: client := tests.faults.client
+faults: attack := tests.lab.attacks.attack
+faults: races := tests.lab.attacks.races
+faults: alarms := tests.lab.faults.alarms
+faults: stalled := tests.lab.hostile.stalled
+faults: canaries := tests.harness.canaries
+faults: poison := tests.lab.hostile.poison
+faults: client := tests.lab.faults.client
 faults: hostile = $(stalled) $(canaries) $(poison)
 faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|alarms|attack|races|hostile|client (ARGS="--rounds 5")
 	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills alarms attack races hostile client)); do \

@@ -1,7 +1,7 @@
 """How long each script holds Redis at the contract's bounds.
 
 On the embedded Valkey without the append-only file: a shop as large as the contract lets it become, and one run of a
-script on it (loadtests/worst). The server says how long that took and how many commands it ran. Each case is repeated,
+script on it (tests/harness/worst). The server says how long that took and how many commands it ran. Each case is repeated,
 on an emptied server."""
 
 import argparse
@@ -12,9 +12,9 @@ from statistics import median_high
 
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, own_valkey
-from loadtests.worst import CASES, Case
-from loadtests.worst.ground import Ground
-from loadtests.worst.measuring import count_commands, cpu_ms, script_ms
+from tests.harness.worst import CASES, Case
+from tests.harness.worst.ground import Ground
+from tests.harness.worst.measuring import count_commands, cpu_ms, script_ms
 
 SIZE, ROUNDS = 100_000, 3
 HEADS = ("script", "bound", "commands", "CPU ms", "ms", "longest")

@@ -16,7 +16,6 @@ from uuid import uuid4
 from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
 from loadtests.hot import NONCE, Hot, metered_valkey
-from loadtests.worst.measuring import count_commands
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats.events import parse_record
 from service.engine.formats.redemption_id import id_from_event
@@ -29,6 +28,7 @@ from service.engine.operations.base import Call, Command
 from service.engine.operations.call_headers import fingerprint
 from tests.harness.premises import EPOCH, CallingLink
 from tests.harness.shop import Shop
+from tests.harness.worst.measuring import count_commands
 
 SIZES = (1, 16, 64)
 REQUESTS, COUNTED_REQUESTS, ROUNDS = 25_600, 512, 3

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, async_playwright, expect
 
-from tests.waiting import PATIENCE_S
+from tests.harness.waiting import PATIENCE_S
 
 _QUIET = [
     *"--no-sandbox --disable-gpu --disable-background-networking --disable-component-update".split(),

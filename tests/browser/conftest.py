@@ -7,8 +7,8 @@ from playwright.async_api import Browser
 
 from tests.browser.chromium import launched
 from tests.browser.operator import Operator
-from tests.conftest import require
-from tests.service_fixture import Service
+from tests.harness.plugin import require
+from tests.harness.service_fixture import Service
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

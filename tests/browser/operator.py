@@ -3,7 +3,7 @@
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.watched import Watched
-from tests.service_fixture import Service
+from tests.harness.service_fixture import Service
 
 
 class Operator(Watched):

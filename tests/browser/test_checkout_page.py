@@ -13,8 +13,8 @@ from playwright.async_api import Browser, Request, Route, expect
 
 from service.server.embedded.demo_data import EXPIRED_AT
 from tests.browser.watched import Look, Watched
-from tests.service_fixture import Service, new_code, new_id, ok
-from tests.waiting import PATIENCE_S
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

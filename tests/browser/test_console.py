@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Route, expect
 
 from tests.browser.operator import Operator
 from tests.browser.watched import Look
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

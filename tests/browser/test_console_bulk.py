@@ -8,9 +8,9 @@ from playwright.async_api import expect
 from uuid_utils.compat import uuid7
 
 from tests.browser.operator import Operator
-from tests.integration.serving import own_workspace
-from tests.routes.place import PAUSED_CHANGE
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.harness.routes.place import PAUSED_CHANGE
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.serving import own_workspace
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CODES = 60

@@ -6,7 +6,7 @@ from playwright.async_api import Browser, expect
 from service.server.requests.webhook_protocol import EVENTS
 from tests.browser.operator import Operator
 from tests.browser.watched import Look
-from tests.service_fixture import Service, new_id, ok
+from tests.harness.service_fixture import Service, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _LOOKS: tuple[Look, ...] = ((360, "dark"), (1600, "light"))

@@ -11,8 +11,8 @@ from standardwebhooks import Webhook
 
 from service.server.requests.webhook_protocol import EVENTS
 from tests.browser.operator import Operator
+from tests.harness.service_fixture import Service, new_code, new_id, ok
 from tests.integration.webhooks.webhook_fixtures import Receiver
-from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ASSETS = Path(__file__).parents[2] / "service/console/static/console/assets"

@@ -6,8 +6,8 @@ import pytest
 from playwright.async_api import Route, expect
 
 from tests.browser.operator import Operator
-from tests.service_fixture import Service, new_code, new_id, ok
-from tests.waiting import wait_until
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, expect
 from tests.browser.watched import Watched
 from tests.harness.running import data_folder, is_ready
 from tests.harness.servers import free_port
-from tests.waiting import PATIENCE_S, until
+from tests.harness.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _ROOT = Path(__file__).parents[2]

@@ -15,11 +15,11 @@ from playwright.async_api import Browser, expect
 
 from scrip_client import Refused, refusals
 from tests.browser.watched import Watched
-from tests.cases import Place, filled
-from tests.routes.place import make_place, make_quarantined
-from tests.routes.table import ROUTES
-from tests.service_fixture import Service, new_code, new_id
-from tests.waiting import PATIENCE_S
+from tests.harness.cases import Place, filled
+from tests.harness.routes.place import make_place, make_quarantined
+from tests.harness.routes.table import ROUTES
+from tests.harness.service_fixture import Service, new_code, new_id
+from tests.harness.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _WRITE = """async ([language, requests]) => {

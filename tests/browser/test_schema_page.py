@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.browser.watched import Watched
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.harness.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _OPEN_ALL = """async () => {

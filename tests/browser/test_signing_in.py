@@ -7,9 +7,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser.operator import Operator
-from tests.integration.serving import Served
-from tests.openid_provider import served_with_people
-from tests.service_fixture import Service
+from tests.harness.openid_provider import served_with_people
+from tests.harness.service_fixture import Service
+from tests.harness.serving import Served
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),

@@ -13,7 +13,7 @@ from scrip_client import OutcomeUnknown, Unreachable, hold, operations, refusals
 from service.server.requests.webhook_protocol import format_secret, sign_event
 from tests.client.conftest import Shell, refuse
 from tests.client.test_attempts import LOCKED, LOST
-from tests.waiting import until, wait_until
+from tests.harness.waiting import until, wait_until
 
 REDEEMED = httpx2.Response(
     201,

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from scrip_client import AsyncClient, Client, models, refusals
-from tests.conftest import require
-from tests.faults.client import BUYERS, redeem_all
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.harness.plugin import require
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.lab.faults.client import BUYERS, redeem_all
 
 ROOT = Path(__file__).parents[2]
 TWENTY_PERCENT = {"type": "percentage", "value": 20}

@@ -17,12 +17,12 @@ from service.server.embedded.postgres import Postgres
 from service.server.embedded.valkey import Valkey
 from service.server.tasks import job_runner
 from tests.harness.running import data_folder, migrate
+from tests.harness.service_fixture import database
 from tests.integration.opening.fleet import fleet
 from tests.integration.opening.opening_fixtures import older, place
 from tests.integration.recording.flush_fixtures import make_flusher, shop
 from tests.integration.recording.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhooks.webhook_fixtures import office, receiver
-from tests.service_fixture import database
 
 __all__ = [
     "fleet",

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from service.engine.hot.link import Link
-from tests.conftest import require
+from tests.harness.plugin import require
 from tests.harness.premises import FakeLink
 from tests.harness.servers import VALKEY, started
 from tests.harness.shop import Shop

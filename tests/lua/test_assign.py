@@ -9,10 +9,10 @@ from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.operations import table
 from service.server.hot.workspace_state import Workspace
-from tests import kinds
-from tests.cases import ASSIGNED, MISSING, posts
-from tests.described import Description, Good
+from tests.harness import kinds
+from tests.harness.cases import ASSIGNED, MISSING, posts
 from tests.harness.colliding import colliding
+from tests.harness.described import Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

@@ -6,9 +6,9 @@ import pytest
 
 from service.engine.formats import key_names
 from service.engine.operations import table
-from tests import kinds
-from tests.cases import MISSING, NOBODYS, TOKENS, USES, VALUES, posts
-from tests.described import ITEM, LINE, ORDER, Description, Good
+from tests.harness import kinds
+from tests.harness.cases import MISSING, NOBODYS, TOKENS, USES, VALUES, posts
+from tests.harness.described import ITEM, LINE, ORDER, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

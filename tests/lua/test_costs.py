@@ -2,11 +2,11 @@
 
 import re
 
-from loadtests.worst import CASES
-from loadtests.worst.ground import Ground
-from loadtests.worst.measuring import count_commands
 from service.common.resources import LUA_DIR
 from service.engine.hot.fitness import check_server
+from tests.harness.worst import CASES
+from tests.harness.worst.ground import Ground
+from tests.harness.worst.measuring import count_commands
 from tests.lua.conftest import shop_on
 
 HEADS = {path.stem: path.read_text().split("]]", 1)[0] for path in sorted(LUA_DIR.glob("*.lua"))}

@@ -29,8 +29,8 @@ from service.engine.formats.redemption_id import event_id_of, id_from_numbers
 from service.engine.formats.script_replies import COUPON_VIEW
 from service.engine.hot import scripts
 from service.engine.hot.fitness import ENTRY_BYTES
+from tests.harness.redemptions import redemption_record
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
-from tests.redemptions import redemption_record
 from tests.unit.test_books import make
 from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, REDEEMED, SOME, TIME
 

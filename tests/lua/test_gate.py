@@ -7,7 +7,7 @@ from service.engine.hot.fencing import Nonce
 from service.engine.hot.scripts import HOT, PROJECTION
 from service.engine.operations.batch import prepare_records
 from service.server.hot.workspace_state import Workspace
-from tests.described import Ask, descriptions
+from tests.harness.described import Ask, descriptions
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop
 

@@ -2,9 +2,9 @@
 
 from service.engine.formats import key_names
 from service.engine.operations import table
-from tests import kinds
-from tests.cases import ASSIGNED, posts
-from tests.described import Description, Good
+from tests.harness import kinds
+from tests.harness.cases import ASSIGNED, posts
+from tests.harness.described import Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.test_mending import redone

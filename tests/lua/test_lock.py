@@ -9,9 +9,9 @@ import pytest
 from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.operations import table
-from tests import kinds
-from tests.cases import MISSING, USES, posts
-from tests.described import Description, Good
+from tests.harness import kinds
+from tests.harness.cases import MISSING, USES, posts
+from tests.harness.described import Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

@@ -10,13 +10,13 @@ from service.engine.formats.event_id import parse_event_id
 from service.engine.formats.events import Redeemed
 from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.operations import table
-from tests import kinds
-from tests.cases import MISSING, TOKENS, USES, VALUES, posts
-from tests.described import ITEM, LINE, ORDER, Description, Good
+from tests.harness import kinds
+from tests.harness.cases import MISSING, TOKENS, USES, VALUES, posts
+from tests.harness.described import ITEM, LINE, ORDER, Description, Good
 from tests.harness.premises import NOW_MS
+from tests.harness.redemptions import redeemed_text
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
-from tests.redemptions import redeemed_text
 
 DESCRIBED = (
     Description(

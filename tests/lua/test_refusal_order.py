@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.described import Ask
+from tests.harness.described import Ask
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

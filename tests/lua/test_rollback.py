@@ -11,10 +11,10 @@ from service.engine.formats.event_id import parse_event_id
 from service.engine.formats.events import RequestPart, RolledBack
 from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.operations import table
-from tests import kinds
-from tests.cases import NOBODYS, Case, posts
-from tests.described import Description, Good
-from tests.ends import FAR_IDS
+from tests.harness import kinds
+from tests.harness.cases import NOBODYS, Case, posts
+from tests.harness.described import Description, Good
+from tests.harness.ends import FAR_IDS
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry

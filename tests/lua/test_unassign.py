@@ -5,8 +5,8 @@ from typing import Any
 from service.engine.domain.times import from_ms
 from service.engine.formats.events import RequestPart, Unassigned
 from service.engine.operations import table
-from tests.cases import MISSING, posts
-from tests.described import Description, Good
+from tests.harness.cases import MISSING, posts
+from tests.harness.described import Description, Good
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop, tally, together
 from tests.lua.outbox import parse_entry

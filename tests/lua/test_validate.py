@@ -9,9 +9,9 @@ from service.engine.operations import table
 from service.engine.operations.base import Call
 from service.engine.operations.caller import Caller
 from service.engine.operations.redeem import REDEEM, VALIDATE, answer_unknown_coupon
-from tests import kinds
-from tests.cases import Case
-from tests.described import ORDER, Description, Good
+from tests.harness import kinds
+from tests.harness.cases import Case
+from tests.harness.described import ORDER, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.unit.fastlane_fixtures import caller

@@ -3,7 +3,7 @@
 import pytest
 
 from service.engine.formats import key_names
-from tests.described import descriptions
+from tests.harness.described import descriptions
 from tests.harness.dump import everything
 from tests.lua.conftest import shop_on
 

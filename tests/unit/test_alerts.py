@@ -11,7 +11,7 @@ import yaml
 
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.operations.table import ROWS
-from tests.conftest import require
+from tests.harness.plugin import require
 from tests.unit.test_documents import ROOT, anchors, api_paths
 
 FOLDER = ROOT / "deploy" / "observability"

@@ -14,7 +14,7 @@ from service.engine.operations.redemption_view import (
     compute_final_amount,
     redemption_json,
 )
-from tests.redemptions import redemption_record
+from tests.harness.redemptions import redemption_record
 from tests.unit.fastlane_fixtures import BOOK, caller
 
 _CALLER = caller("one")

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.common import background_tasks
-from tests.waiting import PATIENCE_S, running
+from tests.harness.waiting import PATIENCE_S, running
 
 
 async def test_a_task_that_fails_is_logged_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from service.engine.formats.batch_answers import (
     read_batch,
     reply_of,
 )
-from tests.redemptions import redemption_record
+from tests.harness.redemptions import redemption_record
 
 BOOK = "0193b1f0-0000-7000-8000-000000000001"
 ids = some.sampled_from(["20", "-", "%-", "@1-2", "a@b", "+3", "B", "x" * 100, "ann", "R", "=1"])

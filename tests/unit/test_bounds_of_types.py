@@ -24,8 +24,8 @@ from service.engine.domain.field_types import Request
 from service.engine.domain.times import LATEST_MS, Time, check_time, to_datetime, to_ms
 from service.engine.domain.uuids import LAST_ID, first_id, last_id, parse_uuid, time_ms_of
 from service.engine.formats.event_id import END, parse_event_id, parse_sent_id
-from tests import ends
-from tests.ends import FAR_IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
+from tests.harness import ends
+from tests.harness.ends import FAR_IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
 
 
 def test_uuids_after_9999_are_no_ids_of_ours() -> None:
@@ -167,7 +167,7 @@ def test_every_whole_number_of_a_request_is_bounded(kind: type[Request], field: 
 
 
 def test_schemathesis_tries_the_ends() -> None:
-    """The dictionaries of `make fuzz` have the ids, events and times of tests/ends.py."""
+    """The dictionaries of `make fuzz` have the ids, events and times of tests/harness/ends.py."""
     config = Path(__file__).parents[1] / "schemathesis" / "schemathesis.toml"
     dictionaries = tomllib.loads(config.read_text())["dictionaries"]
     for name, texts in (("ids", ends.IDS), ("events", ends.EVENTS), ("times", ends.TIMES)):

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import COMMANDS, main
-from tests.commands import subcommands
+from tests.harness.commands import subcommands
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from prometheus_client import REGISTRY
 
-from tests.deployed import COMPOSE, compose_env, container, manifests
+from tests.harness.deployed import COMPOSE, compose_env, container, manifests
 from tests.unit.test_alerts import ALERTS, FOLDER, RULES, promtool, read
 
 FILES = sorted(FOLDER.glob("dashboards/*.json"))

@@ -1,6 +1,6 @@
 """A body that can't be decoded is malformed, and its refusal has every mistake.
 
-tests/kinds.py has what each field refuses.
+tests/harness/kinds.py has what each field refuses.
 """
 
 from decimal import Decimal

@@ -18,7 +18,7 @@ import pytest
 
 from loadtests.bench import PARTS
 from service.cli.main import main
-from tests.commands import subcommands
+from tests.harness.commands import subcommands
 from tests.unit.test_documents import EVERY, ROOT, api_paths
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import attack
 from service.common.config import Settings
 from service.engine.domain import discounts, field_types
 from service.engine.domain.limits import ADDRESS_COUNTERS, PUBLIC_ADDRESS_MISSES
@@ -27,8 +26,9 @@ from service.server.record import job_rows, key_rows, samples
 from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
 from service.server.webhooks import sender as webhook_sender
 from service.serving.server import KEEP_ALIVE_S
-from tests.drifts.rounds import KINDS
-from tests.faults.scenarios import PLANTS, SCENARIOS
+from tests.lab.attacks import attack
+from tests.lab.drifts.rounds import KINDS
+from tests.lab.faults.scenarios import PLANTS, SCENARIOS
 from tests.unit.test_documents import ROOT
 
 SETTINGS = Settings.model_fields
@@ -53,11 +53,11 @@ def minutes(seconds: float) -> float:
 WORDS = {"two": 2, "three": 3, "five": 5, "ten": 10, "seven": 7, "sixteen": 16, "fifty": 50}
 FIGURES = [
     ("CONTRIBUTING.md", r"(\d+) faults of processes", len(SCENARIOS)),
-    ("CONTRIBUTING.md", r"for each limit (\d+) requests", default_of("loadtests/races.py", "--at-once")),
-    ("CONTRIBUTING.md", r"requests at once, (\d+) times", default_of("loadtests/races.py", "--rounds")),
-    ("CONTRIBUTING.md", r"([\d,]+) stalled", default_of("tests/hostile/stalled.py", "--connections")),
-    ("CONTRIBUTING.md", r"([\d,]+) codes sought", default_of("tests/hostile/canaries.py", "--codes")),
-    ("CONTRIBUTING.md", r"([\d,]+) names like", default_of("tests/hostile/poison.py", "--names")),
+    ("CONTRIBUTING.md", r"for each limit (\d+) requests", default_of("tests/lab/attacks/races.py", "--at-once")),
+    ("CONTRIBUTING.md", r"requests at once, (\d+) times", default_of("tests/lab/attacks/races.py", "--rounds")),
+    ("CONTRIBUTING.md", r"([\d,]+) stalled", default_of("tests/lab/hostile/stalled.py", "--connections")),
+    ("CONTRIBUTING.md", r"([\d,]+) codes sought", default_of("tests/harness/canaries.py", "--codes")),
+    ("CONTRIBUTING.md", r"([\d,]+) names like", default_of("tests/lab/hostile/poison.py", "--names")),
     ("docs/reliability.md", r"each of (\d+) kinds", len(KINDS)),
     (ARCHITECTURE, r"`lua/many.lua`, at most (\d+) of", turns.MAX_REQUESTS),
     (ARCHITECTURE, r"up to ([\d,]+) events at a time", write_behind.BATCH_EVENTS),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.blocks import read_blocks
+from tests.harness.blocks import read_blocks
 from tests.reference import PAGES, read_openapi
 from tests.site import list_pages, render_llms
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.server.fastlane import bounded_protocol
 from service.server.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
-from tests.hostile.framing import refused
+from tests.harness.framing import refused
 from tests.unit.fastlane_fixtures import Client, request, statuses
 
 _GET = b"GET /x HTTP/1.1\r\nHost: scrip\r\n"

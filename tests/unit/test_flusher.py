@@ -13,7 +13,7 @@ from service.engine.formats.events import entry_digest
 from service.engine.hot.outbox import Outbox
 from service.engine.worker import write_behind
 from service.engine.worker.write_behind import Flusher
-from tests.waiting import PATIENCE_S
+from tests.harness.waiting import PATIENCE_S
 
 
 class _Refusing:

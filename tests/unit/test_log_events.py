@@ -8,7 +8,7 @@ import structlog
 
 from service.common.logs import configure, workspace_names
 from service.common.remedies import REMEDIES
-from tests.commands import kept_logging
+from tests.harness.commands import kept_logging
 from tests.log_events import read_events
 from tests.unit.test_documents import DOCUMENTS
 

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 from tree_sitter import Node
 
-from tests.mutants.syntax import files, nodes_of, parse, source_of, text_of
+from tests.harness.lua_syntax import files, nodes_of, parse, source_of, text_of
 
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
 TEXT_CALLS |= {"entry_text", "gift_text", "id_of", "unpack", "unpack_values", "without_named"}

@@ -9,7 +9,7 @@ import pytest
 from service.common.child_processes import StartError
 from service.common.metrics_port import MAX_CONNECTIONS, serve_metrics
 from tests.harness.servers import free_port
-from tests.waiting import PATIENCE_S, wait_until
+from tests.harness.waiting import PATIENCE_S, wait_until
 
 _HOST = "127.0.0.1"
 

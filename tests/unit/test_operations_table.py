@@ -13,7 +13,7 @@ from service.engine.operations.base import Call, Command, Rendered
 from service.engine.operations.run import finish, with_limits
 from service.engine.operations.table import ROWS, Row
 from service.server.fastlane.routes import FAST_ROWS, find_route, find_route_of
-from tests.routes.table import ROUTES
+from tests.harness.routes.table import ROUTES
 from tests.unit.test_scripts import CALLER
 
 EVERY = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.operation_id)

@@ -19,7 +19,7 @@ from service.server.access.people import (
     read_person,
 )
 from service.server.access.user_tokens import parse_jwks
-from tests.tokens import Idp, hmac_token
+from tests.harness.tokens import Idp, hmac_token
 
 ISSUER, CLIENT, SECRET = "https://id.shop.example", "scrip console", "s" * 43
 IDP = Idp(ISSUER, CLIENT)

@@ -28,7 +28,7 @@ from service.engine.formats.events import MalformedEvent, parse
 from service.server.api.csv_rows import encode_csv_rows
 from service.server.requests.code_patterns import check_pattern, normalize_charset
 from service.server.requests.code_requests import CodeLine, Lines, RejectedLine
-from tests import ends
+from tests.harness import ends
 from tests.unit.fastlane_fixtures import Client, request, statuses
 from tests.unit.test_bounds_of_types import request_kinds
 from tests.unit.test_codes import read_pieces

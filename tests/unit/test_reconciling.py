@@ -16,7 +16,7 @@ from service.server.reconcile.coupon_differences import Coupons
 from service.server.reconcile.examination import TRIES, UNDECIDABLE_NOW, Examiner, NotRecorded
 from service.server.reconcile.use_differences import UseField, Uses
 from service.server.reconcile.user_differences import RecordedUser, Users
-from tests.redemptions import redeemed_text
+from tests.harness.redemptions import redeemed_text
 
 AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])

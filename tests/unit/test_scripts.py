@@ -35,8 +35,8 @@ from service.engine.operations.batch import prepare_records
 from service.engine.operations.caller import SCOPES, Caller
 from service.engine.operations.table import ROWS
 from service.server.hot.workspace_state import Workspace
-from tests.cases import filled
-from tests.described import descriptions
+from tests.harness.cases import filled
+from tests.harness.described import descriptions
 
 WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}

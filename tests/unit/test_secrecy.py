@@ -14,8 +14,8 @@ from service.common import logs
 from service.common.tracebacks import format_traceback
 from service.engine.domain.errors import Refusal
 from service.server.doctor.server_logs import judge_postgres_logs, judge_redis_logs
-from tests.commands import kept_logging
-from tests.waiting import wait_until
+from tests.harness.commands import kept_logging
+from tests.harness.waiting import wait_until
 
 SECRET = "CNRY-7XK2-M4PQ"
 

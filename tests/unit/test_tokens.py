@@ -16,7 +16,7 @@ from service.engine.operations.caller import Caller
 from service.server.access import user_tokens as judged
 from service.server.access.keyring import Keyring
 from service.server.access.user_tokens import Issuer, Tokens, parse_jwks
-from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
+from tests.harness.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
 IDP = Idp()
 BEARER = Caller(None, 3, UUID(int=3), 0, "live", frozenset())

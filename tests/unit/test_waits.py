@@ -13,7 +13,7 @@ _REQUESTS = {f"httpx.{name}" for name in "Client AsyncClient get post put patch 
 
 
 def test_no_test_waits_for_a_time() -> None:
-    """Tests, and what starts their servers, wait with `until`, `wait_until` or `elapse` of tests/waiting.py, and give
+    """Tests, and what starts their servers, wait with `until`, `wait_until` or `elapse` of tests/harness/waiting.py, and give
     up after its PATIENCE_S, also on the end of a process: a busy machine is slower than any number in a test. Only
     `sleep(0)` is left to them."""
     waits = [
@@ -40,7 +40,7 @@ def test_requests_are_waited_for_like_states() -> None:
 
 
 def test_no_test_gives_up_with_the_service() -> None:
-    """Tests connect to Redis with `reach` of tests/reaching.py, which goes on where a busy machine misses the
+    """Tests connect to Redis with `reach` of tests/harness/reaching.py, which goes on where a busy machine misses the
     service's bounds. Only tests of these bounds, and of refusals, connect as the service does."""
     opening, access = "integration/opening", "integration/access"
     at_home = {f"{opening}/test_connection.py", f"{opening}/test_reaching.py", f"{access}/test_least_privilege.py"}
@@ -79,7 +79,7 @@ def test_no_test_stops_its_own_clock() -> None:
 
 
 def test_no_task_dies_unseen() -> None:
-    """Tests end tasks with `cancel` of tests/waiting.py, which raises the error of a task that had failed before: else
+    """Tests end tasks with `cancel` of tests/harness/waiting.py, which raises the error of a task that had failed before: else
     a test that waits for the task's work would only report that it waited."""
     assert _find_modules("return_exceptions") == {"waiting.py"}
 

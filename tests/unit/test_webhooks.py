@@ -20,7 +20,7 @@ from service.server.requests.webhook_protocol import (
     generate_secret,
     sign_event,
 )
-from tests.conftest import require
+from tests.harness.plugin import require
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "service/console/static/console/assets"

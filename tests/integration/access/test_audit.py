@@ -12,8 +12,8 @@ import pytest
 
 from service.engine.record.actor import mask
 from service.server.requests.code_requests import UPLOADED
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from service.engine.domain.errors import Refusal
 from service.engine.operations.caller import SCOPES, Caller
 from service.server.access import keyring
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.harness.service_fixture import Service, new_code, new_id, ok
 
 
 def test_the_same_ids_in_two_workspaces(service: Service) -> None:

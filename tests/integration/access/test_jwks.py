@@ -12,9 +12,9 @@ from service.engine.domain.errors import Refusal
 from service.server.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens
 from service.serving import jwks
 from service.serving.jwks import JwksRefresher
-from tests.tokens import AUDIENCE, ISSUER, Idp
+from tests.harness.tokens import AUDIENCE, ISSUER, Idp
+from tests.harness.waiting import PATIENCE_S, elapse
 from tests.unit.test_tokens import BEARER
-from tests.waiting import PATIENCE_S, elapse
 
 IDP = Idp()
 

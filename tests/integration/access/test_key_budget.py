@@ -12,10 +12,10 @@ from service.engine.hot.connection import Broken
 from service.engine.worker import script_versions
 from service.server.hot.workspace_state import Workspace
 from service.serving import wiring
+from tests.harness.service_fixture import Service, new_id, ok, refused
+from tests.harness.serving import Served
+from tests.harness.waiting import until
 from tests.integration.opening.opening_fixtures import Place
-from tests.integration.serving import Served
-from tests.service_fixture import Service, new_id, ok, refused
-from tests.waiting import until
 
 
 def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from service.server.api import configuration_writes
 from service.server.hot import key_messages
 from service.server.hot.key_messages import CHANNEL, KeyMessages
 from service.serving import wiring
+from tests.harness.service_fixture import Service, new_id, ok, refused
+from tests.harness.serving import Served
+from tests.harness.waiting import PATIENCE_S, running, until, wait_until
 from tests.integration.opening.test_connection import serving
-from tests.integration.serving import Served
-from tests.service_fixture import Service, new_id, ok, refused
-from tests.waiting import PATIENCE_S, running, until, wait_until
 
 _NEVER_S = 3600.0
 _SOON_S = 2.0

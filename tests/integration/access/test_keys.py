@@ -18,9 +18,9 @@ from service.server.embedded import demo_data
 from service.server.embedded.exposure import check_host, check_keys
 from service.server.record import key_rows
 from service.server.record.workspace_rows import create_workspace
-from tests.integration.serving import Served
-from tests.service_fixture import Service, database, new_id, ok, refused, without_postgres
-from tests.waiting import until
+from tests.harness.service_fixture import Service, database, new_id, ok, refused, without_postgres
+from tests.harness.serving import Served
+from tests.harness.waiting import until
 
 
 def _make(service: Service, **fields: Any) -> dict[str, Any]:

@@ -23,14 +23,14 @@ from service.engine.record.partitions.partition_rows import renew_leases
 from service.engine.record.processes import end_process, name_process, name_session
 from service.engine.record.queries import query
 from service.server.hot import key_messages
-from tests.commands import scrip, succeeded
-from tests.conftest import require
+from tests.harness.canaries import Flock
+from tests.harness.commands import scrip, succeeded
+from tests.harness.plugin import require
+from tests.harness.restricted import PASSWORDS, ROOT, Restricted, acl_lines, restricted
 from tests.harness.servers import free_port, started
-from tests.hostile.canaries import Flock
-from tests.restricted import PASSWORDS, ROOT, Restricted, acl_lines, restricted
-from tests.service_fixture import Service, database, new_id, ok
-from tests.tls import Authority, door
-from tests.waiting import PATIENCE_S, until, wait_until
+from tests.harness.service_fixture import Service, database, new_id, ok
+from tests.harness.tls import Authority, door
+from tests.harness.waiting import PATIENCE_S, until, wait_until
 
 _API = [*scripts.SERVING, *scripts.PROJECTION]
 _RUN = {

@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.serving import own_workspace
-from tests.service_fixture import Service, new_code, ok, refused
+from tests.harness.service_fixture import Service, new_code, ok, refused
+from tests.harness.serving import own_workspace
 
 _KEY = {"requestsPerMinute": None, "missesPerMinute": None, "addressMissesPerMinute": None, "liveLocks": None}
 _BOOK = {"missesPerMinute": None, "locksPerUser": None, "lockedPercent": None}

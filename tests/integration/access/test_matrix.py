@@ -16,15 +16,15 @@ import pytest
 from service.engine.domain.times import to_datetime
 from service.engine.operations.caller import SCOPES
 from service.server.record.key_rows import create_key, revoke_key
-from tests.cases import Place, filled
-from tests.described import Route
-from tests.integration.serving import Served, make_issuers
-from tests.routes.place import make_place, make_quarantined
-from tests.routes.table import ANYONE, ROUTES
-from tests.schema import check_answer
-from tests.service_fixture import Service, database, new_id, refused
-from tests.tokens import AUDIENCE, Idp, hmac_token, part
-from tests.waiting import PATIENCE_S, until
+from tests.harness.cases import Place, filled
+from tests.harness.described import Route
+from tests.harness.routes.place import make_place, make_quarantined
+from tests.harness.routes.table import ANYONE, ROUTES
+from tests.harness.service_fixture import Service, database, new_id, refused
+from tests.harness.serving import Served, make_issuers
+from tests.harness.tokens import AUDIENCE, Idp, hmac_token, part
+from tests.harness.waiting import PATIENCE_S, until
+from tests.integration.schema import check_answer
 
 
 class World(NamedTuple):

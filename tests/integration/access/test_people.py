@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from service.server.record.console_sessions import end_sessions_of
-from tests.integration.serving import Served, own_workspace
-from tests.openid_provider import served_with_people
-from tests.service_fixture import Service, database, new_code, new_id, ok, refused
-from tests.waiting import PATIENCE_S, until
+from tests.harness.openid_provider import served_with_people
+from tests.harness.service_fixture import Service, database, new_code, new_id, ok, refused
+from tests.harness.serving import Served, own_workspace
+from tests.harness.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:authlib")  # the provider's use of it
 service = own_workspace("live")

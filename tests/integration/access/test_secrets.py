@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.hostile.canaries import MARK, Flock
-from tests.service_fixture import Service
+from tests.harness.canaries import MARK, Flock
+from tests.harness.service_fixture import Service
 
 
 def test_no_canary_is_found(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_id, ok, refused
-from tests.waiting import PATIENCE_S, until
+from tests.harness.service_fixture import Service, new_id, ok, refused
+from tests.harness.waiting import PATIENCE_S, until
 
 ADDRESS = "/console/session"
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.integration.serving import Served, make_issuers, own_workspace
-from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.tokens import AUDIENCE, Idp
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.serving import Served, make_issuers, own_workspace
+from tests.harness.tokens import AUDIENCE, Idp
+from tests.harness.waiting import until
 
 
 class World(NamedTuple):

@@ -6,9 +6,9 @@ import select
 import pytest
 
 from service.server.api.bulk import UPLOADS_OF_ONE
-from tests.integration.serving import RawConnection
-from tests.service_fixture import Service, new_code, new_id, ok
-from tests.waiting import PATIENCE_S, until
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.serving import RawConnection
+from tests.harness.waiting import PATIENCE_S, until
 
 _TEXT = {"Content-Type": "text/plain"}
 

@@ -24,9 +24,9 @@ from service.server.requests.code_change_requests import ChangeCodes
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_assigner, code_changer, job_runner
 from service.server.tasks.code_changer import CodeChanger
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.waiting import until, wait_until
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
-from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.waiting import until, wait_until
 
 
 class Redis(RedisProjector):

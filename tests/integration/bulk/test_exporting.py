@@ -17,7 +17,7 @@ from service.server.api.bulk import MAX_EXPORTS, Bulk
 from service.server.api.csv_stream import CsvFile
 from service.server.api.request_middleware import around
 from service.server.fastlane.protocol import Protocol
-from tests.waiting import PATIENCE_S, wait_until
+from tests.harness.waiting import PATIENCE_S, wait_until
 
 PIECE = b"x" * 99_998 + b"\r\n"
 

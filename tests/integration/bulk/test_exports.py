@@ -11,9 +11,9 @@ import pytest
 
 from service.server.record import code_pages
 from service.server.record.code_pages import FIRST, Status, listed_codes, page_codes
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.waiting import until
 from tests.integration.recording.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import until
 
 _HEAD = ["code", "status", "userId", "assignedAt", "redemptions", "maxRedemptions", "expiresAt", "redeemedBy",
          "redeemedAt"]  # fmt: skip

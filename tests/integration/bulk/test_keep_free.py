@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from tests.integration.serving import own_workspace
-from tests.service_fixture import Service, new_id, ok
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_id, ok
+from tests.harness.serving import own_workspace
+from tests.harness.waiting import until
 
 service = own_workspace("live")
 """A workspace of this file's own, for whose books the worker orders jobs."""

@@ -19,8 +19,8 @@ from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import restocker
 from service.server.tasks.restocker import Restocker
+from tests.harness.waiting import wait_until
 from tests.integration.recording.record_fixtures import FENCE, make_book
-from tests.waiting import wait_until
 
 
 async def make_kept_book(

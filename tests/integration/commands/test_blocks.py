@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from service.common.config import JwtIssuer, Settings
-from tests.blocks import Block, is_run, is_tour, read_blocks, run_blocks, shows
-from tests.conftest import require
-from tests.integration.serving import Served
-from tests.service_fixture import Service, new_id
+from tests.harness.blocks import Block, is_run, is_tour, read_blocks, run_blocks, shows
+from tests.harness.plugin import require
+from tests.harness.service_fixture import Service, new_id
+from tests.harness.serving import Served
 from tests.unit.test_documents import DOCUMENTS, ROOT
 
 TOURS = {path: blocks for path in DOCUMENTS if is_tour(blocks := read_blocks(path))}

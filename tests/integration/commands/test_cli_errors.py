@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from service.engine.record import pool
-from tests.commands import scrip
+from tests.harness.commands import scrip
 from tests.harness.running import data_folder
 from tests.harness.servers import free_port
-from tests.service_fixture import database
-from tests.waiting import PATIENCE_S
+from tests.harness.service_fixture import database
+from tests.harness.waiting import PATIENCE_S
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (

@@ -6,8 +6,8 @@ from click.testing import Result
 from service.engine.record.pool import connect
 from service.server.embedded import demo_data
 from service.server.record import key_rows
-from tests.commands import scrip, succeeded
-from tests.service_fixture import Service, new_id, ok
+from tests.harness.commands import scrip, succeeded
+from tests.harness.service_fixture import Service, new_id, ok
 
 
 async def test_the_demo_is_seeded_once(database_url: str) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.commands import scrip, succeeded
-from tests.deployed import Deployed, container, deployed, manifests
+from tests.harness.commands import scrip, succeeded
+from tests.harness.deployed import Deployed, container, deployed, manifests
 from tests.harness.servers import free_port
-from tests.service_fixture import ok, refused
-from tests.waiting import PATIENCE_S, until
+from tests.harness.service_fixture import ok, refused
+from tests.harness.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from litestar.testing import TestClient
 
 from examples import email_codes, litestar_checkout, nightly, webhook_receiver
 from scrip_client import Client
-from tests.conftest import require
-from tests.service_fixture import Service, new_id, ok
-from tests.waiting import PATIENCE_S, until
+from tests.harness.plugin import require
+from tests.harness.service_fixture import Service, new_id, ok
+from tests.harness.waiting import PATIENCE_S, until
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

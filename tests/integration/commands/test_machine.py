@@ -14,13 +14,13 @@ import pytest
 from scrip_client import Client
 from service.server.embedded.postgres import Postgres
 from service.server.embedded.wheels import find_in_wheel
-from tests.blocks import read_blocks, run_blocks
-from tests.conftest import require
+from tests.harness.blocks import read_blocks, run_blocks
+from tests.harness.plugin import require
 from tests.harness.running import data_folder
 from tests.harness.servers import VALKEY, free_port, started_postgres
-from tests.machine import NAMES, add_program
+from tests.harness.waiting import PATIENCE_S
+from tests.integration.commands.machine import NAMES, add_program
 from tests.unit.test_documents import ROOT
-from tests.waiting import PATIENCE_S
 
 HEADING = "A machine without containers"
 PACKED = ("service", "lua", "sql", "pyproject.toml", "README.md")

@@ -12,6 +12,7 @@ from service.common.resources import SQL_DIR
 from service.engine.formats.events import StockNotice
 from service.engine.record.migrations import MigrationError, read_migrations
 from tests.harness.running import migrate
+from tests.harness.service_fixture import database
 from tests.integration.recording.record_fixtures import (
     Record,
     assigned,
@@ -20,7 +21,6 @@ from tests.integration.recording.record_fixtures import (
     rolled_back,
     unassigned,
 )
-from tests.service_fixture import database
 
 
 async def test_all_migrations_apply_once(new_database):

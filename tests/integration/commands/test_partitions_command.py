@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from click.testing import Result
 
-from tests.commands import scrip, succeeded
-from tests.service_fixture import Service
-from tests.waiting import until
+from tests.harness.commands import scrip, succeeded
+from tests.harness.service_fixture import Service
+from tests.harness.waiting import until
 
 
 def _partitions(service: Service, *words: str) -> Result:

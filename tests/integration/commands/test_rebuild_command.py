@@ -13,9 +13,9 @@ from service.engine.hot.fencing import Nonce
 from service.engine.record.actor import mask
 from service.engine.record.partitions.openings import order_rebuild
 from service.engine.worker.opening.old_server import CUT_OFF_S
-from tests.commands import scrip, succeeded
-from tests.service_fixture import Service, database, new_code, new_id, ok
-from tests.waiting import PATIENCE_S, until
+from tests.harness.commands import scrip, succeeded
+from tests.harness.service_fixture import Service, database, new_code, new_id, ok
+from tests.harness.waiting import PATIENCE_S, until
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from loadtests import replay
 from loadtests.orders import made_up
 from loadtests.plan import TOKEN
-from tests.service_fixture import Service
+from tests.harness.service_fixture import Service
 
 
 @pytest.fixture

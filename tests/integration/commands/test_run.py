@@ -13,8 +13,8 @@ import pytest
 
 from tests.harness.running import Run, data_folder
 from tests.harness.servers import free_port
-from tests.service_fixture import Service
-from tests.waiting import until
+from tests.harness.service_fixture import Service
+from tests.harness.waiting import until
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from service.engine.record.pool import Database
 from service.server.doctor import checks, verdicts
 from service.server.doctor.report import Check, Report
 from service.server.record import report_rollups
-from tests.commands import scrip, succeeded
-from tests.drifts.comparing import compare
+from tests.harness.commands import scrip, succeeded
+from tests.harness.comparing import compare
 from tests.harness.running import Run, data_folder
 from tests.harness.servers import free_port
-from tests.service_fixture import Service, is_well, new_code, ok
-from tests.waiting import until
+from tests.harness.service_fixture import Service, is_well, new_code, ok
+from tests.harness.waiting import until
 
 _ROOT = Path(__file__).parents[3]
 _NOWHERE = "127.0.0.1:1"

@@ -10,11 +10,11 @@ from click.testing import Result
 
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Redeemed, encode_event
-from tests.commands import scrip, succeeded
+from tests.harness.commands import scrip, succeeded
+from tests.harness.redemptions import redeemed_text
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.waiting import until
 from tests.integration.comparing.test_quarantined import fetch, poison, redeem
-from tests.redemptions import redeemed_text
-from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.waiting import until
 
 _AT_MS = 1_800_000_000_000
 _numbers = count(10**9)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.commands import scrip
-from tests.drifts.comparing import compare
-from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service
-from tests.waiting import until
+from tests.harness.commands import scrip
+from tests.harness.comparing import compare
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused, shared_service
+from tests.harness.waiting import until
 
 _IN_QUARANTINE = "an event of it is in quarantine"
 RECORDED = {"Prefer": "durability=recorded, wait=10"}

@@ -20,15 +20,15 @@ from service.engine.record.queries import query
 from service.server.reconcile.comparison import Busy
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.record import comparisons as record
-from tests.commands import scrip
-from tests.drifts import in_redis
-from tests.drifts.comparing import compare, compared
-from tests.drifts.rounds import drift
-from tests.drifts.subject import World, make, populated
-from tests.faults.rebuilding import unlike_built
+from tests.harness.commands import scrip
+from tests.harness.comparing import compare, compared
+from tests.harness.drifts import World, make, populated
 from tests.harness.servers import VALKEY
-from tests.service_fixture import Service, database, ok, refused, shared_service
-from tests.waiting import elapse, until, wait_until
+from tests.harness.service_fixture import Service, database, ok, refused, shared_service
+from tests.harness.waiting import elapse, until, wait_until
+from tests.lab.drifts import in_redis
+from tests.lab.drifts.rounds import drift
+from tests.lab.faults.rebuilding import unlike_built
 
 _WAITS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'scrip-reconcile' AND wait_event_type = 'Lock'"
 

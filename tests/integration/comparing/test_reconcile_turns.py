@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from service.engine.record.queries import query
-from tests.drifts.subject import World, populated
+from tests.harness.drifts import World, populated
+from tests.harness.service_fixture import Service, ok
+from tests.harness.waiting import until, wait_until
 from tests.integration.webhooks.webhook_fixtures import Receiver
-from tests.service_fixture import Service, ok
-from tests.waiting import until, wait_until
 
 
 async def test_once_a_day(

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from service.engine.operations import assign, coupon_view, redeem, rollback
 from service.engine.worker.opening import restorer, unappliable_events
 from service.engine.worker.opening.unappliable_events import TooManyFailed
+from tests.harness.redemptions import redeemed_text
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
-from tests.redemptions import redeemed_text
 
 
 async def redeem_into_quarantine(place: Place) -> None:

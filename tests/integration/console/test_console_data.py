@@ -7,8 +7,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.waiting import until
 
 DATA = "/console/data"
 

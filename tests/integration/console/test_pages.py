@@ -8,7 +8,7 @@ import pytest
 
 from service.common.config import load
 from service.console import pages
-from tests.service_fixture import Service, ok, refused
+from tests.harness.service_fixture import Service, ok, refused
 
 _SCRIPT = "text/javascript; charset=utf-8"
 _TYPES = {

@@ -14,10 +14,10 @@ import pytest
 from service.engine.domain.errors import Refusal
 from service.engine.hot.decider import Decider
 from service.engine.hot.link import Link
+from tests.harness.service_fixture import Service, database, dumps, new_code, new_id, ok, refused
+from tests.harness.serving import without_ids
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.opening.test_connection import serving
-from tests.integration.serving import without_ids
-from tests.service_fixture import Service, database, dumps, new_code, new_id, ok, refused
-from tests.waiting import PATIENCE_S, wait_until
 
 _JSON = {"Content-Type": "application/json"}
 _FIVE = {"maxRedemptionsPerCode": 5}

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import httpx
 
+from tests.harness.service_fixture import Service, dumps, new_code, new_id, ok, refused
+from tests.harness.waiting import until
 from tests.integration.coupons.test_recalling import forget
-from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused
-from tests.waiting import until
 
 Operation = dict[str, Any]
 SIZE = 200

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from service.server.record.workspace_rows import patch_workspace, read_workspace, workspace_named
-from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.waiting import until
 
 _WINDOW = {"validFrom": "2040-01-01T00:00:00Z", "validUntil": "2040-02-01T00:00:00Z"}
 _WITHIN = "2040-01-15T00:00:00Z"

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-from tests.integration.serving import own_workspace
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.serving import own_workspace
+from tests.harness.waiting import until
 
 service = own_workspace("live")
 """A workspace of this file's own, whose settings it changes and whose lists it reads."""

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z").fullmatch
 _COUPON = ("code bookId status userId redemptions maxRedemptions lock assignedAt expiresAt lastRedemption").split()

@@ -19,8 +19,8 @@ from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.opening import restorer
 from service.server.reconcile.counter_differences import Keys
 from service.server.reconcile.examination import Examiner
+from tests.harness.reaching import reach
 from tests.integration.opening.opening_fixtures import Place
-from tests.reaching import reach
 
 LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
 SIZES = [100, LARGE, *[200] * 40, *[LARGE] * 60, HUGE, 300, LARGE]

@@ -1,8 +1,8 @@
 """Times of fifteen digits and last redemptions: the same in Redis, in the record and in a rebuilt Redis."""
 
-from tests.drifts.comparing import compare
-from tests.service_fixture import Service, new_code, new_id, ok
-from tests.waiting import until
+from tests.harness.comparing import compare
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.waiting import until
 
 LAST = "9999-12-31T23:59:59.999Z"
 

@@ -1,6 +1,6 @@
 """Checkout and notices over HTTP, as Postgres records them."""
 
-from tests.service_fixture import Service, new_code, new_id, ok, pages
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages
 
 
 async def test_a_purchase_is_recorded_as_one_change(service: Service) -> None:

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from service.engine.formats import key_names
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.waiting import until
 
 
 def _redeem(service: Service, code: str, **body: Any) -> dict[str, Any]:

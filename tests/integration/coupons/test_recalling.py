@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from service.engine.formats import key_names
-from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.waiting import until
 
 
 def forget(service: Service) -> None:

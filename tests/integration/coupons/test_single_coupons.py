@@ -17,9 +17,9 @@ from service.server.record.code_rows import insert_codes
 from service.server.record.single_coupon_rows import MAX_DRAWS, create_single, page_active
 from service.server.requests.code_requests import CodeLine
 from service.server.requests.single_coupon_requests import Generated, TimeSpecific
-from tests.integration.serving import own_workspace
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import PATIENCE_S, until
+from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.serving import own_workspace
+from tests.harness.waiting import PATIENCE_S, until
 
 _KINDS = ("user-specific", "time-specific", "generate")
 

@@ -8,9 +8,9 @@ from service.engine.formats.event_id import EventId
 from service.engine.record.facts import recorded_wait
 from service.engine.record.facts.recorded_wait import AnswerScope, Recorded
 from service.engine.record.partitions.partition_rows import begin_epoch, enter_epoch
+from tests.harness.redemptions import redeemed_text
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.recording.record_fixtures import Record, assigned
-from tests.redemptions import redeemed_text
-from tests.waiting import PATIENCE_S, wait_until
 
 LONG_MS = round(PATIENCE_S * 1000)
 

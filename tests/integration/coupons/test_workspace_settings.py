@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.service_fixture import Service, new_code, ok, refused
+from tests.harness.service_fixture import Service, new_code, ok, refused
 
 _DEFAULTS = {
     "currency": "USD",

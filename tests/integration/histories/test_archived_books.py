@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.service_fixture import Service, new_code, ok, refused
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, ok, refused
+from tests.harness.waiting import until
 
 _ARCHIVE = """
 WITH next AS (UPDATE config_versions SET version = version + 1 WHERE partition = $1 RETURNING version)

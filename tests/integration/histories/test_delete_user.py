@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 
 AGENT = "agent-of-the-deleted"
 

@@ -24,10 +24,10 @@ from service.server.record.user_rows import patch_user
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import user_eraser
 from service.server.tasks.user_eraser import Eraser
+from tests.harness.waiting import running, wait_until
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.flush_fixtures import has_recorded
 from tests.integration.recording.record_fixtures import take_partition
-from tests.waiting import running, wait_until
 
 _FACTS = "assignments unassignments redemptions rollbacks".split()
 TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures report_users".split()]

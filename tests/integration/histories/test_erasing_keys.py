@@ -14,12 +14,12 @@ from service.engine.record.facts.fact_reader import START
 from service.server.hot.workspace_state import Workspace
 from service.server.record.user_deletion import entries_with, is_erased, pending_erasures
 from service.server.tasks import user_eraser
+from tests.harness.service_fixture import Service, new_code, new_id
 from tests.integration.comparing.test_reconcile import command
 from tests.integration.coupons.test_kept_bytes import insert_entries
 from tests.integration.histories.test_delete_user import delete
 from tests.integration.histories.test_erasing import begin, erase, live, project, start_eraser, stock, traces
 from tests.integration.opening.opening_fixtures import Place
-from tests.service_fixture import Service, new_code, new_id
 
 _EXPANDED = r"regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq)"
 

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.commands import scrip
-from tests.service_fixture import Service, new_code, ok, refused
-from tests.waiting import until
+from tests.harness.commands import scrip
+from tests.harness.service_fixture import Service, new_code, ok, refused
+from tests.harness.waiting import until
 
 SALES, FUNNEL = "/v1/reports/redemptions", "/v1/reports/funnel"
 

@@ -44,7 +44,7 @@ async def main(workspace: int, workspace_id: UUID) -> None:
     from service.engine.record import pool as postgres
     from service.engine.worker import process
     from service.engine.worker.engine_settings import EngineSettings
-    from tests.waiting import running, wait_until
+    from tests.harness.waiting import running, wait_until
 
     redis_url, database_url = os.environ["REDIS_URL"], os.environ["DATABASE_URL"]
     working = asyncio.create_task(process.work(EngineSettings(redis_url, database_url), process.Work()))

@@ -26,9 +26,9 @@ from service.engine.worker.script_versions import LoadedScripts
 from service.server.record.code_rows import add_codes
 from service.server.record.workspace_rows import create_workspace
 from service.server.requests.code_requests import CodeLine
+from tests.harness.waiting import cancel, elapse, wait_until
 from tests.integration.opening.opening_fixtures import ask
 from tests.integration.recording.record_fixtures import make_book, make_caller
-from tests.waiting import cancel, elapse, wait_until
 
 CODES = 1000
 

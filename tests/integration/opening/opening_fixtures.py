@@ -34,8 +34,8 @@ from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import Flusher
 from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
+from tests.harness.reaching import reach
 from tests.integration.recording.record_fixtures import make_book, make_caller, take_partition
-from tests.reaching import reach
 
 _SNAPSHOT = """
 local keys = {}

@@ -17,10 +17,10 @@ from service.engine.record.partitions.partition_rows import LeaseLost
 from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import CursorMoved, Flusher, OutboxGap
+from tests.harness.reaching import reach
+from tests.harness.waiting import PATIENCE_S, cancel
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.recording.record_fixtures import take_partition
-from tests.reaching import reach
-from tests.waiting import PATIENCE_S, cancel
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
 """How a worker may end after another one took its lease."""

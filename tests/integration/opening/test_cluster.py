@@ -21,12 +21,12 @@ from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker import partition_worker
 from service.server.doctor.checks import _examine, _judge_replicas
 from service.server.reconcile.comparison import reconcile
-from tests.conftest import require
 from tests.harness.cluster import Cluster, start_cluster
+from tests.harness.plugin import require
+from tests.harness.reaching import reach
 from tests.harness.servers import VALKEY
+from tests.harness.waiting import PATIENCE_S, cancel, elapse, wait_until
 from tests.integration.opening.fleet import Fleet, pause_sale, start_fleet
-from tests.reaching import reach
-from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
 
 PARTITIONS, CODES = 4, 600
 

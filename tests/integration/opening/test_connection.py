@@ -12,7 +12,7 @@ from service.engine.hot import connection as hot
 from service.engine.hot import link as links
 from service.engine.hot.connection import Broken, Connection, connect
 from service.engine.hot.link import Link
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 
 Answer = Callable[[list[str]], bytes | None]
 

@@ -13,9 +13,9 @@ from service.engine.formats import key_names
 from service.engine.hot import link as link_module
 from service.engine.hot.link import Link
 from tests.harness.servers import VALKEY, started
+from tests.harness.service_fixture import Service, new_code, ok, refused
+from tests.harness.waiting import PATIENCE_S, until, wait_until
 from tests.integration.opening.test_connection import echo, serving
-from tests.service_fixture import Service, new_code, ok, refused
-from tests.waiting import PATIENCE_S, until, wait_until
 
 
 async def test_a_server_that_becomes_unfit(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """A restored Postgres takes no configuration before Redis was compared with it."""
 
 from service.engine.formats import key_names
-from tests.commands import scrip
-from tests.service_fixture import Service, new_code, ok
-from tests.waiting import until
+from tests.harness.commands import scrip
+from tests.harness.service_fixture import Service, new_code, ok
+from tests.harness.waiting import until
 
 
 async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:

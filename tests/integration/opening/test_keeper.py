@@ -31,9 +31,9 @@ from service.engine.worker.write_behind import CursorMoved
 from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks.restocker import Restocker
+from tests.harness.waiting import PATIENCE_S, cancel, wait_until
+from tests.harness.waiting import running as meanwhile
 from tests.integration.opening.opening_fixtures import Place
-from tests.waiting import PATIENCE_S, cancel, wait_until
-from tests.waiting import running as meanwhile
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(

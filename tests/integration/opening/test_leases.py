@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from service.engine.hot.connection import Broken
 from service.engine.worker import lease_keeper
 from service.engine.worker.partition_worker import PartitionWorker
+from tests.harness.waiting import PATIENCE_S, cancel, wait_until
 from tests.integration.opening.fleet import Fleet
-from tests.waiting import PATIENCE_S, cancel, wait_until
 
 _GAUGE = b'scrip_outbox_held_events{partition="0"}'
 

@@ -1,4 +1,4 @@
-"""Managed servers block administrators' commands (tests/restricted.py): everything works without them."""
+"""Managed servers block administrators' commands (tests/harness/restricted.py): everything works without them."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ from service.engine.operations import redeem
 from service.engine.record.partitions.openings import order_rebuild
 from service.server.doctor import checks
 from service.server.doctor.report import Check
+from tests.harness.reaching import reach
+from tests.harness.restricted import VENDORS, vendor_rights
 from tests.harness.servers import VALKEY, started
+from tests.harness.waiting import wait_until
 from tests.integration.opening.opening_fixtures import Dying, Place
-from tests.reaching import reach
-from tests.restricted import VENDORS, vendor_rights
-from tests.waiting import wait_until
 
 _SHOWS_SETTINGS = {"oci"}
 

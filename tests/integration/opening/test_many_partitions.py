@@ -11,9 +11,9 @@ from typing import Self
 import httpx
 import pytest
 
-from tests.conftest import leave_out
-from tests.service_fixture import Service, new_code, new_id, ok, refused, without_postgres
-from tests.waiting import PATIENCE_S, until
+from tests.harness.plugin import leave_out
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused, without_postgres
+from tests.harness.waiting import PATIENCE_S, until
 
 PARTITIONS = range(4)
 

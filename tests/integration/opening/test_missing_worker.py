@@ -9,9 +9,9 @@ import pytest
 from service.engine.hot import unrecorded
 from service.server.api import partition_watch
 from service.serving import wiring
-from tests.integration.serving import Served
-from tests.service_fixture import Service, new_code, new_id
-from tests.waiting import until
+from tests.harness.service_fixture import Service, new_code, new_id
+from tests.harness.serving import Served
+from tests.harness.waiting import until
 
 
 @pytest.fixture

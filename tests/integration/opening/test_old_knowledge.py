@@ -24,8 +24,8 @@ from service.server.api import configuration_writes
 from service.server.api.context import Context
 from service.server.api.durability import wait_until_recorded
 from tests.harness.premises import CallingLink
+from tests.harness.waiting import PATIENCE_S, elapse, wait_until
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, without
-from tests.waiting import PATIENCE_S, elapse, wait_until
 
 
 async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:

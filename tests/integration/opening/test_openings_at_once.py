@@ -11,9 +11,9 @@ from service.engine.record.partitions.openings import order_rebuild
 from service.engine.worker.opening import restorer
 from service.engine.worker.opening.opening_turns import OPENINGS_AT_ONCE
 from service.engine.worker.opening.restorer import Restorer
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.opening.fleet import Fleet
 from tests.integration.opening.test_connection import connected
-from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from service.engine.record.partitions.partition_rows import (
 )
 from service.engine.record.pool import connect
 from service.engine.record.processes import end_process, name_process, name_session
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.recording.record_fixtures import Record, assigned
-from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture

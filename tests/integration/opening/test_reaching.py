@@ -19,9 +19,9 @@ from service.engine.hot.link import Link
 from service.engine.worker.server_watch import SharedRedis
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port, started
+from tests.harness.tls import Authority, door
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.opening.test_connection import AnsweringServer, ignore, serving
-from tests.tls import Authority, door
-from tests.waiting import PATIENCE_S, wait_until
 
 _PRIMARY = b"role:master"
 

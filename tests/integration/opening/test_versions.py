@@ -22,10 +22,10 @@ from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import Flusher
 from tests.harness.running import migrate
+from tests.harness.waiting import running, wait_until
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.test_keeper import keeping, make_keeper
 from tests.integration.recording.record_fixtures import take_partition
-from tests.waiting import running, wait_until
 
 
 def make_version(name: str) -> dict[str, str]:

@@ -16,9 +16,9 @@ from service.engine.formats.events import encode_event, entry_digest
 from service.engine.hot.outbox import Outbox
 from service.engine.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.engine.worker.write_behind import Flusher
+from tests.harness.redemptions import redeemed_text
+from tests.harness.waiting import elapse, running, wait_until
 from tests.integration.recording.record_fixtures import read_facts, take_partition
-from tests.redemptions import redeemed_text
-from tests.waiting import elapse, running, wait_until
 
 OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]

@@ -19,8 +19,8 @@ from service.server.requests.book_requests import CreateBook, PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_generator, job_runner
 from service.server.tasks.code_generator import Generator
+from tests.harness.waiting import wait_until
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
-from tests.waiting import wait_until
 
 
 class Memory(RedisProjector):

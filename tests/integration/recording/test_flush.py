@@ -13,9 +13,9 @@ from service.engine.record.facts import event_writer
 from service.engine.record.partitions.partition_rows import begin_epoch
 from service.engine.worker import write_behind
 from service.engine.worker.write_behind import Flusher
+from tests.harness.service_fixture import database
+from tests.harness.waiting import PATIENCE_S, running, wait_until
 from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, RecordedShop, caught_up, has_recorded
-from tests.service_fixture import database
-from tests.waiting import PATIENCE_S, running, wait_until
 
 
 async def test_all_events_are_recorded_in_order(shop: RecordedShop, make_flusher: MakeFlusher):

@@ -7,6 +7,7 @@ import pytest
 from service.engine.record.partitions.partition_rows import LeaseLost
 from service.engine.worker import write_behind
 from service.engine.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.recording.flush_fixtures import (
     OUTBOX,
     MakeFlusher,
@@ -16,7 +17,6 @@ from tests.integration.recording.flush_fixtures import (
     redeemed,
     selling,
 )
-from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize("missing", [1, 5, 10])

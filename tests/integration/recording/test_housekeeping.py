@@ -14,9 +14,9 @@ from service.server.record.refused_batches import Refused, RefusedBatch
 from service.server.record.workspace_rows import create_workspace
 from service.server.requests.webhook_protocol import KEEP_DAYS
 from service.server.tasks.process_tasks import PRUNES
+from tests.harness.waiting import running, wait_until
 from tests.integration.recording.record_fixtures import EVENT_MS
 from tests.integration.webhooks.webhook_fixtures import Office, Receiver
-from tests.waiting import running, wait_until
 
 _LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=EVENT_MS)
 

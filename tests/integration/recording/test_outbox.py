@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from service.engine.formats import key_names
 from service.engine.hot.connection import Broken
 from service.engine.hot.outbox import Outbox
-from tests.waiting import wait_until
+from tests.harness.waiting import wait_until
 
 LONG_MS = 600_000
 

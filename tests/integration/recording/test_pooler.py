@@ -15,12 +15,12 @@ from service.engine.record.partitions.partition_rows import read_partitions, ren
 from service.engine.record.pool import UnboundSession, connect, connect_once, is_away, is_pooled
 from service.engine.record.processes import name_session
 from service.engine.record.sessions import BOUNDS_S
-from tests.commands import scrip, succeeded
+from tests.harness.commands import scrip, succeeded
+from tests.harness.pgbouncer import POOL_SIZE
+from tests.harness.restricted import Restricted, restricted
 from tests.harness.running import migrate
-from tests.pgbouncer import POOL_SIZE
-from tests.restricted import Restricted, restricted
-from tests.service_fixture import Service, database, new_code, new_id, ok
-from tests.waiting import PATIENCE_S, until
+from tests.harness.service_fixture import Service, database, new_code, new_id, ok
+from tests.harness.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from service.engine.record.facts.event_writer import find_runs, record_late
 from service.server.record import user_deletion
 from service.server.record.report_rollups import compare_rollups
 from service.server.record.user_deletion import Erasure
+from tests.harness.redemptions import redeemed_text
 from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop, caught_up
 from tests.integration.recording.record_fixtures import rolled_back
-from tests.redemptions import redeemed_text
 
 ZONES = {1: ("UTC", timedelta()), 2: ("Asia/Kolkata", timedelta(hours=5, minutes=30))}
 START_MS = 1_794_991_234_567

@@ -9,9 +9,9 @@ from service.engine.record.partitions.standby_rows import StandbysHidden, check_
 from service.engine.worker import write_behind
 from service.engine.worker.write_behind import CursorMoved, Flusher
 from service.server.doctor.verdicts import judge_standbys
+from tests.harness.service_fixture import database
 from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, RecordedShop
 from tests.integration.recording.record_fixtures import take_partition
-from tests.service_fixture import database
 
 
 async def test_a_record_that_goes_back_is_recorded_again(

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.cases import filled
-from tests.described import descriptions
+from tests.harness.cases import filled
+from tests.harness.described import descriptions
 
 BOOKS: dict[str, dict[str, Any]] = {
     "PLAIN": {},

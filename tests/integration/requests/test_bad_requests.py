@@ -16,12 +16,12 @@ import pytest
 
 from service.engine.domain.outcomes import BY_CODE
 from service.server.requests import page_cursors
-from tests.cases import Place, filled
-from tests.described import Route
-from tests.integration.serving import own_workspace
-from tests.routes.place import make_place, send, unchanged
-from tests.routes.table import REQUESTS
-from tests.service_fixture import Service, ok, refused
+from tests.harness.cases import Place, filled
+from tests.harness.described import Route
+from tests.harness.routes.place import make_place, send, unchanged
+from tests.harness.routes.table import REQUESTS
+from tests.harness.service_fixture import Service, ok, refused
+from tests.harness.serving import own_workspace
 
 _MISSING = object()
 _JSON = {"Content-Type": "application/json"}

@@ -6,8 +6,8 @@ import psutil
 import pytest
 
 from service.engine.domain.outcomes import BY_CODE
-from tests.service_fixture import Service, refused
-from tests.waiting import PATIENCE_S
+from tests.harness.service_fixture import Service, refused
+from tests.harness.waiting import PATIENCE_S
 
 _JSON = {"Content-Type": "application/json"}
 _HOT, _COLD = "/v1/coupons/lock/NO-SUCH-CODE", "/v1/books"

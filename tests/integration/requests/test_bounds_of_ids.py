@@ -1,19 +1,19 @@
 """Ids of ours at the ends of their types, at every address that takes one: not found, never 500.
 
-tests/kinds.py has them for the fields of bodies.
+tests/harness/kinds.py has them for the fields of bodies.
 """
 
 import re
 
 import pytest
 
-from tests.cases import Place, filled
-from tests.described import Route
-from tests.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
-from tests.integration.serving import own_workspace
-from tests.routes.place import make_place
-from tests.routes.table import ROUTES
-from tests.service_fixture import Service
+from tests.harness.cases import Place, filled
+from tests.harness.described import Route
+from tests.harness.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
+from tests.harness.routes.place import make_place
+from tests.harness.routes.table import ROUTES
+from tests.harness.service_fixture import Service
+from tests.harness.serving import own_workspace
 
 _OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery|event)\}")
 

@@ -3,12 +3,12 @@
 import httpx
 import pytest
 
-from tests.cases import NOBODYS, Place, filled
-from tests.described import Route
-from tests.integration.serving import own_workspace
-from tests.routes.place import make_paused_change, make_place, send
-from tests.routes.table import REQUESTS
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.cases import NOBODYS, Place, filled
+from tests.harness.described import Route
+from tests.harness.routes.place import make_paused_change, make_place, send
+from tests.harness.routes.table import REQUESTS
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
+from tests.harness.serving import own_workspace
 
 _ASKED = list({asked.name: asked for asked in REQUESTS}.values())
 

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from tests.integration.serving import RawConnection, own_workspace
-from tests.service_fixture import Service, new_code, ok, refused
+from tests.harness.service_fixture import Service, new_code, ok, refused
+from tests.harness.serving import RawConnection, own_workspace
 
 _PAGES = ("/console", "/checkout", "/schema")
 """Their addresses may end with one slash."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.service_fixture import Service, ok
+from tests.harness.serving import RawConnection, Served, without_ids
 from tests.integration.requests.fastlane_requests import BOOKS, codes_of, shapes, stories
-from tests.integration.serving import RawConnection, Served, without_ids
-from tests.service_fixture import Service, ok
 
 _TILL_CEILING = re.compile(rb'"lockSeconds":(?:29\d\d|3000)\b')
 """What a repeated lock of the book TIGHT may last: 3,000 s, less what has passed since the first lock."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.framing import Vector, contained, hidden, refused
-from tests.integration.serving import Served
-from tests.service_fixture import Service, ok
+from tests.harness.framing import Vector, contained, hidden, refused
+from tests.harness.service_fixture import Service, ok
+from tests.harness.serving import Served
 
 LEAST = 300
 _PROBE = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: the-probe\r\n\r\n"

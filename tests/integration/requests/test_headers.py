@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.serving import Served, without_ids
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.serving import Served, without_ids
 
 SHOP = "https://shop.example"
 _CLIENT = "198.51.100.7"

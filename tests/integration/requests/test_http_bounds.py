@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from service.server.fastlane import bounded_protocol
-from tests.integration.serving import RawConnection, Served
-from tests.service_fixture import Service
-from tests.waiting import until
+from tests.harness.service_fixture import Service
+from tests.harness.serving import RawConnection, Served
+from tests.harness.waiting import until
 
 _LOCK = b'{"userId":"u","orderId":"o"}'
 

@@ -14,13 +14,13 @@ from service.common.config import Settings
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.operations.table import ROWS
 from service.serving.app import create_app
-from tests.cases import Place, filled
-from tests.described import Route
-from tests.integration.serving import own_workspace
-from tests.routes.place import make_paused_change, make_quarantined, send
-from tests.routes.table import REQUESTS
-from tests.schema import check, resolved
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.harness.cases import Place, filled
+from tests.harness.described import Route
+from tests.harness.routes.place import make_paused_change, make_quarantined, send
+from tests.harness.routes.table import REQUESTS
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+from tests.harness.serving import own_workspace
+from tests.integration.schema import check, resolved
 
 _METHODS = {"get", "put", "post", "delete", "patch"}
 Document = dict[str, Any]

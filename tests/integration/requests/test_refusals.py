@@ -15,19 +15,19 @@ import pytest
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats import key_names
 from service.server.api.hot_path import fingerprint
-from tests.cases import Case, filled
-from tests.routes.place import make_place
-from tests.routes.refusals import CASES, HOT
-from tests.routes.table import REQUESTS
-from tests.schema import check_answer
-from tests.service_fixture import Service, new_id, ok, refused
-from tests.waiting import until
+from tests.harness.cases import Case, filled
+from tests.harness.routes.place import make_place
+from tests.harness.routes.refusals import CASES, HOT
+from tests.harness.routes.table import REQUESTS
+from tests.harness.service_fixture import Service, new_id, ok, refused
+from tests.harness.waiting import until
+from tests.integration.schema import check_answer
 
 ELSEWHERE = {
-    "recovering": "tests/faults/test_opening.py",
-    "behind": "tests/faults/test_workers.py",
+    "recovering": "tests/lab/faults/test_opening.py",
+    "behind": "tests/lab/faults/test_workers.py",
     "keys_outdated": "tests/integration/access/test_keys.py",
-    "unavailable": "tests/faults/test_opening.py",
+    "unavailable": "tests/lab/faults/test_opening.py",
     "outcome_unknown": "tests/integration/coupons/test_batch.py",
     "request_timeout": "tests/integration/requests/test_http_bounds.py",
     "headers_too_large": "tests/integration/requests/test_http_bounds.py",

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.commands import scrip
-from tests.service_fixture import Service, new_id, ok
-from tests.waiting import PATIENCE_S, until
+from tests.harness.commands import scrip
+from tests.harness.service_fixture import Service, new_id, ok
+from tests.harness.waiting import PATIENCE_S, until
 
 
 def _find(client: httpx.Client, request_id: str) -> list[dict[str, Any]]:

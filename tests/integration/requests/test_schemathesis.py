@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.running import Run
+from tests.harness.service_fixture import shared_service
 from tests.schemathesis.run import FuzzResult, fuzz
-from tests.service_fixture import shared_service
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks.public_http import Posted, Poster
-from tests.waiting import PATIENCE_S
+from tests.harness.waiting import PATIENCE_S
 
 NO_HTTP, BROKEN = "its answer is not HTTP", "the connection broke"
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -27,6 +27,7 @@ from service.server.requests.webhook_protocol import EVENTS, format_secret, gene
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks import sender as webhook_sender
 from service.server.webhooks.endpoint import AT_ONCE
+from tests.harness.waiting import wait_until
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     assigned,
@@ -36,7 +37,6 @@ from tests.integration.recording.record_fixtures import (
     unassigned,
 )
 from tests.integration.webhooks.webhook_fixtures import Got, Office, Receiver
-from tests.waiting import wait_until
 
 DAY_S = 86_400
 

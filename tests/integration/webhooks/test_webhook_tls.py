@@ -9,8 +9,8 @@ from aiohttp import connector
 
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks.public_http import Posted, Poster
+from tests.harness.tls import Authority
 from tests.integration.webhooks.webhook_fixtures import Receiver
-from tests.tls import Authority
 
 _NAME = "hooks.shop.example"
 

@@ -20,8 +20,8 @@ from service.server.requests.webhook_protocol import EVENTS, generate_secret
 from service.server.webhooks import sender as webhook_sender
 from service.server.webhooks.public_http import Poster
 from service.server.webhooks.sender import Sender
+from tests.harness.waiting import cancel, elapse, wait_until
 from tests.integration.recording.record_fixtures import Record, make_workspace
-from tests.waiting import cancel, elapse, wait_until
 
 __all__ = ["Got", "Office", "Receiver", "office", "receiver"]
 

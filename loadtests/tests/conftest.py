@@ -1,0 +1,3 @@
+"""What these tests share with those of the product."""
+
+pytest_plugins = ["tests.harness.plugin"]

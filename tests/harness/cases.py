@@ -1,0 +1,88 @@
+"""Requests that are refused, as data; names such as `{held}` are replaced by those of tests/harness/routes/place.py."""
+
+import copy
+from typing import Any, NamedTuple
+
+from tests.harness.kinds import NOBODYS
+
+Place = dict[str, str]
+
+
+class Case(NamedTuple):
+    """A request and its refusal."""
+
+    code: str
+    method: str
+    path: str
+    body: dict[str, Any] | bytes | None = None
+    field: str | None = None
+    kind: str = "application/json"
+    key: str | None = "{own}_admin"
+    """Sent as `Authorization: Bearer`; None is without."""
+    headers: dict[str, str] = {}  # noqa: RUF012, never changed
+    says: str = ""
+    """Words of the title, the detail or a reason, from which a developer knows what to change."""
+
+    @property
+    def id(self) -> str:
+        text = "" if not self.body or self.method == "GET" else str(self.body)[:60].replace("[", "(").replace("]", ")")
+        return f"{self.code}: {self.method} {self.path} {text}".strip()
+
+
+def posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> tuple[Case, ...]:
+    """Cases of one address; the refusal names `field` of the body; `code` is moved into a path that has `{code}`."""
+    cases: list[Case] = []
+    for refusal, more in refusals:
+        body = copy.deepcopy(common) | more
+        at, field = path, body.pop("field", None)
+        if "{code}" in path:
+            at = path.replace("{code}", body.pop("code"))
+        cases.append(Case(refusal, "POST", at, body, field))
+    return tuple(cases)
+
+
+def filled(template: Any, place: Place) -> Any:
+    """The template with the place's names in it."""
+    if isinstance(template, str):
+        return template.format_map(place) if "{" in template else template
+    if isinstance(template, dict):
+        return {name: filled(value, place) for name, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [filled(value, place) for value in template]
+    return template
+
+
+MISSING = ("coupon_not_found", {"code": "NO-SUCH-CODE"}), ("coupon_not_found", {"code": "a.b"})
+USES = (
+    ("coupon_inactive", {"code": "{off}"}),
+    ("book_inactive", {"code": "{dark}"}),
+    ("not_started", {"code": "{early}"}),
+    ("expired", {"code": "{late}"}),
+    ("expired", {"code": "{ended}"}),
+    ("coupon_not_assigned", {"code": "{unowned}"}),
+    ("coupon_assigned_to_other", {"code": "{bobs}"}),
+    ("coupon_locked", {"code": "{held}"}),
+    ("coupon_redeemed", {"code": "{used}"}),
+    ("coupon_exhausted", {"code": "{spent}"}),
+    ("user_redemption_limit", {"code": "{capped}"}),
+    ("out_of_stock", {"code": "{sold}"}),
+    ("order_already_used", {"code": "{free}", "orderId": "{taken}"}),
+)
+TOKENS = (
+    ("lock_lost", {"code": "{free}", "lockToken": "never-was"}),
+    ("lock_lost", {"code": "{held}", "lockToken": "{held_token}"}),
+    ("lock_required", {"code": "{must}"}),
+)
+VALUES = (
+    ("currency_mismatch", {"code": "{priced}", "orderValue": 20, "currency": "EUR"}),
+    ("order_value_too_low", {"code": "{priced}", "orderValue": "9.99"}),
+    ("no_discount", {"code": "{units}", "orderValue": 20, "field": "items"}),
+    ("invalid", {"code": "{free}", "orderValue": "1.001", "field": "orderValue"}),
+)
+ASSIGNED = (
+    ("book_inactive", {"bookId": "{dark_book}"}),
+    ("expired", {"bookId": "{late_book}"}),
+    ("user_code_limit", {"bookId": "{one_book}"}),
+    ("out_of_stock", {"bookId": "{empty_book}"}),
+    ("book_not_found", {"bookId": NOBODYS}),
+)

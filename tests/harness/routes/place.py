@@ -1,0 +1,160 @@
+"""What the requests to all routes, and their refusals, need in a workspace; and how to send them."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from uuid_utils.compat import uuid7
+
+from tests.harness.cases import Place, filled
+from tests.harness.described import Route
+from tests.harness.routes.table import LISTENS
+from tests.harness.service_fixture import Service, new_code, new_id, ok
+
+_PAST, _FUTURE = "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"
+_TIER = {"from": 0, "type": "fixed", "value": 1}
+_PLAIN = "off ended bobs held used held_off held_dark owned_held owned_used undone_code standing"
+_BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
+    **{name: (1, {}) for name in _PLAIN.split()},
+    "free": (10, {}),
+    "dark": (1, {"status": "inactive"}),
+    "early": (1, {"validFrom": _FUTURE}),
+    "late": (1, {"validUntil": _PAST}),
+    "unowned": (1, {"requireAssignment": True}),
+    "must": (1, {"requireLock": True}),
+    "spent": (1, {"maxRedemptionsPerCode": 2}),
+    "capped": (2, {"maxRedemptionsPerUser": 1}),
+    "sold": (2, {"maxRedemptions": 1}),
+    "priced": (1, {"discount": {"type": "fixed", "value": 5, "minOrderValue": 10}}),
+    "one": (2, {"maxCodesPerUser": 1}),
+    "empty": (0, {}),
+    "many": (2, {"maxCodesPerUser": None}),
+    "ceiling": (1, {"lockSeconds": 3600}),
+    "owned_spent": (1, {"maxRedemptionsPerCode": 2}),
+    "gifts": (2, {}),
+    "small": (0, {"codePattern": "R-######", "charset": "0123456789", "keepFree": 100, "status": "archived"}),
+    "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
+    "assigned": (1, {"discount": {"type": "percentage", "value": 10}, "tags": ["x"], "metadata": {"a": [1]}}),
+    "locked": (1, {"discount": {"type": "tiered", "tiers": [_TIER], "maxAmount": 5}, "limits": {"lockedPercent": 50}}),
+    "units": (1, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
+    "euros": (0, {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}}),
+}
+"""Books: how many codes, and their rules."""
+
+
+def make_place(service: Service, rival: Service | None = None) -> Place:
+    """Make books of all kinds, what was done with their codes by the users ann and bob, objects of configuration, and a
+    book of another workspace."""
+    place = {name: new_id() for name in ("ann", "bob", "full", "zed")}
+    place |= {name: new_id("order") for name in ("taken", "undone", "given", "new", "order", "order2", "order3")}
+    place |= {"used_order": new_id("order"), "rivals": (rival or service).book(), "own": service.workspace}
+    _make_books(service, place)
+    _make_objects(service, place)
+    _use(service, place)
+    _lock(service, place)
+    aliases = {"book": "free_book", "code": "free7", "user": "ann"}
+    return place | {name: place[of] for name, of in aliases.items()} | {"event": "1-1"}
+
+
+def _make_books(service: Service, place: Place) -> None:
+    for name, (codes, fields) in _BOOKS.items():
+        made = [new_code() for _ in range(codes)]
+        place[f"{name}_book"] = service.book(*made, **fields)
+        place |= {f"{name}{number or ''}": code for number, code in enumerate(made)}
+    ok(service.manage.patch(f"/v1/coupons/{place['off']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/coupons/{place['ended']}", json={"expiresAt": _PAST}))
+    place["cursor"] = ok(service.manage.get("/v1/books?limit=1"))["nextCursor"]
+
+
+def _make_objects(service: Service, place: Place) -> None:
+    """Users, API keys, webhooks with a delivery, and paused jobs."""
+    place["used_key"] = new_id("key")
+    for name, fields, headers in (
+        ("full", {"maxCoupons": 1}, {}),
+        ("zed", {}, {}),
+        ("ann", {"metadata": {"note": "anns"}}, {"Idempotency-Key": place["used_key"]}),
+    ):
+        ok(service.manage.post("/v1/users", json={"userId": place[name]} | fields, headers=headers), 201)
+    for number in ("", "2"):
+        place[f"job{number}"] = make_paused_change(service, place["free_book"])
+        key = service.operate.post("/v1/keys", json={"name": f"key{number}", "scopes": ["public"]})
+        place[f"key{number}"] = ok(key, 201)["keyId"]
+        hook = place[f"webhook{number}"] = ok(service.operate.post("/v1/webhooks", json=LISTENS), 201)["webhookId"]
+        ok(service.operate.patch(f"/v1/webhooks/{hook}", json={"status": "inactive"}))  # or failures would change it
+    place["delivery"] = ok(service.operate.post(f"/v1/webhooks/{place['webhook']}/test", json={}), 202)["deliveryId"]
+
+
+def _use(service: Service, place: Place) -> None:
+    ann, bob = place["ann"], place["bob"]
+
+    def redeem(name: str, user: str, order: str | None = None) -> str:
+        body = {"userId": user, "orderId": order}
+        return ok(service.checkout.post(f"/v1/coupons/redeem/{place[name]}", json=body), 201)["redemptionId"]
+
+    for name, user in (("bobs", bob), ("one1", ann), ("many1", place["full"]), ("owned_held", ann),
+                       ("owned_used", ann), ("owned_spent", ann), ("assigned", ann)):  # fmt: skip
+        ok(service.checkout.post(f"/v1/coupons/assign/{place[name]}", json={"userId": user}), 201)
+    redeem("used", ann, place["taken"])
+    for name, user in (("spent", bob), ("spent", bob), ("capped1", ann), ("sold1", bob), ("owned_used", ann),
+                       ("owned_spent", ann), ("owned_spent", ann)):  # fmt: skip
+        redeem(name, user)
+    place["rolled"] = redeem("undone_code", ann, place["undone"])
+    ok(service.manage.post(f"/v1/orders/{place['undone']}/rollback", json={}))
+    redeem("free8", ann, place["used_order"])
+    place["redemption"] = redeem("standing", ann)
+    gift = {"bookId": place["gifts_book"], "orderId": place["given"]}
+    ok(service.checkout.post(f"/v1/users/{ann}/gifts", json=gift), 201)
+
+
+def _lock(service: Service, place: Place) -> None:
+    for name, user in (("held", "bob"), ("ceiling", "ann"), ("held_off", "ann"), ("held_dark", "ann"),
+                       ("owned_held", "ann"), ("locked", "ann")):  # fmt: skip
+        body = {"userId": place[user]} | ({} if name == "ceiling" else {"lockSeconds": 1800})
+        made = service.checkout.post(f"/v1/coupons/lock/{place[name]}", json=body)
+        place[f"{name}_token"] = ok(made, 201)["lockToken"]
+    ok(service.manage.patch(f"/v1/coupons/{place['held_off']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/books/{place['held_dark_book']}", json={"status": "inactive"}))
+
+
+def send(
+    service: Service, asked: Route, place: Place, content: bytes | Iterable[bytes], query: str = "", **headers: str
+) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    client: httpx.Client = getattr(service, asked.scope)
+    path = filled(asked.named, place) + query
+    return client.request(asked.method, path, content=content, headers={"Content-Type": "application/json"} | named)
+
+
+@contextmanager
+def unchanged(service: Service) -> Iterator[None]:
+    """Check that all that both stores hold of its workspace is as before."""
+    before = service.held()
+    yield
+    assert service.held() == before
+
+
+PAUSED_CHANGE = """
+INSERT INTO jobs (job_id, workspace, kind, book, parameters, status, requested, before)
+SELECT $2, workspace, 'change', book, '{"action": "switchOff", "filter": {"codes": ["NONE"]}}', 'paused', 1, 1
+FROM books WHERE book_id = $1"""
+
+
+def make_paused_change(service: Service, book: str) -> str:
+    """A job that changes codes of a book, and is paused."""
+    job = str(uuid7())
+    asyncio.run(service.fetch(PAUSED_CHANGE, book, job))
+    return job
+
+
+QUARANTINED = """
+INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, 1, $2, 'unrecorded', '', $3, '{}')
+ON CONFLICT DO NOTHING"""
+
+
+def make_quarantined(service: Service) -> str:
+    """An event in quarantine of which too little is known to record it, so that it stays; return its id."""
+    decided = f"R {service.number} 1 {new_code()}".encode()
+    asyncio.run(service.fetch(QUARANTINED, service.partition, service.number, decided))
+    return f"1-{service.number}"

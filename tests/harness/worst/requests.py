@@ -1,0 +1,265 @@
+"""The worst case of each script that requests run: the request at the contract's bounds."""
+
+from decimal import Decimal
+from typing import Any
+
+from service.engine.deciding.recall import AS_OF
+from service.engine.domain.configuration import TierRow
+from service.engine.formats import key_names
+from service.engine.hot.fencing import Nonce
+from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from tests.harness.colliding import colliding
+from tests.harness.premises import EPOCH
+from tests.harness.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
+
+CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
+ORDERS = 100
+"""Places in an order."""
+TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) for n in range(1, 21))
+YEAR_HOURS = 8760
+"""The most hours to keep an answer."""
+FREE = {"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1}
+_PAIR = {"orderValue": "5", "items": [{"sku": "a", "quantity": 2, "unitPrice": "1"}]}
+"""An order that FREE gives a discount."""
+LIMITS = {"keys": {"liveLocks": 200_000}, "books": {"locksPerUser": 200_000, "lockedPercent": 100}}
+
+
+async def _locked(g: Ground, size: int, **rules: Any) -> None:
+    """A code without limit, with many live locks and 20 ended, and the sets that count them."""
+    await g.put_workspace(coupons_per_order=ORDERS, limits=LIMITS)
+    settings = {"max_redemptions_per_code": None, "max_redemptions": 2**31 - 1, "max_redemptions_per_user": 2**31 - 1}
+    book = await g.book(CODE, low_stock_threshold=1, max_lock_seconds=86_400, **{**settings, **rules})
+    await g.locks(CODE, book.book, size, ended=20)
+
+
+@case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places")
+async def lock_(g: Ground, size: int) -> Run:
+    await _locked(g, size)
+    await _places(g, 99)
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(lock.LOCK, CODE, "key", userId=USER, orderId=ORDER)
+
+
+async def _places(g: Ground, count: int, **more: Any) -> None:
+    """Redemptions of the code for the order, each by a user of its own."""
+    for number in range(count):
+        assert (await g.redeem(CODE, f"v{number}", orderId=ORDER, **more))[0] == 201
+
+
+async def _token(g: Ground) -> str:
+    return (await g.lock(CODE, USER, orderId=ORDER, lockSeconds=60))[1]["lockToken"]
+
+
+@case("extend", "{size} live locks")
+async def extend(g: Ground, size: int) -> Run:
+    await _locked(g, size)
+    return g.run_of(lock.EXTEND, CODE, "key", lockToken=await _token(g), lockSeconds=600)
+
+
+@case("unlock", "{size} live locks and 20 that ended")
+async def unlock(g: Ground, size: int) -> Run:
+    await g.put_workspace(limits=LIMITS)
+    await _locked(g, size)
+    token = await _token(g)
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(lock.UNLOCK, CODE, "key", lockToken=token)
+
+
+def _order(count: int = 1000) -> dict[str, Any]:
+    items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": Decimal(9)} for n in range(count)]
+    return {"userId": USER, "orderId": ORDER, "orderValue": Decimal(10) ** 10, "items": items}
+
+
+@case("redeem", "the same, 1,000 items, an order with 99 places of this code")
+async def redeem_(g: Ground, size: int) -> Run:
+    await _locked(g, size, discount=FREE)
+    await g.put_workspace(coupons_per_order=ORDERS)
+    await _places(g, 99, **_PAIR)
+    token = await _token(g)
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(redeem.REDEEM, CODE, "key", lockToken=token, **_order())
+
+
+@case("validate", "{size} live locks, 1,000 items")
+async def validate(g: Ground, size: int) -> Run:
+    await _locked(g, size, discount=FREE)
+    assert (await g.redeem(CODE, "bob", **_PAIR))[0] == 201
+    return g.run_of(redeem.VALIDATE, None, code=CODE, **_order())
+
+
+@case("coupon", "{size} live locks")
+async def coupon_(g: Ground, size: int) -> Run:
+    await _locked(g, size)
+    assert (await g.redeem(CODE, "bob"))[0] == 201
+    return g.run_of(coupon_view.READ, CODE)
+
+
+async def _stock(g: Ground, size: int, number: int) -> None:
+    """200 coupons of a book, each with twenty ended locks and a live one; and a user's coupons of `size` books."""
+    now = await g.now()
+    for n in range(200):
+        code = f"HELD-{n:03d}"
+        await g.place(code, number, "u" if n % 2 else "p", now - 100_000 + n, "0 - - 0 21 - - -")
+        await g.locks(code, number, 1, ended=20)
+    await g.holding(USER, size)
+
+
+@case("assign_any", "5,000 coupons of as many books, 200 coupons whose locks ended and none free", (92,))
+async def assign_any(g: Ground, size: int) -> Run:
+    """A user with coupons of 5,000 books, one below the cap; 200 coupons, each with a live lock beside ended ones; a
+    last coupon, missing from its set."""
+    size = min(size, 5_000)
+    await g.put_workspace(max_coupons=size + 1)
+    book = await g.book(
+        max_redemptions_per_code=21, max_redemptions=2**31 - 1, low_stock_threshold=1, max_codes_per_user=9
+    )
+    await g.add(book, "LAST-1", expires_ms=await g.now() + 10 * MINUTE_MS)
+    await _stock(g, size, book.book)
+    await g.link.call("ZREM", f"{g.w}l:{book.book}:x", f"{key_names.bucket('LAST-1')} LAST-1")
+    return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
+
+
+@case("assign_any", "{size} codes in a bucket, one of them free", (0, 92))
+async def assign_any_of_many(g: Ground, size: int) -> Run:
+    codes = colliding(size)
+    await g.book()
+    book = await g.book(codes[-1])
+    await g.hash(f"{g.w}d:{key_names.bucket(codes[0])}", ((code, "1!7-1") for code in codes[:-1]))
+    return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
+
+
+@case("assign_code", "5,000 coupons of as many books, 100 live locks and 20 that ended")
+async def assign_code(g: Ground, size: int) -> Run:
+    size = min(size, 5_000)
+    await g.put_workspace(max_coupons=size + 1)
+    book = await g.book(CODE, max_redemptions_per_code=None, low_stock_threshold=9, max_codes_per_user=9)
+    await g.locks(CODE, book.book, 100, user=USER, ended=20)
+    await g.holding(USER, size)
+    return g.run_of(assign.ASSIGN_CODE, CODE, "key", userId=USER)
+
+
+@case("unassign", "{size} locks that ended")
+async def unassign_(g: Ground, size: int) -> Run:
+    book = await g.book(CODE, max_redemptions_per_code=None)
+    await g.assign(CODE, USER)
+    await g.locks(CODE, book.book, 0, user=USER, ended=size)
+    return g.run_of(unassign.UNASSIGN, CODE, "key")
+
+
+@case("gift", "as assign_any", (92,))
+async def gift_(g: Ground, size: int) -> Run:
+    await assign_any(g, size)
+    return g.run_of(gift.GIFT, USER, "key", bookId=str(g.books[-1].book_id), orderId=ORDER)
+
+
+@case("checkout", "as redeem and assign_any together", (92,))
+async def checkout_(g: Ground, size: int) -> Run:
+    run = await redeem_(g, size)
+    many = min(size, 5_000)
+    await g.put_workspace(max_coupons=many + 1, coupons_per_order=ORDERS)
+    book = await g.book(max_redemptions_per_code=21, low_stock_threshold=9, max_codes_per_user=9)
+    await _stock(g, many, book.book)
+    body = {**_order(), "lockToken": run.args[7], "code": CODE, "giftBookId": str(book.book_id)}
+    return g.run_of(checkout.CHECKOUT, None, "key", **body)
+
+
+@case("rollback", "{size} standing redemptions, an order at 100")
+async def rollback_(g: Ground, size: int) -> Run:
+    await _locked(g, 0)
+    await _places(g, 99)
+    _, body = await g.redeem(CODE, USER, orderId=ORDER)
+    await g.zset(f"{g.w}s:{CODE}", ((7 * 16 + 9, f"6-{10**8 + n}") for n in range(size)))
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(rollback.ROLLBACK, body["redemptionId"], "key")
+
+
+@case("rollback_order", "100 coupons of as many books, each with 20 locks that ended; a gift with {size} live locks")
+async def rollback_order(g: Ground, size: int) -> Run:
+    await g.put_workspace(coupons_per_order=ORDERS)
+    for number in range(ORDERS):
+        code = f"CODE-{number:03d}"
+        book = await g.book(
+            code, max_redemptions_per_code=3, max_redemptions=999, discount={"type": "fixed", "value_e4": 100}
+        )
+        await g.assign(code, USER)
+        for use in range(2):
+            assert (await g.redeem(code, USER, orderValue="5", orderId=f"B-{number}-{use}"))[0] == 201
+        assert (await g.redeem(code, USER, orderValue="5", orderId=ORDER))[0] == 201
+        await g.locks(code, book.book, 0, user=USER, ended=20)
+    gifts = await g.book(GIFT, max_redemptions_per_code=None)
+    assert (await g.gift(gifts, USER, ORDER))[0] == 201
+    await g.locks(GIFT, gifts.book, size, user=USER, ended=20)
+    return g.run_of(rollback.ROLLBACK_ORDER, ORDER, "key")
+
+
+@case("book_stats", "{size} locked coupons")
+async def book_stats(g: Ground, size: int) -> Run:
+    """A book with so many locked coupons, and a discount of 20 tiers."""
+    book = await g.book(CODE, discount={"type": "tiered", "tiers": TIERS})
+    await g.zset(
+        f"{g.w}l:1:u", ((until_ms, f"1 X-{n}") for n, until_ms in enumerate([await g.now() + MINUTE_MS] * size))
+    )
+    return Run("book_stats", (g.caller.gate, f"{g.w}w", f"{g.w}x"), (str(book.book_id),))
+
+
+@case("coupon_locks", "{size} live locks")
+async def coupon_locks(g: Ground, size: int) -> Run:
+    book = await g.book(CODE, max_redemptions_per_code=None)
+    await g.locks(CODE, book.book, size, user=USER)
+    bucket = key_names.bucket_text(CODE)
+    names = (g.caller.gate, f"{g.w}w", key_names.directory(g.w, bucket), key_names.coupon(g.w, CODE))
+    return Run("coupon_locks", names, (CODE, bucket))
+
+
+@case("user_coupons", "5,000 coupons of as many books")
+async def user_coupons(g: Ground, size: int) -> Run:
+    await g.book()
+    await g.holding(USER, min(size, 5_000))
+    return Run("user_coupons", (g.caller.gate, f"{g.w}w"), (USER,))
+
+
+@case("claim", "answers that end in as many hours as a year has")
+async def claim(g: Ground, size: int) -> Run:
+    await _kept(g, 1)
+    return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
+
+
+@case("answered", "an answer of 0.9 MB, a year's hours that are over")
+async def answered(g: Ground, size: int) -> Run:
+    gate, settings, entry, kept = _idempotent(g)
+    await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
+    await _kept(g, -YEAR_HOURS)
+    payload = "200 - " + "x" * 9 * size
+    return Run("answered", (gate, settings, entry, g.caller.outbox, kept), ("f", payload, "{}"))
+
+
+@case("records", "50 redemptions in the outbox")
+async def records(g: Ground, size: int) -> Run:
+    """50 redemptions of as many books, all in the outbox, after a deletion of users."""
+    await g.link.call("SET", key_names.erased(0), f"{EPOCH - 1}-1")
+    for number in range(50):
+        await g.book(f"CODE-{number}")
+        assert (await g.redeem(f"CODE-{number}", USER, orderId=ORDER + str(number)))[0] == 201
+    entries = await g.link.call("XRANGE", g.caller.outbox, "-", "+")
+    names = [name for name, fields in entries if fields[1].startswith("R ")]
+    assert len(names) == 50
+    return Run("records", (g.caller.gate, f"{g.w}w"), (" ".join(names),))
+
+
+@case("records", "50 redemptions that are handed in")
+async def records_handed_in(g: Ground, size: int) -> Run:
+    run = await records(g, size)
+    reply = await g.carry_out(run)
+    await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
+    facts = [part for name, record in zip(reply[1::3], reply[2::3], strict=True) for part in (name, record)]
+    return run._replace(args=(*run.args, AS_OF, f"{Nonce('nonce').shared}:{EPOCH}/{EPOCH - 1}-1", *facts))
+
+
+def _idempotent(g: Ground) -> tuple[str, str, str, str]:
+    return g.caller.gate, f"{g.w}w", f"{g.w}i:key", key_names.kept_bytes(g.w)
+
+
+async def _kept(g: Ground, first: int) -> None:
+    """Count one byte in each hour of a year from now + `first`."""
+    hour = await g.now() // HOUR_MS + first
+    await g.hash(key_names.kept_bytes(g.w), ((str(number), 1) for number in range(hour, hour + YEAR_HOURS)))

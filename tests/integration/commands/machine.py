@@ -1,0 +1,122 @@
+"""What docs/deploy.md calls on a machine with systemd and Debian's packages, in a folder that stands for `/`.
+
+`python -P tests/integration/commands/machine.py ROOT NAME …` is the program NAME. `pip` builds and installs the files that pyproject.toml
+puts into the wheel, without the index: third-party packages are those of this Python. `systemctl` runs a unit's
+ExecStart with the variables of its EnvironmentFile alone, in `/`, and keeps the ids of processes in ROOT/pids; Postgres
+runs already, and reads its files again. What needs the packages of Debian, or another account, does nothing.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+NAMES = ("apt-get", "install", "python3", "runuser", "systemctl", "useradd")
+_ACCOUNT = {"-o", "-g"}
+
+
+def add_program(root: Path, folder: Path, name: str) -> None:
+    """Write a program into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {__file__} {root} {name} "$@"\n')
+    program.chmod(0o755)
+
+
+def _wheel_files() -> Iterator[tuple[Path, str]]:
+    """Each file of the wheel, and its name there."""
+    wheel = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for source, target in {**{one: one for one in wheel["packages"]}, **wheel["force-include"]}.items():
+        place = Path(source)
+        paths = [place] if place.is_file() else (path for path in place.rglob("*") if path.is_file())
+        for path in paths:
+            if "__pycache__" not in path.parts:
+                yield path, os.path.normpath(Path(target, path.relative_to(place)))
+
+
+def _pip(root: Path, *words: str) -> None:
+    place = root / "opt" / "scrip"
+    match words:
+        case "install", "--require-hashes", "-r", lock:
+            assert Path(lock).is_file()
+        case "wheel", "--no-deps", "--wheel-dir", folder, ".":
+            Path(folder).mkdir()
+            version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
+            with zipfile.ZipFile(Path(folder, f"scrip-{version}-py3-none-any.whl"), "w") as wheel:
+                for path, name in _wheel_files():
+                    wheel.write(path, name)
+        case "install", "--no-deps", wheel_path:
+            zipfile.ZipFile(wheel_path).extractall(place / "lib")
+            program = place / "bin" / "scrip"
+            program.write_text(f'#!/bin/sh\nPYTHONPATH={place}/lib exec {sys.executable} -P -m service "$@"\n')
+            program.chmod(0o755)
+        case _:
+            raise NotImplementedError(words)
+
+
+def _venv(root: Path, *words: str) -> None:
+    assert words[:2] == ("-m", "venv")
+    add_program(root, Path(words[2], "bin"), "pip")
+
+
+def _install(root: Path, *words: str) -> None:
+    """Copy, or make a folder, as this account."""
+    kept = [word for before, word in zip(("", *words), words, strict=False) if not {before, word} & _ACCOUNT]
+    subprocess.run(["/usr/bin/install", *kept], check=True)
+
+
+def _runuser(root: Path, *words: str) -> None:
+    command = words[words.index("--") + 1 :]
+    os.execvp(command[0], command)
+
+
+def _systemctl(root: Path, *words: str) -> None:
+    verb, *units = [word for word in words if word != "--now"]
+    for unit in units:
+        if unit == "postgresql":
+            subprocess.run(["psql", "--quiet", "--output=/dev/null", "--command=SELECT pg_reload_conf()"], check=True)
+        if unit in {"postgresql", "prometheus"}:
+            continue
+        pids = root / "pids" / unit
+        if verb in {"stop", "restart"}:
+            os.kill(int(pids.read_text()), signal.SIGTERM)
+        if verb in {"enable", "restart", "start"}:
+            pids.parent.mkdir(exist_ok=True)
+            pids.write_text(str(_start(root, unit)))
+
+
+def _start(root: Path, unit: str) -> int:
+    name, _, instance = unit.partition("@")
+    if name == "redis-server":
+        command, env = [os.environ["REDIS_SERVER"], str(root / f"etc/redis/redis-{instance}.conf")], {}
+    else:
+        lines = (root / "etc/systemd/system" / f"{unit}.service").read_text().splitlines()
+        service = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+        command = service["ExecStart"].split()
+        variables = Path(service["EnvironmentFile"]).read_text().splitlines()
+        env = dict(line.split("=", 1) for line in variables) | {"PATH": os.defpath}
+    with (root / f"{unit}.log").open("ab") as log:
+        process = subprocess.Popen(command, cwd="/", env=env, stdout=log, stderr=log, start_new_session=True)
+    return process.pid
+
+
+def _nothing(root: Path, *words: str) -> None: ...
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {
+    "apt-get": _nothing,
+    "install": _install,
+    "pip": _pip,
+    "python3": _venv,
+    "runuser": _runuser,
+    "systemctl": _systemctl,
+    "useradd": _nothing,
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[2]](Path(sys.argv[1]), *sys.argv[3:])
