@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bytecode suites lint types format docs bench load faults fuzz lock clean mutants audit
+.PHONY: help run test bytecode suites lint types format docs bench load lab fuzz lock clean audit
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,29 +62,13 @@ bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|call
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (ARGS="--shape opening")
 	@$(BIN)/python -m loadtests.load $(ARGS)
 
-# hostile is stalled, canaries and poison, one after the other; ARGS go to one of these by its own name.
-DRILL := $(or $(PART),drills)
-faults: drills := tests.faults
-faults: attack := tests.lab.attacks.attack
-faults: races := tests.lab.attacks.races
-faults: alarms := tests.lab.faults.alarms
-faults: stalled := tests.lab.hostile.stalled
-faults: canaries := tests.harness.canaries
-faults: poison := tests.lab.hostile.poison
-faults: client := tests.lab.faults.client
-faults: hostile = $(stalled) $(canaries) $(poison)
-faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|alarms|attack|races|hostile|client (ARGS="--rounds 5")
-	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills alarms attack races hostile client)); do \
-	  $(BIN)/python -m $$module $(ARGS); done
+lab: $(READY) ## break a service on purpose, and judge what comes of it: PART=faults|alarms|attack|races|client|hostile|mutants|drifts
+	@$(BIN)/python -m tests.lab $(PART) $(ARGS)
 
 # FUZZ="--seed 1" and EXAMPLES=1000 are for the two in their order.
 fuzz: $(READY) ## send 20,000 requests made up from the OpenAPI document, and 20,000 inputs to each parser and to the protocol
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
 	@SCRIP_FUZZ=$(or $(EXAMPLES),20000) $(BIN)/pytest tests/unit/test_properties.py -q
-
-# Not part of `test`, since it takes hours: each mutant is a run of the tests that should notice it.
-mutants: $(READY) ## break each rule once and see a test turn red (ARGS="--only lock")
-	@$(BIN)/python -m tests.mutants $(ARGS)
 
 # Not part of `lint`, since it needs the package index and its advisories, and new advisories turn it red by themselves.
 audit: ## look for known faults of the locked packages (in .venv-audit); red also where nothing is known of one

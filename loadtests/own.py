@@ -30,8 +30,7 @@ def own_service(tree: Path = ROOT, partitions: int = 0) -> Iterator[Run]:
 
 @contextmanager
 def running(data_dir: Path, tree: Path = ROOT, partitions: int = 0) -> Iterator[Run]:
-    """A `scrip run` on a data folder, ready, with so many partitions, or SCRIP_TEST_PARTITIONS. It ends with the
-    block."""
+    """A `scrip run` on a data folder, ready until the block ends, with so many partitions or SCRIP_TEST_PARTITIONS."""
     run = Run(data_dir, free_port(), tree, partitions=partitions or int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1))
     try:
         run.until_ready()

@@ -1,8 +1,8 @@
 """How long each script holds Redis at the contract's bounds.
 
 On the embedded Valkey without the append-only file: a shop as large as the contract lets it become, and one run of a
-script on it (tests/harness/worst). The server says how long that took and how many commands it ran. Each case is repeated,
-on an emptied server."""
+script on it (tests/harness/worst). The server says how long that took and how many commands it ran. Each case is
+repeated, on an emptied server."""
 
 import argparse
 import asyncio

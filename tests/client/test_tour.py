@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 from scrip_client import AsyncClient, Client, models, refusals
-from tests.harness.plugin import require
 from tests.harness.service_fixture import Service, new_code, new_id, ok
-from tests.lab.faults.client import BUYERS, redeem_all
 
 ROOT = Path(__file__).parents[2]
 TWENTY_PERCENT = {"type": "percentage", "value": 20}
@@ -79,19 +77,6 @@ async def test_the_tour_awaited(service: Service, codes: list[str]) -> None:
         assert (await client.rollback_redemption(sold.redemption_id)).rolled_back_at
         async with client.export_codes(book.book_id) as chunks:
             assert codes[1] in b"".join([part async for part in chunks]).decode()
-
-
-@pytest.mark.parametrize("buyers", BUYERS)
-async def test_lost_replies(service: Service, buyers: str) -> None:
-    """Through a proxy that loses one reply in ten and resets one connection in fifty, each redemption happens once,
-    by the Python client and by the example in Node."""
-    if buyers == "node":
-        require("node")
-    verdict = await redeem_all(
-        service.run.url, f"{service.workspace}_admin", redemptions=60, in_flight=6, seed=1, buy=BUYERS[buyers]
-    )
-    assert verdict.wrong == []
-    assert verdict.faults["lost reply"] > 0
 
 
 def test_the_readme(service: Service, codes: list[str], capsys: pytest.CaptureFixture[str]) -> None:

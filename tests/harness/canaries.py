@@ -1,7 +1,6 @@
 """Canaries: codes, keys and tokens that go through every path of a service, crashes included, and are then looked for
-in all that it and its servers wrote: `make faults PART=canaries ARGS="--codes 100000"`."""
+in all that it and its servers wrote. `make lab PART=canaries` sends 100,000."""
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -11,17 +10,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 import redis
 
-from loadtests.own import own_service
 from service.engine.formats.key_names import bucket
 from tests.harness.service_fixture import Service, ok
-from tests.harness.waiting import until
+from tests.harness.waiting import PATIENCE_S, until
 
 MARK = "CNRY"
 _CANARY = re.compile(rb"(?i)CNRY[-A-Z0-9]{3,}")
@@ -62,7 +59,7 @@ class Flock:
 
     def find_canaries(self) -> Iterator[tuple[str, bytes]]:
         """Where one is written, and what is."""
-        for place, text in self._written():
+        for place, text in self.written():
             for canary in _CANARY.findall(text):
                 yield place, canary
 
@@ -172,8 +169,9 @@ class Flock:
         stop, codes = threading.Event(), self.codes[60:90]
 
         def ask() -> None:
+            headers = {"Authorization": "Bearer demo_admin"}
             with httpx.Client(
-                base_url=self.service.run.url, headers={"Authorization": "Bearer demo_admin"}, verify=False
+                base_url=self.service.run.url, headers=headers, verify=False, timeout=PATIENCE_S
             ) as client:
                 while not stop.is_set():
                     for code in codes:
@@ -186,7 +184,8 @@ class Flock:
         asking = [threading.Thread(target=ask) for _ in range(4)]
         for thread in asking:
             thread.start()
-        time.sleep(0.3)
+        enough = self.sent + len(codes)
+        until(lambda: self.sent >= enough)
         self.service.run.kill(part, number)
         until(lambda: self.service.checkout.get("/v1/users/nobody").is_success)
         stop.set()
@@ -198,7 +197,8 @@ class Flock:
         if answer.status_code >= 500:
             self.bodies.append(answer.content)
 
-    def _written(self) -> Iterator[tuple[str, bytes]]:
+    def written(self) -> Iterator[tuple[str, bytes]]:
+        """What the service and its servers wrote, by place."""
         run = self.service.run
         logs = sorted(run.data_dir.rglob("*.log"))
         assert {log.name for log in logs} >= {"valkey.log", "postgres.log"}
@@ -217,27 +217,3 @@ class Flock:
         urls: dict[str, Any] = {"REDIS_URL": run.facts["redisUrl"], "DATABASE_URL": run.facts["databaseUrl"]}
         doctor = [sys.executable, "-m", "service", "doctor"]
         yield "scrip doctor", subprocess.run(doctor, env=os.environ | urls, capture_output=True, check=False).stdout
-
-
-def main() -> int:
-    """Fly, look, and print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--codes", type=int, default=100_000)
-    asked = parser.parse_args()
-    os.environ["SCRIP_LOG_LEVEL"] = "debug"
-    with own_service() as run:
-        service = Service(run)
-        flock = Flock(service, asked.codes)
-        flock.fly()
-        canaries = list(flock.find_canaries())
-        sizes = {place: len(text) for place, text in flock._written()}
-        service.close()
-    print(f"{asked.codes} canary codes, {flock.sent} requests or codes, {len(flock.bodies)} answers of 5xx, 6 crashes")
-    print(f"looked through {sum(sizes.values()):,} bytes in {len(sizes)} places: {len(canaries)} found")
-    for place, canary in canaries[:20]:
-        print(f"  {place}: {canary.decode()}")
-    return 1 if canaries else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,6 +18,8 @@ from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S, until
 
 PRIMARIES = 3
+CLUSTERED_PARTITIONS = 4
+"""Of a service on it: each primary has one at least."""
 NODE_TIMEOUT_MS = 1000
 """A primary that is silent for so long is replaced by its replica."""
 _AWAY = (RedisError, LookupError)

@@ -45,7 +45,7 @@ class Good:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """An operation, for the suites that test all of them. `{book}` and the like are names of tests/harness/routes/place.py."""
+    """An operation, for the suites that test all of them. `{book}` and the like are names of routes/place.py."""
 
     name: str
     """In the OpenAPI document."""

@@ -23,8 +23,8 @@ FAKED = ("test_lock.py", "test_many.py", "test_redeem.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect most tests on fakeredis, unless `-k` names it: it takes four times as long as a server. `make mutants`
-    uses it, so the tests in FAKED show that it still runs the scripts; of a random test one seed does."""
+    """Deselect most tests on fakeredis, unless `-k` names it: it takes four times as long as a server. The
+    mutants use it, so the tests in FAKED show that it still runs the scripts; of a random test one seed does."""
     if "fakeredis" not in config.option.keyword:
         faked = [item for item in items if "[fakeredis" in item.name or "-fakeredis" in item.name]
         deselected = {item for item in faked if item.path.name not in FAKED or _is_another_seed(item)}

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import yaml
 
-from loadtests.plan import TOKEN
 from service.common.child_processes import ChildProcess
 from service.common.config import Settings
 from service.common.remedies import REMEDIES
@@ -137,7 +136,7 @@ def test_the_load() -> None:
     stage = _dockerfile(-2)
     assert f"EXPOSE {' '.join(map(str, ports))}\n" in stage
     assert "USER 10001:10001\n" in stage
-    assert [variable["name"] for variable in container(master)["env"]] == [TOKEN]
+    assert [variable["name"] for variable in container(master)["env"]] == ["SCRIP_LOAD_TOKEN"]
 
 
 def test_ports() -> None:

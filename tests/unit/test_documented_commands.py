@@ -16,16 +16,26 @@ from unittest import mock
 import click
 import pytest
 
-from loadtests.bench import PARTS
 from service.cli.main import main
 from tests.harness.commands import subcommands
 from tests.unit.test_documents import EVERY, ROOT, api_paths
 
-MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-DRILLS = {"drills": "tests.faults", **dict(re.findall(r"^faults: (\w+) := ([\w.]+)$", MAKEFILE, re.MULTILINE))}
-MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "mutants": "tests.mutants"}
-"""The program to which a target of make passes ARGS; `faults` has one for each PART."""
-PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.orders", "loadtests.replay", "tests.schemathesis.run"}
+
+def source(path: str) -> str:
+    return (ROOT / path).read_text("utf-8")
+
+
+MAKEFILE = source("Makefile")
+MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "lab": "tests.lab"}
+"""The program to which a target of make passes ARGS."""
+PARTS = {
+    "loadtests.bench": re.findall(
+        r"\w+", re.findall(r'^PARTS = "(.+)"', source("loadtests/bench.py"), re.MULTILINE)[0]
+    ),
+    "tests.lab": re.findall(r'^    "(\w+)": Part\(', source("tests/lab/__main__.py"), re.MULTILINE),
+}
+"""Programs that have options for each of their parts."""
+PROGRAMS = {*MODULES.values(), "loadtests.orders", "loadtests.replay", "tests.schemathesis.run"}
 """The programs of this tree that have options."""
 FOREIGN = {"--html", "--max-time", "--overrides", "--retry"}
 """Options of programs of others that a document names alone."""
@@ -109,15 +119,15 @@ def wrong_make(words: list[str]) -> list[str]:
         name for name in values if not re.search(rf"\$\({name}\)|\$\(or \$\({name}\)|^{name} ", MAKEFILE, re.MULTILINE)
     ]
     part, target = values.get("PART", ""), targets[0] if targets else ""
-    if part and part not in {"bench": PARTS, "faults": {*DRILLS, "hostile"}}.get(target, (*PARTS, *DRILLS, "hostile")):
+    module = MODULES.get(target, "")
+    if part and part not in PARTS.get(module, {one for parts in PARTS.values() for one in parts}):
         wrong.append(part)
     if "SUITE" in values and not (ROOT / "tests" / values["SUITE"]).is_dir():
         wrong.append(values["SUITE"])
     given = shlex.split(values.get("ARGS", ""))
     if target == "run":
         return wrong + wrong_scrip(["run", *given])
-    module = DRILLS.get(part or "drills") if target == "faults" else MODULES.get(target)
-    return wrong + (wrong_program(module, part if target == "bench" else "", given) if module else [])
+    return wrong + (wrong_program(module, part, given) if module else [])
 
 
 def wrong_words(words: list[str]) -> list[str]:
@@ -132,7 +142,7 @@ def wrong_words(words: list[str]) -> list[str]:
     if program == "make":
         return wrong_make(given)
     if program == "python" and given[:1] == ["-m"] and given[1].split(".")[0] in {"loadtests", "tests", "service"}:
-        part = given[2] if given[1] == "loadtests.bench" and len(given) > 2 and not is_option(given[2]) else ""
+        part = given[2] if given[1] in PARTS and len(given) > 2 and not is_option(given[2]) else ""
         return wrong_program(given[1], part, given[2:])
     return []
 
@@ -173,8 +183,8 @@ def known_options() -> frozenset[str]:
             for one in subcommands(command).values():
                 yield from walk(one)
 
-    parts = (options_of("loadtests.bench", part) for part in PARTS)
-    return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, PROGRAMS - {"loadtests.bench"}))
+    parts = (options_of(program, part) for program in PARTS for part in PARTS[program])
+    return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, PROGRAMS - PARTS.keys()))
 
 
 @EVERY
@@ -203,7 +213,7 @@ def test_named_requests_exist(document: Path) -> None:
     ("text", "wrong"),
     [
         ("`make nonsense`", ["nonsense"]),
-        ("`make faults PART=none`", ["none"]),
+        ("`make lab PART=none`", ["none"]),
         ("`make bench PLANT=all`", ["PLANT"]),
         ('`make bench PART=bulk ARGS="--none"`', ["--none"]),
         ("`scrip partitions resize`", ["resize"]),
@@ -211,7 +221,7 @@ def test_named_requests_exist(document: Path) -> None:
         ("`scrip keys none`", ["keys", "none"]),
         ("`scrip rebuild --none`", ["--none"]),
         ("`python -m loadtests.none`", ["loadtests.none"]),
-        ("`python -m tests.faults --none`", ["--none"]),
+        ("`python -m tests.lab faults --none`", ["--none"]),
         ("```sh\ndocker compose run --rm worker nonsense  # Compose\n```", ["nonsense"]),
     ],
 )

@@ -26,9 +26,6 @@ from service.server.record import job_rows, key_rows, samples
 from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
 from service.server.webhooks import sender as webhook_sender
 from service.serving.server import KEEP_ALIVE_S
-from tests.lab.attacks import attack
-from tests.lab.drifts.rounds import KINDS
-from tests.lab.faults.scenarios import PLANTS, SCENARIOS
 from tests.unit.test_documents import ROOT
 
 SETTINGS = Settings.model_fields
@@ -38,27 +35,12 @@ DEPLOY = "docs/deploy.md"
 LIMITS = "docs/limits.md"
 
 
-def default_of(module: str, option: str) -> float:
-    """The default of an option, as its program's source has it."""
-    text = (ROOT / module).read_text("utf-8")
-    found = re.search(rf'"{option}",.*?default=([\d_.]+)', text)
-    assert found, (module, option)
-    return float(found[1])
-
-
 def minutes(seconds: float) -> float:
     return seconds / 60
 
 
 WORDS = {"two": 2, "three": 3, "five": 5, "ten": 10, "seven": 7, "sixteen": 16, "fifty": 50}
 FIGURES = [
-    ("CONTRIBUTING.md", r"(\d+) faults of processes", len(SCENARIOS)),
-    ("CONTRIBUTING.md", r"for each limit (\d+) requests", default_of("tests/lab/attacks/races.py", "--at-once")),
-    ("CONTRIBUTING.md", r"requests at once, (\d+) times", default_of("tests/lab/attacks/races.py", "--rounds")),
-    ("CONTRIBUTING.md", r"([\d,]+) stalled", default_of("tests/lab/hostile/stalled.py", "--connections")),
-    ("CONTRIBUTING.md", r"([\d,]+) codes sought", default_of("tests/harness/canaries.py", "--codes")),
-    ("CONTRIBUTING.md", r"([\d,]+) names like", default_of("tests/lab/hostile/poison.py", "--names")),
-    ("docs/reliability.md", r"each of (\d+) kinds", len(KINDS)),
     (ARCHITECTURE, r"`lua/many.lua`, at most (\d+) of", turns.MAX_REQUESTS),
     (ARCHITECTURE, r"up to ([\d,]+) events at a time", write_behind.BATCH_EVENTS),
     (ARCHITECTURE, r"(\w+) minutes or [\d,]+ events later", minutes(write_behind.KEEP_S)),
@@ -142,11 +124,6 @@ def test_a_figure_is_that_of_the_code(document: str, pattern: str, value: float)
     assert {WORDS.get(one.lower()) or float(one.replace(",", "")) for one in found} == {value}
 
 
-def test_the_guesses_of_an_attack() -> None:
-    """docs/security.md has as many guesses as `make faults PART=attack` makes."""
-    assert f"{attack.GUESSES:,}" in (ROOT / "docs" / "security.md").read_text("utf-8")
-
-
 def test_the_bounds_of_scripts() -> None:
     """docs/bounds.md has one row for each script. Those below 5 ms, and assign_any, join calls with other requests."""
     cpu_ms: dict[str, float] = {}
@@ -156,18 +133,6 @@ def test_the_bounds_of_scripts() -> None:
     assert set(cpu_ms) == {path.stem for path in Path(ROOT / "lua").glob("*.lua")} - {"many"}
     rows = {row.script for row in ROWS}
     assert {name for name in rows if cpu_ms[name] < 5} | {"assign_any"} == set(JOINED)
-
-
-def test_the_faults_have_results() -> None:
-    """The rows of docs/reliability.md's results are of faults, and each planted mistake has its fault."""
-    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
-    results = text.partition("## Results")[2].partition("\n## ")[0]
-    faults = re.findall(r"^\| ([^|]+) \| \d+ \| [\d.–]+ \|", results, re.MULTILINE)
-    assert faults
-    assert {*faults} <= {*SCENARIOS}
-    found = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \d \|", text.partition("## Planted mistakes")[2], re.MULTILINE)
-    assert found
-    assert [(name, fault) for name, fault in found if PLANTS[name].found_by != fault] == []
 
 
 def test_the_suites() -> None:

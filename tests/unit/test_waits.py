@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-LOADS = {TESTS / folder for folder in ("faults", "hostile")}
+MODULES = [*TESTS.rglob("*.py"), *(TESTS.parent / "loadtests/tests").rglob("*.py")]
+LAB = TESTS / "lab"
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
@@ -13,12 +14,12 @@ _REQUESTS = {f"httpx.{name}" for name in "Client AsyncClient get post put patch 
 
 
 def test_no_test_waits_for_a_time() -> None:
-    """Tests, and what starts their servers, wait with `until`, `wait_until` or `elapse` of tests/harness/waiting.py, and give
-    up after its PATIENCE_S, also on the end of a process: a busy machine is slower than any number in a test. Only
+    """Tests, and what starts their servers, wait with `until`, `wait_until` or `elapse` of harness/waiting.py, and
+    give up after its PATIENCE_S, also on the end of a process: a busy machine is slower than any number in a test. Only
     `sleep(0)` is left to them."""
     waits = [
         f"{path.name}: {line.strip()}"
-        for path in TESTS.rglob("*.py")
+        for path in MODULES
         if path.name != "waiting.py"
         for line in path.read_text("utf-8").splitlines()
         if _fixed_end.search(line) or (_fixed_wait.search(line) and not _is_load(path))
@@ -30,7 +31,7 @@ def test_requests_are_waited_for_like_states() -> None:
     """Tests wait PATIENCE_S for a response. Without a timeout httpx gives up after five seconds."""
     hasty = [
         f"{path.name}:{call.lineno}: {ast.unparse(call)}"
-        for path in TESTS.rglob("*.py")
+        for path in MODULES
         if not _is_load(path)
         for call in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(call, ast.Call) and ast.unparse(call.func) in _REQUESTS
@@ -45,7 +46,7 @@ def test_no_test_gives_up_with_the_service() -> None:
     opening, access = "integration/opening", "integration/access"
     at_home = {f"{opening}/test_connection.py", f"{opening}/test_reaching.py", f"{access}/test_least_privilege.py"}
     pattern = r"^from service\.engine\.hot\.connection import (?:\([^)]*|.*)\bconnect\b"
-    assert _find_modules(pattern) == at_home | {"reaching.py"}
+    assert _find_modules(pattern) == at_home | {"harness/reaching.py"}
 
 
 def test_no_test_finds_a_table_by_its_place() -> None:
@@ -79,9 +80,9 @@ def test_no_test_stops_its_own_clock() -> None:
 
 
 def test_no_task_dies_unseen() -> None:
-    """Tests end tasks with `cancel` of tests/harness/waiting.py, which raises the error of a task that had failed before: else
-    a test that waits for the task's work would only report that it waited."""
-    assert _find_modules("return_exceptions") == {"waiting.py"}
+    """Tests end tasks with `cancel` of harness/waiting.py, which raises the error of a task that had failed before:
+    else a test that waits for the task's work would only report that it waited."""
+    assert _find_modules("return_exceptions") == {"harness/waiting.py"}
 
 
 def test_no_test_owns_an_event_loop() -> None:
@@ -91,11 +92,11 @@ def test_no_test_owns_an_event_loop() -> None:
 
 
 def _is_load(path: Path) -> bool:
-    return not path.name.startswith("test_") and not LOADS.isdisjoint(path.parents)
+    return not path.name.startswith("test_") and LAB in path.parents
 
 
 def _find_modules(pattern: str) -> set[str]:
     """The tests' modules, but for this one, in which a pattern is found."""
-    modules = {path for path in TESTS.rglob("*.py") if path != Path(__file__)}
+    modules = {path for path in MODULES if path != Path(__file__)}
     found = {path for path in modules if re.search(pattern, path.read_text("utf-8"), re.MULTILINE)}
-    return {path.relative_to(TESTS).as_posix() for path in found}
+    return {path.relative_to(TESTS.parent).as_posix().removeprefix("tests/") for path in found}

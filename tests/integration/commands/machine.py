@@ -1,7 +1,7 @@
 """What docs/deploy.md calls on a machine with systemd and Debian's packages, in a folder that stands for `/`.
 
-`python -P tests/integration/commands/machine.py ROOT NAME …` is the program NAME. `pip` builds and installs the files that pyproject.toml
-puts into the wheel, without the index: third-party packages are those of this Python. `systemctl` runs a unit's
+`python -P machine.py ROOT NAME …` is the program NAME. `pip` builds and installs the files that pyproject.toml puts
+into the wheel, without the index: third-party packages are those of this Python. `systemctl` runs a unit's
 ExecStart with the variables of its EnvironmentFile alone, in `/`, and keeps the ids of processes in ROOT/pids; Postgres
 runs already, and reads its files again. What needs the packages of Debian, or another account, does nothing.
 """

@@ -19,7 +19,6 @@ from tests.harness.running import Run
 from tests.harness.servers import free_port
 from tests.harness.service_fixture import Service, new_id, ok, refused, shared_service
 from tests.harness.waiting import PATIENCE_S, until, wait_until
-from tests.lab.attacks.test_races_over_http import test_a_race  # noqa: F401 - and its limits
 
 _CLIENTS = 16
 _AWAY = (httpx.TransportError, psutil.NoSuchProcess, ValueError)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,12 @@ from service.server.reconcile.comparison import Busy
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.record import comparisons as record
 from tests.harness.commands import scrip
-from tests.harness.comparing import compare, compared
+from tests.harness.comparing import compare, compared, held, unlike
 from tests.harness.drifts import World, make, populated
+from tests.harness.rebuilt_redis import unlike_built
 from tests.harness.servers import VALKEY
 from tests.harness.service_fixture import Service, database, ok, refused, shared_service
 from tests.harness.waiting import elapse, until, wait_until
-from tests.lab.drifts import in_redis
-from tests.lab.drifts.rounds import drift
-from tests.lab.faults.rebuilding import unlike_built
 
 _WAITS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'scrip-reconcile' AND wait_event_type = 'Lock'"
 
@@ -38,24 +36,6 @@ def world() -> Iterator[World]:
     """A service of this file's own, since tests damage its Redis, with every kind of data."""
     with shared_service() as service:
         yield populated(service)
-
-
-def held(service: Service) -> dict[str, Any]:
-    """Read all keys of Redis but the outbox, without counts of 0."""
-    with service.redis() as client:
-        names = [name for name in client.scan_iter(count=5000) if not name.endswith(":outbox")]
-        read: dict[str, Callable[[str], Any]] = {
-            "string": client.get,
-            "list": lambda name: client.lrange(name, 0, -1),
-            "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
-            "hash": lambda name: {field: value for field, value in client.hgetall(name).items() if value != "0"},
-        }
-        contents = {name: read[client.type(name)](name) for name in names}
-        return {name: value for name, value in contents.items() if value}
-
-
-def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 def test_nothing_differs(world: World) -> None:
@@ -69,27 +49,6 @@ def test_nothing_differs(world: World) -> None:
     outcome, differences = compare(world.service)
     assert (outcome.differing, outcome.left, outcome.unsettled, differences) == ({}, {}, 0, [])
     assert unlike(before, held(world.service)) == []
-
-
-def test_each_is_mended(world: World) -> None:
-    """A repair restores Redis after each kind of damage; no report has a whole code."""
-    service = world.service
-    subjects = [(kind, make(world, kind.state)) for kind in in_redis.KINDS.values()]
-    service.recorded()
-    before = held(service)
-    for kind, subject in subjects:
-        asyncio.run(drift(kind, subject))
-    things = {difference.thing for difference, _ in compare(service)[1]}
-    assert [kind for kind, subject in subjects if not kind.expected(subject).keys() <= things] == []
-    outcome, differences = compare(service, repair=True)
-    assert (outcome.left, {state for _, state in differences}) == ({}, {"mended"}), differences
-    assert all(
-        code not in difference.thing
-        for difference, _ in differences
-        for _, subject in subjects
-        for code in subject.codes
-    )
-    assert unlike(before, held(service)) == []
 
 
 def test_what_is_locked_is_left(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Attacks on a sale, with honest buyers beside them: `python -m tests.lab.attacks.attack`.
+"""Attacks on a sale, with honest buyers beside them.
 
 It starts a service of its own, and prints a table of what was tried and what came of it; it fails where anything isn't
 as it should be:
@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import statistics
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -216,7 +215,3 @@ def main() -> int:
     os.environ["SCRIP_TRUSTED_PROXIES"] = "127.0.0.1"  # so that each guesser has an address of its own
     with own_service() as service:
         return not asyncio.run(run(service.url, chosen))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,10 @@
-"""For each limit, hundreds of requests at once that want more than it allows: `python -m tests.lab.attacks.races`.
+"""For each limit, hundreds of requests at once that want more than it allows.
 
 It starts a service of its own, or takes one at `--url`; there it changes the workspace's `couponsPerOrder` for a
 moment, so that should be a workspace for tests. It prints a table, and fails where anything isn't as it should be."""
 
 import argparse
 import asyncio
-import sys
 from collections import Counter
 
 from rich.console import Console
@@ -50,7 +49,3 @@ def main() -> int:
         return not asyncio.run(run(chosen.url, chosen.key, chosen.at_once, chosen.rounds))
     with own_service() as service:
         return not asyncio.run(run(service.url, chosen.key, chosen.at_once, chosen.rounds))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,38 +1,48 @@
 """Every kind of difference between Redis and Postgres is named, and repaired."""
 
+import asyncio
 from collections.abc import Callable
 from typing import get_args
 
 import pytest
 
-from loadtests.buyers import Crowd
-from loadtests.ledger import Ledger
-from loadtests.plan import make_few_books, new_mark
 from service.engine.formats.coupon_state import Class
 from service.server.record import bulk_reads
-from tests.harness.comparing import compared
-from tests.harness.drifts import World
+from tests.harness.comparing import compare, held, unlike
+from tests.harness.drifts import make, populated
 from tests.harness.service_fixture import Service
-from tests.lab.drifts.rounds import KINDS, run_round
-from tests.lab.faults.database import standby_of
-
-BUYERS, CODES = 3, 2000
-PAY_S, CHANGE_EVERY_S = 0.05, 0.5
+from tests.lab.drifts import in_redis
+from tests.lab.drifts.program import run
+from tests.lab.drifts.rounds import KINDS, drift
 
 
 async def test_each_is_named(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> None:
     """Under traffic, a comparison by a replica names nothing, and then exactly the made differences of every kind, in
     Redis and in Postgres; after a repair by the primary none is left."""
     monkeypatch.setattr(bulk_reads, "NAMES_A_PAGE", 50)
-    service, mark = own_service(), new_mark()
-    with Ledger([service.run.url], "demo_admin", seed=1, hasty=True, keep=False) as ledger:
-        crowd = Crowd(ledger, await make_few_books(ledger, mark, CODES), mark, PAY_S)
-        async with standby_of(service.run.facts["databaseUrl"]) as url, crowd.buying(BUYERS, CHANGE_EVERY_S):
-            for _ in range(3):
-                assert (await compared(service, replica_url=url))[1] == []
-            world = World(service, crowd.books["sale"][0].book_id)
-            assert await run_round(world, url) == []
-        assert (ledger.unwanted, ledger.succeeded > 20) == (0, True)
+    assert await run(own_service()) == []
+
+
+def test_each_is_mended(own_service: Callable[[], Service]) -> None:
+    """A repair restores Redis after each kind of damage; no report has a whole code."""
+    service = own_service()
+    world = populated(service)
+    subjects = [(kind, make(world, kind.state)) for kind in in_redis.KINDS.values()]
+    service.recorded()
+    before = held(service)
+    for kind, subject in subjects:
+        asyncio.run(drift(kind, subject))
+    things = {difference.thing for difference, _ in compare(service)[1]}
+    assert [kind for kind, subject in subjects if not kind.expected(subject).keys() <= things] == []
+    outcome, differences = compare(service, repair=True)
+    assert (outcome.left, {state for _, state in differences}) == ({}, {"mended"}), differences
+    assert all(
+        code not in difference.thing
+        for difference, _ in differences
+        for _, subject in subjects
+        for code in subject.codes
+    )
+    assert unlike(before, held(service)) == []
 
 
 def test_every_class_has_a_kind() -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.lab.faults.alarms`: plants failures in real processes, which Prometheus watches with the shipped rules.
+"""Failures of real processes, which Prometheus watches with the shipped rules: which alert fires, and when.
 
 It prints for each failure how long its alert took, which others fired, and how long until all had ended. It needs
 `prometheus` on the path. A failure takes a minute to ten: the rules wait before they wake anybody."""
@@ -421,16 +421,12 @@ def _round(seconds: float | None) -> str:
     return "never" if seconds is None else f"{seconds:.0f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.lab.faults.alarms", description=__doc__)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="failures whose name matches this")
     asked = parser.parse_args()
     if not shutil.which("prometheus"):
         sys.exit("prometheus is not on the path: install Debian's package of this name.")
     names = [name for name in FAILURES if re.search(asked.only, name)]
     with data_folder() as folder:
-        sys.exit(not asyncio.run(watch_all(names, folder)))
-
-
-if __name__ == "__main__":
-    main()
+        return not asyncio.run(watch_all(names, folder))

@@ -1,6 +1,5 @@
-"""`python -m tests.lab.faults.client`: redemptions by scrip_client and by the checkout in Node, through a proxy that loses
-replies and resets connections, while API, worker and Redis are killed. Each must happen exactly once. tests/client/
-runs a few."""
+"""Redemptions by scrip_client and by the checkout in Node, through a proxy that loses replies and resets connections,
+while API, worker and Redis are killed. Each must happen exactly once. test_client.py runs a few."""
 
 import argparse
 import asyncio
@@ -9,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import sys
 import time
 from asyncio import StreamReader, StreamWriter
 from collections import Counter
@@ -198,8 +196,8 @@ async def drill(buyers: str, redemptions: int, seed: int) -> bool:
     return not verdict.wrong and not due
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.lab.faults.client", description=__doc__)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redemptions", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the proxy's faults (default: %(default)s)")
     parser.add_argument("--only", choices=BUYERS, help="one of the clients")
@@ -210,8 +208,4 @@ def main() -> None:
             print("node: skipped, node is not installed")
         else:
             is_good &= asyncio.run(drill(buyers, asked.redemptions, asked.seed))
-    sys.exit(not is_good)
-
-
-if __name__ == "__main__":
-    main()
+    return not is_good

@@ -1,6 +1,6 @@
-"""`python -m tests.faults`: each fault, injected into real servers under load, with every response judged.
+"""Faults, each injected into real servers under load, with every response judged.
 
-A round's seed is printed with it; `--only NAME --seed S --rounds 1` repeats that round."""
+A round's seed is printed with it; `--only NAME --seed S` repeats that round."""
 
 import argparse
 import asyncio
@@ -96,9 +96,11 @@ def _keep_logs(place: Path) -> Path:
     return folder
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--rounds", type=int, help="of each fault; else as many as each asks for")
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="of each fault; 0: as many as each asks for, which takes hours"
+    )
     parser.add_argument("--times", type=int, default=1, help="that a round injects its fault before all is judged")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--only", default="", help="faults whose name matches this")
@@ -113,11 +115,7 @@ def main() -> None:
             names = list(PLANTS) if asked.plant == "all" else [asked.plant]
             _head("planted | found under | in the round of seed | by")
             are_found = [asyncio.run(find(binary, name, asked.seed, folder)) for name in names]
-            sys.exit(not all(are_found))
+            return not all(are_found)
         names = [name for name in SCENARIOS if re.search(asked.only, name)]
         _head(COLUMNS)
-        sys.exit(not asyncio.run(run_faults(asked, binary, names, folder)))
-
-
-if __name__ == "__main__":
-    main()
+        return not asyncio.run(run_faults(asked, binary, names, folder))

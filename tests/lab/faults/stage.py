@@ -17,7 +17,7 @@ from service.engine.formats import key_names
 from service.engine.hot.fencing import parse_nonce
 from service.engine.record import pool as postgres
 from service.engine.record.partitions.partition_rows import Partition, read_partition
-from tests.harness.cluster import Cluster, start_cluster
+from tests.harness.cluster import CLUSTERED_PARTITIONS, Cluster, start_cluster
 from tests.harness.running import HOME, PARTITIONS, data_folder
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port
@@ -30,8 +30,6 @@ from tests.lab.faults.nodes import Node, Sync, wait_until
 from tests.lab.faults.proxy import Forwarder
 
 APIS = 2
-CLUSTERED_PARTITIONS = 4
-"""On a cluster of three primaries, each of which has one of these at least."""
 _ALARMS = (
     "partition_stopped", "script_failed", "event_quarantined", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",

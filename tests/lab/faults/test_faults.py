@@ -1,6 +1,6 @@
 """Processes, servers, connections, clocks and power: one round of each fault.
 
-`make faults` goes through all of them, often, and prints a table."""
+`make lab PART=faults` goes through all of them, often, and prints a table."""
 
 from collections.abc import AsyncIterator
 

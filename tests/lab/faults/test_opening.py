@@ -22,9 +22,9 @@ from service.server.record.workspace_rows import read_workspace, workspace_named
 from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from tests.harness.drifts import make, populated
+from tests.harness.rebuilt_redis import everything
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.waiting import PATIENCE_S, wait_until
-from tests.lab.faults.rebuilding import everything
 from tests.lab.faults.recorded import until_recorded, wait
 
 

@@ -1,6 +1,6 @@
 """Redis lost in ways that leave something behind, and a worker that dies while it mends that: one round of each.
 
-`make faults` goes through all of them, often, and prints how long each takes."""
+`make lab PART=faults` goes through all of them, often, and prints how long each takes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,6 +1,6 @@
 """Servers are replaced by older copies of themselves: nothing that was sold is sold again.
 
-`make faults` goes through these faults often."""
+`make lab PART=faults` goes through these faults often."""
 
 import json
 from collections.abc import AsyncIterator

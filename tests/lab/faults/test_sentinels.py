@@ -1,5 +1,5 @@
-"""A failover by a real sentinel. `make faults ARGS="--only sentinels"` does twenty with three sentinels, and with
-`--server redis` those of Redis."""
+"""A failover by a real sentinel. `make lab PART=faults ARGS="--only sentinels --rounds 0"` does twenty with three
+sentinels, and with `--server redis` those of Redis."""
 
 from tests.lab.faults.rounds import run_round
 from tests.lab.faults.scenarios import SCENARIOS

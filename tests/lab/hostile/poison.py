@@ -1,5 +1,4 @@
-"""Ids and keys that look like names of Redis's keys, in every field that a client controls:
-`make faults PART=poison ARGS="--names 100000"`.
+"""Ids and keys that look like names of Redis's keys, in every field that a client controls.
 
 1. Plant plain names in one service, and as many poisoned ones in another, in the same way.
 2. In each: rebuild everything, sweep ended locks, compare and repair, delete users, export.
@@ -233,7 +232,3 @@ def main() -> int:
     later_s = rows["poisoned"].open_s - rows["plain"].open_s
     print(f"Seed {asked.seed}. With poison a rebuild takes {later_s:.1f} s more.")
     return int(later_s > MORE_S or not rows["poisoned"].is_clean)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

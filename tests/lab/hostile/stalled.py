@@ -1,4 +1,4 @@
-"""Connections that stall, and what honest buyers notice of them: `make faults PART=stalled`.
+"""Connections that stall, and what honest buyers notice of them.
 
 1. Ask for a while, on a few connections, as honest clients do, so many times a second, and count.
 2. Stall on 2,000 connections, in every way there is; one that the server closes is opened again.
@@ -12,7 +12,6 @@ ask for less than would fill it; and what the stalled cost the API by themselves
 import argparse
 import asyncio
 import contextlib
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -159,7 +158,3 @@ def main() -> int:
     kept = min(1 - alone, meanwhile * 2 / (before + after))
     good = not seen.late and not seen.unexpected and live == 200 and kept >= asked.least
     return 0 if good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -133,7 +133,7 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
 
 def test_four_hundred_such_names_stop_nothing() -> None:
     """With names of all separators and kinds of keys in every field, the stores do not differ, no answer is a 5xx, and
-    no key is a stray. `make faults PART=hostile` plants 100,000."""
+    no key is a stray. `make lab PART=hostile` plants 100,000."""
     with own_service() as run, closing(Service(run)) as service:
         row = Plant(service, list(islice(poisoned(7), 400))).run()
     assert row.is_clean, row

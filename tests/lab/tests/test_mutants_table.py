@@ -1,4 +1,4 @@
-"""The operators, the list of equivalents and the hand-written mutants fit the tree; `make mutants` runs them."""
+"""The operators, the list of equivalents and the hand-written mutants fit the tree."""
 
 import re
 from collections import Counter

@@ -1,8 +1,8 @@
 """Open a partition: make an unverified Redis hold everything that Postgres holds. opening_turns.py calls this for
 partition_worker.py. The order of the steps is what makes an opening safe (docs/architecture.md, Opening): change none
-without the tests in tests/lab/faults. Reasons of rebuilds are stored and shown; no program reads these. The anchor is the
-outbox's entry at the record's cursor, the committee the nodes of a cluster that confirm an epoch, and the mark a key of
-the partition (recovery_progress.py): '' for a whole Redis, `whole` during a rebuild, else the last event applied
+without the tests in tests/lab/faults. Reasons of rebuilds are stored and shown; no program reads these. The anchor is
+the outbox's entry at the record's cursor, the committee the nodes of a cluster that confirm an epoch, and the mark a
+key of the partition (recovery_progress.py): '' for a whole Redis, `whole` during a rebuild, else the last event applied
 again."""
 
 import asyncio
