@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.ground import Ground, new_id
 from loadtests.histories import Histories, Look
 from loadtests.ledger import CREATED, CUT_OFF, Entry, Ledger, now_ms
 from loadtests.plan import CODE_USES, HOLD_S, Book
 from loadtests.tables import EXAMPLES, Difference, Tables
+from loadtests.target import Target, new_id
 from loadtests.visits import LOCKED
 from loadtests.wire import ERRORS
 
@@ -64,7 +64,7 @@ class Judge:
 
     def __init__(
         self,
-        on: Ground,
+        on: Target,
         books: Sequence[Book],
         ledger: Ledger,
         entries: Iterable[Entry],

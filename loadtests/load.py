@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
 from loadtests.ledger import Ledger, read_entries
 from loadtests.plan import FILE, HOLD_S, TOKEN, Plan, check_key, read_plan
@@ -23,6 +22,7 @@ from loadtests.progress import Progress
 from loadtests.summary import describe, list_failures, read_spent
 from loadtests.tables import Tables
 from loadtests.tally import read_tally
+from loadtests.target import Target
 from loadtests.wire import Barrage
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ async def _judge(folder: Path, plan: Plan, url: str, token: str) -> Judgement:
     path.unlink(missing_ok=True)
     entries, tables = read_entries(folder), Tables(str(path))
     with Barrage(url, token) as barrage, Ledger([url], token, folder) as ledger:
-        judgement = await Judge(Ground(barrage, 1), plan.books, ledger, entries, tables).judge()
+        judgement = await Judge(Target(barrage, 1), plan.books, ledger, entries, tables).judge()
     tables.close()
     return judgement
 

@@ -31,11 +31,11 @@ sys.path.insert(1, str(ROOT))  # locust may run in any folder; it takes the firs
 
 from loadtests import visits, watch  # noqa: E402
 from loadtests.buyers import Crowd  # noqa: E402
-from loadtests.ground import Ground  # noqa: E402
 from loadtests.hosts import CLOCK, LEDGER, PART_BYTES, Hosts, Sender  # noqa: E402
 from loadtests.ledger import CUT_OFF, Entry, Ledger, now_ms  # noqa: E402
 from loadtests.plan import TOKEN, Plan, check_key, make_books, new_mark  # noqa: E402
 from loadtests.summary import RESULTS, Spent  # noqa: E402
+from loadtests.target import Target  # noqa: E402
 from loadtests.wire import Barrage  # noqa: E402
 
 SECONDS = 600
@@ -207,7 +207,7 @@ class Load:
         await check_key(self.plan.url, self._token)
         self.say("Making the books.")
         with Barrage(self.plan.url, self._token) as barrage, Ledger([self.plan.url], self._token, keep=False) as ledger:
-            self.plan = await make_books(ledger, Ground(barrage, 1), self.plan)
+            self.plan = await make_books(ledger, Target(barrage, 1), self.plan)
 
     @classmethod
     def say(cls, text: str) -> None:

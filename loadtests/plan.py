@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from loadtests.ground import UPLOAD_CODES, Ground, new_id
 from loadtests.ledger import Ledger
+from loadtests.target import UPLOAD_CODES, Target, new_id
 from loadtests.wire import ERRORS, Ask, Barrage
 
 Shape = Literal["steady", "opening", "soak"]
@@ -126,7 +126,7 @@ async def check_key(url: str, key: str) -> None:
         )
 
 
-async def make_books(ledger: Ledger, on: Ground, plan: Plan) -> Plan:
+async def make_books(ledger: Ledger, on: Target, plan: Plan) -> Plan:
     """The plan with its books, made for it: those that stay stocked, the sale, and those fought for in turn."""
     opening = plan.shape == "opening"
     visits = plan.users if opening else round(plan.users * plan.seconds / max(plan.pay_s, VISIT_S))

@@ -21,13 +21,13 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
 from loadtests.ledger import CREATED, PATIENCE_S, Entry, Ledger, now_ms
 from loadtests.plan import TOKEN, Book, Maker, check_key, new_mark
 from loadtests.rules import RULES
 from loadtests.summary import RESULTS
 from loadtests.tables import Tables
+from loadtests.target import Target
 from loadtests.wire import Answer, Barrage
 from scrip_client import AsyncClient, Call, ScripError, models, operations
 
@@ -218,7 +218,7 @@ async def replay(orders: Sequence[Order], url: str, key: str, in_flight: int, sh
         shop = Shop(orders, book, ledger, mark)
         await shop.send(url, key, in_flight, lambda: show.advance(task))
         entries = list(ledger.entries)
-        judgement = await Judge(Ground(barrage, 1), [book], ledger, entries, Tables()).judge()
+        judgement = await Judge(Target(barrage, 1), [book], ledger, entries, Tables()).judge()
     sent = [entry for entry in entries if entry.buyer]
     took_ms = sorted(entry.answered_ms - entry.sent_ms for entry in sent) or [0.0]
     p50_ms, p99_ms = (took_ms[int(len(took_ms) * share)] for share in (0.5, 0.99))

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 
 from loadtests import generator
 from loadtests.generator import Load
-from loadtests.ground import Ground, new_id
 from loadtests.own import Meter
+from loadtests.target import Target, new_id
 from loadtests.wire import Ask, Barrage
 from service.engine.formats.event_id import EventId, parse_event_id
 from service.engine.formats.key_names import outbox
@@ -79,12 +79,12 @@ class Subject:
 
     def __init__(self, run: Run, redis: Redis, postgres: asyncpg.Connection, partition: int) -> None:
         """`partition` is that of the workspace `demo`."""
-        self.run, self.ground = run, ground_of(run.url)
+        self.run, self.target = run, target_of(run.url)
         self.redis, self.postgres, self._partition = redis, postgres, partition
 
     async def stock(self, codes: int, full: bool) -> Stock:
         """A new book of so many codes. AssertionError where one is missing."""
-        book_id = await self.ground.book(**RULES if full else {})
+        book_id = await self.target.book(**RULES if full else {})
         stock = Stock(book_id, f"B{book_id[-12:].upper()}-", codes)
         for start in range(0, codes, AT_ONCE):
             many = min(AT_ONCE, codes - start)
@@ -183,7 +183,7 @@ async def opened(run: Run) -> AsyncIterator[Subject]:
     try:
         yield subject
     finally:
-        subject.ground.barrage.close()
+        subject.target.barrage.close()
         await redis.aclose()
         await postgres.close()
 
@@ -193,9 +193,9 @@ def compute_growth(before: dict[str, float], after: dict[str, float], many: int)
     return {name: (after[name] - size) / many for name, size in before.items()}
 
 
-def ground_of(url: str, at_once: int = 1) -> Ground:
+def target_of(url: str, at_once: int = 1) -> Target:
     """A service's books and coupons, for a key that may change all of them."""
-    return Ground(Barrage(url, ADMIN), at_once)
+    return Target(Barrage(url, ADMIN), at_once)
 
 
 def redeem(code: str, key: str = "", mark: str = "", **more: Any) -> Ask:

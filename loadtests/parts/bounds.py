@@ -13,7 +13,7 @@ from statistics import median_high
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, own_valkey
 from tests.harness.worst import CASES, Case
-from tests.harness.worst.ground import Ground
+from tests.harness.worst.large_shop import LargeShop
 from tests.harness.worst.measuring import count_commands, cpu_ms, script_ms
 
 SIZE, ROUNDS = 100_000, 3
@@ -30,11 +30,11 @@ async def _line(hot: Hot, case: Case, size: int, rounds: int) -> list[str]:
     times, cpus = list[float](), list[float]()
     ran = 0
     for number in range(rounds):
-        ground = await hot.shop(Ground)
-        run = await case.prepare(ground, size)
-        await ground.ready(run)
+        target = await hot.shop(LargeShop)
+        run = await case.prepare(target, size)
+        await target.ready(run)
         before = await count_commands(hot.connection), await script_ms(hot.connection), await cpu_ms(hot.connection)
-        reply = await ground.carry_out(run)
+        reply = await target.carry_out(run)
         if not isinstance(reply, list) or reply[0] not in case.replies:
             raise RuntimeError(f"{case.script}: {reply!r}")
         cpus.append(await cpu_ms(hot.connection) - before[2])

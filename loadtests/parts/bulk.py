@@ -18,9 +18,9 @@ from typing import NamedTuple, Self
 
 from loadtests.figures import BenchRow, latency_ms, say, table
 from loadtests.generator import Histogram
-from loadtests.ground import new_codes
 from loadtests.own import Meter, own_service
-from loadtests.subject import ground_of, redeem, sent, upload
+from loadtests.subject import redeem, sent, target_of, upload
+from loadtests.target import new_codes
 from loadtests.watch import Watch, of_processes
 from tests.harness.running import Run
 
@@ -103,7 +103,7 @@ async def _until_ended(
     began, latencies, redeemed = time.monotonic(), list[tuple[float, float]](), list[str]()
 
     async def redeem_each(place: int) -> None:
-        barrage = ground_of(url).barrage
+        barrage = target_of(url).barrage
         for number in range(place, len(codes), CONNECTIONS):
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -126,7 +126,7 @@ class Bulk:
     """A service, and the steps so far."""
 
     def __init__(self, run: Run) -> None:
-        self._run, self.ground = run, ground_of(run.url, AT_ONCE)
+        self._run, self.target = run, target_of(run.url, AT_ONCE)
         self.steps: list[Step] = []
 
     async def step(self, name: str, rows: int, work: Awaitable[object]) -> None:
@@ -142,15 +142,15 @@ class Bulk:
 
     async def generate(self, book: str, codes: int) -> None:
         """Have codes made, until the job is done and Redis has them."""
-        job = await self.ground.run_job(f"/v1/books/{book}/codes/generate", {"count": codes})
-        stats = await self.ground.stats(book)
+        job = await self.target.run_job(f"/v1/books/{book}/codes/generate", {"count": codes})
+        stats = await self.target.stats(book)
         assert (job["status"], stats["available"]) == ("done", codes), (job, stats)
 
     async def change(self, book: str, codes: int, action: str) -> None:
         """Have all codes of a book changed by one job, until it is done and Redis has the changes."""
-        job = await self.ground.run_job(f"/v1/books/{book}/codes/change", {"action": action})
+        job = await self.target.run_job(f"/v1/books/{book}/codes/change", {"action": action})
         assert (job["status"], job["done"], job["change"]["changed"]) == ("done", codes, codes), job
-        stats = await self.ground.stats(book)
+        stats = await self.target.stats(book)
         assert stats[("available", "inactive")[action == "switchOff"]] == codes, stats
 
     def export(self, book: str, rows: int) -> None:
@@ -164,19 +164,19 @@ class Bulk:
     async def singles(self, codes: list[str], mark: str) -> None:
         """Redeem one by one, on some connections at once."""
         for some in _parts(codes, AT_ONCE):
-            answers = await self.ground.barrage.fire([redeem(code, mark=mark) for code in some])
+            answers = await self.target.barrage.fire([redeem(code, mark=mark) for code in some])
             assert all(answer.status == 201 for answer in answers), answers
 
     async def batches(self, codes: list[str]) -> None:
         for some in _parts(codes, BATCH):
             operations = [{"op": "redeem", "code": code, **(redeem(code).body or {})} for code in some]
-            answer = await self.ground.barrage.one("POST", "/v1/batch", {"operations": operations})
+            answer = await self.target.barrage.one("POST", "/v1/batch", {"operations": operations})
             assert all(result["status"] == 201 for result in answer.body["results"]), answer.body
 
     async def go(self, codes: int, works: Collection[str]) -> None:
         """Each piece of work, one after the other."""
         await self.step("nothing", 0, asyncio.sleep(QUIET_S))
-        generated, uploaded = await self.ground.book(), await self.ground.book()
+        generated, uploaded = await self.target.book(), await self.target.book()
         if "generate" in works:
             await self.step("generate", codes, self.generate(generated, codes))
         mark = secrets.token_hex(3).upper()
@@ -190,12 +190,12 @@ class Bulk:
             await self.step("export", codes, asyncio.to_thread(self.export, uploaded, codes))
         if "batch" in works:
             rest = new_codes(SINGLES * 2 + BATCHES * BATCH)
-            await self.ground.book(rest)
+            await self.target.book(rest)
             await self.step("redeem", SINGLES, self.singles(rest[:SINGLES], ""))
             # An empty query is nothing that the fast lane takes.
             await self.step("redeem through Litestar", SINGLES, self.singles(rest[SINGLES : SINGLES * 2], "?"))
             await self.step("redeem in batches", BATCHES * BATCH, self.batches(rest[SINGLES * 2 :]))
-        self.ground.barrage.close()
+        self.target.barrage.close()
 
 
 def _parts(codes: list[str], size: int) -> Iterable[list[str]]:
@@ -206,10 +206,10 @@ def measure(codes: int, rate: float, works: Collection[str]) -> list[BenchRow]:
     """A row for each piece of work, on a service of its own with a shopper of this rate."""
     with own_service() as service:
         bulk, shopped = Bulk(service), new_codes(int(rate * PATIENCE_S))
-        book = asyncio.run(ground_of(service.url).book(shopped))
+        book = asyncio.run(target_of(service.url).book(shopped))
         with Steady(service.url, shopped, rate) as steady:
             asyncio.run(bulk.go(codes, works))
-        listed = asyncio.run(ground_of(service.url).listed(f"/v1/books/{book}/redemptions"))
+        listed = asyncio.run(target_of(service.url).listed(f"/v1/books/{book}/redemptions"))
         recorded = Counter(item["code"] for item in listed)
         assert all(recorded[code] == 1 for code in steady.redeemed), "a redeem is not recorded, or twice"
         return [step.row(steady.latencies) for step in bulk.steps]

@@ -26,7 +26,7 @@ from service.engine.hot.turns import Turn
 from service.engine.operations import assign, lock, redeem, rollback
 from service.engine.operations.base import Call, Command
 from service.engine.operations.call_headers import fingerprint
-from tests.harness.premises import EPOCH, CallingLink
+from tests.harness.script_runner import EPOCH, CallingLink
 from tests.harness.shop import Shop
 from tests.harness.worst.measuring import count_commands
 

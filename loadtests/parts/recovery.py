@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.figures import markdown, say
-from loadtests.ground import count, new_codes, new_id
 from loadtests.own import Meter, cpu_s, running
 from loadtests.parts.past import some_of_past, write_past
 from loadtests.subject import Subject, opened, redeem
+from loadtests.target import count, new_codes, new_id
 from tests.harness.running import Run
 
 PATIENCE_S, POLL_S = 900.0, 0.1
@@ -48,7 +48,7 @@ class FilledShop(NamedTuple):
 async def fill(on: Subject, codes: int, redemptions: int, keyed: int) -> FilledShop:
     """A past of so many codes and redemptions, in ten books."""
     began = time.monotonic()
-    ids = [await on.ground.book(discount=DISCOUNT) for _ in range(BOOKS)]
+    ids = [await on.target.book(discount=DISCOUNT) for _ in range(BOOKS)]
     workspace, books, partition = await on.postgres.fetchrow(_NUMBERS, ids)  # type: ignore[misc]
     await write_past(on.postgres, workspace, partition, books, codes, redemptions, keyed)
     say(f"{codes:,} codes and {redemptions:,} redemptions written in {time.monotonic() - began:.0f} s")
@@ -68,13 +68,13 @@ async def lose_everything(on: Subject, shop: FilledShop) -> list[str]:
 async def redeem_tail(on: Subject, tail: int, shop: FilledShop) -> str:
     """So many redemptions; then the service is ended and Redis's files are those of before. Their book."""
     codes = new_codes(tail)
-    book = await on.ground.book(codes, discount=DISCOUNT)
+    book = await on.target.book(codes, discount=DISCOUNT)
     files, kept = on.run.data_dir / "valkey", on.run.data_dir.with_name("kept")
     await _at_rest(on)
     shutil.copytree(files, kept)
     for start in range(0, tail, AT_ONCE):
         asks = [redeem(code, new_id(), orderValue=100) for code in codes[start : start + AT_ONCE]]
-        answers = await on.ground.barrage.fire(asks)
+        answers = await on.target.barrage.fire(asks)
         assert all(answer.status == 201 for answer in answers), count(answers)
     await on.caught_up()
     recorded = await on.postgres.fetchval("SELECT count(*) FROM redemptions")
@@ -91,7 +91,7 @@ async def recover_tail(since: datetime, on: Subject, tail: int, shop: FilledShop
     began = next(_moment(line) for line in lines if line["event"] == "partition_opening")
     # The processes are new: all of their CPU but what starting took.
     line = _line(f"the last {tail:,}", began, lines, cpu_s(on.run))
-    stats = await on.ground.stats(book)
+    stats = await on.target.stats(book)
     assert (stats["codes"], stats["redeemed"], stats["available"]) == (tail, tail, 0), stats
     await _check(on, shop)
     return line
@@ -126,13 +126,13 @@ async def _at_rest(on: Subject) -> None:
 
 async def _check(on: Subject, shop: FilledShop) -> None:
     """Every book's counts, and some coupons, are what they were."""
-    stats = [await on.ground.stats(book) for book in shop.books]
+    stats = [await on.target.stats(book) for book in shop.books]
     counted = {name: sum(each[name] for each in stats) for name in ("codes", "redeemed", "redemptions", "available")}
     left = shop.codes - shop.redemptions
     wanted = {"codes": shop.codes, "redeemed": shop.redemptions, "redemptions": shop.redemptions, "available": left}
     assert counted == wanted, (counted, wanted)
     for code, user in await some_of_past(on.postgres, LOOKED_AT):
-        coupon = await on.ground.coupon(code)
+        coupon = await on.target.coupon(code)
         assert (coupon["status"], coupon["lastRedemption"]["userId"]) == ("redeemed", user), coupon
 
 

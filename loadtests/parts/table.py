@@ -139,16 +139,16 @@ class Bench:
         stock = await subject.stock(OPENING_CODES, full=False)
         spent = await subject.opening(buyers, OPENING_CONNECTIONS, "out_of_stock", book=stock.book_id)
         self._add_opening(f"{buyers:,} buyers, a book", spent, "assign", "out_of_stock")
-        seen = (*await subject.assigned(stock.book_id), (await subject.ground.stats(stock.book_id))["assigned"])
+        seen = (*await subject.assigned(stock.book_id), (await subject.target.stats(stock.book_id))["assigned"])
         _same("assignments recorded, their codes, their users, and those in Redis", seen, OPENING_CODES)
 
         uses = {"maxRedemptionsPerCode": OPENING_CODES}
         code = f"OPEN-{stock.prefix[:-1]}"
-        book_id = await subject.ground.book([code], **uses)
+        book_id = await subject.target.book([code], **uses)
         spent = await subject.opening(buyers, OPENING_CONNECTIONS, "coupon_exhausted", code=code)
         self._add_opening(f"{buyers:,} buyers, one code", spent, "redeem", "coupon_exhausted")
         recorded, _, distinct = await subject.redeemed(book_id)
-        seen = (recorded, distinct, (await subject.ground.stats(book_id))["redemptions"])
+        seen = (recorded, distinct, (await subject.target.stats(book_id))["redemptions"])
         _same("redemptions recorded, their ids, and those in Redis", seen, OPENING_CODES)
 
     def _add_opening(self, what: str, spent: Spent, step: str, refusal: str) -> None:
@@ -195,7 +195,7 @@ def _good(spent: Spent) -> int:
 
 async def _check_redeemed(subject: Subject, book_id: str, pairs: int) -> None:
     _same("redemptions recorded, their codes, their ids", await subject.redeemed(book_id), pairs)
-    stats = await subject.ground.stats(book_id)
+    stats = await subject.target.stats(book_id)
     _same("redemptions and redeemed codes in Redis", (stats["redemptions"], stats["redeemed"]), pairs)
 
 

@@ -16,10 +16,10 @@ from uuid import uuid4
 from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
-from loadtests.ground import Ground
 from loadtests.own import Meter, own_service, scrip
 from loadtests.parts.reports import BOOKS, list_reports, write_rollups
 from loadtests.subject import opened
+from loadtests.target import Target
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
 from tests.harness.running import Run
@@ -41,22 +41,22 @@ PAUSE_S = 0.02
 _HEADS = ("beside", "p50, ms", "p99, ms", "longest", "errors", "its responses", "API, MiB", "worker, MiB", "CPU after")
 
 
-class Place(NamedTuple):
+class GreedyTenant(NamedTuple):
     """Where the greedy tenant works: the service, its own books; and the responses to it."""
 
     run: Run
-    ground: Ground
+    target: Target
     empty: str
     large: str
     counts: Counter[str]
 
 
-Work = Callable[[Place], Coroutine[Any, Any, object]]
+Work = Callable[[GreedyTenant], Coroutine[Any, Any, object]]
 
 
-async def _stream(place: Place, path: str, kind: str, size: int, piece: bytes) -> str:
+async def _stream(tenant: GreedyTenant, path: str, kind: str, size: int, piece: bytes) -> str:
     """Send a body of `size` bytes, as fast as it is taken, until it is answered; the response's label."""
-    url = place.run.url
+    url = tenant.run.url
     wire = Wire(url, f"{GREEDY}_admin")
     head = (
         f"POST {path} HTTP/1.1\r\nHost: greedy\r\nAuthorization: Bearer {GREEDY}_admin\r\n"
@@ -83,15 +83,15 @@ async def _stream(place: Place, path: str, kind: str, size: int, piece: bytes) -
 def _streams(path: str, kind: str, size: int, make: Callable[[int], bytes]) -> Work:
     """Bodies on ten connections, one after the other on each."""
 
-    async def work(place: Place) -> None:
+    async def work(tenant: GreedyTenant) -> None:
         piece = make(size)
 
         async def send() -> None:
             while True:
-                counts[await _stream(place, path.format(place.empty), kind, size, piece)] += 1
+                counts[await _stream(tenant, path.format(tenant.empty), kind, size, piece)] += 1
                 await asyncio.sleep(PAUSE_S)
 
-        counts = place.counts
+        counts = tenant.counts
         await asyncio.gather(*(send() for _ in range(AT_ONCE)))
 
     return work
@@ -101,15 +101,15 @@ def _short_lines(_: int) -> bytes:
     return b"!\n" * (PIECE_BYTES // 2)
 
 
-async def _add_codes(place: Place) -> None:
+async def _add_codes(tenant: GreedyTenant) -> None:
     """Uploads of 100,000 new codes each, on ten connections."""
-    path, counts = f"/v1/books/{place.empty}/codes", place.counts
+    path, counts = f"/v1/books/{tenant.empty}/codes", tenant.counts
     lines = b"".join(b"*-%d\n" % number for number in range(100_000))
 
     async def send() -> None:
         while True:
             body = lines.replace(b"*", uuid4().hex.encode())
-            counts[await _stream(place, path, "text/plain", len(body), body)] += 1
+            counts[await _stream(tenant, path, "text/plain", len(body), body)] += 1
             await asyncio.sleep(PAUSE_S)
 
     await asyncio.gather(*(send() for _ in range(AT_ONCE)))
@@ -121,66 +121,66 @@ def _codes(size: int) -> bytes:
     return body + b'"' + b"a" * (size - len(body) - 4) + b'"]}'
 
 
-async def _count_job(place: Place, path: str, order: dict[str, Any], poll_s: float = POLL_S) -> None:
+async def _count_job(tenant: GreedyTenant, path: str, order: dict[str, Any], poll_s: float = POLL_S) -> None:
     """Run a job, and count how it ended."""
-    place.counts[(await place.ground.run_job(path, order, poll_s))["status"]] += 1
+    tenant.counts[(await tenant.target.run_job(path, order, poll_s))["status"]] += 1
 
 
-async def _generate(place: Place) -> None:
-    await _count_job(place, f"/v1/books/{await place.ground.book()}/codes/generate", {"count": LARGE})
+async def _generate(tenant: GreedyTenant) -> None:
+    await _count_job(tenant, f"/v1/books/{await tenant.target.book()}/codes/generate", {"count": LARGE})
 
 
-async def _switch(place: Place) -> None:
+async def _switch(tenant: GreedyTenant) -> None:
     for action in ("switchOff", "switchOn"):
-        await _count_job(place, f"/v1/books/{place.large}/codes/change", {"action": action})
+        await _count_job(tenant, f"/v1/books/{tenant.large}/codes/change", {"action": action})
 
 
-async def _assign(place: Place, poll_s: float = POLL_S) -> None:
+async def _assign(tenant: GreedyTenant, poll_s: float = POLL_S) -> None:
     """Assign codes to so many new users by one job."""
     order = {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]}
-    await _count_job(place, f"/v1/books/{place.large}/codes/change", order, poll_s)
+    await _count_job(tenant, f"/v1/books/{tenant.large}/codes/change", order, poll_s)
 
 
-async def _assign_at_once(place: Place) -> None:
-    await asyncio.gather(*(_assign(place, SELDOM_S) for _ in range(ASSIGN_JOBS)))
+async def _assign_at_once(tenant: GreedyTenant) -> None:
+    await asyncio.gather(*(_assign(tenant, SELDOM_S) for _ in range(ASSIGN_JOBS)))
 
 
 def _reads(*paths: str, at_once: int = AT_ONCE) -> Work:
     """Reads of these in turn, again and again on so many connections."""
 
-    async def work(place: Place) -> None:
-        counts = place.counts
+    async def work(tenant: GreedyTenant) -> None:
+        counts = tenant.counts
 
         async def read(barrage: Barrage) -> None:
             while True:
                 for path in paths:
                     try:
-                        counts[(await barrage.ask(Ask("GET", path.format(place.large)))).label] += 1
+                        counts[(await barrage.ask(Ask("GET", path.format(tenant.large)))).label] += 1
                     except (TimeoutError, *ERRORS) as error:
                         counts[type(error).__name__] += 1
                     await asyncio.sleep(PAUSE_S)
 
-        await asyncio.gather(*(read(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(at_once)))
+        await asyncio.gather(*(read(Barrage(tenant.run.url, f"{GREEDY}_admin")) for _ in range(at_once)))
 
     return work
 
 
-async def _report(place: Place) -> None:
+async def _report(tenant: GreedyTenant) -> None:
     """Both reports, of 50 books and up to 400 days, on one connection."""
-    await _reads(*(address for _, address in list_reports()), at_once=1)(place)
+    await _reads(*(address for _, address in list_reports()), at_once=1)(tenant)
 
 
-async def _compare(place: Place) -> None:
+async def _compare(tenant: GreedyTenant) -> None:
     while True:
-        await _count_job(place, "/v1/ops/reconcile", {"repair": False})
+        await _count_job(tenant, "/v1/ops/reconcile", {"repair": False})
 
 
-async def _move(place: Place) -> None:
+async def _move(tenant: GreedyTenant) -> None:
     for partition in ("1", "0"):
-        place.counts[f"exit {await scrip(place.run, 'move', GREEDY, partition)}"] += 1
+        tenant.counts[f"exit {await scrip(tenant.run, 'move', GREEDY, partition)}"] += 1
 
 
-async def _hanging_webhooks(place: Place) -> None:
+async def _hanging_webhooks(tenant: GreedyTenant) -> None:
     """Webhooks whose receiver accepts and never answers, and what they are told of."""
     server = await asyncio.start_server(lambda *_: asyncio.sleep(WAITING_S), "127.0.0.1", 0)
     port, events = server.sockets[0].getsockname()[1], ["coupon.assigned"]
@@ -188,17 +188,17 @@ async def _hanging_webhooks(place: Place) -> None:
     try:
         for number in range(WEBHOOKS):
             body = {"url": f"http://127.0.0.1:{port}/{number}", "events": events}
-            ids.append((await place.ground.barrage.one("POST", "/v1/webhooks", body)).body["webhookId"])
+            ids.append((await tenant.target.barrage.one("POST", "/v1/webhooks", body)).body["webhookId"])
         while True:
-            await _assign(place)
+            await _assign(tenant)
     finally:
         server.close()
         for webhook in ids:
-            await place.ground.barrage.ask(Ask("PATCH", f"/v1/webhooks/{webhook}", {"status": "inactive"}))
+            await tenant.target.barrage.ask(Ask("PATCH", f"/v1/webhooks/{webhook}", {"status": "inactive"}))
 
 
-async def _idle(place: Place) -> None:
-    host, port = place.run.url.removeprefix("http://").split(":")
+async def _idle(tenant: GreedyTenant) -> None:
+    host, port = tenant.run.url.removeprefix("http://").split(":")
     made = [await asyncio.open_connection(host, int(port)) for _ in range(IDLE)]
     try:
         await asyncio.sleep(WAITING_S)
@@ -238,9 +238,9 @@ class Honest:
     async def stock(self, codes: int) -> None:
         for number in range(HONEST):
             with Barrage(self._run.url, f"honest{number}_admin") as barrage:
-                ground = Ground(barrage, 1)
-                book = await ground.book()
-                await ground.run_job(f"/v1/books/{book}/codes/generate", {"count": codes})
+                target = Target(barrage, 1)
+                book = await target.book()
+                await target.run_job(f"/v1/books/{book}/codes/generate", {"count": codes})
             self._books.append(book)
 
     async def shop(self, seconds: int) -> Load:
@@ -279,26 +279,26 @@ async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:
         for name in [*(f"honest{number}" for number in range(HONEST)), GREEDY]:
             await make_workspace(subject.postgres, name, "live", None if name == GREEDY else 0)
         await asyncio.sleep(1)
-        place = await _prepare(run, chosen)
+        tenant = await _prepare(run, chosen)
         if "reports" in chosen.works:
             for book in BOOKS:
-                await place.ground.book(**book)
+                await tenant.target.book(**book)
             await write_rollups(subject.postgres, GREEDY)
         honest = Honest(run, chosen.rate)
         await honest.stock(chosen.rate * chosen.seconds * (len(chosen.works) + 1) // HONEST + 1000)
         await honest.shop(2)
         for name in chosen.works:
-            rows.append(await _beside(name, place, honest, chosen.seconds))
+            rows.append(await _beside(name, tenant, honest, chosen.seconds))
             say(" | ".join(rows[-1]))
     return rows
 
 
-async def _prepare(run: Run, chosen: argparse.Namespace) -> Place:
-    ground = Ground(Barrage(run.url, f"{GREEDY}_admin"), 1)
-    place = Place(run, ground, await ground.book(), await ground.book(), Counter())
+async def _prepare(run: Run, chosen: argparse.Namespace) -> GreedyTenant:
+    target = Target(Barrage(run.url, f"{GREEDY}_admin"), 1)
+    tenant = GreedyTenant(run, target, await target.book(), await target.book(), Counter())
     if {"switch", "export", "lists", "comparison", "move", "webhooks", "assigns"} & set(chosen.works):
-        await ground.run_job(f"/v1/books/{place.large}/codes/generate", {"count": chosen.codes})
-    return place
+        await target.run_job(f"/v1/books/{tenant.large}/codes/generate", {"count": chosen.codes})
+    return tenant
 
 
 async def _until_idle(run: Run) -> None:
@@ -310,25 +310,25 @@ async def _until_idle(run: Run) -> None:
         spent_s = sum(meter.spent_s().values())
 
 
-async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequence[str]:
-    await _until_idle(place.run)
-    place.counts.clear()
-    pids = place.run.facts["pids"]
+async def _beside(name: str, tenant: GreedyTenant, honest: Honest, seconds: int) -> Sequence[str]:
+    await _until_idle(tenant.run)
+    tenant.counts.clear()
+    pids = tenant.run.facts["pids"]
     with Watch(of_processes({part: pids[part] for part in ("api", "worker")}), pause_s=0.05) as memory:
-        working = asyncio.create_task(WORKS[name](place))
+        working = asyncio.create_task(WORKS[name](tenant))
         await asyncio.sleep(1)
         load = await honest.shop(seconds)
         working.cancel()
         (ended,) = await asyncio.gather(working, return_exceptions=True)
         if isinstance(ended, Exception):
-            place.counts[f"{type(ended).__name__}: {ended}"[:200]] += 1
+            tenant.counts[f"{type(ended).__name__}: {ended}"[:200]] += 1
         await asyncio.sleep(1)
-        meter = Meter(place.run)
+        meter = Meter(tenant.run)
         await asyncio.sleep(1)
         spent = meter.spent_s()
     every = load.latency_us["all"]
     times = [f"{every.at_us(share) / 1000:.1f}" for share in (0.5, 0.99)]
-    seen = ", ".join(f"{label} × {many:,}" for label, many in sorted(place.counts.items()))
+    seen = ", ".join(f"{label} × {many:,}" for label, many in sorted(tenant.counts.items()))
     errors = {label: many for label, many in load.answers.items() if not label.endswith(" 201")}
     return [
         name, *times, f"{every.max / 1000:.0f}", str(errors or load.unanswered), seen,

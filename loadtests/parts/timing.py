@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from loadtests.figures import markdown
 from loadtests.own import own_service
-from loadtests.subject import ground_of
+from loadtests.subject import target_of
 from tests.harness.trees import Change, changed
 
 REQUESTS, BOUND_US = 200_000, 10.0
@@ -87,17 +87,17 @@ class TimedConnection:
 
 async def coupons(url: str) -> tuple[str, dict[str, str]]:
     """A public key with no real limit of misses, and a code for each reason."""
-    ground = ground_of(url)
+    target = target_of(url)
     limits = {"addressMissesPerMinute": 2**31 - 1}
-    key = await ground.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
+    key = await target.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
     codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
     for reason, rules in _REASONS.items():
         if reason != UNKNOWN:
-            await ground.book([codes[reason]], **rules)
-    await ground.barrage.one("POST", f"/v1/coupons/redeem/{codes['used']}", {"userId": "bob"})
-    await ground.barrage.one("POST", f"/v1/coupons/assign/{codes['another user']}", {"userId": "bob"})
-    await ground.barrage.one("PATCH", f"/v1/coupons/{codes['switched off']}", {"status": "inactive"})
-    ground.barrage.close()
+            await target.book([codes[reason]], **rules)
+    await target.barrage.one("POST", f"/v1/coupons/redeem/{codes['used']}", {"userId": "bob"})
+    await target.barrage.one("POST", f"/v1/coupons/assign/{codes['another user']}", {"userId": "bob"})
+    await target.barrage.one("PATCH", f"/v1/coupons/{codes['switched off']}", {"status": "inactive"})
+    target.barrage.close()
     return key.body["secret"], codes
 
 

@@ -75,10 +75,10 @@ async def test_reports_are_read_beside_other_tenants(
     items = ok(client.get("/v1/reports/redemptions"))["items"]
     assert [item["redemptions"] for item in items] == [24 * 69 * 2] * 4  # 69 in an hour of a book
     monkeypatch.setattr(tenants, "GREEDY", name)
-    place = tenants.Place(service.run, subject.ground, "", "", Counter())
-    async with running(tenants.WORKS["reports"](place)):
-        await wait_until(lambda: place.counts.total() >= len(list_reports()))
-    assert set(place.counts) == {"200"}
+    tenant = tenants.GreedyTenant(service.run, subject.target, "", "", Counter())
+    async with running(tenants.WORKS["reports"](tenant)):
+        await wait_until(lambda: tenant.counts.total() >= len(list_reports()))
+    assert set(tenant.counts) == {"200"}
 
 
 def test_the_command_prints_its_table_and_keeps_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

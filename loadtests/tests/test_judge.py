@@ -27,7 +27,7 @@ BOOKS = [
 ]
 
 
-class World:
+class SmallLoad:
     """A small load in which everything is right, and what the service says of it."""
 
     def __init__(self, may_lose: str = "") -> None:
@@ -134,7 +134,7 @@ class World:
         return {difference.rule: str(difference) for difference in tables.differences()}
 
 
-PLANTS: dict[str, list[tuple[Callable[[World], Any], str]]] = {
+PLANTS: dict[str, list[tuple[Callable[[SmallLoad], Any], str]]] = {
     "unexpected response": [(lambda w: w.answer("lock", "", "G", "x", wanted=False), "Buyer lock 201")],
     "server error": [(lambda w: w.refuse("redeem", "sale", "S", "internal", status=500), "500 internal")],
     "Retry-After missing or too long": [
@@ -241,39 +241,39 @@ PLANTS: dict[str, list[tuple[Callable[[World], Any], str]]] = {
 """By rule: how it is broken, and what then is named."""
 
 
-def unused(world: World, code: str) -> None:
+def unused(load: SmallLoad, code: str) -> None:
     """As if a code had never been redeemed."""
-    world.redemptions = [one for one in world.redemptions if one["code"] != code]
-    world.entries = [one for one in world.entries if one.code != code or one.refusal]
+    load.redemptions = [one for one in load.redemptions if one["code"] != code]
+    load.entries = [one for one in load.entries if one.code != code or one.refusal]
 
 
-def redeem_at(world: World, sent_ms: float) -> None:
-    entry = world.redeem("sale", f"LATE-{sent_ms:.0f}", f"u-{sent_ms}", f"o-{sent_ms}")
+def redeem_at(load: SmallLoad, sent_ms: float) -> None:
+    entry = load.redeem("sale", f"LATE-{sent_ms:.0f}", f"u-{sent_ms}", f"o-{sent_ms}")
     entry.sent_ms, entry.answered_ms = sent_ms, sent_ms + 1
 
 
-def learn_late(world: World, *, alone: bool) -> None:
+def learn_late(load: SmallLoad, *, alone: bool) -> None:
     """As if an API still redeemed after Postgres had closed the partition, and then refused."""
-    world.closed.append((10.0, 40.0, alone))
-    redeem_at(world, 12.0)
-    refusal = world.refuse("redeem", "sale", "LATE", "recovering", status=503)
+    load.closed.append((10.0, 40.0, alone))
+    redeem_at(load, 12.0)
+    refusal = load.refuse("redeem", "sale", "LATE", "recovering", status=503)
     refusal.sent_ms, refusal.answered_ms, refusal.retry_after, refusal.final = 20.0, 21.0, "1", False
 
 
 def test_nothing_is_found_where_everything_is_right() -> None:
     """Refusals, repeats, gifts, rollbacks and holds that follow each other break no rule; nor does an API that learns
     late that a partition is closed, if its Redis decides alone."""
-    world = World()
-    learn_late(world, alone=True)
-    assert world.judged() == {}
+    load = SmallLoad()
+    learn_late(load, alone=True)
+    assert load.judged() == {}
 
 
 @pytest.mark.parametrize(("rule", "plant", "named"), [(rule, *one) for rule, some in PLANTS.items() for one in some])
-def test_a_breach_is_found_and_named(rule: str, plant: Callable[[World], Any], named: str) -> None:
+def test_a_breach_is_found_and_named(rule: str, plant: Callable[[SmallLoad], Any], named: str) -> None:
     """What is planted is found by its rule, which says of what it is."""
-    world = World()
-    plant(world)
-    differences = world.judged()
+    load = SmallLoad()
+    plant(load)
+    differences = load.judged()
     assert named in differences[rule], differences
 
 
@@ -284,37 +284,37 @@ def test_every_rule_has_a_plant() -> None:
 
 def test_what_was_never_answered_may_be_recorded_or_not() -> None:
     """A request whose outcome nobody knows excuses its own redemption or assignment, and no other."""
-    world = World()
-    recorded = world.redemptions[0]
-    world.redemptions.append(recorded | {"redemptionId": "r-x", "code": "SALE-9", "userId": "eve", "orderId": "o-x"})
-    world.codes.append(world.code("sale", "SALE-8", "eve"))
-    world.answer("redeem", "sale", "SALE-9", "eve", "o-x", status=0)
-    assert world.judged() == {}
-    world.redemptions.append(recorded | {"redemptionId": "r-y", "code": "SALE-7", "userId": "fay", "orderId": "o-y"})
-    assert list(world.judged()) == ["recorded without a response"]
-    world.redemptions[-1]["userId"] = "eve"
-    assert list(world.judged()) == ["recorded without a response"]
+    load = SmallLoad()
+    recorded = load.redemptions[0]
+    load.redemptions.append(recorded | {"redemptionId": "r-x", "code": "SALE-9", "userId": "eve", "orderId": "o-x"})
+    load.codes.append(load.code("sale", "SALE-8", "eve"))
+    load.answer("redeem", "sale", "SALE-9", "eve", "o-x", status=0)
+    assert load.judged() == {}
+    load.redemptions.append(recorded | {"redemptionId": "r-y", "code": "SALE-7", "userId": "fay", "orderId": "o-y"})
+    assert list(load.judged()) == ["recorded without a response"]
+    load.redemptions[-1]["userId"] = "eve"
+    assert list(load.judged()) == ["recorded without a response"]
 
 
 def test_what_may_be_lost_is_lost_as_a_whole() -> None:
     """Answers that may be lost may be decided anew; of a purchase both parts are recorded, or neither."""
-    world = World("fsynced")
-    world.redemptions.pop(0)
-    assert world.judged() == {}
-    world.redeem("sale", "SALE-1", "ann", "o-1", key="k-1")
-    assert world.judged() == {}
+    load = SmallLoad("fsynced")
+    load.redemptions.pop(0)
+    assert load.judged() == {}
+    load.redeem("sale", "SALE-1", "ann", "o-1", key="k-1")
+    assert load.judged() == {}
     gift = {"code": "GIFT-1", "userId": "cat", "assignedAt": NOON}
-    half = {"redemption": world.entries[0].response, "gift": gift, "durability": "fsynced"}
-    world.answer("checkout", "sale", "SALE-1", "ann", "o-1", path="/v1/checkout", response=half)
-    assert "redemption r-0" in world.judged()["response not recorded"]
-    assert World("accepted").judged() == {}
-    world = World("accepted")
-    world.redemptions.pop(0)
-    assert list(world.judged()) == ["response not recorded"]
-    world = World("fsynced")
-    world.redemptions.pop(0)
-    world.entries[0].buyer = ""  # a request of the judge, which comes after the fault
-    assert list(world.judged()) == ["response not recorded"]
+    half = {"redemption": load.entries[0].response, "gift": gift, "durability": "fsynced"}
+    load.answer("checkout", "sale", "SALE-1", "ann", "o-1", path="/v1/checkout", response=half)
+    assert "redemption r-0" in load.judged()["response not recorded"]
+    assert SmallLoad("accepted").judged() == {}
+    load = SmallLoad("accepted")
+    load.redemptions.pop(0)
+    assert list(load.judged()) == ["response not recorded"]
+    load = SmallLoad("fsynced")
+    load.redemptions.pop(0)
+    load.entries[0].buyer = ""  # a request of the judge, which comes after the fault
+    assert list(load.judged()) == ["response not recorded"]
 
 
 def test_a_history_that_no_order_explains_is_found() -> None:
@@ -322,23 +322,23 @@ def test_a_history_that_no_order_explains_is_found() -> None:
     coupon, unless the first one was rolled back."""
     books = {book.book_id: book for book in BOOKS}
 
-    def unexplained(world: World, *lost: int) -> list[str]:
-        return list(Histories(world.entries, books, lost, 1, locks_end=False).unexplained())
+    def unexplained(load: SmallLoad, *lost: int) -> list[str]:
+        return list(Histories(load.entries, books, lost, 1, locks_end=False).unexplained())
 
-    assert unexplained(World()) == []
-    world = World()
-    world.redeem("sale", "SALE-1", "u-9", "o-9")
-    assert [one.partition(":")[0] for one in unexplained(world)] == ["coupon SALE-1"]
-    assert unexplained(world, 1) == []
-    world = World()
-    world.entries.insert(0, msgspec.structs.replace(world.refuse("redeem", "sale", "SALE-1", "coupon_redeemed")))
-    world.entries.pop()
-    world.entries[0].asked_ms, world.entries[0].answered_ms = -2.0, -1.0
-    assert [one.partition(":")[0] for one in unexplained(world)] == ["coupon SALE-1"]
+    assert unexplained(SmallLoad()) == []
+    load = SmallLoad()
+    load.redeem("sale", "SALE-1", "u-9", "o-9")
+    assert [one.partition(":")[0] for one in unexplained(load)] == ["coupon SALE-1"]
+    assert unexplained(load, 1) == []
+    load = SmallLoad()
+    load.entries.insert(0, msgspec.structs.replace(load.refuse("redeem", "sale", "SALE-1", "coupon_redeemed")))
+    load.entries.pop()
+    load.entries[0].asked_ms, load.entries[0].answered_ms = -2.0, -1.0
+    assert [one.partition(":")[0] for one in unexplained(load)] == ["coupon SALE-1"]
     for order, wrong in (("o-1", ["order o-1"]), ("o-2", [])):
-        world = World()
-        world.redeem("sale", "SALE-3", "eva", order)
-        assert [one.partition(":")[0] for one in unexplained(world)] == wrong
+        load = SmallLoad()
+        load.redeem("sale", "SALE-3", "eva", order)
+        assert [one.partition(":")[0] for one in unexplained(load)] == wrong
 
 
 def test_looks_belong_to_the_coupon_that_they_show() -> None:
@@ -346,7 +346,7 @@ def test_looks_belong_to_the_coupon_that_they_show() -> None:
     refused = Look(0.0, 1.0, "outcome_unknown", {"code": "outcome_unknown"})
     looks = [refused, Look(10.0, 1.0, "", {"code": "SALE-1", "status": "redeemed"})]
     books = {book.book_id: book for book in BOOKS}
-    histories = Histories(World().entries, books, (), 1, locks_end=False, looks=looks)
+    histories = Histories(SmallLoad().entries, books, (), 1, locks_end=False, looks=looks)
     assert list(histories.unexplained()) == []
     assert "outcome_unknown" not in histories.coupons
     assert list(Histories([], {}, (), 1, locks_end=False, looks=[refused]).unexplained()) == []

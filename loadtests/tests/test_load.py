@@ -15,12 +15,12 @@ import pytest
 
 from loadtests import load
 from loadtests.buyers import Crowd
-from loadtests.ground import Ground
 from loadtests.judge import Judge
 from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT
 from loadtests.plan import BOOK_USES, TOKEN, Maker, new_mark
 from loadtests.tables import Tables
+from loadtests.target import Target
 from loadtests.visits import VISITS, Visit
 from loadtests.wire import Barrage
 from tests.harness.servers import free_port
@@ -88,7 +88,7 @@ async def test_a_lock_without_an_answer_is_returned(service: Service) -> None:
         locked = await visit.lock(book, book.code(1), visit.order())
         unanswered = msgspec.structs.replace(locked, status=0, response={}, digest="")
         entries = [entry for entry in ledger.entries if entry is not locked] + [unanswered]
-        judgement = await Judge(Ground(barrage, 1), maker.books, ledger, entries, Tables()).judge()
+        judgement = await Judge(Target(barrage, 1), maker.books, ledger, entries, Tables()).judge()
     assert judgement.wrong == []
 
 

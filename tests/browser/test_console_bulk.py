@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from uuid_utils.compat import uuid7
 
 from tests.browser.operator import Operator
-from tests.harness.routes.place import PAUSED_CHANGE
+from tests.harness.routes.setup import PAUSED_CHANGE
 from tests.harness.service_fixture import Service, new_code, new_id, ok
 from tests.harness.serving import own_workspace
 

@@ -15,8 +15,8 @@ from playwright.async_api import Browser, expect
 
 from scrip_client import Refused, refusals
 from tests.browser.watched import Watched
-from tests.harness.cases import Place, filled
-from tests.harness.routes.place import make_place, make_quarantined
+from tests.harness.cases import WorkspaceSetup, filled
+from tests.harness.routes.setup import make_quarantined, make_setup
 from tests.harness.routes.table import ROUTES
 from tests.harness.service_fixture import Service, new_code, new_id
 from tests.harness.waiting import PATIENCE_S
@@ -46,14 +46,14 @@ class Shop(NamedTuple):
     """A workspace, and what its requests need."""
 
     service: Service
-    place: Place
+    setup: WorkspaceSetup
 
     def list_requests(self, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """A request that works for each operation, by its id, as the page's form has it; and an upload of a file."""
         for route in ROUTES:
             template = route.name.split(" ")[1]
             operation = document["paths"][template][route.method.lower()]
-            address, body = filled(route.working, self.place)
+            address, body = filled(route.working, self.setup)
             at = urlsplit(address)
             pattern = re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", template)
             found = re.fullmatch(pattern, at.path)
@@ -65,7 +65,7 @@ class Shop(NamedTuple):
                 request["headers"] = {"Idempotency-Key": new_id("key"), "X-Request-Id": "sample"}
             yield operation["operationId"], request
         for media in ("text/csv", "text/plain"):
-            request = _BODILESS | {"values": {"bookId": self.place["book"]}, "query": {}, "type": media}
+            request = _BODILESS | {"values": {"bookId": self.setup["book"]}, "query": {}, "type": media}
             yield "uploadCodes", request | {"query": {"dryRun": "true"}}
             yield "checkCodes", request
 
@@ -73,7 +73,7 @@ class Shop(NamedTuple):
 @pytest.fixture
 def shop(service: Service) -> Shop:
     own = service.make_workspace(new_id("shop"), "test")
-    return Shop(own, make_place(own) | {"event": make_quarantined(own)})
+    return Shop(own, make_setup(own) | {"event": make_quarantined(own)})
 
 
 def _run_python(name: str, sample: str) -> None:

@@ -33,7 +33,7 @@ def canary() -> str:
     return MARK + "".join(secrets.choice(_LETTERS) for _ in range(12))
 
 
-class Flock:
+class Canaries:
     """Canaries in a service of our own, and what it wrote."""
 
     def __init__(self, service: Service, codes: int) -> None:
@@ -43,7 +43,7 @@ class Flock:
         self.bodies: list[bytes] = []
         """Of answers of 5xx."""
 
-    def fly(self) -> None:
+    def send(self) -> None:
         """Through every path there is."""
         self._upload()
         self._every_route()

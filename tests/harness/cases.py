@@ -1,11 +1,11 @@
-"""Requests that are refused, as data; names such as `{held}` are replaced by those of tests/harness/routes/place.py."""
+"""Requests that are refused, as data; names such as `{held}` are replaced by those of tests/harness/routes/setup.py."""
 
 import copy
 from typing import Any, NamedTuple
 
 from tests.harness.kinds import NOBODYS
 
-Place = dict[str, str]
+WorkspaceSetup = dict[str, str]
 
 
 class Case(NamedTuple):
@@ -41,14 +41,14 @@ def posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> tu
     return tuple(cases)
 
 
-def filled(template: Any, place: Place) -> Any:
-    """The template with the place's names in it."""
+def filled(template: Any, setup: WorkspaceSetup) -> Any:
+    """The template with the setup's names in it."""
     if isinstance(template, str):
-        return template.format_map(place) if "{" in template else template
+        return template.format_map(setup) if "{" in template else template
     if isinstance(template, dict):
-        return {name: filled(value, place) for name, value in template.items()}
+        return {name: filled(value, setup) for name, value in template.items()}
     if isinstance(template, list | tuple):
-        return [filled(value, place) for value in template]
+        return [filled(value, setup) for value in template]
     return template
 
 

@@ -23,7 +23,7 @@ def _tags() -> Iterator[str]:
         yield f"DRIFTS-APART-{a}{b}{c}{d}"
 
 
-class World:
+class DriftWorkspace:
     """A workspace in which things come to differ; `sold` is the id of a book that is being sold."""
 
     def __init__(self, service: Service, sold: str = "") -> None:
@@ -46,7 +46,7 @@ class World:
 class Subject:
     """Four names of each kind; of the codes three are in the book; the last name is unused."""
 
-    world: World
+    workspace: DriftWorkspace
     book_id: str
     book: int
     codes: list[str]
@@ -56,11 +56,11 @@ class Subject:
 
     def entry(self, code: str) -> str:
         """The directory's bucket of a code."""
-        return self.world.key(f"d:{key_names.bucket(code)}")
+        return self.workspace.key(f"d:{key_names.bucket(code)}")
 
     def uses(self, name: str) -> str:
         """The bucket of an order's places, or of a user's uses."""
-        return self.world.key(f"o:{key_names.bucket(name)}")
+        return self.workspace.key(f"o:{key_names.bucket(name)}")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -73,8 +73,8 @@ class Subject:
             "orders": map(key_names.bucket, self.orders),
         }  # fmt: skip
         named = {f"{kind}{at}": value for kind, values in lists.items() for at, value in enumerate(values)}
-        numbers = {"workspace": self.world.service.number, "book": self.book, "refuge": self.world.refuge}
-        return named | numbers | {"w": self.world.key("")}
+        numbers = {"workspace": self.workspace.service.number, "book": self.book, "refuge": self.workspace.refuge}
+        return named | numbers | {"w": self.workspace.key("")}
 
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
@@ -113,16 +113,16 @@ class Kind(NamedTuple):
 def _redeem(subject: Subject, at: int = 0) -> str:
     body = {"userId": subject.users[at], "orderId": subject.orders[at], "orderValue": 20}
     path, headers = f"/v1/coupons/redeem/{subject.codes[0]}", {"Idempotency-Key": subject.keys[at]}
-    return ok(subject.world.service.checkout.post(path, json=body, headers=headers), 201)["redemptionId"]
+    return ok(subject.workspace.service.checkout.post(path, json=body, headers=headers), 201)["redemptionId"]
 
 
 def _roll_back(subject: Subject, *, restore: bool) -> None:
     path = f"/v1/redemptions/{_redeem(subject)}/rollback"
-    ok(subject.world.service.manage.post(path, json={"restore": restore}))
+    ok(subject.workspace.service.manage.post(path, json={"restore": restore}))
 
 
 def _sold(subject: Subject) -> None:
-    subject.book = subject.world.sold
+    subject.book = subject.workspace.sold
 
 
 def _several(subject: Subject) -> None:
@@ -132,22 +132,22 @@ def _several(subject: Subject) -> None:
 
 def _owned(subject: Subject) -> None:
     path = f"/v1/coupons/assign/{subject.codes[0]}"
-    ok(subject.world.service.checkout.post(path, json={"userId": subject.users[0]}), 201)
+    ok(subject.workspace.service.checkout.post(path, json={"userId": subject.users[0]}), 201)
 
 
 def _given(subject: Subject) -> None:
     asked = {"bookId": subject.book_id, "orderId": subject.orders[0]}
-    given = ok(subject.world.service.checkout.post(f"/v1/users/{subject.users[0]}/gifts", json=asked), 201)
+    given = ok(subject.workspace.service.checkout.post(f"/v1/users/{subject.users[0]}/gifts", json=asked), 201)
     at = subject.codes.index(given["code"])
     subject.codes[0], subject.codes[at] = subject.codes[at], subject.codes[0]
 
 
 def _capped(subject: Subject) -> None:
-    ok(subject.world.service.manage.post("/v1/users", json={"userId": subject.users[0], "maxCoupons": 3}), 201)
+    ok(subject.workspace.service.manage.post("/v1/users", json={"userId": subject.users[0], "maxCoupons": 3}), 201)
 
 
 def _change(subject: Subject, **body: str) -> None:
-    ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=body))
+    ok(subject.workspace.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=body))
 
 
 STATES: dict[str, Callable[[Subject], object]] = {
@@ -168,22 +168,22 @@ STATES: dict[str, Callable[[Subject], object]] = {
 that is being sold; `given` for an order; …"""
 
 
-def make(world: World, state: str) -> Subject:
+def make(workspace: DriftWorkspace, state: str) -> Subject:
     """One that is in this state."""
-    names = [next(world.tags) for _ in range(4)]
+    names = [next(workspace.tags) for _ in range(4)]
     rules: dict[str, Any] = {"discount": {"type": "percentage", "value": 10}}
     if state == "several":
         rules["maxRedemptionsPerCode"] = 3
-    book_id = world.service.book(*names[:STRANGER], **rules)
-    subject = Subject(world, book_id, world.number(book_id), names, list(names), list(names), list(names))
+    book_id = workspace.service.book(*names[:STRANGER], **rules)
+    subject = Subject(workspace, book_id, workspace.number(book_id), names, list(names), list(names), list(names))
     STATES[state](subject)
     return subject
 
 
-def populated(service: Service) -> World:
+def populated(service: Service) -> DriftWorkspace:
     """A workspace with a bit of everything in it, all of it recorded."""
-    world = World(service)
+    workspace = DriftWorkspace(service)
     for state in STATES.keys() - {"sold"}:
-        make(world, state)
+        make(workspace, state)
     service.recorded()
-    return world
+    return workspace

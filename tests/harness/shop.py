@@ -16,7 +16,7 @@ from service.engine.operations import assign, checkout, coupon_view, gift, lock,
 from service.engine.operations.base import Call, Operation
 from service.engine.operations.run import with_limits
 from service.server.hot.workspace_state import LiveLocks, Workspace
-from tests.harness.premises import EPOCH, STILL_CLOCK
+from tests.harness.script_runner import EPOCH, STILL_CLOCK
 from tests.harness.stocked import Stocked
 
 

@@ -10,10 +10,10 @@ from service.engine.domain.limits import BookLimits, WorkspaceLimits
 from service.engine.formats import key_names
 from service.engine.hot.scripts import PROJECTION, SERVING, Scripts
 from service.server.requests.book_requests import CreateBook, create_book_row
-from tests.harness.premises import EPOCH, Premises
+from tests.harness.script_runner import EPOCH, ScriptRunner
 
 
-class Stocked(Premises):
+class Stocked(ScriptRunner):
     """What a merchant does."""
 
     def _new_row(self) -> dict[str, Any]:

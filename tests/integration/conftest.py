@@ -19,7 +19,7 @@ from service.server.tasks import job_runner
 from tests.harness.running import data_folder, migrate
 from tests.harness.service_fixture import database
 from tests.integration.opening.fleet import fleet
-from tests.integration.opening.opening_fixtures import older, place
+from tests.integration.opening.opening_fixtures import older, setup
 from tests.integration.recording.flush_fixtures import make_flusher, shop
 from tests.integration.recording.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhooks.webhook_fixtures import office, receiver
@@ -31,9 +31,9 @@ __all__ = [
     "office",
     "older",
     "partitions",
-    "place",
     "pool",
     "receiver",
+    "setup",
     "shop",
     "workspace",
 ]

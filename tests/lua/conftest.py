@@ -13,7 +13,7 @@ import redis
 
 from service.engine.hot.link import Link
 from tests.harness.plugin import require
-from tests.harness.premises import FakeLink
+from tests.harness.script_runner import FakeLink
 from tests.harness.servers import VALKEY, started
 from tests.harness.shop import Shop
 from tests.lua.general import general_texts

@@ -14,7 +14,7 @@ from service.engine.formats.redemption_id import id_from_event
 from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Call, Command, Operation
 from tests.harness.colliding import colliding
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 USERS, USERS_AT_AN_OPENING, ORDERS, KEYS = 4, 9, 8, 20

@@ -13,7 +13,7 @@ from tests.harness import kinds
 from tests.harness.cases import ASSIGNED, MISSING, posts
 from tests.harness.colliding import colliding
 from tests.harness.described import Description, Good
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 DESCRIBED = (

@@ -7,7 +7,7 @@ import pytest
 from service.engine.domain.times import LATEST_MS
 from service.engine.formats import key_names
 from tests.harness.colliding import colliding
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 DAY_MS = 86_400_000

@@ -9,7 +9,7 @@ from service.engine.operations import table
 from tests.harness import kinds
 from tests.harness.cases import MISSING, NOBODYS, TOKENS, USES, VALUES, posts
 from tests.harness.described import ITEM, LINE, ORDER, Description, Good
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 _GOOD = {"userId": "u", "orderId": "o", "orderValue": 1}

@@ -4,7 +4,7 @@ import pytest
 
 from service.engine.domain.times import LATEST_MS
 from service.server.hot.workspace_state import CLAIM_MS, Workspace
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 _LAST = "9999-12-31T23:59:59.999Z"

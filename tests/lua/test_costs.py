@@ -5,7 +5,7 @@ import re
 from service.common.resources import LUA_DIR
 from service.engine.hot.fitness import check_server
 from tests.harness.worst import CASES
-from tests.harness.worst.ground import Ground
+from tests.harness.worst.large_shop import LargeShop
 from tests.harness.worst.measuring import count_commands
 from tests.lua.conftest import shop_on
 
@@ -27,7 +27,7 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
     """In its worst cases a script runs no more commands than its head allows, and in one of them at least a sixth."""
     most: dict[str, int] = {}
     for case in CASES:
-        async with shop_on("valkey", valkey_for_scripts, Ground) as shop:
+        async with shop_on("valkey", valkey_for_scripts, LargeShop) as shop:
             run = await case.prepare(shop, SIZE)
             await shop.ready(run)
             before = await count_commands(shop.link)

@@ -2,7 +2,7 @@
 
 from service.engine.formats import key_names
 from service.server.hot.workspace_state import LiveLock, LiveLocks
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 NONE = LiveLocks(0, [])

@@ -20,7 +20,7 @@ from service.engine.hot.expired_locks import sweep_locks
 from service.engine.hot.redis_server import Server
 from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
 from service.server.hot.workspace_state import Workspace
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, together
 from tests.lua.outbox import read_outbox
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.engine.domain.figures import FIGURES, Figures
 from service.engine.domain.times import from_ms
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 PERCENT = {"type": "percentage", "value_e4": 100_000}

@@ -8,7 +8,7 @@ from service.engine.hot.scripts import HOT, PROJECTION
 from service.engine.operations.batch import prepare_records
 from service.server.hot.workspace_state import Workspace
 from tests.harness.described import Ask, descriptions
-from tests.harness.premises import EPOCH
+from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
 
 FULL_REFUSES, BEHIND_REFUSES = (

@@ -5,7 +5,7 @@ from service.engine.operations import table
 from tests.harness import kinds
 from tests.harness.cases import ASSIGNED, posts
 from tests.harness.described import Description, Good
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.test_mending import redone
 

@@ -12,7 +12,7 @@ from service.engine.operations.base import Operation
 from service.engine.operations.batch import prepare_records, read_records
 from service.engine.operations.caller import Caller
 from service.server.hot.workspace_state import CLAIM_MS, Workspace
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 RULES = pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from service.engine.operations import table
 from tests.harness import kinds
 from tests.harness.cases import MISSING, USES, posts
 from tests.harness.described import Description, Good
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 DESCRIBED = (

@@ -17,8 +17,8 @@ from service.engine.formats.script_replies import expand_reply
 from service.engine.hot.decider import interpret_reply
 from service.engine.operations import lock, redeem
 from service.engine.operations.base import Call, Command
-from tests.harness import premises, stocked
-from tests.harness.premises import EPOCH
+from tests.harness import script_runner, stocked
+from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
 from tests.lua.conftest import note_calls, shop_on
 from tests.lua.requests_at_random import Requests
@@ -98,9 +98,9 @@ class _Story:
 async def _open(shop: Shop, monkeypatch: pytest.MonkeyPatch, seed: int) -> Requests:
     """A stocked shop with the ids of this seed."""
     ids = random.Random(seed)
-    for module in (premises, stocked):
+    for module in (script_runner, stocked):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
-    shop.caller = premises.replace(shop.caller, workspace_id=UUID(int=seed + 1))
+    shop.caller = script_runner.replace(shop.caller, workspace_id=UUID(int=seed + 1))
     opening = seed >= SEEDS + SALES
     await shop.put_workspace(
         coupons_per_order=2,

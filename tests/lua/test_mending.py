@@ -8,8 +8,8 @@ import pytest
 from service.engine.formats import key_names
 from service.engine.formats.coupon_record import parse_coupon_record
 from service.engine.formats.redemption_id import id_from_numbers
-from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.redemptions import redeemed_text
+from tests.harness.script_runner import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 
 

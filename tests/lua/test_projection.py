@@ -10,7 +10,7 @@ from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.hot.projection import RedisProjector
 from service.server.hot.workspace_state import Workspace
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 

@@ -12,7 +12,7 @@ from service.engine.formats.event_id import NO_EVENT
 from service.engine.hot.inspection import WRONG, Item, RedisInspector, Seen
 from service.engine.hot.redis_server import Fenced
 from tests.harness.dump import value
-from tests.harness.premises import EPOCH
+from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
 
 A, B, C = ("{p0}:reconciling:" + name for name in "abc")

@@ -13,8 +13,8 @@ from service.engine.operations import table
 from tests.harness import kinds
 from tests.harness.cases import MISSING, TOKENS, USES, VALUES, posts
 from tests.harness.described import ITEM, LINE, ORDER, Description, Good
-from tests.harness.premises import NOW_MS
 from tests.harness.redemptions import redeemed_text
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.harness.described import Ask
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 DISCOUNT = {"type": "fixed", "value_e4": 50_000, "min_order_value_e4": 100_000}

@@ -15,7 +15,7 @@ from tests.harness import kinds
 from tests.harness.cases import NOBODYS, Case, posts
 from tests.harness.described import Description, Good
 from tests.harness.ends import FAR_IDS
-from tests.harness.premises import EPOCH, NOW_MS
+from tests.harness.script_runner import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.engine.domain.configuration import BookRow
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, together
 from tests.lua.conftest import note_calls
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, together
 
 

@@ -7,7 +7,7 @@ from service.engine.formats.events import RequestPart, Unassigned
 from service.engine.operations import table
 from tests.harness.cases import MISSING, posts
 from tests.harness.described import Description, Good
-from tests.harness.premises import EPOCH, NOW_MS
+from tests.harness.script_runner import EPOCH, NOW_MS
 from tests.harness.shop import Shop, tally, together
 from tests.lua.outbox import parse_entry
 

@@ -12,7 +12,7 @@ from service.engine.operations.redeem import REDEEM, VALIDATE, answer_unknown_co
 from tests.harness import kinds
 from tests.harness.cases import Case
 from tests.harness.described import ORDER, Description, Good
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 from tests.unit.fastlane_fixtures import caller
 

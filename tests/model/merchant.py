@@ -32,7 +32,7 @@ class Merchant(Twins):
         else:
             now += how
         self.model.now = now
-        self.stage.run(self.shop.at(now))
+        self.databases.run(self.shop.at(now))
         self.forget_minutes()
         self.count()
 
@@ -46,7 +46,7 @@ class Merchant(Twins):
         drawn = [dict(rules) for rules in (first, second, third)]
         gifts = [rules.pop("gift") for rules in drawn]
         for rules in drawn:
-            row = self.stage.run(self.shop.book(**self.fields_of_book(rules)))
+            row = self.databases.run(self.shop.book(**self.fields_of_book(rules)))
             self.model.books[row.book] = row
             for code in pick.FIRST_CODES:
                 if code.startswith(f"BOOK-{row.book}-"):
@@ -74,7 +74,7 @@ class Merchant(Twins):
                 self.rows[code], version=self.shop.next_version(), active=c.active, expires_ms=c.ends
             )
             self.rows[code] = row
-            self.stage.run(self.shop.projector.coupon(row))
+            self.databases.run(self.shop.projector.coupon(row))
             self.count()
 
     @rule(code=pick.codes)
@@ -82,8 +82,8 @@ class Merchant(Twins):
         """A worker that catches up projects what is there already: nothing changes."""
         if code in self.rows:
             row = self.rows[code]
-            self.stage.run(self.shop.projector.coupon(row))
-            self.stage.run(self.shop.projector.book(self.model.books[row.book]))
+            self.databases.run(self.shop.projector.coupon(row))
+            self.databases.run(self.shop.projector.book(self.model.books[row.book]))
             self.count()
 
     @rule(book=pick.books, change=pick.book_changes)
@@ -114,13 +114,13 @@ class Merchant(Twins):
         """Change how many coupons a user may hold."""
         most = max(1, self.model.held(user)) if isinstance(cap, str) else cap
         self.model.caps[user] = most
-        self.stage.run(self.shop.user(user, most))
+        self.databases.run(self.shop.user(user, most))
         self.count()
 
     @rule()
     def record(self) -> None:
         """The worker records what happened, and trims the outbox: Redis keeps no more than events."""
-        self.stage.run(self.shop.record())
+        self.databases.run(self.shop.record())
 
     @rule(change=pick.workspace_changes)
     def patch_workspace(self, change: tuple[str, Any]) -> None:
@@ -134,7 +134,7 @@ class Merchant(Twins):
             self.settings[name] = value
         if name == "currency":
             self.settings["digits"] = DIGITS[value]
-        self.stage.run(self.shop.put_workspace(**self.settings))
+        self.databases.run(self.shop.put_workspace(**self.settings))
         self.count()
 
     @rule(key=pick.credentials, change=pick.key_changes)
@@ -158,7 +158,7 @@ class Merchant(Twins):
         """Enter a new code in both."""
         own = {"owner_id": owner, "max_redemptions": own_max, "expires_ms": ends}
         row = self.shop.code_row(book, code, self.shop.next_version(), **own)
-        self.stage.run(self.shop.projector.coupon(row))
+        self.databases.run(self.shop.projector.coupon(row))
         self.rows[code] = row
         assigned_at = row.created_ms if owner else None
         self.model.coupons[code] = Coupon(code, book.book, own_max, owner, assigned_at, ends)
@@ -173,7 +173,7 @@ class Merchant(Twins):
             fields["discount"] = DiscountRow(**plain | fields["discount"])
         row = msgspec.structs.replace(self.model.books[book], **fields)
         if None in (row.valid_from_ms, row.valid_until_ms) or row.valid_from_ms < row.valid_until_ms:  # type: ignore[operator]
-            self.model.books[book] = self.stage.run(self.shop.change(self.model.books[book], **fields))
+            self.model.books[book] = self.databases.run(self.shop.change(self.model.books[book], **fields))
             self.count()
 
     def fields_of_book(self, rules: dict[str, Any]) -> dict[str, Any]:

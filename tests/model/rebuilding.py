@@ -14,7 +14,7 @@ from service.engine.formats.recovery_progress import WHOLE
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import MENDING, Scripts
 from service.engine.worker.opening.restorer import Restorer
-from tests.harness.premises import EPOCH
+from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
 from tests.lua.consistency import Coupon, Held
 from tests.lua.outbox import Outbox, parse_entry, read_outbox

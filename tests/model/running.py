@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.model.databases import Databases
 from tests.model.machine import Machine
-from tests.model.stage import Stage
 
 EXAMPLE_STEPS = 100
 SEED_STEPS = 5_000
@@ -15,12 +15,12 @@ SEED_STEPS = 5_000
 
 
 def play(
-    stage: Stage, number: int, steps: int = SEED_STEPS, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)
+    databases: Databases, number: int, steps: int = SEED_STEPS, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)
 ) -> Counter[str]:
     """About so many steps from this seed; how often each operation was answered how. Raises what the machine found, by
     the shortest way to it that hypothesis knows."""
     tally = Counter[str]()
-    machine = type(Machine.__name__, (Machine,), {"stage": stage, "tally": tally})
+    machine = type(Machine.__name__, (Machine,), {"databases": databases, "tally": tally})
     run_state_machine_as_test(
         seed(number)(machine),
         settings=settings(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.databases import databases_on
 from tests.model.refusals import REFUSALS
 from tests.model.running import SEED_STEPS, play
-from tests.model.stage import stage_on
 
 SHORT = 12_000
 LONG = os.environ.get("SCRIP_MODEL_STEPS")
@@ -40,11 +40,11 @@ def test_service_and_model_answer_and_hold_the_same(tmp_path: Path, capsys: pyte
         with capsys.disabled():
             print(f"\n{tally['steps']:,} of {steps:,} steps{what}", end="", flush=True)
 
-    with stage_on(tmp_path) as stage:
+    with databases_on(tmp_path) as databases:
         for number in seeds():
             if LONG:
                 say(f"; now seed {number}")
-            tally += play(stage, number, min(steps - tally["steps"], EACH))
+            tally += play(databases, number, min(steps - tally["steps"], EACH))
             if tally["steps"] >= steps:
                 break
     say("; no difference")

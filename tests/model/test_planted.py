@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase
 
+from tests.model.databases import Databases, databases_on
 from tests.model.running import play
-from tests.model.stage import Stage, stage_on
 
 PLANTS = {
     "answer": ("now >= ends_at", "now > ends_at"),
@@ -21,11 +21,11 @@ PLANTS = {
 def test_a_planted_mistake_is_a_difference(part: str, tmp_path: Path) -> None:
     """The machine stops within some thousand steps on a real server."""
     assert any(PLANTS[part][0] in path.read_text() for path in Path("lua").rglob("*.lua")), "nothing is changed by it"
-    with stage_on(tmp_path, PLANTS[part]) as stage, pytest.raises(AssertionError):
-        walk(stage)
+    with databases_on(tmp_path, PLANTS[part]) as databases, pytest.raises(AssertionError):
+        walk(databases)
 
 
-def walk(stage: Stage) -> None:
+def walk(databases: Databases) -> None:
     """Take some thousand steps from each of eight seeds, until a difference."""
     for number in range(1, 9):
-        play(stage, number, phases=[Phase.generate])
+        play(databases, number, phases=[Phase.generate])

@@ -17,16 +17,16 @@ from service.engine.operations import assign, checkout, coupon_view, gift, lock,
 from service.engine.operations.base import Operation
 from service.engine.operations.caller import Caller
 from service.server.hot.workspace_state import Workspace
-from tests.harness.premises import NOW_MS
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import together
 from tests.lua.consistency import assert_consistent
 from tests.lua.outbox import parse_entry
 from tests.model import choices as pick
 from tests.model.amounts import units
+from tests.model.databases import Databases
 from tests.model.limits import KEYS
 from tests.model.model import Model
 from tests.model.rebuilding import assert_same, rebuild
-from tests.model.stage import Stage
 
 OPERATIONS: dict[str, Operation] = {
     "assign": assign.ASSIGN_CODE,
@@ -55,15 +55,15 @@ _WORKSPACE = UUID(int=1)
 
 
 class Twins(RuleBasedStateMachine):
-    """A shop and its model; `stage` says on which server."""
+    """A shop and its model; `databases` says on which server."""
 
-    stage: ClassVar[Stage]
+    databases: ClassVar[Databases]
     tally: ClassVar[Counter[str]]
     """How often each operation was answered how, over all examples."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.shop = self.stage.run(self.stage.shop(0))
+        self.shop = self.databases.run(self.databases.shop(0))
         self.shop.caller = replace(self.shop.caller, workspace_id=_WORKSPACE)
         self.key_ids = {key: UUID(int=number) for number, key in enumerate((*KEYS, UNLIMITED), 1)}
         self.model = Model(NOW_MS)
@@ -88,7 +88,7 @@ class Twins(RuleBasedStateMachine):
         fingerprint = f"{crc32(repr((name, code, asked)).encode()):08x}"
         self.shop.refusal, plain = None, self.shop.caller
         self.shop.caller, self.shop.address = self._caller(name == "validate_public"), self.model.limits.address
-        actual = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
+        actual = self.databases.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
         self.shop.caller = plain
         expected = self.model.answer(name, code, asked, actual[1], key)
         self.tally[f"{name} {actual[1] if isinstance(actual[1], str) else actual[0]}"] += 1
@@ -109,7 +109,7 @@ class Twins(RuleBasedStateMachine):
         plain, key, self.model.limits.key = self.shop.caller, self.model.limits.key, UNLIMITED
         self.shop.caller, self.shop.address = self._caller(is_public=False), self.model.limits.address
         asked = [self.shop.do(OPERATIONS[name], code, **body) for name, code, body in requests]
-        answers = self.stage.run(together(*asked))
+        answers = self.databases.run(together(*asked))
         self.shop.caller = plain
         for (name, code, body), actual in zip(requests, answers, strict=True):
             expected = self.model.answer(name, code, body, actual[1], "")
@@ -140,7 +140,7 @@ class Twins(RuleBasedStateMachine):
                     key = f"b:{whose}"
                 case _:
                     key = f"{of[0]}:{self.key_ids[whose].hex.upper()}"
-            assert self.stage.run(self.shop.link.call("DEL", f"{prefix}q:{key}")) == 1, key
+            assert self.databases.run(self.shop.link.call("DEL", f"{prefix}q:{key}")) == 1, key
 
     def count(self) -> None:
         """One more step; every so often all is compared."""
@@ -160,17 +160,17 @@ class Twins(RuleBasedStateMachine):
     def compare(self) -> None:
         """Every coupon, count and fact must be the model's, and all that Redis counts must add up."""
         for code in self.rows:
-            _, actual = self.stage.run(self.shop.do(coupon_view.READ, code))
+            _, actual = self.databases.run(self.shop.do(coupon_view.READ, code))
             self.same(code, actual, self.model.coupon_body(self.model.coupons[code], actual))
         workspace = Workspace(self.shop.decider)
         for row in self.model.books.values():
-            counts = self.stage.run(workspace.book_counts(self.shop.caller, str(row.book_id)))
+            counts = self.databases.run(workspace.book_counts(self.shop.caller, str(row.book_id)))
             self.same(f"stats of {row.book}", msgspec.to_builtins(counts), self.model.stats(row.book))
         for user in pick.USERS:
-            held = self.stage.run(workspace.user_coupons(self.shop.caller, user))
+            held = self.databases.run(workspace.user_coupons(self.shop.caller, user))
             self.same(f"coupons of {user}", held, self.model.held(user))
         facts, recorded_keys = list[tuple[Any, ...]](), list[int]()
-        for entry_id, fields in self.stage.run(self.shop.read_outbox_entries()):
+        for entry_id, fields in self.databases.run(self.shop.read_outbox_entries()):
             recorded_keys += [len(facts)] * ("i" in fields)
             facts += _facts(parse_entry(entry_id, fields))
         self.same("facts", facts, self.model.facts)
@@ -180,7 +180,7 @@ class Twins(RuleBasedStateMachine):
     def holds(self, check: Any) -> None:
         """Await a check that raises."""
         try:
-            self.stage.run(check)
+            self.databases.run(check)
         except AssertionError:
             self.broken = True
             raise
@@ -189,8 +189,8 @@ class Twins(RuleBasedStateMachine):
         """Compare all, and rebuild it from configuration and events."""
         if not self.broken and self.rows:
             self.compare()
-            other = self.stage.run(self.stage.shop(1))
-            self.stage.run(rebuild(self.shop, other, self.model, self.settings, list(self.rows.values())))
+            other = self.databases.run(self.databases.shop(1))
+            self.databases.run(rebuild(self.shop, other, self.model, self.settings, list(self.rows.values())))
             other.limits_changed = self.shop.limits_changed
             self.holds(assert_same(self.shop, other))
             self.holds(assert_consistent(other))

@@ -9,8 +9,8 @@ from service.engine.formats import key_names
 from service.engine.hot.fencing import Nonce
 from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from tests.harness.colliding import colliding
-from tests.harness.premises import EPOCH
-from tests.harness.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
+from tests.harness.script_runner import EPOCH
+from tests.harness.worst.large_shop import HOUR_MS, MINUTE_MS, LargeShop, Run, case
 
 CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
 ORDERS = 100
@@ -24,7 +24,7 @@ _PAIR = {"orderValue": "5", "items": [{"sku": "a", "quantity": 2, "unitPrice": "
 LIMITS = {"keys": {"liveLocks": 200_000}, "books": {"locksPerUser": 200_000, "lockedPercent": 100}}
 
 
-async def _locked(g: Ground, size: int, **rules: Any) -> None:
+async def _locked(g: LargeShop, size: int, **rules: Any) -> None:
     """A code without limit, with many live locks and 20 ended, and the sets that count them."""
     await g.put_workspace(coupons_per_order=ORDERS, limits=LIMITS)
     settings = {"max_redemptions_per_code": None, "max_redemptions": 2**31 - 1, "max_redemptions_per_user": 2**31 - 1}
@@ -33,31 +33,31 @@ async def _locked(g: Ground, size: int, **rules: Any) -> None:
 
 
 @case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places")
-async def lock_(g: Ground, size: int) -> Run:
+async def lock_(g: LargeShop, size: int) -> Run:
     await _locked(g, size)
     await _places(g, 99)
     await g.locks(CODE, 1, 0, ended=20)
     return g.run_of(lock.LOCK, CODE, "key", userId=USER, orderId=ORDER)
 
 
-async def _places(g: Ground, count: int, **more: Any) -> None:
+async def _places(g: LargeShop, count: int, **more: Any) -> None:
     """Redemptions of the code for the order, each by a user of its own."""
     for number in range(count):
         assert (await g.redeem(CODE, f"v{number}", orderId=ORDER, **more))[0] == 201
 
 
-async def _token(g: Ground) -> str:
+async def _token(g: LargeShop) -> str:
     return (await g.lock(CODE, USER, orderId=ORDER, lockSeconds=60))[1]["lockToken"]
 
 
 @case("extend", "{size} live locks")
-async def extend(g: Ground, size: int) -> Run:
+async def extend(g: LargeShop, size: int) -> Run:
     await _locked(g, size)
     return g.run_of(lock.EXTEND, CODE, "key", lockToken=await _token(g), lockSeconds=600)
 
 
 @case("unlock", "{size} live locks and 20 that ended")
-async def unlock(g: Ground, size: int) -> Run:
+async def unlock(g: LargeShop, size: int) -> Run:
     await g.put_workspace(limits=LIMITS)
     await _locked(g, size)
     token = await _token(g)
@@ -71,7 +71,7 @@ def _order(count: int = 1000) -> dict[str, Any]:
 
 
 @case("redeem", "the same, 1,000 items, an order with 99 places of this code")
-async def redeem_(g: Ground, size: int) -> Run:
+async def redeem_(g: LargeShop, size: int) -> Run:
     await _locked(g, size, discount=FREE)
     await g.put_workspace(coupons_per_order=ORDERS)
     await _places(g, 99, **_PAIR)
@@ -81,20 +81,20 @@ async def redeem_(g: Ground, size: int) -> Run:
 
 
 @case("validate", "{size} live locks, 1,000 items")
-async def validate(g: Ground, size: int) -> Run:
+async def validate(g: LargeShop, size: int) -> Run:
     await _locked(g, size, discount=FREE)
     assert (await g.redeem(CODE, "bob", **_PAIR))[0] == 201
     return g.run_of(redeem.VALIDATE, None, code=CODE, **_order())
 
 
 @case("coupon", "{size} live locks")
-async def coupon_(g: Ground, size: int) -> Run:
+async def coupon_(g: LargeShop, size: int) -> Run:
     await _locked(g, size)
     assert (await g.redeem(CODE, "bob"))[0] == 201
     return g.run_of(coupon_view.READ, CODE)
 
 
-async def _stock(g: Ground, size: int, number: int) -> None:
+async def _stock(g: LargeShop, size: int, number: int) -> None:
     """200 coupons of a book, each with twenty ended locks and a live one; and a user's coupons of `size` books."""
     now = await g.now()
     for n in range(200):
@@ -105,7 +105,7 @@ async def _stock(g: Ground, size: int, number: int) -> None:
 
 
 @case("assign_any", "5,000 coupons of as many books, 200 coupons whose locks ended and none free", (92,))
-async def assign_any(g: Ground, size: int) -> Run:
+async def assign_any(g: LargeShop, size: int) -> Run:
     """A user with coupons of 5,000 books, one below the cap; 200 coupons, each with a live lock beside ended ones; a
     last coupon, missing from its set."""
     size = min(size, 5_000)
@@ -120,7 +120,7 @@ async def assign_any(g: Ground, size: int) -> Run:
 
 
 @case("assign_any", "{size} codes in a bucket, one of them free", (0, 92))
-async def assign_any_of_many(g: Ground, size: int) -> Run:
+async def assign_any_of_many(g: LargeShop, size: int) -> Run:
     codes = colliding(size)
     await g.book()
     book = await g.book(codes[-1])
@@ -129,7 +129,7 @@ async def assign_any_of_many(g: Ground, size: int) -> Run:
 
 
 @case("assign_code", "5,000 coupons of as many books, 100 live locks and 20 that ended")
-async def assign_code(g: Ground, size: int) -> Run:
+async def assign_code(g: LargeShop, size: int) -> Run:
     size = min(size, 5_000)
     await g.put_workspace(max_coupons=size + 1)
     book = await g.book(CODE, max_redemptions_per_code=None, low_stock_threshold=9, max_codes_per_user=9)
@@ -139,7 +139,7 @@ async def assign_code(g: Ground, size: int) -> Run:
 
 
 @case("unassign", "{size} locks that ended")
-async def unassign_(g: Ground, size: int) -> Run:
+async def unassign_(g: LargeShop, size: int) -> Run:
     book = await g.book(CODE, max_redemptions_per_code=None)
     await g.assign(CODE, USER)
     await g.locks(CODE, book.book, 0, user=USER, ended=size)
@@ -147,13 +147,13 @@ async def unassign_(g: Ground, size: int) -> Run:
 
 
 @case("gift", "as assign_any", (92,))
-async def gift_(g: Ground, size: int) -> Run:
+async def gift_(g: LargeShop, size: int) -> Run:
     await assign_any(g, size)
     return g.run_of(gift.GIFT, USER, "key", bookId=str(g.books[-1].book_id), orderId=ORDER)
 
 
 @case("checkout", "as redeem and assign_any together", (92,))
-async def checkout_(g: Ground, size: int) -> Run:
+async def checkout_(g: LargeShop, size: int) -> Run:
     run = await redeem_(g, size)
     many = min(size, 5_000)
     await g.put_workspace(max_coupons=many + 1, coupons_per_order=ORDERS)
@@ -164,7 +164,7 @@ async def checkout_(g: Ground, size: int) -> Run:
 
 
 @case("rollback", "{size} standing redemptions, an order at 100")
-async def rollback_(g: Ground, size: int) -> Run:
+async def rollback_(g: LargeShop, size: int) -> Run:
     await _locked(g, 0)
     await _places(g, 99)
     _, body = await g.redeem(CODE, USER, orderId=ORDER)
@@ -174,7 +174,7 @@ async def rollback_(g: Ground, size: int) -> Run:
 
 
 @case("rollback_order", "100 coupons of as many books, each with 20 locks that ended; a gift with {size} live locks")
-async def rollback_order(g: Ground, size: int) -> Run:
+async def rollback_order(g: LargeShop, size: int) -> Run:
     await g.put_workspace(coupons_per_order=ORDERS)
     for number in range(ORDERS):
         code = f"CODE-{number:03d}"
@@ -193,7 +193,7 @@ async def rollback_order(g: Ground, size: int) -> Run:
 
 
 @case("book_stats", "{size} locked coupons")
-async def book_stats(g: Ground, size: int) -> Run:
+async def book_stats(g: LargeShop, size: int) -> Run:
     """A book with so many locked coupons, and a discount of 20 tiers."""
     book = await g.book(CODE, discount={"type": "tiered", "tiers": TIERS})
     await g.zset(
@@ -203,7 +203,7 @@ async def book_stats(g: Ground, size: int) -> Run:
 
 
 @case("coupon_locks", "{size} live locks")
-async def coupon_locks(g: Ground, size: int) -> Run:
+async def coupon_locks(g: LargeShop, size: int) -> Run:
     book = await g.book(CODE, max_redemptions_per_code=None)
     await g.locks(CODE, book.book, size, user=USER)
     bucket = key_names.bucket_text(CODE)
@@ -212,20 +212,20 @@ async def coupon_locks(g: Ground, size: int) -> Run:
 
 
 @case("user_coupons", "5,000 coupons of as many books")
-async def user_coupons(g: Ground, size: int) -> Run:
+async def user_coupons(g: LargeShop, size: int) -> Run:
     await g.book()
     await g.holding(USER, min(size, 5_000))
     return Run("user_coupons", (g.caller.gate, f"{g.w}w"), (USER,))
 
 
 @case("claim", "answers that end in as many hours as a year has")
-async def claim(g: Ground, size: int) -> Run:
+async def claim(g: LargeShop, size: int) -> Run:
     await _kept(g, 1)
     return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
 
 
 @case("answered", "an answer of 0.9 MB, a year's hours that are over")
-async def answered(g: Ground, size: int) -> Run:
+async def answered(g: LargeShop, size: int) -> Run:
     gate, settings, entry, kept = _idempotent(g)
     await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
     await _kept(g, -YEAR_HOURS)
@@ -234,7 +234,7 @@ async def answered(g: Ground, size: int) -> Run:
 
 
 @case("records", "50 redemptions in the outbox")
-async def records(g: Ground, size: int) -> Run:
+async def records(g: LargeShop, size: int) -> Run:
     """50 redemptions of as many books, all in the outbox, after a deletion of users."""
     await g.link.call("SET", key_names.erased(0), f"{EPOCH - 1}-1")
     for number in range(50):
@@ -247,7 +247,7 @@ async def records(g: Ground, size: int) -> Run:
 
 
 @case("records", "50 redemptions that are handed in")
-async def records_handed_in(g: Ground, size: int) -> Run:
+async def records_handed_in(g: LargeShop, size: int) -> Run:
     run = await records(g, size)
     reply = await g.carry_out(run)
     await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
@@ -255,11 +255,11 @@ async def records_handed_in(g: Ground, size: int) -> Run:
     return run._replace(args=(*run.args, AS_OF, f"{Nonce('nonce').shared}:{EPOCH}/{EPOCH - 1}-1", *facts))
 
 
-def _idempotent(g: Ground) -> tuple[str, str, str, str]:
+def _idempotent(g: LargeShop) -> tuple[str, str, str, str]:
     return g.caller.gate, f"{g.w}w", f"{g.w}i:key", key_names.kept_bytes(g.w)
 
 
-async def _kept(g: Ground, first: int) -> None:
+async def _kept(g: LargeShop, first: int) -> None:
     """Count one byte in each hour of a year from now + `first`."""
     hour = await g.now() // HOUR_MS + first
     await g.hash(key_names.kept_bytes(g.w), ((str(number), 1) for number in range(hour, hour + YEAR_HOURS)))

@@ -11,15 +11,15 @@ from service.server.reconcile.coupon_differences import Coupons
 from service.server.reconcile.user_differences import Users
 from service.server.tasks import retention
 from tests.harness.colliding import colliding
-from tests.harness.premises import EPOCH
-from tests.harness.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
+from tests.harness.script_runner import EPOCH
+from tests.harness.worst.large_shop import HOUR_MS, MINUTE_MS, LargeShop, Run, case
 from tests.harness.worst.requests import CODE, ORDERS, USER
 
 GONE = "deleted-1"
 
 
 @case("erase_user", "10 gifts with 100 live locks each")
-async def erase_user(g: Ground, size: int) -> Run:
+async def erase_user(g: LargeShop, size: int) -> Run:
     words: list[Any] = []
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
     for number in range(THINGS_A_RUN):
@@ -34,7 +34,7 @@ async def erase_user(g: Ground, size: int) -> Run:
 
 
 @case("sweep_locks", "20 coupons, one with {size} locks that ended")
-async def sweep_locks(g: Ground, size: int) -> Run:
+async def sweep_locks(g: LargeShop, size: int) -> Run:
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
     now = await g.now()
     for number in range(20):
@@ -45,26 +45,26 @@ async def sweep_locks(g: Ground, size: int) -> Run:
 
 
 @case("put_workspace", "one")
-async def put_workspace(g: Ground, size: int) -> Run:
+async def put_workspace(g: LargeShop, size: int) -> Run:
     text = (await g.link.call("GET", f"{g.w}w")).partition(" ")[2]
     return Run("put_workspace", (g.caller.gate, f"{g.w}w", f"{g.w}m", key_names.newest(0)), (99, text))
 
 
 @case("put_book", "one")
-async def put_book(g: Ground, size: int) -> Run:
+async def put_book(g: LargeShop, size: int) -> Run:
     await g.book()
     text = (await g.link.call("GET", f"{g.w}b:1")).partition(" ")[2]
     return Run("put_book", (g.caller.gate, f"{g.w}w", f"{g.w}x", f"{g.w}b:1", key_names.newest(0)), (99, text, 1))
 
 
 @case("put_user", "one")
-async def put_user(g: Ground, size: int) -> Run:
+async def put_user(g: LargeShop, size: int) -> Run:
     await g.user(USER, 1)
     return Run("put_user", (g.caller.gate, f"{g.w}w", f"{g.w}u:{USER}", key_names.newest(0)), (99, 2))
 
 
 @case("put_codes", "200 owned coupons with locks, one with {size}")
-async def put_codes(g: Ground, size: int) -> Run:
+async def put_codes(g: LargeShop, size: int) -> Run:
     book = await g.book(max_redemptions_per_code=None)
     now, args = await g.now(), list[Any]()
     for number in range(200):
@@ -77,19 +77,19 @@ async def put_codes(g: Ground, size: int) -> Run:
 
 
 @case("seen", "one")
-async def seen(g: Ground, size: int) -> Run:
+async def seen(g: LargeShop, size: int) -> Run:
     return Run("seen", (g.caller.gate, key_names.config(0), key_names.newest(0)), (0, 5))
 
 
 @case("clear", "500 hashes, one of {size} fields")
-async def clear(g: Ground, size: int) -> Run:
+async def clear(g: LargeShop, size: int) -> Run:
     for number in range(500):
         await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
     return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
 
 
 @case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")
-async def fill_pool(g: Ground, size: int) -> Run:
+async def fill_pool(g: LargeShop, size: int) -> Run:
     codes = colliding(size)
     await g.hash(f"{g.w}d:{key_names.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
     for number in range(499):
@@ -98,7 +98,7 @@ async def fill_pool(g: Ground, size: int) -> Run:
 
 
 @case("pools", "buckets of 999 and 1,999 codes in as many books, one of {size}")
-async def pools(g: Ground, size: int) -> Run:
+async def pools(g: LargeShop, size: int) -> Run:
     """200 buckets, no counts: one of `size` codes, two of 999 and 1,999 codes of as many books, the rest empty."""
     await g.hash(f"{g.w}d:0", ((f"CODE-{n}", "1") for n in range(size)))
     for bucket, codes in ((1, 999), (2, 1_999)):
@@ -107,18 +107,18 @@ async def pools(g: Ground, size: int) -> Run:
 
 
 @case("mark", "one")
-async def mark(g: Ground, size: int) -> Run:
+async def mark(g: LargeShop, size: int) -> Run:
     return Run("mark", (g.caller.gate, key_names.mend(0), key_names.layout(0)), ("", key_names.LAYOUT))
 
 
 @case("mended", "one")
-async def mended(g: Ground, size: int) -> Run:
+async def mended(g: LargeShop, size: int) -> Run:
     """The second entry of an epoch."""
     return Run("mended", (g.caller.gate, g.caller.outbox), ("nonce",))
 
 
 @case("redo", "251 redemptions for orders with 99 places")
-async def redo(g: Ground, size: int) -> Run:
+async def redo(g: LargeShop, size: int) -> Run:
     """A run's redemptions of one code with `size` live and 20 expired locks, for orders with 99 others each."""
     await g.book(CODE, max_redemptions_per_code=None, discount={"type": "fixed", "value_e4": 1})
     await g.locks(CODE, 1, size, ended=20)
@@ -134,7 +134,7 @@ async def redo(g: Ground, size: int) -> Run:
 
 
 @case("redo", "251 rollbacks for orders with 100 places")
-async def redo_rollbacks(g: Ground, size: int) -> Run:
+async def redo_rollbacks(g: LargeShop, size: int) -> Run:
     run = await redo(g, size)
     await g.ready(run)
     assert await g.carry_out(run) == [0]
@@ -147,13 +147,13 @@ async def redo_rollbacks(g: Ground, size: int) -> Run:
 
 
 @case("restore_keys", "500 entries that end in as many hours")
-async def restore_keys(g: Ground, size: int) -> Run:
+async def restore_keys(g: LargeShop, size: int) -> Run:
     args = [part for n in range(1, 501) for part in (f"{g.w}i:key-{n}", "f 0 200 - x", n * HOUR_MS)]
     return Run("restore_keys", (g.caller.gate,), args)
 
 
 @case("look", "coupons with 1,000 standing redemptions each")
-async def look(g: Ground, size: int) -> Run:
+async def look(g: LargeShop, size: int) -> Run:
     """As many coupons as one look reads, each with more standing redemptions than are read."""
     args: list[Any] = []
     for number in range(Coupons.at_once):
@@ -165,7 +165,7 @@ async def look(g: Ground, size: int) -> Run:
 
 
 @case("look", "a user with 5,000 coupons of as many books")
-async def look_at_users(g: Ground, size: int) -> Run:
+async def look_at_users(g: LargeShop, size: int) -> Run:
     """As many users as one look reads, each with a coupon of each of 5,000 books, each with its own expiry."""
     await g.book()
     users = [f"u{number}" for number in range(Users.at_once)]
@@ -176,7 +176,7 @@ async def look_at_users(g: Ground, size: int) -> Run:
 
 
 @case("repair", "1,000 fields, a key of the wrong type with {size}")
-async def repair(g: Ground, size: int) -> Run:
+async def repair(g: LargeShop, size: int) -> Run:
     await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))
     args = ["t", f"{g.w}c:CODE-1", "", "=hash", "-"]
     args += [part for n in range(999) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
@@ -184,7 +184,7 @@ async def repair(g: Ground, size: int) -> Run:
 
 
 @case("drop_wrong", "10 keys, one with {size} fields")
-async def drop_wrong(g: Ground, size: int) -> Run:
+async def drop_wrong(g: LargeShop, size: int) -> Run:
     names = [key_names.mend(0), *(f"{g.w}{number}" for number in range(9))]
     for name in names:
         await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
@@ -192,7 +192,7 @@ async def drop_wrong(g: Ground, size: int) -> Run:
 
 
 @case("drop_codes", "100 owned codes of several uses, one with {size} locks")
-async def drop_codes(g: Ground, size: int) -> Run:
+async def drop_codes(g: LargeShop, size: int) -> Run:
     book = await g.book(max_redemptions_per_code=None)
     codes = [f"CODE-{number:03d}" for number in range(retention.CODES_A_RUN)]
     for number, code in enumerate(codes):
@@ -204,7 +204,7 @@ async def drop_codes(g: Ground, size: int) -> Run:
 
 
 @case("drop_uses", "200 redemptions of one order")
-async def drop_uses(g: Ground, size: int) -> Run:
+async def drop_uses(g: LargeShop, size: int) -> Run:
     events = [f"{EPOCH}-{number}" for number in range(retention.USES_A_RUN)]
     order, bucket = "A-1", key_names.bucket("A-1")
     await g.hash(f"{g.w}o:{bucket}", [(order, " ".join(events))])
@@ -215,7 +215,7 @@ async def drop_uses(g: Ground, size: int) -> Run:
 
 
 @case("drop_gifts", "200 orders")
-async def drop_gifts(g: Ground, size: int) -> Run:
+async def drop_gifts(g: LargeShop, size: int) -> Run:
     orders = [f"A-{number}" for number in range(retention.ORDERS_A_RUN)]
     for order in orders:
         await g.hash(f"{g.w}g:{key_names.bucket(order)}", [(order, "GONE-1 7 ann 0")])
@@ -224,7 +224,7 @@ async def drop_gifts(g: Ground, size: int) -> Run:
 
 
 @case("drop_book", "a pool and sets of {size} codes")
-async def drop_book(g: Ground, size: int) -> Run:
+async def drop_book(g: LargeShop, size: int) -> Run:
     await g.hash(f"{g.w}f:1", ((str(n), "1") for n in range(size)))
     for kind in "xuapo":
         await g.zset(f"{g.w}l:1:{kind}", ((0, f"7 CODE-{n}") for n in range(size)))
@@ -232,7 +232,7 @@ async def drop_book(g: Ground, size: int) -> Run:
 
 
 @case("heads", "200 strings, one of 0.9 MB")
-async def heads(g: Ground, size: int) -> Run:
+async def heads(g: LargeShop, size: int) -> Run:
     names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
     await g.link.call("MSET", *(part for name in names for part in (name, "x" * SMALL_BYTES)))
     await g.link.call("SET", names[0], "x" * 9 * size)
@@ -240,7 +240,7 @@ async def heads(g: Ground, size: int) -> Run:
 
 
 @case("block_codes", "200 owned coupons with locks, one with {size}")
-async def block_codes(g: Ground, size: int) -> Run:
+async def block_codes(g: LargeShop, size: int) -> Run:
     book = await g.book(max_redemptions_per_code=None)
     args = list[Any]()
     for number in range(CODES_A_RUN):
@@ -253,16 +253,16 @@ async def block_codes(g: Ground, size: int) -> Run:
 
 
 @case("fence", "one")
-async def fence(g: Ground, size: int) -> Run:
+async def fence(g: LargeShop, size: int) -> Run:
     return Run("fence", (g.caller.gate, g.caller.outbox), (EPOCH + 1,))
 
 
 @case("set_gate", "one")
-async def set_gate(g: Ground, size: int) -> Run:
+async def set_gate(g: LargeShop, size: int) -> Run:
     return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
 
 
 @case("count", "one, under limits")
-async def count(g: Ground, size: int) -> Run:
+async def count(g: LargeShop, size: int) -> Run:
     """Within lua/includes/limits.lua, whose commands add to its own."""
     return Run("count+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",))

@@ -15,7 +15,7 @@ from service.serving import wiring
 from tests.harness.service_fixture import Service, new_id, ok, refused
 from tests.harness.serving import Served
 from tests.harness.waiting import until
-from tests.integration.opening.opening_fixtures import Place
+from tests.integration.opening.opening_fixtures import PartitionSetup
 
 
 def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,41 +50,41 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, m
         ok(post(f"/v1/coupons/lock/{code}", "hot", userId="u"), 201)
 
 
-async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restored_answers_count(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuilt Redis counts the same bytes; so does one that lost its last events, wherever the worker ends."""
-    workspace, w = Workspace(place.decider), place.caller.prefix
+    workspace, w = Workspace(setup.decider), setup.caller.prefix
 
     async def keep(some: range) -> None:
         for n in some:
-            assert await workspace.claim(place.caller, f"k{n}", "f") is None
-            await workspace.settle(place.caller, f"k{n}", "f", 200, b"x" * 100 * n, "")
-        await place.record()
+            assert await workspace.claim(setup.caller, f"k{n}", "f") is None
+            await workspace.settle(setup.caller, f"k{n}", "f", 200, b"x" * 100 * n, "")
+        await setup.record()
 
     async def counted() -> int:
-        hours: Any = await place.redis.hgetall(f"{w}y")
+        hours: Any = await setup.redis.hgetall(f"{w}y")
         return sum(map(int, hours.values()))
 
     async def opens(dies_after: int = -1) -> bool:
         try:
-            await place.open(dies_after)
+            await setup.open(dies_after)
         except Broken:
             return False
         return True
 
     await keep(range(3))
-    half_way = await place.snapshot()
+    half_way = await setup.snapshot()
     await keep(range(3, 6))
-    kept: list[Any] = [await place.redis.strlen(f"{w}i:k{n}") for n in range(6)]
+    kept: list[Any] = [await setup.redis.strlen(f"{w}i:k{n}") for n in range(6)]
     assert await counted() == sum(kept)
     monkeypatch.setattr(script_versions, "SERVING", script_versions.SERVING[:1])  # fewer commands to end before
     dies_after, is_done = 0, False
     while not is_done:
-        await place.put_back(half_way)
+        await setup.put_back(half_way)
         is_done = await opens(dies_after)
         assert is_done or await opens()
         assert await counted() == sum(kept)
         dies_after += 1
     assert dies_after > 10
-    await place.redis.flushall()
+    await setup.redis.flushall()
     assert await opens()
     assert await counted() == sum(kept)

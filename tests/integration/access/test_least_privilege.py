@@ -23,7 +23,7 @@ from service.engine.record.partitions.partition_rows import renew_leases
 from service.engine.record.processes import end_process, name_process, name_session
 from service.engine.record.queries import query
 from service.server.hot import key_messages
-from tests.harness.canaries import Flock
+from tests.harness.canaries import Canaries
 from tests.harness.commands import scrip, succeeded
 from tests.harness.plugin import require
 from tests.harness.restricted import PASSWORDS, ROOT, Restricted, acl_lines, restricted
@@ -210,10 +210,10 @@ def test_everything_works(run: Restricted, tmp_path: Path) -> None:
     """Every route, a key's limits, a generation, a deletion of a user, a replay, a rebuild and a recovery work with
     these rights."""
     with closing(Service(run)) as service:
-        flock = Flock(service, 200)
-        flock._upload()
-        flock._every_route()
-        flock._live(flock.codes[100:])
+        canaries = Canaries(service, 200)
+        canaries._upload()
+        canaries._every_route()
+        canaries._live(canaries.codes[100:])
         key = ok(service.operate.post("/v1/keys", json={"name": "k", "scopes": ["checkout"]}), 201)["keyId"]
         ok(service.operate.patch(f"/v1/keys/{key}", json={"limits": {"requestsPerMinute": 60}}))
         book = service.book(totalCodes=20, keepFree=30, codePattern="LEAST-########")
@@ -230,10 +230,10 @@ def test_everything_works(run: Restricted, tmp_path: Path) -> None:
             client.flushall()
             until(lambda: client.get("{p0}:gate"))
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
-        assert ok(service.checkout.get(f"/v1/coupons/{flock.codes[-1]}"))["redemptions"] == 1
+        assert ok(service.checkout.get(f"/v1/coupons/{canaries.codes[-1]}"))["redemptions"] == 1
         succeeded(scrip("recover", "--apply", "--partition", str(service.partition), **run.urls["worker"]))
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
-        assert flock.bodies == []
+        assert canaries.bodies == []
     log = run.output.read_text()  # it has each refusal that a process receives
     assert re.findall("InsufficientPrivilege|postgres_right_missing.*", log) == []
     assert "NOPERM" not in log

@@ -13,7 +13,7 @@ from tests.harness.tokens import AUDIENCE, Idp
 from tests.harness.waiting import until
 
 
-class World(NamedTuple):
+class Environment(NamedTuple):
     """A server with an issuer, and its clients."""
 
     idp: Idp
@@ -27,23 +27,23 @@ service = own_workspace("live")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
-def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
+def env(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[Environment]:
     """A server beside the shared one, on the same stores."""
     folder, idp = tmp_path_factory.mktemp("idp"), Idp()
     issuers = make_issuers(folder, idp, {AUDIENCE: service.workspace, "rival": "rival"})
     with Served(service, folder, hot=request.param, jwt_issuers=issuers) as server:
-        made = World(idp, server)
+        made = Environment(idp, server)
         with made.make_client("ann") as ann:
             until(lambda: ann.get("/v1/users/ann").is_success)
         yield made
 
 
-def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
+def test_a_purchase_of_ones_own(service: Service, env: Environment) -> None:
     """A request without a userId, or with the token's, is about the token's user."""
     ann, order, code, free = new_id(), new_id("order"), new_code(), new_code()
     book = service.book(code, free, maxRedemptionsPerCode=2)
     gifts = service.book(new_code())
-    with world.make_client(ann) as client:
+    with env.make_client(ann) as client:
         assert ok(client.post(f"/v1/coupons/assign/{code}", json={}), 201)["userId"] == ann
         lock = ok(client.post(f"/v1/coupons/lock/{code}", json={"orderId": order, "userId": ann}), 201)
         assert lock["userId"] == ann
@@ -68,7 +68,7 @@ def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
         assert ok(client.get(f"/v1/coupons/{code}"))["lastRedemption"]["userId"] == ann
 
 
-def test_nothing_of_another_user(service: Service, world: World) -> None:
+def test_nothing_of_another_user(service: Service, env: Environment) -> None:
     """Another user's id is forbidden in every request; no coupon, lock or redemption of another is read or changed."""
     ann, bob = new_id(), new_id()
     anns, open_, free = new_code(), new_code(), new_code()
@@ -79,7 +79,7 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
     lock = ok(checkout.post(f"/v1/coupons/lock/{open_}", json={"userId": ann}), 201)
     owned = ok(checkout.post(f"/v1/coupons/lock/{anns}", json={"userId": ann}), 201)
     before = service.held()
-    with world.make_client(bob) as client:
+    with env.make_client(bob) as client:
         body = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
         for answer in (
             client.post("/v1/coupons/assign", json={"bookId": book, "userId": ann}),
@@ -121,12 +121,12 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
         assert json.loads(texts[2])["lock"] is json.loads(texts[2])["lastRedemption"] is None
 
 
-def test_keys_are_each_users(service: Service, world: World) -> None:
+def test_keys_are_each_users(service: Service, env: Environment) -> None:
     """With another user's Idempotency-Key and body a user gets `idempotency_key_reused`, not the first answer."""
     first, second, key = new_code(), new_code(), new_id("key")
     service.book(first, second, maxRedemptionsPerCode=None)
     ann, bob = new_id(), new_id()
-    with world.make_client(ann) as anns, world.make_client(bob) as bobs:
+    with env.make_client(ann) as anns, env.make_client(bob) as bobs:
         for path, body in (
             (f"/v1/coupons/redeem/{first}", {}),
             ("/v1/batch", {"operations": [{"op": "redeem", "code": second}]}),
@@ -139,16 +139,16 @@ def test_keys_are_each_users(service: Service, world: World) -> None:
             refused(bobs.post(path, json=body, headers=headers), 422, "idempotency_key_reused")
 
 
-def test_a_scope_that_the_issuer_gives(service: Service, world: World) -> None:
+def test_a_scope_that_the_issuer_gives(service: Service, env: Environment) -> None:
     """With the scope `public` a user validates without reasons; with an operator's scopes a user may do nothing."""
     code, user = new_code(), new_id()
     service.book(code, status="inactive")
-    with world.make_client(user, scope="public openid") as client:
+    with env.make_client(user, scope="public openid") as client:
         validated = ok(client.post("/v1/coupons/validate", json={"code": code}))
         assert (validated["reasons"], validated["coupon"]) == (["coupon_not_available"], None)
         refused(client.post("/v1/coupons/validate", json={"code": code, "userId": new_id()}), 403, "forbidden")
         refused(client.post(f"/v1/coupons/lock/{code}", json={}), 403, "forbidden")
         refused(client.get(f"/v1/users/{user}"), 403, "forbidden")
-    with world.make_client(user, scope="manage operate") as client:
+    with env.make_client(user, scope="manage operate") as client:
         for answer in (client.get("/v1/books"), client.get("/v1/keys"), client.post("/v1/coupons/validate", json={})):
             refused(answer, 403, "forbidden")

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from service.engine.record.queries import query
-from tests.harness.drifts import World, populated
+from tests.harness.drifts import DriftWorkspace, populated
 from tests.harness.service_fixture import Service, ok
 from tests.harness.waiting import until, wait_until
 from tests.integration.webhooks.webhook_fixtures import Receiver
@@ -24,7 +24,7 @@ async def test_once_a_day(
     gets differences, and nothing of a comparison without any."""
     monkeypatch.setenv("SCRIP_RECONCILE_AT", f"{datetime.now(UTC) - timedelta(minutes=1):%H:%M}")
     service = await asyncio.to_thread(own_service)
-    world = await asyncio.to_thread(populated, service)
+    workspace = await asyncio.to_thread(populated, service)
     made = {"url": receiver.url(), "events": ["reconcile.drift"]}
     ok(await asyncio.to_thread(lambda: service.operate.post("/v1/webhooks", json=made)), 201)
     await wait_until(lambda: service.fetch("SELECT FROM reconciling"))  # the worker has looked
@@ -36,7 +36,7 @@ async def test_once_a_day(
     first = await asyncio.to_thread(until, lambda: compared_at(service))
     # Its process writes the result first, and then the time from which a day is counted.
     await asyncio.to_thread(until, lambda: not compares(service))
-    await asyncio.to_thread(count_more, world, 5)
+    await asyncio.to_thread(count_more, workspace, 5)
     await a_day_goes_by(service)
     second = await asyncio.to_thread(until, lambda: (at := compared_at(service)) != first and at)
     answer = await asyncio.to_thread(read_consistency, service)
@@ -82,6 +82,6 @@ async def a_day_goes_by(service: Service) -> None:
     assert await service.fetch("UPDATE reconciling SET begun_at = begun_at - interval '1 day' RETURNING partition")
 
 
-def count_more(world: World, by: int) -> None:
-    with world.service.redis() as redis:
-        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", by)
+def count_more(workspace: DriftWorkspace, by: int) -> None:
+    with workspace.service.redis() as redis:
+        redis.hincrby(workspace.key(f"n:{workspace.refuge}"), "redeemed", by)

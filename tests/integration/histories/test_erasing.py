@@ -25,7 +25,7 @@ from service.server.requests.code_requests import CodeLine
 from service.server.tasks import user_eraser
 from service.server.tasks.user_eraser import Eraser
 from tests.harness.waiting import running, wait_until
-from tests.integration.opening.opening_fixtures import Life, Place
+from tests.integration.opening.opening_fixtures import Life, PartitionSetup
 from tests.integration.recording.flush_fixtures import has_recorded
 from tests.integration.recording.record_fixtures import take_partition
 
@@ -44,164 +44,164 @@ class DyingPool:
         return getattr(self._pool, name)
 
 
-async def begin(place: Place, user: str) -> str:
+async def begin(setup: PartitionSetup, user: str) -> str:
     """Record everything and begin the deletion; return the pseudonym."""
-    await place.record()
-    last = await place.decider.tail(0)
-    return await begin_erasure(place.pool, place.caller.workspace, 0, user, last)
+    await setup.record()
+    last = await setup.decider.tail(0)
+    return await begin_erasure(setup.pool, setup.caller.workspace, 0, user, last)
 
 
 @asynccontextmanager
-async def start_eraser(place: Place, left: int = -1) -> AsyncIterator[Eraser]:
+async def start_eraser(setup: PartitionSetup, left: int = -1) -> AsyncIterator[Eraser]:
     """The eraser of a worker that dies after so many steps."""
     life = Life(left)
-    async with place.server() as server:
-        eraser = Eraser(DyingPool(place.pool, life), server, await place.scripts())  # type: ignore[arg-type]
+    async with setup.server() as server:
+        eraser = Eraser(DyingPool(setup.pool, life), server, await setup.scripts())  # type: ignore[arg-type]
         await eraser.load()
         server.life = life
         yield eraser
 
 
-async def erase(place: Place, left: int = -1) -> None:
+async def erase(setup: PartitionSetup, left: int = -1) -> None:
     """Erase users as a worker that dies after so many steps. Raises Broken when it did."""
-    async with start_eraser(place, left) as eraser:
-        while users := await pending_erasures(place.pool, 0, 100):
+    async with start_eraser(setup, left) as eraser:
+        while users := await pending_erasures(setup.pool, 0, 100):
             await eraser.erase(users)
 
 
-async def traces(place: Place, user: str) -> list[str]:
+async def traces(setup: PartitionSetup, user: str) -> list[str]:
     """Return what still names the user: keys of Redis except the outbox, and tables."""
-    values = await place.values()
+    values = await setup.values()
     names = [name.decode() for name, value in values.items() if user in f"{name!r} {value!r}"]
     for table in TABLES:
-        rows = await place.pool.fetch(f"SELECT row_to_json({table})::text AS row FROM {table}")
+        rows = await setup.pool.fetch(f"SELECT row_to_json({table})::text AS row FROM {table}")
         names += [table for row in rows if user in row["row"]]
     return names
 
 
-async def live(place: Place, user: str, n: int) -> str:
+async def live(setup: PartitionSetup, user: str, n: int) -> str:
     """Do all that a user can, except lock; return the id of a redemption that stands."""
     for code in (f"A{n}-1", f"A{n}-2", f"A{n}-3"):
-        await place.do(assign.ASSIGN_CODE, code, f"a-{code}", userId=user)
-    await place.do(unassign.UNASSIGN, f"A{n}-2", f"u-{n}")
-    stands = await place.do(redeem.REDEEM, f"A{n}-4", f"r-{n}", userId=user, orderId=f"{n}-1", orderValue="10.00")
-    await place.do(redeem.REDEEM, f"A{n}-5", userId=user, orderId=f"{n}-2")
-    await place.do(rollback.ROLLBACK_ORDER, f"{n}-2", f"b-{n}")
-    await patch_user(place.pool, place.caller.workspace, 0, user, {"max_coupons": 50})
+        await setup.do(assign.ASSIGN_CODE, code, f"a-{code}", userId=user)
+    await setup.do(unassign.UNASSIGN, f"A{n}-2", f"u-{n}")
+    stands = await setup.do(redeem.REDEEM, f"A{n}-4", f"r-{n}", userId=user, orderId=f"{n}-1", orderValue="10.00")
+    await setup.do(redeem.REDEEM, f"A{n}-5", userId=user, orderId=f"{n}-2")
+    await setup.do(rollback.ROLLBACK_ORDER, f"{n}-2", f"b-{n}")
+    await patch_user(setup.pool, setup.caller.workspace, 0, user, {"max_coupons": 50})
     return json.loads(stands)["redemptionId"]
 
 
-async def stock(place: Place, rounds: int) -> None:
+async def stock(setup: PartitionSetup, rounds: int) -> None:
     """Add codes for so many users, each of whom owns one."""
     for n in range(rounds):
         lines = [CodeLine(f"A{n}-{k}") for k in range(1, 10)] + [CodeLine(f"A{n}-MINE", owner_id=f"zoe{n}-")]
-        await add_codes(place.pool, place.caller.workspace, 0, 1, lines)
-    await project(place)
+        await add_codes(setup.pool, setup.caller.workspace, 0, 1, lines)
+    await project(setup)
 
 
 @asynccontextmanager
-async def projecting(place: Place) -> AsyncIterator[RedisProjector]:
+async def projecting(setup: PartitionSetup) -> AsyncIterator[RedisProjector]:
     """A projector on a connection of its own."""
-    async with place.server() as server:
-        yield projector_of(server, await place.scripts())
+    async with setup.server() as server:
+        yield projector_of(server, await setup.scripts())
 
 
-async def project(place: Place) -> None:
+async def project(setup: PartitionSetup) -> None:
     """Project configuration to Redis, as the worker does."""
-    async with projecting(place) as projector:
-        async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
+    async with projecting(setup) as projector:
+        async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
             await restorer.project(projector, 0, change)
 
 
-async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
+async def test_killed_at_each_step_and_begun_again(setup: PartitionSetup) -> None:
     """Whatever step the worker dies at, with Redis lost or not, the next worker erases the whole user."""
-    await stock(place, 60)
+    await stock(setup, 60)
     left, done = 0, False
     while not done:
         user = f"zoe{left}-"
-        await live(place, user, left)
-        await place.do(lock.LOCK, f"A{left}-1", f"l-{left}", userId=user)
-        pseudonym = await begin(place, user)
-        await project(place)
+        await live(setup, user, left)
+        await setup.do(lock.LOCK, f"A{left}-1", f"l-{left}", userId=user)
+        pseudonym = await begin(setup, user)
+        await project(setup)
         try:
-            await erase(place, left)
+            await erase(setup, left)
             done = True
         except Broken:
             if left % 4 == 1:
-                await place.rebuild()
-        assert await begin(place, user) == pseudonym or done
-        await erase(place)
-        assert await is_erased(place.pool, place.caller.workspace, pseudonym)
-        assert await traces(place, user) == []
-        owned = await place.pool.fetchval("SELECT owner_id FROM codes WHERE code = $1", f"A{left}-MINE")
+                await setup.rebuild()
+        assert await begin(setup, user) == pseudonym or done
+        await erase(setup)
+        assert await is_erased(setup.pool, setup.caller.workspace, pseudonym)
+        assert await traces(setup, user) == []
+        owned = await setup.pool.fetchval("SELECT owner_id FROM codes WHERE code = $1", f"A{left}-MINE")
         assert owned == pseudonym
         left += 1
     assert left > 20
-    assert await place.pool.fetch("SELECT * FROM quarantine") == []
+    assert await setup.pool.fetch("SELECT * FROM quarantine") == []
 
 
-async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
+async def test_a_rebuilt_redis_is_the_same(setup: PartitionSetup) -> None:
     """After an erasure Redis holds what a rebuild from Postgres holds."""
-    await stock(place, 1)
-    redemption = await live(place, "zoe0-", 0)
-    pseudonym = await begin(place, "zoe0-")
-    await project(place)
-    await erase(place)
-    await place.record()
-    before = await place.everything()
-    await place.rebuild()
-    assert await place.everything() == before
-    rolled_back = json.loads(await place.do(rollback.ROLLBACK, redemption))
+    await stock(setup, 1)
+    redemption = await live(setup, "zoe0-", 0)
+    pseudonym = await begin(setup, "zoe0-")
+    await project(setup)
+    await erase(setup)
+    await setup.record()
+    before = await setup.everything()
+    await setup.rebuild()
+    assert await setup.everything() == before
+    rolled_back = json.loads(await setup.do(rollback.ROLLBACK, redemption))
     assert (rolled_back["userId"], rolled_back["ipAddress"], rolled_back["userAgent"]) == (pseudonym, None, None)
 
 
-async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None:
+async def test_what_happens_while_it_is_erased_is_recorded(setup: PartitionSetup) -> None:
     """Unassigns and rollbacks before, between and after both erasings are all recorded, and none names the user."""
-    await stock(place, 1)
-    redemption = await live(place, "zoe0-", 0)
-    await begin(place, "zoe0-")
-    await project(place)
-    await place.do(unassign.UNASSIGN, "A0-3")
-    await place.record()
+    await stock(setup, 1)
+    redemption = await live(setup, "zoe0-", 0)
+    await begin(setup, "zoe0-")
+    await project(setup)
+    await setup.do(unassign.UNASSIGN, "A0-3")
+    await setup.record()
     left = 0
     coupon = b""
     while b" deleted-" not in coupon:
         with pytest.raises(Broken):
-            await erase(place, left)
+            await erase(setup, left)
         left += 1
-        coupon = cast("bytes", await place.redis.get(f"{place.caller.prefix}c:A0-1") or b"")
+        coupon = cast("bytes", await setup.redis.get(f"{setup.caller.prefix}c:A0-1") or b"")
     with pytest.raises(Broken):
-        await erase(place, left + 3)  # the owner's code and the redemptions, too
+        await erase(setup, left + 3)  # the owner's code and the redemptions, too
     for code in ("A0-1", "A0-MINE"):
-        await place.do(unassign.UNASSIGN, code)
-    await place.do(rollback.ROLLBACK, redemption)
-    await place.do(assign.ASSIGN_CODE, "A0-1", userId="bob")
-    await place.record()
-    assert await place.pool.fetch("SELECT * FROM quarantine") == []
-    assert await place.pool.fetchval("SELECT count(*) FROM unassignments WHERE user_id LIKE 'deleted-%'") >= 1
-    await erase(place)
-    assert await traces(place, "zoe0-") == []
+        await setup.do(unassign.UNASSIGN, code)
+    await setup.do(rollback.ROLLBACK, redemption)
+    await setup.do(assign.ASSIGN_CODE, "A0-1", userId="bob")
+    await setup.record()
+    assert await setup.pool.fetch("SELECT * FROM quarantine") == []
+    assert await setup.pool.fetchval("SELECT count(*) FROM unassignments WHERE user_id LIKE 'deleted-%'") >= 1
+    await erase(setup)
+    assert await traces(setup, "zoe0-") == []
     stands = "SELECT user_id FROM open_assignments WHERE code = 'A0-1'"
-    assert [row["user_id"] for row in await place.pool.fetch(stands)] == ["bob"]
+    assert [row["user_id"] for row in await setup.pool.fetch(stands)] == ["bob"]
 
 
-async def test_a_user_who_comes_back_is_another(place: Place) -> None:
+async def test_a_user_who_comes_back_is_another(setup: PartitionSetup) -> None:
     """Changes after the request of a deletion are a new user's; the next deletion gives another pseudonym."""
-    await stock(place, 1)
-    await live(place, "zoe0-", 0)
-    first = await begin(place, "zoe0-")
-    await project(place)
-    await place.do(unassign.UNASSIGN, "A0-3")
-    await place.do(assign.ASSIGN_CODE, "A0-3", userId="zoe0-")
-    await place.do(assign.ASSIGN_CODE, "A0-6", userId="zoe0-")
-    await place.do(unassign.UNASSIGN, "A0-6")
-    await place.do(redeem.REDEEM, "A0-7", userId="zoe0-", orderId="new")
-    await patch_user(place.pool, place.caller.workspace, 0, "zoe0-", {"max_coupons": 7})
-    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("A0-NEW", owner_id="zoe0-")])
-    await place.record()
-    await project(place)
-    await erase(place)
-    w, users = place.caller.workspace, ("zoe0-", first)
+    await stock(setup, 1)
+    await live(setup, "zoe0-", 0)
+    first = await begin(setup, "zoe0-")
+    await project(setup)
+    await setup.do(unassign.UNASSIGN, "A0-3")
+    await setup.do(assign.ASSIGN_CODE, "A0-3", userId="zoe0-")
+    await setup.do(assign.ASSIGN_CODE, "A0-6", userId="zoe0-")
+    await setup.do(unassign.UNASSIGN, "A0-6")
+    await setup.do(redeem.REDEEM, "A0-7", userId="zoe0-", orderId="new")
+    await patch_user(setup.pool, setup.caller.workspace, 0, "zoe0-", {"max_coupons": 7})
+    await add_codes(setup.pool, setup.caller.workspace, 0, 1, [CodeLine("A0-NEW", owner_id="zoe0-")])
+    await setup.record()
+    await project(setup)
+    await erase(setup)
+    w, users = setup.caller.workspace, ("zoe0-", first)
     for table, column, codes in (
         ("assignments", "user_id", [["A0-3", "A0-6"], ["A0-1", "A0-2", "A0-3"]]),
         ("unassignments", "user_id", [["A0-6"], ["A0-2", "A0-3"]]),
@@ -210,60 +210,62 @@ async def test_a_user_who_comes_back_is_another(place: Place) -> None:
         ("codes", "owner_id", [["A0-NEW"], ["A0-MINE"]]),
     ):
         sql = f"SELECT code FROM {table} WHERE workspace = $1 AND {column} = $2 ORDER BY code"
-        assert [[row["code"] for row in await place.pool.fetch(sql, w, user)] for user in users] == codes, table
-    counts: Any = await place.redis.hgetall(f"{place.caller.prefix}u:zoe0-")
+        assert [[row["code"] for row in await setup.pool.fetch(sql, w, user)] for user in users] == codes, table
+    counts: Any = await setup.redis.hgetall(f"{setup.caller.prefix}u:zoe0-")
     assert (counts[b"a1"], counts[b"h1"]) == (b"2", b"2")
-    spent: Any = await place.redis.hget(f"{place.caller.prefix}o:{bucket('zoe0-')}", "1/zoe0-")
+    spent: Any = await setup.redis.hget(f"{setup.caller.prefix}o:{bucket('zoe0-')}", "1/zoe0-")
     assert spent == b"1"
     assert counts[b"cap"].endswith(b" 7")
-    second = await begin(place, "zoe0-")
-    await project(place)
-    await erase(place)
-    assert (await traces(place, "zoe0-"), second == first) == ([], False)
+    second = await begin(setup, "zoe0-")
+    await project(setup)
+    await erase(setup)
+    assert (await traces(setup, "zoe0-"), second == first) == ([], False)
 
 
-async def covered(place: Place, user: str) -> bool:
+async def covered(setup: PartitionSetup, user: str) -> bool:
     """Whether Redis has the deletion's cap, which older changes can't overwrite."""
-    cap: Any = await place.redis.hget(f"{place.caller.prefix}u:{user}", "cap")
+    cap: Any = await setup.redis.hget(f"{setup.caller.prefix}u:{user}", "cap")
     return cap is not None and cap.endswith(b" -")
 
 
-async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
+async def test_an_older_change_of_the_cap_comes_late(setup: PartitionSetup) -> None:
     """A change of the cap from before the deletion writes nothing, however late it reaches Redis."""
-    row = await patch_user(place.pool, place.caller.workspace, 0, "ann", {"max_coupons": 1})
-    await begin(place, "ann")
+    row = await patch_user(setup.pool, setup.caller.workspace, 0, "ann", {"max_coupons": 1})
+    await begin(setup, "ann")
     left = 0
-    while not await covered(place, "ann"):
+    while not await covered(setup, "ann"):
         with pytest.raises((Broken, NotYet)):
-            await erase(place, left)
+            await erase(setup, left)
         left += 1
-    async with projecting(place) as projector:
+    async with projecting(setup) as projector:
         await projector.user(row)
-    await project(place)
-    await erase(place)
-    assert await traces(place, '"ann"') == []
-    assert await place.redis.exists(f"{place.caller.prefix}u:ann") == 0
+    await project(setup)
+    await erase(setup)
+    assert await traces(setup, '"ann"') == []
+    assert await setup.redis.exists(f"{setup.caller.prefix}u:ann") == 0
 
 
-async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_waits_for_what_was_changed_and_decided_before(
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The erasure waits for owners whose codes are not in Redis yet, and for events that are not recorded."""
     monkeypatch.setattr(user_eraser, "WAIT_S", 0.05)
-    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
-    await begin(place, "zoe-")
+    await add_codes(setup.pool, setup.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
+    await begin(setup, "zoe-")
     with pytest.raises(NotYet):
-        await erase(place)
-    await project(place)
-    await place.do(assign.ASSIGN_CODE, "CODE-50", userId="bob")
+        await erase(setup)
+    await project(setup)
+    await setup.do(assign.ASSIGN_CODE, "CODE-50", userId="bob")
     with pytest.raises(NotYet):
-        await erase(place)
-    await place.record()
-    await erase(place)
-    assert await traces(place, "zoe-") == []
+        await erase(setup)
+    await setup.record()
+    await erase(setup)
+    assert await traces(setup, "zoe-") == []
 
 
-async def test_quarantined_events_are_erased(place: Place) -> None:
+async def test_quarantined_events_are_erased(setup: PartitionSetup) -> None:
     """The pseudonym replaces the user in quarantined events; their other fields stay."""
-    w = place.caller.workspace
+    w = setup.caller.workspace
     rows = [
         (f"A {w} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7","ua":"x","key":"k","op":"assign"}'),
         (f"A {w + 1} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7"}'),
@@ -271,14 +273,14 @@ async def test_quarantined_events_are_erased(place: Place) -> None:
         ("nonsense", "zo"),
     ]
     for seq, (d, r) in enumerate(rows):
-        await place.pool.execute(
+        await setup.pool.execute(
             "INSERT INTO quarantine VALUES (0, 0, $1, 'refused', 'r', $2, $3)",
             *(seq, d.encode(), r.encode()),
         )
-    gone = await begin(place, "zoe")
-    await project(place)
-    await erase(place)
-    kept = await place.pool.fetch("SELECT d, r FROM quarantine ORDER BY seq")
+    gone = await begin(setup, "zoe")
+    await project(setup)
+    await erase(setup)
+    kept = await setup.pool.fetch("SELECT d, r FROM quarantine ORDER BY seq")
     assert [(row["d"].decode(), row["r"].decode()) for row in kept] == [
         (f"A {w} 1 CODE-1 {gone} 5 9", '{"key":"k","op":"assign"}'),
         rows[1],
@@ -287,16 +289,18 @@ async def test_quarantined_events_are_erased(place: Place) -> None:
     ]
 
 
-async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without further events the outbox keeps its last entry alone, which names no user; not before KEEP_S."""
     monkeypatch.setattr(write_behind, "BLOCK_MS", 5)
-    await begin(place, "ann")
-    await project(place)
-    await erase(place)
-    flusher = Flusher(place.outbox, place.pool, 0, await take_partition(place.pool))
+    await begin(setup, "ann")
+    await project(setup)
+    await erase(setup)
+    flusher = Flusher(setup.outbox, setup.pool, 0, await take_partition(setup.pool))
 
     async def length() -> int:
-        return await place.redis.xlen(outbox(0))
+        return await setup.redis.xlen(outbox(0))
 
     async def quiet() -> bool:
         return await length() == 1
@@ -309,7 +313,7 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
         assert await length() == before
         monkeypatch.setattr(write_behind, "KEEP_S", -1)
         await wait_until(quiet)
-    left: Any = await place.redis.xrange(outbox(0))
+    left: Any = await setup.redis.xrange(outbox(0))
     ((_, fields),) = left
     assert fields[b"e"].startswith(b"K ")
     await flusher.start()

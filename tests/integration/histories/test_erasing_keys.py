@@ -19,31 +19,31 @@ from tests.integration.comparing.test_reconcile import command
 from tests.integration.coupons.test_kept_bytes import insert_entries
 from tests.integration.histories.test_delete_user import delete
 from tests.integration.histories.test_erasing import begin, erase, live, project, start_eraser, stock, traces
-from tests.integration.opening.opening_fixtures import Place
+from tests.integration.opening.opening_fixtures import PartitionSetup
 
 _EXPANDED = r"regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq)"
 
 
-async def kept(place: Place) -> dict[str, tuple[str | None, str]]:
+async def kept(setup: PartitionSetup) -> dict[str, tuple[str | None, str]]:
     """The entries in Redis and in Postgres, by key, of all keys in Postgres."""
-    rows = await place.pool.fetch(f"SELECT key, {_EXPANDED} AS entry FROM idempotency_keys")
+    rows = await setup.pool.fetch(f"SELECT key, {_EXPANDED} AS entry FROM idempotency_keys")
     entries = {}
     for row in rows:
-        text: Any = await place.redis.get(f"{place.caller.prefix}i:{row['key']}")
+        text: Any = await setup.redis.get(f"{setup.caller.prefix}i:{row['key']}")
         entries[row["key"]] = (text and text.decode(), row["entry"])
     return entries
 
 
 async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request that is recorded after the deletion's last event and before Redis's entries are read keeps its answer
     in both stores; earlier entries name the user in neither."""
     user, read_entries = "zoe0-", user_eraser.kept_entries
-    await stock(place, 2)
-    await live(place, user, 0)
-    await place.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
-    await place.do(redeem.REDEEM, "A1-7", userId=user, orderId="seen")
+    await stock(setup, 2)
+    await live(setup, user, 0)
+    await setup.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
+    await setup.do(redeem.REDEEM, "A1-7", userId=user, orderId="seen")
     asked: list[tuple[Any, str, str, str]] = [
         (assign.ASSIGN_CODE, "A1-1", "k-assign", user),
         (redeem.REDEEM, "A1-2", "k-redeem", user),
@@ -52,40 +52,40 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     first: list[Any] = []
 
     async def race(*args: Any) -> AsyncIterator[list[tuple[str, str]]]:
-        first.extend([await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
-        workspace = Workspace(place.decider)
-        assert await workspace.claim(place.caller, "k-json", "f") is None
-        await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
-        await place.record()
+        first.extend([await setup.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
+        workspace = Workspace(setup.decider)
+        assert await workspace.claim(setup.caller, "k-json", "f") is None
+        await workspace.settle(setup.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
+        await setup.record()
         async for page in read_entries(*args):
             yield page
 
-    pseudonym = await begin(place, user)
-    await project(place)
+    pseudonym = await begin(setup, user)
+    await project(setup)
     monkeypatch.setattr(user_eraser, "kept_entries", race)
-    await erase(place)
-    await place.record()
-    entries = await kept(place)
+    await erase(setup)
+    await setup.record()
+    entries = await kept(setup)
     assert {"k-assign", "k-redeem", "k-json"} < set(entries)
     assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
-    assert [await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked] == first
+    assert [await setup.do(operation, code, key, userId=asker) for operation, code, key, asker in asked] == first
     assert pseudonym not in entries["k-json"][1]
     monkeypatch.setattr(user_eraser, "kept_entries", read_entries)
-    await begin(place, user)  # the new user goes, too
-    await project(place)
-    await erase(place)
-    left = await traces(place, user)
+    await begin(setup, user)  # the new user goes, too
+    await project(setup)
+    await erase(setup)
+    left = await traces(setup, user)
     assert all(":d:" in name or ":lu:" in name for name in left), left  # the live lock, which stays to its end
 
 
-async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
+async def test_only_what_may_name_the_user_is_read(setup: PartitionSetup) -> None:
     """Only entries that may name the user are fetched, in pages of bounded bytes."""
     plain, naming = "B" + "A" * 300_000, compress_body(b'{"results":[%b]}' % (b'{"userId":"someone"},' * 20_000))
     answers = {"plain": plain, "naming": naming + "A" * 300_000}
     await insert_entries(
-        place, {f"{kind}-{n}": f"f 0 200 - {body}" for kind, body in answers.items() for n in range(12)}
+        setup, {f"{kind}-{n}": f"f 0 200 - {body}" for kind, body in answers.items() for n in range(12)}
     )
-    pages = [page async for page in entries_with(place.pool, place.caller.workspace, ["zoe"], START, EventId(1, 0))]
+    pages = [page async for page in entries_with(setup.pool, setup.caller.workspace, ["zoe"], START, EventId(1, 0))]
     assert {key.split("-")[0] for page in pages for key, _ in page} == {"naming"}
     assert sum(len(page) for page in pages) == 12
     assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20
@@ -132,28 +132,28 @@ def test_answers_are_the_same_in_both_stores_after_traffic(patient: Service) -> 
 
 
 async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A DELETE that is repeated while it runs still ends: the next pass reads only the entries since the last one."""
     asked, user, between = entries_with, "zoe0-", list[Any]()
-    await stock(place, 1)
-    await live(place, user, 0)
-    pseudonym = await begin(place, user)
-    await project(place)
+    await stock(setup, 1)
+    await live(setup, user, 0)
+    pseudonym = await begin(setup, user)
+    await project(setup)
 
     def count(*args: Any) -> Any:
         between.append(args[3:])
         return asked(*args)
 
     monkeypatch.setattr(user_eraser.user_deletion, "entries_with", count)
-    async with start_eraser(place) as eraser:
+    async with start_eraser(setup) as eraser:
         for again in (True, False):
-            await place.record()
-            users = await pending_erasures(place.pool, 0, 100)
+            await setup.record()
+            users = await pending_erasures(setup.pool, 0, 100)
             if again:
-                assert await begin(place, user) == pseudonym  # meanwhile
-                await project(place)
+                assert await begin(setup, user) == pseudonym  # meanwhile
+                await project(setup)
             await eraser.erase(users)
-            assert await is_erased(place.pool, place.caller.workspace, pseudonym) != again
+            assert await is_erased(setup.pool, setup.caller.workspace, pseudonym) != again
     (first_after, first_last), (second_after, second_last) = between
     assert first_after == START < first_last == second_after <= second_last

@@ -37,7 +37,7 @@ from service.server.requests.code_requests import CodeLine
 from service.server.tasks import retention as worker
 from service.server.tasks.retention import Retention
 from service.server.tasks.user_eraser import Eraser
-from tests.integration.opening.opening_fixtures import Life, Place
+from tests.integration.opening.opening_fixtures import Life, PartitionSetup
 from tests.integration.recording.record_fixtures import take_partition
 
 DAY_MS = 86_400_000
@@ -66,53 +66,53 @@ class DyingPool:
 
 
 @asynccontextmanager
-async def retaining(place: Place, dies_after: int = -1) -> AsyncIterator[Retention]:
+async def retaining(setup: PartitionSetup, dies_after: int = -1) -> AsyncIterator[Retention]:
     """A new worker's, which dies after so many steps."""
-    fence, row = await take_partition(place.pool), await read_partition(place.pool, 0)
-    async with place.server() as server:
+    fence, row = await take_partition(setup.pool), await read_partition(setup.pool, 0)
+    async with setup.server() as server:
         life = Life()
         server.life = life
-        pool: Any = DyingPool(place.pool, life)
+        pool: Any = DyingPool(setup.pool, life)
         its = Retention(pool, server, own_scripts(0, row.epoch, row.nonce), fence, asyncio.Lock(), asyncio.Lock(), DAYS)
         await its.load()
         life.left = dies_after
         yield its
 
 
-async def project(place: Place) -> None:
+async def project(setup: PartitionSetup) -> None:
     """Project configuration to Redis, as the worker's ProjectionCatchUp does."""
-    row = await read_partition(place.pool, 0)
-    async with place.server() as server:
-        projector = projector_of(server, await place.scripts())
-        async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
+    row = await read_partition(setup.pool, 0)
+    async with setup.server() as server:
+        projector = projector_of(server, await setup.scripts())
+        async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
             await restorer.project(projector, 0, change)
     assert row
 
 
-async def archive(place: Place, dies_after: int = -1) -> bool:
+async def archive(setup: PartitionSetup, dies_after: int = -1) -> bool:
     """Let a worker archive what has ended; return whether there was anything. Raises Broken if it died."""
-    async with retaining(place, dies_after) as its:
+    async with retaining(setup, dies_after) as its:
         archiving = asyncio.ensure_future(its.archive_books())
         while not archiving.done():
             await asyncio.wait((archiving,), timeout=0.02)
-            await project(place)
+            await project(setup)
         return archiving.result()
 
 
-async def read_book(place: Place, book: int = SALE) -> BookRow:
-    return (await read_books(place.pool, place.caller.workspace, [book]))[0]
+async def read_book(setup: PartitionSetup, book: int = SALE) -> BookRow:
+    return (await read_books(setup.pool, setup.caller.workspace, [book]))[0]
 
 
-async def patch(place: Place, book: int = SALE, **changes: Any) -> BookRow:
-    row = await read_book(place, book)
-    changed = await patch_book(place.pool, row.workspace, 0, row.book_id, convert(changes, PatchBook))
-    await project(place)
+async def patch(setup: PartitionSetup, book: int = SALE, **changes: Any) -> BookRow:
+    row = await read_book(setup, book)
+    changed = await patch_book(setup.pool, row.workspace, 0, row.book_id, convert(changes, PatchBook))
+    await project(setup)
     return changed
 
 
-async def end(place: Place, days: float, book: int = SALE) -> None:
+async def end(setup: PartitionSetup, days: float, book: int = SALE) -> None:
     """Set the book's end so many days ago; negative: from now."""
-    await patch(place, book, validUntil=from_ms(time.time_ns() // 1_000_000 - int(days * DAY_MS)))
+    await patch(setup, book, validUntil=from_ms(time.time_ns() // 1_000_000 - int(days * DAY_MS)))
 
 
 def of_books(held: dict[bytes, Any], *books: int) -> list[Any]:
@@ -146,7 +146,7 @@ def orders_of(held: dict[bytes, Any], kind: bytes = b"o") -> set[bytes]:
     }
 
 
-async def refusals(place: Place, code: str) -> set[str]:
+async def refusals(setup: PartitionSetup, code: str) -> set[str]:
     """How the hot path refuses each request about a code."""
     asked: Sequence[tuple[Any, dict[str, Any]]] = (
         (coupon_view.READ, {}),
@@ -154,196 +154,196 @@ async def refusals(place: Place, code: str) -> set[str]:
         (redeem.REDEEM, {"userId": "ann", "orderValue": "1.00"}),
         (assign.ASSIGN_CODE, {"userId": "ann"}),
     )
-    return {await place.refusal(operation, code, **body) for operation, body in asked}
+    return {await setup.refusal(operation, code, **body) for operation, body in asked}
 
 
-async def compare(place: Place) -> dict[Any, int]:
+async def compare(setup: PartitionSetup) -> dict[Any, int]:
     """Compare Redis with the record; return what differs. Raises Busy."""
-    return dict((await reconcile(place.valkey_url, place.pool, 0, repair=False)).differing)
+    return dict((await reconcile(setup.valkey_url, setup.pool, 0, repair=False)).differing)
 
 
-async def test_an_archived_book_is_gone(place: Place) -> None:
+async def test_an_archived_book_is_gone(setup: PartitionSetup) -> None:
     """Nothing of it but its settings is in Redis, also after a rebuild; nothing differs; its codes are unknown."""
-    await end(place, DAYS + 1)
-    await end(place, DAYS + 1, MANY)
-    assert of_books(await place.everything(), SALE, MANY)
-    assert await archive(place)
-    await add_codes(place.pool, place.caller.workspace, 0, FEW, [CodeLine(f"LIVE-{n}") for n in range(2)])
-    await project(place)
+    await end(setup, DAYS + 1)
+    await end(setup, DAYS + 1, MANY)
+    assert of_books(await setup.everything(), SALE, MANY)
+    assert await archive(setup)
+    await add_codes(setup.pool, setup.caller.workspace, 0, FEW, [CodeLine(f"LIVE-{n}") for n in range(2)])
+    await project(setup)
     for n in range(2):
-        left = await place.everything()
+        left = await setup.everything()
         assert of_books(left, SALE, MANY) == []
-        assert await compare(place) == {}
+        assert await compare(setup) == {}
         for code in ("CODE-1", "CODE-3", "CODE-50", "MANY-1", "MINE-1"):
-            assert await refusals(place, code) == {"coupon_not_found"}
-        assert await place.refusal(redeem.REDEEM, f"LIVE-{n}", userId="zoe", orderId=f"live{n}") == ""
-        await place.record()
-        await place.rebuild()
-    assert not await archive(place)
+            assert await refusals(setup, code) == {"coupon_not_found"}
+        assert await setup.refusal(redeem.REDEEM, f"LIVE-{n}", userId="zoe", orderId=f"live{n}") == ""
+        await setup.record()
+        await setup.rebuild()
+    assert not await archive(setup)
 
 
-async def test_an_ended_book_stays_until_then(place: Place) -> None:
+async def test_an_ended_book_stays_until_then(setup: PartitionSetup) -> None:
     """It is expired; its redemptions can be rolled back; and a later end opens it again."""
-    await end(place, DAYS - 1)
-    assert not await archive(place)
-    assert await place.refusal(redeem.REDEEM, "CODE-50", userId="ann", orderValue="1.00") == "expired"
-    await place.do(rollback.ROLLBACK_ORDER, "o5")
-    await end(place, -1)
-    await place.do(redeem.REDEEM, "CODE-50", userId="ann", orderValue="1.00")
+    await end(setup, DAYS - 1)
+    assert not await archive(setup)
+    assert await setup.refusal(redeem.REDEEM, "CODE-50", userId="ann", orderValue="1.00") == "expired"
+    await setup.do(rollback.ROLLBACK_ORDER, "o5")
+    await end(setup, -1)
+    await setup.do(redeem.REDEEM, "CODE-50", userId="ann", orderValue="1.00")
 
 
-async def test_a_book_whose_end_is_moved_in_time_stays(place: Place) -> None:
+async def test_a_book_whose_end_is_moved_in_time_stays(setup: PartitionSetup) -> None:
     """It was found, but its end moved before it was archived; no version of the configuration is lost."""
-    await end(place, DAYS + 1)
-    async with retaining(place) as its:
-        (ended,) = await archived_books.find_ended(place.pool, 0, DAYS, 9)
-        await end(place, -1)
-        before = (await read_partition(place.pool, 0)).config_version
-        assert not await archived_books.archive(place.pool, 0, its._fence, ended, DAYS, [])
-    assert (await read_partition(place.pool, 0)).config_version == before
-    await place.do(redeem.REDEEM, "CODE-50", userId="ann", orderValue="1.00")
+    await end(setup, DAYS + 1)
+    async with retaining(setup) as its:
+        (ended,) = await archived_books.find_ended(setup.pool, 0, DAYS, 9)
+        await end(setup, -1)
+        before = (await read_partition(setup.pool, 0)).config_version
+        assert not await archived_books.archive(setup.pool, 0, its._fence, ended, DAYS, [])
+    assert (await read_partition(setup.pool, 0)).config_version == before
+    await setup.do(redeem.REDEEM, "CODE-50", userId="ann", orderValue="1.00")
 
 
-async def test_a_book_that_the_merchant_archived(place: Place) -> None:
+async def test_a_book_that_the_merchant_archived(setup: PartitionSetup) -> None:
     """It leaves so many days after that, whatever its end; a book of a test workspace never does."""
-    await patch(place, FEW, status="archived")
-    assert not await archive(place)
-    await place.pool.execute("UPDATE books SET updated_at = now() - interval '31 days' WHERE book = $1", FEW)
-    await place.pool.execute("UPDATE workspaces SET mode = 'test'")
-    assert not await archive(place)
-    await place.pool.execute("UPDATE workspaces SET mode = 'live'")
-    assert await archive(place)
-    held = await place.everything()
+    await patch(setup, FEW, status="archived")
+    assert not await archive(setup)
+    await setup.pool.execute("UPDATE books SET updated_at = now() - interval '31 days' WHERE book = $1", FEW)
+    await setup.pool.execute("UPDATE workspaces SET mode = 'test'")
+    assert not await archive(setup)
+    await setup.pool.execute("UPDATE workspaces SET mode = 'live'")
+    assert await archive(setup)
+    held = await setup.everything()
     assert of_books(held, FEW) == []
     assert orders_of(held, b"g") == set()
 
 
-async def test_nothing_of_it_changes(place: Place) -> None:
+async def test_nothing_of_it_changes(setup: PartitionSetup) -> None:
     """Every change of the book, its codes or its redemptions is refused."""
-    redeemed = json.loads(await place.do(redeem.REDEEM, "CODE-60", userId="ann", orderValue="1.00", orderId="o60"))
-    await place.record()
-    await end(place, DAYS + 1)
-    before = (await read_partition(place.pool, 0)).config_version
-    assert await archive(place)
-    row, w = await read_book(place), place.caller.workspace
-    versions = (await read_partition(place.pool, 0)).config_version
+    redeemed = json.loads(await setup.do(redeem.REDEEM, "CODE-60", userId="ann", orderValue="1.00", orderId="o60"))
+    await setup.record()
+    await end(setup, DAYS + 1)
+    before = (await read_partition(setup.pool, 0)).config_version
+    assert await archive(setup)
+    row, w = await read_book(setup), setup.caller.workspace
+    versions = (await read_partition(setup.pool, 0)).config_version
     for changing in (
-        lambda: patch(place, validUntil=from_ms(time.time_ns() // 1_000_000 + DAY_MS)),
-        lambda: patch(place, name="other"),
-        lambda: add_codes(place.pool, w, 0, SALE, [CodeLine("NEW-1")]),
-        lambda: patch_coupon(place.pool, w, 0, "CODE-50", {"active": False}),
-        lambda: job_rows.create_generation(place.pool, row, 1, row.code_pattern, row.charset),  # pyrefly: ignore
-        lambda: place.do(rollback.ROLLBACK, redeemed["redemptionId"]),
+        lambda: patch(setup, validUntil=from_ms(time.time_ns() // 1_000_000 + DAY_MS)),
+        lambda: patch(setup, name="other"),
+        lambda: add_codes(setup.pool, w, 0, SALE, [CodeLine("NEW-1")]),
+        lambda: patch_coupon(setup.pool, w, 0, "CODE-50", {"active": False}),
+        lambda: job_rows.create_generation(setup.pool, row, 1, row.code_pattern, row.charset),  # pyrefly: ignore
+        lambda: setup.do(rollback.ROLLBACK, redeemed["redemptionId"]),
     ):
         with pytest.raises(Refusal) as caught:
             await changing()
         assert caught.value.code == "book_archived"
-    assert await place.refusal(rollback.ROLLBACK_ORDER, "o60") == "order_not_found"
-    assert await place.refusal(rollback.ROLLBACK_ORDER, "o2") == "order_not_found"  # was rolled back
-    assert (await read_partition(place.pool, 0)).config_version == versions > before
+    assert await setup.refusal(rollback.ROLLBACK_ORDER, "o60") == "order_not_found"
+    assert await setup.refusal(rollback.ROLLBACK_ORDER, "o2") == "order_not_found"  # was rolled back
+    assert (await read_partition(setup.pool, 0)).config_version == versions > before
 
 
-async def test_an_order_is_remembered_as_long_as_one_of_its_books(place: Place) -> None:
+async def test_an_order_is_remembered_as_long_as_one_of_its_books(setup: PartitionSetup) -> None:
     """The order of a book that leaves, and of one that stays, keeps the latter's place; others may be used anew."""
-    await place.pool.execute("UPDATE workspaces SET coupons_per_order = 2, version = version")
-    await place.pool.execute(
+    await setup.pool.execute("UPDATE workspaces SET coupons_per_order = 2, version = version")
+    await setup.pool.execute(
         "UPDATE workspaces SET version = (SELECT version + 1 FROM config_versions WHERE partition = 0)"
     )
-    await place.pool.execute("UPDATE config_versions SET version = version + 1 WHERE partition = 0")
-    await add_codes(place.pool, place.caller.workspace, 0, MANY, [CodeLine(f"LIVE-{n}") for n in range(4)])
-    await project(place)
-    await place.do(redeem.REDEEM, "LIVE-0", userId="u9", orderId="o5", orderValue="10.00")
-    await place.record()
-    await end(place, DAYS + 1)
-    assert await archive(place)
-    assert orders_of(await place.everything()) == {b"o5", b"o11"}
-    await place.do(redeem.REDEEM, "LIVE-1", userId="u9", orderId="o5")
-    assert await place.refusal(redeem.REDEEM, "LIVE-2", userId="u9", orderId="o5") == "order_already_used"
-    await place.do(redeem.REDEEM, "LIVE-3", userId="u8", orderId="o6")
-    await place.record()
-    assert await place.pool.fetch("SELECT FROM quarantine") == []
-    await end(place, DAYS + 1, MANY)
-    assert await archive(place)
-    assert orders_of(await place.everything()) == set()
-    assert await place.pool.fetch("SELECT FROM order_uses") == []
+    await setup.pool.execute("UPDATE config_versions SET version = version + 1 WHERE partition = 0")
+    await add_codes(setup.pool, setup.caller.workspace, 0, MANY, [CodeLine(f"LIVE-{n}") for n in range(4)])
+    await project(setup)
+    await setup.do(redeem.REDEEM, "LIVE-0", userId="u9", orderId="o5", orderValue="10.00")
+    await setup.record()
+    await end(setup, DAYS + 1)
+    assert await archive(setup)
+    assert orders_of(await setup.everything()) == {b"o5", b"o11"}
+    await setup.do(redeem.REDEEM, "LIVE-1", userId="u9", orderId="o5")
+    assert await setup.refusal(redeem.REDEEM, "LIVE-2", userId="u9", orderId="o5") == "order_already_used"
+    await setup.do(redeem.REDEEM, "LIVE-3", userId="u8", orderId="o6")
+    await setup.record()
+    assert await setup.pool.fetch("SELECT FROM quarantine") == []
+    await end(setup, DAYS + 1, MANY)
+    assert await archive(setup)
+    assert orders_of(await setup.everything()) == set()
+    assert await setup.pool.fetch("SELECT FROM order_uses") == []
 
 
-async def test_gifts_of_its_orders(place: Place) -> None:
+async def test_gifts_of_its_orders(setup: PartitionSetup) -> None:
     """An order whose gift left with its book may have another one."""
-    await end(place, DAYS + 1, FEW)
-    assert await archive(place)
-    assert orders_of(await place.everything(), b"g") == set()
-    given = {"bookId": str((await read_book(place, MANY)).book_id), "orderId": "o9"}
-    await add_codes(place.pool, place.caller.workspace, 0, MANY, [CodeLine("GIFT-1")])
-    await project(place)
-    await place.do(gift.GIFT, "bob", **given)
-    await place.record()
-    assert await place.pool.fetch("SELECT FROM quarantine") == []
+    await end(setup, DAYS + 1, FEW)
+    assert await archive(setup)
+    assert orders_of(await setup.everything(), b"g") == set()
+    given = {"bookId": str((await read_book(setup, MANY)).book_id), "orderId": "o9"}
+    await add_codes(setup.pool, setup.caller.workspace, 0, MANY, [CodeLine("GIFT-1")])
+    await project(setup)
+    await setup.do(gift.GIFT, "bob", **given)
+    await setup.record()
+    assert await setup.pool.fetch("SELECT FROM quarantine") == []
 
 
-async def test_killed_at_each_step(place: Place) -> None:
+async def test_killed_at_each_step(setup: PartitionSetup) -> None:
     """Whatever step the worker dies at, with Redis lost or not, the next worker ends the same."""
-    await end(place, DAYS + 1)
-    await end(place, DAYS + 1, FEW)
+    await end(setup, DAYS + 1)
+    await end(setup, DAYS + 1, FEW)
     steps, done = 0, False
-    before = await place.snapshot()
+    before = await setup.snapshot()
     while not done:
         try:
-            assert await archive(place, steps)
+            assert await archive(setup, steps)
             done = True
         except Broken:
             if steps % 5 == 1:
-                await place.rebuild()
+                await setup.rebuild()
             if steps % 5 == 3:
-                await place.put_back(before)
-                await place.reopen()
+                await setup.put_back(before)
+                await setup.reopen()
         steps += 1
-        if await place.pool.fetchval("SELECT EXISTS (SELECT FROM books WHERE archiving)"):
+        if await setup.pool.fetchval("SELECT EXISTS (SELECT FROM books WHERE archiving)"):
             with pytest.raises(Busy):
-                await compare(place)
+                await compare(setup)
         else:
-            assert await compare(place) == {}
+            assert await compare(setup) == {}
     assert steps > 20
-    held = await place.everything()
+    held = await setup.everything()
     assert of_books(held, SALE, FEW) == []
-    assert await place.pool.fetchval("SELECT count(*) FROM books WHERE archiving") == 0
-    await place.rebuild()
-    assert await place.everything() == held
+    assert await setup.pool.fetchval("SELECT count(*) FROM books WHERE archiving") == 0
+    await setup.rebuild()
+    assert await setup.everything() == held
 
 
 @pytest.mark.parametrize("has_more", [False, True])
-async def test_a_redis_that_is_behind(place: Place, has_more: bool) -> None:
+async def test_a_redis_that_is_behind(setup: PartitionSetup, has_more: bool) -> None:
     """A Redis from before a book left, or from between, is cleaned again; so it is if events follow."""
-    await end(place, DAYS + 1)
-    kept = [await place.snapshot()]
+    await end(setup, DAYS + 1)
+    kept = [await setup.snapshot()]
     for steps in (8, 12, 16):
         with pytest.raises(Broken):
-            await archive(place, steps)
-        kept.append(await place.snapshot())
-    assert await archive(place)
+            await archive(setup, steps)
+        kept.append(await setup.snapshot())
+    assert await archive(setup)
     if has_more:
-        await place.do(redeem.REDEEM, "MANY-1", userId="u9", orderId="o77")
-        await place.record()
+        await setup.do(redeem.REDEEM, "MANY-1", userId="u9", orderId="o77")
+        await setup.record()
     for some in kept:
-        await place.put_back(some)
-        await place.reopen()
-        if of_books(await place.everything(), SALE):
-            assert await archive(place)
-        assert of_books(await place.everything(), SALE) == []
-        assert await compare(place) == {}
+        await setup.put_back(some)
+        await setup.reopen()
+        if of_books(await setup.everything(), SALE):
+            assert await archive(setup)
+        assert of_books(await setup.everything(), SALE) == []
+        assert await compare(setup) == {}
 
 
-async def test_what_is_decided_until_the_code_leaves(place: Place) -> None:
+async def test_what_is_decided_until_the_code_leaves(setup: PartitionSetup) -> None:
     """A rollback just before its code leaves is recorded; nothing of it stays in Redis."""
-    await end(place, DAYS + 1)
-    async with retaining(place) as its:
+    await end(setup, DAYS + 1)
+    async with retaining(setup) as its:
         drop = its._drop
         asked = []
 
         async def roll_back_before(book: Any, script: str, args: Any) -> None:
             if not asked:
-                asked.append(await place.do(rollback.ROLLBACK_ORDER, "o5"))
-                flusher = Flusher(place.outbox, place.pool, 0, its._fence)
+                asked.append(await setup.do(rollback.ROLLBACK_ORDER, "o5"))
+                flusher = Flusher(setup.outbox, setup.pool, 0, its._fence)
                 await flusher.start()
                 await flusher.step()
             await drop(book, script, args)
@@ -352,142 +352,142 @@ async def test_what_is_decided_until_the_code_leaves(place: Place) -> None:
         archiving = asyncio.ensure_future(its.archive_books())
         while not archiving.done():
             await asyncio.wait((archiving,), timeout=0.02)
-            await project(place)
+            await project(setup)
         assert archiving.result()
     assert asked
-    assert of_books(await place.everything(), SALE) == []
-    assert await compare(place) == {}
+    assert of_books(await setup.everything(), SALE) == []
+    assert await compare(setup) == {}
 
 
-async def test_a_book_that_a_script_cannot_remove(place: Place) -> None:
+async def test_a_book_that_a_script_cannot_remove(setup: PartitionSetup) -> None:
     """It fails alone, and is tried again; the others leave."""
-    await end(place, DAYS + 1)
-    await end(place, DAYS + 1, FEW)
-    name = key_names.directory(place.caller.prefix, key_names.bucket("CODE-50"))
-    kept: Any = await place.redis.hgetall(name)
-    await place.redis.delete(name)
-    await place.redis.set(name, "x")
+    await end(setup, DAYS + 1)
+    await end(setup, DAYS + 1, FEW)
+    name = key_names.directory(setup.caller.prefix, key_names.bucket("CODE-50"))
+    kept: Any = await setup.redis.hgetall(name)
+    await setup.redis.delete(name)
+    await setup.redis.set(name, "x")
     with pytest.raises(ScriptFailed):
-        await archive(place)
-    assert of_books(without_strings(await place.everything()), FEW) == []
-    await place.redis.delete(name)
-    await place.redis.hset(name, mapping=kept)
-    assert await archive(place)
-    assert of_books(await place.everything(), SALE) == []
+        await archive(setup)
+    assert of_books(without_strings(await setup.everything()), FEW) == []
+    await setup.redis.delete(name)
+    await setup.redis.hset(name, mapping=kept)
+    assert await archive(setup)
+    assert of_books(await setup.everything(), SALE) == []
 
 
-async def test_a_book_with_a_job_waits(place: Place) -> None:
+async def test_a_book_with_a_job_waits(setup: PartitionSetup) -> None:
     """A job that runs may still project codes; one that comes too late is refused."""
-    row = await read_book(place)
-    async with place.pool.acquire() as connection:
+    row = await read_book(setup)
+    async with setup.pool.acquire() as connection:
         job = await job_rows.create_generation(connection, row, 1, row.code_pattern, row.charset)
-    await end(place, DAYS + 1)
-    assert not await archive(place)
-    await place.pool.execute("UPDATE jobs SET status = 'done', finished_at = now() WHERE job_id = $1", job.job_id)
-    assert await archive(place)
+    await end(setup, DAYS + 1)
+    assert not await archive(setup)
+    await setup.pool.execute("UPDATE jobs SET status = 'done', finished_at = now() WHERE job_id = $1", job.job_id)
+    assert await archive(setup)
 
 
-async def test_events_that_are_not_recorded(place: Place) -> None:
+async def test_events_that_are_not_recorded(setup: PartitionSetup) -> None:
     """The book's places stay until all of its events are recorded."""
-    await place.do(redeem.REDEEM, "CODE-60", userId="ann", orderValue="1.00", orderId="o60")
-    await end(place, DAYS + 1)
+    await setup.do(redeem.REDEEM, "CODE-60", userId="ann", orderValue="1.00", orderId="o60")
+    await end(setup, DAYS + 1)
     worker.WAIT_S = 0.2
     with pytest.raises(NotYet, match="not recorded"):
-        await archive(place)
-    assert b"o60" in orders_of(await place.everything())
-    await place.record()
-    assert await archive(place)
-    assert b"o60" not in orders_of(await place.everything())
-    assert of_books(await place.everything(), SALE) == []
+        await archive(setup)
+    assert b"o60" in orders_of(await setup.everything())
+    await setup.record()
+    assert await archive(setup)
+    assert b"o60" not in orders_of(await setup.everything())
+    assert of_books(await setup.everything(), SALE) == []
 
 
-async def test_a_user_who_is_deleted(place: Place) -> None:
+async def test_a_user_who_is_deleted(setup: PartitionSetup) -> None:
     """A book waits for a deletion, which a worker may have left half-way. Users of an archived one are deleted."""
-    await end(place, DAYS + 1)
-    ids = [await begin_erasure(place.pool, place.caller.workspace, 0, "ann", await place.decider.tail(0))]
-    await project(place)
+    await end(setup, DAYS + 1)
+    ids = [await begin_erasure(setup.pool, setup.caller.workspace, 0, "ann", await setup.decider.tail(0))]
+    await project(setup)
     with pytest.raises(NotYet, match="users are being deleted"):
-        await archive(place)
-    await _erase(place)
-    await place.record()
-    assert await archive(place)
-    assert of_books(await place.everything(), SALE) == []
-    ids.append(await begin_erasure(place.pool, place.caller.workspace, 0, "bob", await place.decider.tail(0)))
-    await project(place)
-    await _erase(place)
+        await archive(setup)
+    await _erase(setup)
+    await setup.record()
+    assert await archive(setup)
+    assert of_books(await setup.everything(), SALE) == []
+    ids.append(await begin_erasure(setup.pool, setup.caller.workspace, 0, "bob", await setup.decider.tail(0)))
+    await project(setup)
+    await _erase(setup)
     for pseudonym in ids:
-        assert await is_erased(place.pool, place.caller.workspace, pseudonym)
-    users = {row[0] for row in await place.pool.fetch("SELECT user_id FROM redemptions")}
+        assert await is_erased(setup.pool, setup.caller.workspace, pseudonym)
+    users = {row[0] for row in await setup.pool.fetch("SELECT user_id FROM redemptions")}
     assert not {"ann", "bob"} & users
-    held = await place.everything()
+    held = await setup.everything()
     assert of_books(held, SALE) == []
-    await place.record()
-    await place.rebuild()
-    assert await place.everything() == held
+    await setup.record()
+    await setup.rebuild()
+    assert await setup.everything() == held
 
 
-async def _erase(place: Place) -> None:
-    row = await read_partition(place.pool, 0)
-    async with place.server() as server:
-        eraser = Eraser(place.pool, server, own_scripts(0, row.epoch, row.nonce))
+async def _erase(setup: PartitionSetup) -> None:
+    row = await read_partition(setup.pool, 0)
+    async with setup.server() as server:
+        eraser = Eraser(setup.pool, server, own_scripts(0, row.epoch, row.nonce))
         await eraser.load()
-        await eraser.erase(await pending_erasures(place.pool, 0, 9))
+        await eraser.erase(await pending_erasures(setup.pool, 0, 9))
 
 
-async def test_its_counts(place: Place) -> None:
+async def test_its_counts(setup: PartitionSetup) -> None:
     """They are those from before it left, also after a rebuild."""
-    await end(place, DAYS + 1)
-    book = await read_book(place)
-    context: Any = type("", (), {"hot": Workspace(place.decider), "pool": place.pool})
-    before = await count_book(context, place.caller, book.book_id)
+    await end(setup, DAYS + 1)
+    book = await read_book(setup)
+    context: Any = type("", (), {"hot": Workspace(setup.decider), "pool": setup.pool})
+    before = await count_book(context, setup.caller, book.book_id)
     assert (before.codes, before.redemptions, before.rolled_back) == (100, 4, 3)
-    assert await archive(place)
-    now = await count_book(context, place.caller, book.book_id)
+    assert await archive(setup)
+    now = await count_book(context, setup.caller, book.book_id)
     assert (now.codes, now.available, now.redemptions, now.users) == (
         before.codes, before.available, before.redemptions, before.users,
     )  # fmt: skip
-    await place.rebuild()
-    assert await count_book(context, place.caller, book.book_id) == now
+    await setup.rebuild()
+    assert await count_book(context, setup.caller, book.book_id) == now
 
 
-async def test_old_months_are_dropped(place: Place) -> None:
+async def test_old_months_are_dropped(setup: PartitionSetup) -> None:
     """The oldest months go, if they are old enough and have no facts of a book that Redis has."""
-    await place.pool.execute(
+    await setup.pool.execute(
         "INSERT INTO fact_months SELECT (date_trunc('month', now()) - m * interval '1 month')::date "
         "FROM generate_series(1, 4) AS m ON CONFLICT DO NOTHING"
     )
     for months in range(1, 5):
-        await _make_month(place, months)
+        await _make_month(setup, months)
     at = "date_trunc('month', now()) - {} * interval '1 month' + interval '1 day'"
     insert = (
         "INSERT INTO assignments (partition, epoch, seq, workspace, book, code, user_id, assigned_at) "
         "VALUES (0, 0, {0}, $1, {1}, 'CODE-1', 'ann', {2})"
     )
-    w = place.caller.workspace
-    await place.pool.execute(insert.format(4, SALE, at.format(4)), w)
-    await place.pool.execute(insert.format(3, MANY, at.format(3)), w)
-    assert await archived_books.drop_old_months(place.pool, 0) == []
-    assert await archived_books.drop_old_months(place.pool, 60) == []
-    await end(place, DAYS + 1)
-    assert await archive(place)
-    assert len(await archived_books.drop_old_months(place.pool, 60)) == 1
-    assert await archived_books.drop_old_months(place.pool, 60) == []  # the next one has a fact of a live book
-    assert await place.pool.fetchval("SELECT count(*) FROM assignments WHERE epoch = 0 AND seq = 4") == 0
-    await place.pool.execute("DELETE FROM assignments WHERE epoch = 0")
-    async with place.pool.acquire() as reading, reading.transaction():
+    w = setup.caller.workspace
+    await setup.pool.execute(insert.format(4, SALE, at.format(4)), w)
+    await setup.pool.execute(insert.format(3, MANY, at.format(3)), w)
+    assert await archived_books.drop_old_months(setup.pool, 0) == []
+    assert await archived_books.drop_old_months(setup.pool, 60) == []
+    await end(setup, DAYS + 1)
+    assert await archive(setup)
+    assert len(await archived_books.drop_old_months(setup.pool, 60)) == 1
+    assert await archived_books.drop_old_months(setup.pool, 60) == []  # the next one has a fact of a live book
+    assert await setup.pool.fetchval("SELECT count(*) FROM assignments WHERE epoch = 0 AND seq = 4") == 0
+    await setup.pool.execute("DELETE FROM assignments WHERE epoch = 0")
+    async with setup.pool.acquire() as reading, reading.transaction():
         await reading.fetch("SELECT FROM redemptions")
-        assert await archived_books.drop_old_months(place.pool, 60) == []  # a table is in use
-    assert len(await archived_books.drop_old_months(place.pool, 60)) == 1
-    first = await place.pool.fetchval("SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM fact_months")
-    assert await place.pool.fetchval("SELECT facts_from FROM settings") == first
-    await place.rebuild()
+        assert await archived_books.drop_old_months(setup.pool, 60) == []  # a table is in use
+    assert len(await archived_books.drop_old_months(setup.pool, 60)) == 1
+    first = await setup.pool.fetchval("SELECT min(month)::timestamp AT TIME ZONE 'UTC' FROM fact_months")
+    assert await setup.pool.fetchval("SELECT facts_from FROM settings") == first
+    await setup.rebuild()
 
 
-async def _make_month(place: Place, months: int) -> None:
-    for name, key in await place.pool.fetch("SELECT name, key FROM fact_tables()"):
+async def _make_month(setup: PartitionSetup, months: int) -> None:
+    for name, key in await setup.pool.fetch("SELECT name, key FROM fact_tables()"):
         month = f"(date_trunc('month', now()) - {months} * interval '1 month')::date"
-        partition = await place.pool.fetchval(f"SELECT fact_partition($1, {month})", name)
-        await place.pool.execute(
+        partition = await setup.pool.fetchval(f"SELECT fact_partition($1, {month})", name)
+        await setup.pool.execute(
             f"CREATE TABLE {partition} (LIKE {name} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)"
         )
-        await place.pool.execute(f"SELECT attach_fact_partition($1, $2, {month})", name, key)
+        await setup.pool.execute(f"SELECT attach_fact_partition($1, $2, {month})", name, key)

@@ -83,7 +83,7 @@ class Dying(Server):
 
 
 @dataclass
-class Place:
+class PartitionSetup:
     """A partition with some traffic behind it."""
 
     pool: asyncpg.Pool
@@ -203,35 +203,37 @@ async def read_values(redis: Redis, names: str) -> dict[bytes, Any]:
 
 
 @pytest_asyncio.fixture
-async def older(place: Place, database_url: str, new_database: Callable[..., Awaitable[str]]) -> AsyncIterator[str]:
-    """The address of a copy of the place's Postgres from before the test."""
-    await place.pool.close()
+async def older(
+    setup: PartitionSetup, database_url: str, new_database: Callable[..., Awaitable[str]]
+) -> AsyncIterator[str]:
+    """The address of a copy of the setup's Postgres from before the test."""
+    await setup.pool.close()
     copy = await new_database(urlsplit(database_url).path[1:])
-    async with await postgres.connect(database_url) as place.pool:
+    async with await postgres.connect(database_url) as setup.pool:
         yield copy
 
 
 @asynccontextmanager
-async def restored(place: Place, copy: str) -> AsyncIterator[None]:
+async def restored(setup: PartitionSetup, copy: str) -> AsyncIterator[None]:
     """Use the older Postgres within the block, and the newer one again afterwards."""
-    newer = place.pool
-    async with await postgres.connect(copy) as place.pool:
+    newer = setup.pool
+    async with await postgres.connect(copy) as setup.pool:
         yield
-    place.pool = newer
+    setup.pool = newer
 
 
-async def trim(place: Place) -> None:
+async def trim(setup: PartitionSetup) -> None:
     """Remove all recorded entries from the outbox but the anchor, as the worker does while it is idle."""
-    await place.redis.xtrim(
-        key_names.outbox(0), minid=str((await read_partition(place.pool, 0)).cursor), approximate=False
+    await setup.redis.xtrim(
+        key_names.outbox(0), minid=str((await read_partition(setup.pool, 0)).cursor), approximate=False
     )
 
 
-async def assert_blocked(place: Place, *codes: str) -> None:
+async def assert_blocked(setup: PartitionSetup, *codes: str) -> None:
     for code in codes:
-        assert await place.refusal(redeem.REDEEM, code, userId="bob") == "coupon_inactive"
-        assert await place.refusal(assign.ASSIGN_CODE, code, userId="bob") == "coupon_inactive"
-        assert b'"inactive"' in await place.do(coupon_view.READ, code)
+        assert await setup.refusal(redeem.REDEEM, code, userId="bob") == "coupon_inactive"
+        assert await setup.refusal(assign.ASSIGN_CODE, code, userId="bob") == "coupon_inactive"
+        assert b'"inactive"' in await setup.do(coupon_view.READ, code)
 
 
 def without(held: dict[bytes, Any], *codes: bytes) -> dict[bytes, Any]:
@@ -247,9 +249,9 @@ def without(held: dict[bytes, Any], *codes: bytes) -> dict[bytes, Any]:
 
 
 @pytest_asyncio.fixture
-async def place(
+async def setup(
     pool: asyncpg.Pool, workspace: WorkspaceRow, redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[PartitionSetup]:
     """An open partition in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
     monkeypatch.setattr(opening, "COMMITTEE_SETTLE_S", 0)
@@ -263,30 +265,30 @@ async def place(
     link = Link(valkey_url, "tests")
     await link.start()
     outbox = Outbox(valkey_url, 0)
-    place = Place(pool, redis, outbox, valkey_url, link, Decider(link), make_caller(workspace))
-    await place.reopen()
+    setup = PartitionSetup(pool, redis, outbox, valkey_url, link, Decider(link), make_caller(workspace))
+    await setup.reopen()
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
-    await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
+    await setup.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
     for n in range(2, 8):
-        await place.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")
+        await setup.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")
     for n in range(3):
-        await place.do(redeem.REDEEM, "MANY-1", userId=f"u{n}")
-    await place.do(rollback.ROLLBACK_ORDER, "o2", "key-b")
-    await place.do(rollback.ROLLBACK_ORDER, "o3", restore=False)
-    await place.do(unassign.UNASSIGN, "MINE-1", "key-u")
+        await setup.do(redeem.REDEEM, "MANY-1", userId=f"u{n}")
+    await setup.do(rollback.ROLLBACK_ORDER, "o2", "key-b")
+    await setup.do(rollback.ROLLBACK_ORDER, "o3", restore=False)
+    await setup.do(unassign.UNASSIGN, "MINE-1", "key-u")
     for user in ("ann", "bob"):
-        await place.do(assign.ASSIGN_CODE, "CODE-8", userId=user)
+        await setup.do(assign.ASSIGN_CODE, "CODE-8", userId=user)
         if user == "ann":
-            await place.do(unassign.UNASSIGN, "CODE-8")
+            await setup.do(unassign.UNASSIGN, "CODE-8")
     given = {"bookId": str(few.book_id), "orderId": "o4"}
-    await place.do(gift.GIFT, "ann", "key-g", **given)
-    await place.do(rollback.ROLLBACK_ORDER, "o4", "key-o")
+    await setup.do(gift.GIFT, "ann", "key-g", **given)
+    await setup.do(rollback.ROLLBACK_ORDER, "o4", "key-o")
     bought = {"orderValue": "3", "giftBookId": str(few.book_id), "userId": "bob"}
-    await place.do(checkout.CHECKOUT, "", "key-c", code="CODE-99", orderId="o9", **bought)
-    await place.do(checkout.CHECKOUT, "", "key-d", orderId="o10", **bought)
-    await place.do(checkout.CHECKOUT, "", code="MANY-1", orderId="o11", **bought)
-    assert await place.record() == 23
-    yield place
+    await setup.do(checkout.CHECKOUT, "", "key-c", code="CODE-99", orderId="o9", **bought)
+    await setup.do(checkout.CHECKOUT, "", "key-d", orderId="o10", **bought)
+    await setup.do(checkout.CHECKOUT, "", code="MANY-1", orderId="o11", **bought)
+    assert await setup.record() == 23
+    yield setup
     await link.stop()
     outbox.close()

@@ -19,7 +19,7 @@ from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.harness.reaching import reach
 from tests.harness.waiting import PATIENCE_S, cancel
-from tests.integration.opening.opening_fixtures import Place
+from tests.integration.opening.opening_fixtures import PartitionSetup
 from tests.integration.recording.record_fixtures import take_partition
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
@@ -117,8 +117,8 @@ class _SteppedOutbox(Outbox):
 class Workers:
     """Workers on one partition that stand still, one after the other; they share their connections to Postgres."""
 
-    def __init__(self, place: Place) -> None:
-        self._place, self._name = place, uuid4().hex
+    def __init__(self, setup: PartitionSetup) -> None:
+        self._setup, self._name = setup, uuid4().hex
         self._sleeper = Sleeper(-1)
         self._pool: asyncpg.Pool
 
@@ -133,10 +133,10 @@ class Workers:
     @contextlib.asynccontextmanager
     async def asleep(self, stops_before: int, job: Job) -> AsyncIterator[Sleeper]:
         """Start a worker that takes the lease and does its job until it stops; cancel it at the end."""
-        place = self._place
-        fence = await take_partition(place.pool)
+        setup = self._setup
+        fence = await take_partition(setup.pool)
         sleeper = self._sleeper = Sleeper(stops_before)
-        connection, outbox = await reach(place.valkey_url), _SteppedOutbox(place.valkey_url, 0)
+        connection, outbox = await reach(setup.valkey_url), _SteppedOutbox(setup.valkey_url, 0)
         outbox.sleeper = sleeper
         server = Server(cast("Connection", _SteppedConnection(sleeper, connection)), 0)
         running = asyncio.ensure_future(job(server, self._pool, Flusher(outbox, self._pool, 0, fence), fence))
@@ -144,7 +144,7 @@ class Workers:
             await sleeper.fall_asleep(running)
             while connection.waiting:  # noqa: ASYNC110, what other tasks of it have sent
                 await asyncio.sleep(0)
-            await place.pool.execute(_END_TRANSACTIONS, self._name)
+            await setup.pool.execute(_END_TRANSACTIONS, self._name)
             yield sleeper
         finally:
             await sleeper.kill()

@@ -22,7 +22,7 @@ from service.server.record.code_rows import add_codes
 from service.server.record.user_rows import patch_user
 from service.server.requests.book_requests import CreateBook
 from service.server.requests.code_requests import CodeLine
-from tests.integration.opening.opening_fixtures import Place
+from tests.integration.opening.opening_fixtures import PartitionSetup
 from tests.integration.opening.stepping import Workers, open_partition, record
 
 MAX_STEPS = 170
@@ -38,67 +38,67 @@ def differing(actual: dict[bytes, Any], wanted: dict[bytes, Any]) -> dict[bytes,
 class Walk:
     """A book with a code that is redeemed in each round, and the checks on it."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.sold, self.gifts = place, 0, ""
+    def __init__(self, setup: PartitionSetup) -> None:
+        self.setup, self.sold, self.gifts = setup, 0, ""
         self.whole: dict[bytes, Any] = {}
 
     async def begin(self) -> "Walk":
-        place = self.place
+        setup = self.setup
         book = convert({"name": "all", "maxRedemptionsPerCode": 10_000}, CreateBook)
-        row, _ = await create_book(place.pool, place.caller.workspace, 0, book)
-        await add_codes(place.pool, place.caller.workspace, 0, row.book, [CodeLine("ALL-1"), CodeLine("ALL-2")])
-        await place.reopen()
-        await place.do(assign.ASSIGN_CODE, "ALL-2", userId="vic")
-        self.gifts = str(await place.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'"))
-        self.sold = await place.pool.fetchval("SELECT count(*) FROM redemptions")
+        row, _ = await create_book(setup.pool, setup.caller.workspace, 0, book)
+        await add_codes(setup.pool, setup.caller.workspace, 0, row.book, [CodeLine("ALL-1"), CodeLine("ALL-2")])
+        await setup.reopen()
+        await setup.do(assign.ASSIGN_CODE, "ALL-2", userId="vic")
+        self.gifts = str(await setup.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'"))
+        self.sold = await setup.pool.fetchval("SELECT count(*) FROM redemptions")
         return self
 
     async def sell(self, **more: str) -> None:
-        await self.place.do(redeem.REDEEM, "ALL-1", userId="vic", **more)
+        await self.setup.do(redeem.REDEEM, "ALL-1", userId="vic", **more)
         self.sold += 1
 
     async def trade(self, number: int) -> None:
         """Configuration, then each kind of event."""
-        place, workspace = self.place, self.place.caller.workspace
-        await patch_user(place.pool, workspace, 0, "vic", {"max_coupons": number + 9})
-        await add_codes(place.pool, workspace, 0, 1, [CodeLine(f"LATE-{number}", owner_id="zoe")])
-        await place.reopen()
+        setup, workspace = self.setup, self.setup.caller.workspace
+        await patch_user(setup.pool, workspace, 0, "vic", {"max_coupons": number + 9})
+        await add_codes(setup.pool, workspace, 0, 1, [CodeLine(f"LATE-{number}", owner_id="zoe")])
+        await setup.reopen()
         order = f"walk-{number}"
         await self.sell(orderId=order, key=order)
         await self.sell()
-        await place.do(unassign.UNASSIGN, f"LATE-{number}")
-        await place.do(unassign.UNASSIGN, "ALL-2")
-        await place.do(rollback.ROLLBACK_ORDER, order)
-        await place.do(assign.ASSIGN_CODE, "ALL-2", f"{order}-a", userId="vic")
+        await setup.do(unassign.UNASSIGN, f"LATE-{number}")
+        await setup.do(unassign.UNASSIGN, "ALL-2")
+        await setup.do(rollback.ROLLBACK_ORDER, order)
+        await setup.do(assign.ASSIGN_CODE, "ALL-2", f"{order}-a", userId="vic")
         bought = {"userId": "vic", "code": "ALL-1", "orderValue": "3", "giftBookId": self.gifts}
-        await place.do(checkout.CHECKOUT, "", f"{order}-c", orderId=f"{order}-c", **bought)
+        await setup.do(checkout.CHECKOUT, "", f"{order}-c", orderId=f"{order}-c", **bought)
         self.sold += 1
-        await place.do(rollback.ROLLBACK_ORDER, f"{order}-c")
+        await setup.do(rollback.ROLLBACK_ORDER, f"{order}-c")
 
     async def lose(self, loss: str, number: int) -> None:
         """Redis loses everything, the decisions of this round, or nothing; then its outbox is not recorded."""
-        place = self.place
-        kept = await place.snapshot() if loss == "the tail" else {}
+        setup = self.setup
+        kept = await setup.snapshot() if loss == "the tail" else {}
         if kept:
             await self.trade(number)
         await self.sell()
         if loss != "nothing":
-            await place.record()
-        self.whole = await place.everything()
+            await setup.record()
+        self.whole = await setup.everything()
         if loss == "everything":
-            await place.redis.flushall()
+            await setup.redis.flushall()
         elif kept:
-            await place.put_back(kept)
-            await place.redis.script_flush()
+            await setup.put_back(kept)
+            await setup.redis.script_flush()
 
     async def try_to_sell(self) -> None:
         """Redeem in the epoch that the API has: only a complete Redis has the scripts and an open gate, and answers."""
-        place = self.place
-        row, gate = await read_partition(place.pool, 0), await place.values(key_names.gate(0))
+        setup = self.setup
+        row, gate = await read_partition(setup.pool, 0), await setup.values(key_names.gate(0))
         digests = Scripts(0, row.epoch, row.nonce, script_versions.SERVING[-1:]).digests.values()
         text = b"".join(gate.values())
-        is_open = text == f"{row.epoch} open".encode() and all(await place.redis.script_exists(*digests))
-        is_whole = b"open" in text and await place.everything() == self.whole
+        is_open = text == f"{row.epoch} open".encode() and all(await setup.redis.script_exists(*digests))
+        is_whole = b"open" in text and await setup.everything() == self.whole
         assert is_whole or not is_open
         try:
             await self.sell()
@@ -107,36 +107,36 @@ class Walk:
                 return
             raise
         assert is_whole
-        self.whole = await place.everything()
+        self.whole = await setup.everything()
 
     async def held(self) -> dict[bytes, Any]:
         """The state that the first worker must not change: Redis, the partition's row, how many facts are recorded."""
-        place = self.place
-        row = await read_partition(place.pool, 0)
-        kept = await place.redis.xrange(key_names.outbox(0), "{}-{}".format(*row.cursor))
-        counted = await place.pool.fetchrow("SELECT (SELECT count(*) FROM facts), (SELECT count(*) FROM quarantine)")
+        setup = self.setup
+        row = await read_partition(setup.pool, 0)
+        kept = await setup.redis.xrange(key_names.outbox(0), "{}-{}".format(*row.cursor))
+        counted = await setup.pool.fetchrow("SELECT (SELECT count(*) FROM facts), (SELECT count(*) FROM quarantine)")
         row = msgspec.structs.replace(row, recorded_at=None)
-        return await place.values() | {b"outbox": kept, b"partition": row, b"counted": counted}
+        return await setup.values() | {b"outbox": kept, b"partition": row, b"counted": counted}
 
     async def check_recorded(self) -> None:
         """Each answered redemption is in Postgres once, and nothing is in quarantine."""
-        await self.place.record()
-        count = self.place.pool.fetchval
+        await self.setup.record()
+        count = self.setup.pool.fetchval
         assert await count("SELECT count(*) FROM redemptions") == self.sold
         assert await count("SELECT count(*) FROM quarantine") == 0
 
 
 @pytest_asyncio.fixture
-async def walk(place: Place, monkeypatch: pytest.MonkeyPatch) -> Walk:
+async def walk(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> Walk:
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 50)
     monkeypatch.setattr(redis_server, "LOOK_S", 0.005)
     monkeypatch.setattr(script_versions, "SERVING", "lock redeem checkout assign_code unassign rollback_order".split())
-    return await Walk(place).begin()
+    return await Walk(setup).begin()
 
 
 @pytest_asyncio.fixture
-async def workers(place: Place, database_url: str) -> AsyncIterator[Workers]:
-    async with Workers(place).connected(database_url) as workers:
+async def workers(setup: PartitionSetup, database_url: str) -> AsyncIterator[Workers]:
+    async with Workers(setup).connected(database_url) as workers:
         yield workers
 
 
@@ -145,24 +145,24 @@ async def test_a_worker_that_stood_still_while_it_opened(
     walk: Walk, workers: Workers, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     """Only a complete Redis serves; the next worker completes it, and the first changes nothing when it goes on."""
-    place, number, is_done = walk.place, 0, False
+    setup, number, is_done = walk.setup, 0, False
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 100 if loss == "everything" else 2)
     if loss == "nothing":
-        await place.do(lock.LOCK, "CODE-10", userId="ann")
+        await setup.do(lock.LOCK, "CODE-10", userId="ann")
     while not is_done:
         assert number < MAX_STEPS
         await walk.lose(loss, number)
         async with workers.asleep(number, open_partition) as sleeper:
             if is_done := not sleeper.stands:
-                assert not differing(await place.everything(), walk.whole)
+                assert not differing(await setup.everything(), walk.whole)
             else:
                 await walk.try_to_sell()
-                await place.learn()
+                await setup.learn()
                 await walk.try_to_sell()
-                await place.open()
-                assert not differing(await place.everything(), walk.whole), sleeper.made
-            assert not await place.pool.fetchval("SELECT count(*) FROM recoveries WHERE finished_at IS NULL")
-            await place.learn()
+                await setup.open()
+                assert not differing(await setup.everything(), walk.whole), sleeper.made
+            assert not await setup.pool.fetchval("SELECT count(*) FROM recoveries WHERE finished_at IS NULL")
+            await setup.learn()
             await walk.sell()
             held = await walk.held()
             await sleeper.wake()
@@ -172,7 +172,7 @@ async def test_a_worker_that_stood_still_while_it_opened(
         number += 1
     assert number > 30
     if loss != "nothing":
-        assert await place.recovery() == ("whole" if loss == "everything" else "tail")
+        assert await setup.recovery() == ("whole" if loss == "everything" else "tail")
 
 
 @pytest.mark.parametrize("meanwhile", ["takes the lease", "records", "opens after a loss"])
@@ -182,21 +182,21 @@ async def test_a_worker_that_stood_still_while_it_recorded(
     """Each event is recorded once, the outbox keeps the others; the first worker goes on, ends and changes nothing."""
     monkeypatch.setattr(write_behind, "KEEP_S", 0)
     monkeypatch.setattr(write_behind, "BLOCK_MS", 1)
-    place, number, is_done = walk.place, 0, False
+    setup, number, is_done = walk.setup, 0, False
     while not is_done:
         assert number < MAX_STEPS
-        kept = await place.snapshot()
+        kept = await setup.snapshot()
         await walk.trade(number)
         async with workers.asleep(number, record) as sleeper:
             await walk.sell()
-            assert await take_lease(place.pool, 0, "another")
+            assert await take_lease(setup.pool, 0, "another")
             if meanwhile != "takes the lease":
-                await place.record()
+                await setup.record()
             if meanwhile == "opens after a loss":
-                whole = await place.everything()
-                await place.put_back(kept)
-                await place.reopen()
-                assert not differing(await place.everything(), whole), sleeper.made
+                whole = await setup.everything()
+                await setup.put_back(kept)
+                await setup.reopen()
+                assert not differing(await setup.everything(), whole), sleeper.made
             await walk.sell()
             held = await walk.held()
             await sleeper.wake()

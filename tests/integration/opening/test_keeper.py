@@ -33,22 +33,22 @@ from service.server.requests.code_requests import CodeLine
 from service.server.tasks.restocker import Restocker
 from tests.harness.waiting import PATIENCE_S, cancel, wait_until
 from tests.harness.waiting import running as meanwhile
-from tests.integration.opening.opening_fixtures import Place
+from tests.integration.opening.opening_fixtures import PartitionSetup
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that renews its lease during an ordered rebuild goes on, and rebuilds once."""
     monkeypatch.setattr(lease_keeper, "RENEW_S", 0.001)
-    await order_rebuild(place.pool, 0, "an operator ordered it")
-    before = await place.pool.fetchval("SELECT count(*) FROM recoveries")
-    await keep_until_rebuilt(place, make_keeper(place, database_url))
-    assert await place.pool.fetchval("SELECT count(*) FROM recoveries") == before + 1
+    await order_rebuild(setup.pool, 0, "an operator ordered it")
+    before = await setup.pool.fetchval("SELECT count(*) FROM recoveries")
+    await keep_until_rebuilt(setup, make_keeper(setup, database_url))
+    assert await setup.pool.fetchval("SELECT count(*) FROM recoveries") == before + 1
 
 
 async def test_an_opening_that_fails_backs_off_and_says_so(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each error the worker pauses longer, up to a bound; Postgres has the failures and the last reason."""
     pauses: list[float] = []
@@ -68,25 +68,25 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     async def pause(seconds: float, *_: asyncio.Event) -> None:
         pauses.append(seconds)
         if len(pauses) == failures:
-            noted.extend(await read_failing(place.pool, 0))
+            noted.extend(await read_failing(setup.pool, 0))
 
     monkeypatch.setattr(LeaseKeeper, "take", take)
     monkeypatch.setattr(Opening, "run", fails)
     monkeypatch.setattr(worker, "pause", pause)
     monkeypatch.setattr(task_supervisor.random, "uniform", lambda _, most: most)
-    await order_rebuild(place.pool, 0, "an operator ordered it")
-    keeper = make_keeper(place, database_url)
-    await keep_until_rebuilt(place, keeper)
+    await order_rebuild(setup.pool, 0, "an operator ordered it")
+    keeper = make_keeper(setup, database_url)
+    await keep_until_rebuilt(setup, keeper)
     assert pauses[:failures] == [0.5, 1, 2, 4, 8, 16]
     assert keeper._backoff.next_s() == worker.LONGEST_RETRY_S
     assert [(one.task, one.failures, one.reason) for one in noted] == [
         ("opening", failures, "ScriptFailed redo WRONGTYPE user_script:7")
     ]
-    assert await read_failing(place.pool, 0) == []
+    assert await read_failing(setup.pool, 0) == []
 
 
 async def test_a_moved_cursor_starts_the_opening_again(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An opening that loses its cursor to a commit in doubt starts again without a pause, and counts as no failure."""
     opens, openings, pauses = Opening.run, 0, list[float]()
@@ -103,27 +103,27 @@ async def test_a_moved_cursor_starts_the_opening_again(
 
     monkeypatch.setattr(Opening, "run", run)
     monkeypatch.setattr(worker, "pause", pause)
-    await order_rebuild(place.pool, 0, "an operator ordered it")
-    await keep_until_rebuilt(place, make_keeper(place, database_url))
+    await order_rebuild(setup.pool, 0, "an operator ordered it")
+    await keep_until_rebuilt(setup, make_keeper(setup, database_url))
     assert (openings, pauses[0]) == (2, 0.0)
-    assert await read_failing(place.pool, 0) == []
+    assert await read_failing(setup.pool, 0) == []
 
 
 @pytest.mark.parametrize("away", [Broken(), ConnectionRefusedError(), hiredis.ReplyError("LOADING it loads")])
 async def test_a_server_that_is_away_is_asked_again_soon(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch, away: Exception
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch, away: Exception
 ) -> None:
     """An error of a server that is away is retried soon, and is no failure of the task."""
-    keeper = make_keeper(place, database_url)
+    keeper = make_keeper(setup, database_url)
     for _ in range(5):
         async with asyncio.timeout(PATIENCE_S):
             assert await keeper._pause_after(away) <= worker.RETRY_S
-    assert await read_failing(place.pool, 0) == []
+    assert await read_failing(setup.pool, 0) == []
 
 
 @pytest.mark.parametrize("loss", ["SCRIPT FLUSH", "FLUSHALL"])
 async def test_the_pulse_of_an_idle_server_shows_a_loss(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
     monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
@@ -133,12 +133,12 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
     asked: Counter[str] = Counter()
     for name in ("look", "pulse"):
         monkeypatch.setattr(ServerWatch, name, _counting(name, asked))
-    async with keeping(make_keeper(place, database_url)):
+    async with keeping(make_keeper(setup, database_url)):
         await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
-        epoch = (await read_partition(place.pool, 0)).epoch
-        await place.redis.execute_command(*loss.split())
+        epoch = (await read_partition(setup.pool, 0)).epoch
+        await setup.redis.execute_command(*loss.split())
         is_open = "SELECT state = 'open' AND epoch > $1 FROM partitions"
-        await wait_until(lambda: place.pool.fetchval(is_open, epoch))
+        await wait_until(lambda: setup.pool.fetchval(is_open, epoch))
 
 
 def _counting(name: str, asked: Counter[str]) -> Callable[..., Awaitable[Any]]:
@@ -154,7 +154,7 @@ def _counting(name: str, asked: Counter[str]) -> Callable[..., Awaitable[Any]]:
 
 
 async def test_a_failing_task_leaves_the_others_alone(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failing task is restarted and reported; the worker records events, and its other tasks go on."""
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "HEALTHY_AFTER_S"):
@@ -168,30 +168,30 @@ async def test_a_failing_task_leaves_the_others_alone(
         await works(restocker, lease)
 
     async def has_failed() -> bool:
-        return any(one.failures > 3 for one in await read_failing(place.pool, 0))
+        return any(one.failures > 3 for one in await read_failing(setup.pool, 0))
 
     async def is_well() -> bool:
-        return not await read_failing(place.pool, 0)
+        return not await read_failing(setup.pool, 0)
 
     monkeypatch.setattr(Restocker, "run", fails)
     with capture_logs() as logs:
-        async with keeping(make_keeper(place, database_url)):
+        async with keeping(make_keeper(setup, database_url)):
             await wait_until(has_failed)
-            (failing,) = await read_failing(place.pool, 0)
+            (failing,) = await read_failing(setup.pool, 0)
             assert (failing.task, failing.reason) == ("restocking", "ValueError")
             assert _sample("scrip_task_failing", task="restocking") == 1
             assert (_sample("scrip_task_failures_total", task="restocking") or 0) >= failing.failures
-            epoch = (await read_partition(place.pool, 0)).epoch
-            await place.learn()
-            await place.do(redeem.REDEEM, "CODE-70", userId="ann")
+            epoch = (await read_partition(setup.pool, 0)).epoch
+            await setup.learn()
+            await setup.do(redeem.REDEEM, "CODE-70", userId="ann")
             await wait_until(
-                lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')")
+                lambda: setup.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')")
             )
-            await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-9")])
+            await add_codes(setup.pool, setup.caller.workspace, 0, 1, [CodeLine("LATE-9")])
             await wait_until(
-                lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9")
+                lambda: setup.redis.hexists(f"{setup.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9")
             )
-            assert (await read_partition(place.pool, 0)).epoch == epoch
+            assert (await read_partition(setup.pool, 0)).epoch == epoch
             is_wrong = False
             await wait_until(is_well)
             assert _sample("scrip_task_failing", task="restocking") == 0
@@ -199,7 +199,7 @@ async def test_a_failing_task_leaves_the_others_alone(
 
 
 async def test_a_lease_that_is_lost_in_a_pause(
-    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that failed to open a partition shows this no more once another worker has the lease."""
 
@@ -208,46 +208,46 @@ async def test_a_lease_that_is_lost_in_a_pause(
 
     monkeypatch.setattr(PartitionWorker, "_open", fails)
     monkeypatch.setattr(worker, "LONGEST_RETRY_S", 0.5)
-    other = LeaseKeeper(place.pool, "other", 1)
-    async with keeping(make_keeper(place, database_url)):
+    other = LeaseKeeper(setup.pool, "other", 1)
+    async with keeping(make_keeper(setup, database_url)):
         await wait_until(lambda: _sample("scrip_task_failing", task="opening"))
         await other.renew()
         async with meanwhile(other.run()):
-            await place.pool.execute("UPDATE partitions SET lease_holder = 'other', fence = fence + 1")
+            await setup.pool.execute("UPDATE partitions SET lease_holder = 'other', fence = fence + 1")
             await wait_until(lambda: not _sample("scrip_task_failing", task="opening"))
 
 
-async def test_a_task_that_loses_the_lease(place: Place) -> None:
+async def test_a_task_that_loses_the_lease(setup: PartitionSetup) -> None:
     """A task that loses the lease ends the work on the partition, from within a group of errors too."""
-    supervisor = task_supervisor.Supervisor(task_supervisor.TaskFailures(place.pool, 0), fatal=worker._FATAL)
+    supervisor = task_supervisor.Supervisor(task_supervisor.TaskFailures(setup.pool, 0), fatal=worker._FATAL)
 
     async def fails() -> None:
         raise ExceptionGroup("some", [ValueError(), ExceptionGroup("more", [LeaseLost("another has it")])])
 
     with pytest.raises(LeaseLost):
         await supervisor.run("task", fails)
-    assert await read_failing(place.pool, 0) == []
+    assert await read_failing(setup.pool, 0) == []
 
 
-async def test_what_a_worker_shows(place: Place, database_url: str) -> None:
+async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> None:
     """A worker counts openings by how they restored Redis, and what it records. It shows the free codes of books that
     run low, the memory of its Redis, and the clock of its Postgres."""
     before = {way: _sample("scrip_openings_total", way=way) or 0 for way in ("verified", "rebuilt")}
-    await place.reopen()
+    await setup.reopen()
     assert _sample("scrip_openings_total", way="verified") == before["verified"] + 1
-    await place.rebuild()
+    await setup.rebuild()
     assert _sample("scrip_openings_total", way="rebuilt") == before["rebuilt"] + 1
     recorded = _sample("scrip_recorded_events_total") or 0
-    keeper = make_keeper(place, database_url)
+    keeper = make_keeper(setup, database_url)
     shown = ServerMetrics()
     shown.redis = keeper._redis
-    looking = asyncio.create_task(shown.follow_postgres(place.pool, 1))
+    looking = asyncio.create_task(shown.follow_postgres(setup.pool, 1))
     async with keeping(keeper):
         await wait_until(lambda: _sample("scrip_outbox_held_events") == 0)
-        await place.do(redeem.REDEEM, "CODE-50", userId="ann")
+        await setup.do(redeem.REDEEM, "CODE-50", userId="ann")
         await wait_until(lambda: _sample("scrip_recorded_events_total") == recorded + 1)
         assert REGISTRY.get_sample_value("scrip_recording_batch_events_count")
-        ((name, book_id),) = await place.pool.fetch(
+        ((name, book_id),) = await setup.pool.fetch(
             "SELECT workspaces.name, book_id FROM books JOIN workspaces USING (workspace) WHERE low_stock_threshold = 3"
         )
         low = {"workspace": name, "book": str(book_id)}
@@ -268,18 +268,18 @@ def _servers(shown: ServerMetrics) -> set[str]:
     return {one.name for one in samples if one.labels["server"] == "postgres" or one.value > 1}
 
 
-def make_keeper(place: Place, database_url: str, loaded: LoadedScripts | None = None) -> PartitionWorker:
+def make_keeper(setup: PartitionSetup, database_url: str, loaded: LoadedScripts | None = None) -> PartitionWorker:
     """A worker's loop on the place's servers."""
-    settings = EngineSettings(place.valkey_url, database_url)
-    leases = LeaseKeeper(place.pool, "tests", 1)
-    return PartitionWorker(Shared(settings, place.pool, leases, loaded or LoadedScripts(place.pool)), 0)
+    settings = EngineSettings(setup.valkey_url, database_url)
+    leases = LeaseKeeper(setup.pool, "tests", 1)
+    return PartitionWorker(Shared(settings, setup.pool, leases, loaded or LoadedScripts(setup.pool)), 0)
 
 
-async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
+async def keep_until_rebuilt(setup: PartitionSetup, keeper: PartitionWorker) -> None:
     """Run the loop until no rebuild is ordered and the partition is open."""
 
     async def is_rebuilt() -> bool:
-        return not await rebuild_order(place.pool, 0) and (await read_partition(place.pool, 0)).state == "open"
+        return not await rebuild_order(setup.pool, 0) and (await read_partition(setup.pool, 0)).state == "open"
 
     async with keeping(keeper):
         await wait_until(is_rebuilt)

@@ -23,7 +23,7 @@ from tests.harness.reaching import reach
 from tests.harness.restricted import VENDORS, vendor_rights
 from tests.harness.servers import VALKEY, started
 from tests.harness.waiting import wait_until
-from tests.integration.opening.opening_fixtures import Dying, Place
+from tests.integration.opening.opening_fixtures import Dying, PartitionSetup
 
 _SHOWS_SETTINGS = {"oci"}
 
@@ -53,38 +53,42 @@ async def valkey_url(vendor: str, valkey_url: str) -> AsyncIterator[str]:
         await admin.execute_command("ACL", "DELUSER", vendor)
 
 
-async def _doctor(place: Place, database_url: str) -> dict[str, Check]:
+async def _doctor(setup: PartitionSetup, database_url: str) -> dict[str, Check]:
     """The checks by name, where the operator declares a log."""
-    settings = Settings(redis_url=place.valkey_url, database_url=database_url, redis_durability="log")
+    settings = Settings(redis_url=setup.valkey_url, database_url=database_url, redis_durability="log")
     return {check.name: check for check in (await checks._examine(settings)).checks}
 
 
-async def test_the_core_flow(vendor: str, place: Place, database_url: str, data_dir: Path, tmp_path: Path) -> None:
+async def test_the_core_flow(
+    vendor: str, setup: PartitionSetup, database_url: str, data_dir: Path, tmp_path: Path
+) -> None:
     """Opening, redeeming, recording, rebuilding and the doctor work without what the vendor blocks. A rebuild is in the
     append-only file, though it can't be rewritten. What is declared counts if the settings are hidden."""
     with pytest.raises(NoPermissionError):
-        await place.redis.bgrewriteaof()
-    await place.do(redeem.REDEEM, "CODE-40", "key-40", userId="ann", orderId="o40")
-    assert await place.record() == 1
-    before = await place.everything()
-    await order_rebuild(place.pool, 0, "a test ordered it")
-    await place.reopen()
-    assert await place.recovery() == "whole"
-    assert await place.everything() == before
+        await setup.redis.bgrewriteaof()
+    await setup.do(redeem.REDEEM, "CODE-40", "key-40", userId="ann", orderId="o40")
+    assert await setup.record() == 1
+    before = await setup.everything()
+    await order_rebuild(setup.pool, 0, "a test ordered it")
+    await setup.reopen()
+    assert await setup.recovery() == "whole"
+    assert await setup.everything() == before
 
     _copy_file(data_dir, tmp_path)
     with started(VALKEY, tmp_path, "--appendonly", "yes") as url:
-        copy = Place(place.pool, Redis.from_url(url), place.outbox, url, place.link, place.decider, place.caller)
+        copy = PartitionSetup(
+            setup.pool, Redis.from_url(url), setup.outbox, url, setup.link, setup.decider, setup.caller
+        )
         await wait_until(lambda: _is_loaded(copy.redis))
         assert await copy.everything() == before
         await copy.redis.aclose()
 
-    await place.do(redeem.REDEEM, "CODE-41", userId="ann")
-    link = Link(place.valkey_url, "tests", "log")
+    await setup.do(redeem.REDEEM, "CODE-41", userId="ann")
+    link = Link(setup.valkey_url, "tests", "log")
     await link.start()
     assert link.fsynced
     await link.stop()
-    report = await _doctor(place, database_url)
+    report = await _doctor(setup, database_url)
     for name in ("redis", "durability", "computed keys", "gate", "scripts", "anchor", "config"):
         assert report[name].state == "ok", report[name]
     assert ("not verified" in report["durability"].says) == (vendor not in _SHOWS_SETTINGS)
@@ -96,21 +100,23 @@ def _copy_file(data_dir: Path, to: Path) -> None:
     shutil.copytree(next(data_dir.rglob("appendonlydir")), to / "appendonlydir")
 
 
-async def test_a_file_that_may_be_torn_and_cant_be_rewritten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_may_be_torn_and_cant_be_rewritten(
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each opening of a server that may run half a transaction later rebuilds it: what it logs follows that half."""
-    before, check = await place.everything(), Dying.check
+    before, check = await setup.everything(), Dying.check
 
     async def check_torn(server: Dying) -> Fitness:
         return msgspec.structs.replace(await check(server), may_be_torn=True)
 
-    await place.reopen()
+    await setup.reopen()
     count = "SELECT count(*) FROM recoveries"
-    recoveries = await place.pool.fetchval(count)
+    recoveries = await setup.pool.fetchval(count)
     monkeypatch.setattr(Dying, "check", check_torn)
-    await place.reopen()
-    assert await place.pool.fetchval(count) == recoveries + 1
-    assert await place.recovery() == "whole"
-    assert await place.everything() == before
+    await setup.reopen()
+    assert await setup.pool.fetchval(count) == recoveries + 1
+    assert await setup.recovery() == "whole"
+    assert await setup.everything() == before
 
 
 async def _is_loaded(client: Redis) -> bool:

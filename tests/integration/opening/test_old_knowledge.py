@@ -23,90 +23,90 @@ from service.engine.record.partitions.partition_rows import read_partition, take
 from service.server.api import configuration_writes
 from service.server.api.context import Context
 from service.server.api.durability import wait_until_recorded
-from tests.harness.premises import CallingLink
+from tests.harness.script_runner import CallingLink
 from tests.harness.waiting import PATIENCE_S, elapse, wait_until
-from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, without
+from tests.integration.opening.opening_fixtures import PartitionSetup, assert_blocked, restored, without
 
 
-async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
+async def _lead_to(setup: PartitionSetup, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
     """Let Redis's address lead to a server with these keys and scripts."""
-    await place.redis.script_flush()
-    await place.put_back(keys)
+    await setup.redis.script_flush()
+    await setup.put_back(keys)
     for text in scripts.texts.values() if scripts else ():
-        await place.redis.script_load(text)
+        await setup.redis.script_load(text)
 
 
 def _event_of(redemption: dict[str, str]) -> str:
     return event_text_of(UUID(redemption["redemptionId"]))
 
 
-async def test_an_older_redis_with_an_epoch_of_the_same_number(place: Place, older: str) -> None:
+async def test_an_older_redis_with_an_epoch_of_the_same_number(setup: PartitionSetup, older: str) -> None:
     """A restored Postgres draws the same epoch again for another Redis; the first Redis then decides nothing, is
     rebuilt, its own events go into quarantine, and their codes are blocked."""
-    await place.reopen()
-    await place.do(redeem.REDEEM, "CODE-39", userId="ann")  # in the other Redis the opening adds an event here
-    lost = json.loads(await place.do(redeem.REDEEM, "CODE-40", userId="ann"))
-    await place.record()
-    row = await read_partition(place.pool, 0)
-    first, scripts = await place.snapshot(), await place.scripts()
-    fences = {await take_lease(place.pool, 0, "first") for _ in range(9)}
+    await setup.reopen()
+    await setup.do(redeem.REDEEM, "CODE-39", userId="ann")  # in the other Redis the opening adds an event here
+    lost = json.loads(await setup.do(redeem.REDEEM, "CODE-40", userId="ann"))
+    await setup.record()
+    row = await read_partition(setup.pool, 0)
+    first, scripts = await setup.snapshot(), await setup.scripts()
+    fences = {await take_lease(setup.pool, 0, "first") for _ in range(9)}
 
-    async with restored(place, older):
-        await _lead_to(place, {}, None)
-        await place.reopen()
-        assert (await read_partition(place.pool, 0)).epoch == row.epoch
-        new = json.loads(await place.do(redeem.REDEEM, "CODE-41", userId="bob", orderId="order-1"))
+    async with restored(setup, older):
+        await _lead_to(setup, {}, None)
+        await setup.reopen()
+        assert (await read_partition(setup.pool, 0)).epoch == row.epoch
+        new = json.loads(await setup.do(redeem.REDEEM, "CODE-41", userId="bob", orderId="order-1"))
         assert _event_of(new) == _event_of(lost)
-        assert await place.refusal(rollback.ROLLBACK, lost["redemptionId"]) == "redemption_not_found"
-        await place.record()
-        assert not fences & {await take_lease(place.pool, 0, "second") for _ in range(99)}
-        whole = await place.everything()
+        assert await setup.refusal(rollback.ROLLBACK, lost["redemptionId"]) == "redemption_not_found"
+        await setup.record()
+        assert not fences & {await take_lease(setup.pool, 0, "second") for _ in range(99)}
+        whole = await setup.everything()
 
-        await _lead_to(place, first, scripts)
-        assert await place.refusal(coupon_view.READ, "CODE-9") == "recovering"
-        await place.reopen()
+        await _lead_to(setup, first, scripts)
+        assert await setup.refusal(coupon_view.READ, "CODE-9") == "recovering"
+        await setup.reopen()
         aside = [b"CODE-39", b"CODE-40"]
-        assert without(await place.everything(), *aside) == without(whole, *aside)
-        await assert_blocked(place, "CODE-39", "CODE-40")
-        assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 2
-        undone = json.loads(await place.do(rollback.ROLLBACK_ORDER, "order-1"))  # not what the older outbox had there
+        assert without(await setup.everything(), *aside) == without(whole, *aside)
+        await assert_blocked(setup, "CODE-39", "CODE-40")
+        assert await setup.pool.fetchval("SELECT count(*) FROM quarantine") == 2
+        undone = json.loads(await setup.do(rollback.ROLLBACK_ORDER, "order-1"))  # not what the older outbox had there
         assert [one["code"] for one in undone["items"]] == ["CODE-41"]
 
 
-async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: Place) -> None:
+async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(setup: PartitionSetup) -> None:
     """On a new connection the API reads the epoch from Postgres before it uses it."""
-    before = place.link.generation
-    await place.redis.client_kill_filter(_type="normal", skipme=True)
+    before = setup.link.generation
+    await setup.redis.client_kill_filter(_type="normal", skipme=True)
 
     async def is_connected() -> bool:
-        return place.link.generation > before
+        return setup.link.generation > before
 
     await wait_until(is_connected)
-    assert await place.refusal(coupon_view.READ, "CODE-9") == "recovering"
-    await place.learn()
-    assert await place.do(coupon_view.READ, "CODE-9")
+    assert await setup.refusal(coupon_view.READ, "CODE-9") == "recovering"
+    await setup.learn()
+    assert await setup.do(coupon_view.READ, "CODE-9")
 
 
-async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(place: Place) -> None:
+async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(setup: PartitionSetup) -> None:
     """After another opening the outbox may lack the decision: its end being recorded proves nothing about it."""
-    recorded = Recorded(place.pool)
-    context = cast("Context", SimpleNamespace(decider=place.decider, recorded=recorded))
-    moment = place.decider.moment(0)
-    await place.do(redeem.REDEEM, "CODE-40", userId="ann")
-    await place.record()
-    assert await wait_until_recorded(context, place.caller, moment, wait_s=1)
-    await place.reopen()
-    assert not await wait_until_recorded(context, place.caller, moment, wait_s=1)
-    assert await wait_until_recorded(context, place.caller, place.decider.moment(0), wait_s=1)
+    recorded = Recorded(setup.pool)
+    context = cast("Context", SimpleNamespace(decider=setup.decider, recorded=recorded))
+    moment = setup.decider.moment(0)
+    await setup.do(redeem.REDEEM, "CODE-40", userId="ann")
+    await setup.record()
+    assert await wait_until_recorded(context, setup.caller, moment, wait_s=1)
+    await setup.reopen()
+    assert not await wait_until_recorded(context, setup.caller, moment, wait_s=1)
+    assert await wait_until_recorded(context, setup.caller, setup.decider.moment(0), wait_s=1)
     await recorded.close()
 
 
 class _Link(CallingLink):
     """A connection that runs a function while a request is in flight."""
 
-    def __init__(self, place: Place, meanwhile: Callable[[], Any], history: str) -> None:
-        self._link, self._meanwhile, self.history = place.link, meanwhile, history
-        self.generation, self.fsynced = place.link.generation, False
+    def __init__(self, setup: PartitionSetup, meanwhile: Callable[[], Any], history: str) -> None:
+        self._link, self._meanwhile, self.history = setup.link, meanwhile, history
+        self.generation, self.fsynced = setup.link.generation, False
 
     async def call(self, *command: Any) -> Any:
         reply = await self._link.call(*command)
@@ -114,52 +114,52 @@ class _Link(CallingLink):
         return reply
 
 
-async def _followed(place: Place, history: str = "") -> tuple[int, str]:
+async def _followed(setup: PartitionSetup, history: str = "") -> tuple[int, str]:
     """Load the scripts of the epoch as for a Redis with replicas; the epoch and its nonce."""
-    row = await read_partition(place.pool, 0)
-    nonce = str(Nonce(row.nonce[:16], "postgres", history or place.link.history))
+    row = await read_partition(setup.pool, 0)
+    nonce = str(Nonce(row.nonce[:16], "postgres", history or setup.link.history))
     for text in Scripts(0, row.epoch, nonce, SERVING).texts.values():
-        await place.redis.script_load(text)
+        await setup.redis.script_load(text)
     return row.epoch, nonce
 
 
 async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
     monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)  # half a second is short on a busy machine
-    epoch, nonce = await _followed(place)
-    place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
-    assert await place.refusal(coupon_view.READ, "CODE-9") == "recovering"
-    place.decider.learn(0, epoch, nonce)
-    assert await place.do(coupon_view.READ, "CODE-9")
+    epoch, nonce = await _followed(setup)
+    setup.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
+    assert await setup.refusal(coupon_view.READ, "CODE-9") == "recovering"
+    setup.decider.learn(0, epoch, nonce)
+    assert await setup.do(coupon_view.READ, "CODE-9")
     own = parse_nonce(nonce)
     other = str(own._replace(random=own.random[::-1]))  # the same one would be a turn of the epoch
     for meanwhile in (
-        lambda: place.decider.learn(0, epoch + 1, other),
+        lambda: setup.decider.learn(0, epoch + 1, other),
         lambda: monkeypatch.setitem(FRESH_S, "postgres", -1),
     ):
-        place.decider = decider.Decider(_Link(place, meanwhile, place.link.history))  # type: ignore[arg-type]
-        place.decider.learn(0, epoch, nonce)
-        assert await place.refusal(coupon_view.READ, "CODE-9") == "outcome_unknown"
+        setup.decider = decider.Decider(_Link(setup, meanwhile, setup.link.history))  # type: ignore[arg-type]
+        setup.decider.learn(0, epoch, nonce)
+        assert await setup.refusal(coupon_view.READ, "CODE-9") == "outcome_unknown"
 
 
-async def test_a_script_looks_at_the_servers_history(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_script_looks_at_the_servers_history(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts reject a primary whose replication history has changed, though its gate and scripts are the same."""
     monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)
-    epoch, nonce = await _followed(place, "f" * 40)
-    place.decider = decider.Decider(_Link(place, lambda: None, ""))  # type: ignore[arg-type]
-    place.decider.learn(0, epoch, nonce)
-    assert await place.refusal(coupon_view.READ, "CODE-9") == "recovering"
+    epoch, nonce = await _followed(setup, "f" * 40)
+    setup.decider = decider.Decider(_Link(setup, lambda: None, ""))  # type: ignore[arg-type]
+    setup.decider.learn(0, epoch, nonce)
+    assert await setup.refusal(coupon_view.READ, "CODE-9") == "recovering"
 
 
 class _Changes:
     """Changes of the API, and what they have written to Redis."""
 
-    def __init__(self, place: Place) -> None:
-        self.projector = RedisProjector(place.decider.run)
+    def __init__(self, setup: PartitionSetup) -> None:
+        self.projector = RedisProjector(setup.decider.run)
         self._context = SimpleNamespace(
-            deciding=SimpleNamespace(open={0}), decider=place.decider, projector=self.projector
+            deciding=SimpleNamespace(open={0}), decider=setup.decider, projector=self.projector
         )
         self.written: list[int] = []
 
@@ -175,14 +175,16 @@ class _Changes:
 
 
 @pytest.fixture
-def changes(place: Place) -> _Changes:
-    return _Changes(place)
+def changes(setup: PartitionSetup) -> _Changes:
+    return _Changes(setup)
 
 
-async def test_a_change_after_another_epoch_opened_is_not_put_into_redis(place: Place, changes: _Changes) -> None:
+async def test_a_change_after_another_epoch_opened_is_not_put_into_redis(
+    setup: PartitionSetup, changes: _Changes
+) -> None:
     """The API does not project a change that began in another epoch, though Redis has its version."""
     change = changes.begin()
-    await place.reopen()
+    await setup.reopen()
     version = await changes.projector.last_seen(0)
     with pytest.raises(Refusal, match="outcome_unknown"):
         await change.project(version, changes.write(version))

@@ -16,7 +16,7 @@ from service.engine.worker.opening import partition_opening as opening
 from service.engine.worker.opening.restorer import Restorer
 from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
-from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
+from tests.integration.opening.opening_fixtures import PartitionSetup, assert_blocked, without
 
 _MARK = "{p0}:mend"
 _DAMAGES: dict[str, Sequence[tuple[str, ...]]] = {
@@ -30,41 +30,41 @@ _DAMAGES: dict[str, Sequence[tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("damage", _DAMAGES)
-async def test_a_damaged_redis_is_rebuilt(place: Place, damage: str) -> None:
+async def test_a_damaged_redis_is_rebuilt(setup: PartitionSetup, damage: str) -> None:
     """A Redis with this damage is rebuilt whole from the record, though its anchor is there."""
-    before = await place.everything()
+    before = await setup.everything()
     for command in _DAMAGES[damage]:
-        await place.redis.execute_command(*(part.replace("{w}", place.caller.prefix) for part in command))
-    await place.open()
-    assert await place.recovery() == "whole"
-    assert await place.everything() == before
-    assert await place.redis.get(_MARK) is None
-    assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
-    await place.learn()
-    assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
+        await setup.redis.execute_command(*(part.replace("{w}", setup.caller.prefix) for part in command))
+    await setup.open()
+    assert await setup.recovery() == "whole"
+    assert await setup.everything() == before
+    assert await setup.redis.get(_MARK) is None
+    assert await setup.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
+    await setup.learn()
+    assert b'"available"' in await setup.do(coupon_view.READ, "CODE-9")
 
 
 @pytest.mark.parametrize("kind", ["b", "c", "d", "n", "o", "s", "u"])
-async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) -> None:
+async def test_a_key_of_another_type_ends_in_a_rebuild(setup: PartitionSetup, kind: str) -> None:
     """If a recovery meets a list, it orders a rebuild: the next opening deletes all keys, and opens."""
-    behind = await place.snapshot()
-    await place.do(redeem.REDEEM, "CODE-1", userId="ann", orderId="o1")
-    await place.do(redeem.REDEEM, "MANY-1", userId="u0", orderId="o20")
-    await place.do(assign.ASSIGN_CODE, "CODE-20", userId="ann")
-    await place.record()
-    expected = await place.everything()
-    await place.put_back(behind)
+    behind = await setup.snapshot()
+    await setup.do(redeem.REDEEM, "CODE-1", userId="ann", orderId="o1")
+    await setup.do(redeem.REDEEM, "MANY-1", userId="u0", orderId="o20")
+    await setup.do(assign.ASSIGN_CODE, "CODE-20", userId="ann")
+    await setup.record()
+    expected = await setup.everything()
+    await setup.put_back(behind)
     for key in [key for name in behind if (key := key_names.parse_key(name.decode())) and key.kind == kind]:
-        await place.redis.delete(key.name)
-        await place.redis.lpush(key.name, "x")
+        await setup.redis.delete(key.name)
+        await setup.redis.lpush(key.name, "x")
     with pytest.raises(Fenced, match="another type"):
-        await place.open()
-    await place.open()
-    assert await place.everything() == expected
-    assert await place.recovery() == "whole"
+        await setup.open()
+    await setup.open()
+    assert await setup.everything() == expected
+    assert await setup.recovery() == "whole"
 
 
-async def test_the_pause_for_other_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_pause_for_other_processes(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts from when the partition is closed. What is configured until its end is in Redis when the gate opens."""
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
 
@@ -74,98 +74,100 @@ async def test_the_pause_for_other_processes(place: Place, monkeypatch: pytest.M
 
     async def configure(begun: opening.Begun) -> None:
         assert begun.settled_at == 100.0
-        assert (await read_partition(place.pool, 0)).state == "closed"
-        await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1")])
+        assert (await read_partition(setup.pool, 0)).state == "closed"
+        await add_codes(setup.pool, setup.caller.workspace, 0, 1, [CodeLine("LATE-1")])
 
     monkeypatch.setattr(opening, "time", clock)
     monkeypatch.setattr(opening, "close_partition", close)
     monkeypatch.setattr(opening.Begun, "until_settled", configure)
-    await place.reopen()
-    assert b'"available"' in await place.do(coupon_view.READ, "LATE-1")
+    await setup.reopen()
+    assert b'"available"' in await setup.do(coupon_view.READ, "LATE-1")
 
 
-async def _more(place: Place) -> None:
+async def _more(setup: PartitionSetup) -> None:
     """Nine more facts of all kinds, and configuration; recorded."""
-    workspace, book = place.caller.workspace, 1
-    await add_codes(place.pool, workspace, 0, book, [CodeLine("LATE-1"), CodeLine("LATE-2", owner_id="zoe")])
-    await place.reopen()
-    await place.do(assign.ASSIGN_CODE, "LATE-1", "late-1", userId="ann")
-    await place.do(redeem.REDEEM, "CODE-20", "late-2", userId="ann", orderId="late", orderValue="7.00")
-    await place.do(redeem.REDEEM, "MANY-1", userId="u9")
-    await place.do(unassign.UNASSIGN, "LATE-2")
-    await place.do(rollback.ROLLBACK_ORDER, "o5", "late-3")
-    few = await place.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'")
+    workspace, book = setup.caller.workspace, 1
+    await add_codes(setup.pool, workspace, 0, book, [CodeLine("LATE-1"), CodeLine("LATE-2", owner_id="zoe")])
+    await setup.reopen()
+    await setup.do(assign.ASSIGN_CODE, "LATE-1", "late-1", userId="ann")
+    await setup.do(redeem.REDEEM, "CODE-20", "late-2", userId="ann", orderId="late", orderValue="7.00")
+    await setup.do(redeem.REDEEM, "MANY-1", userId="u9")
+    await setup.do(unassign.UNASSIGN, "LATE-2")
+    await setup.do(rollback.ROLLBACK_ORDER, "o5", "late-3")
+    few = await setup.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'")
     bought = {"orderValue": "3", "giftBookId": str(few), "userId": "bob"}
-    await place.do(checkout.CHECKOUT, "", "late-4", code="CODE-21", orderId="late-c", **bought)
-    await place.do(checkout.CHECKOUT, "", "late-5", orderId="late-n", orderValue="3", userId="bob")
-    await place.do(rollback.ROLLBACK_ORDER, "late-c")
-    assert await place.record() > 8
+    await setup.do(checkout.CHECKOUT, "", "late-4", code="CODE-21", orderId="late-c", **bought)
+    await setup.do(checkout.CHECKOUT, "", "late-5", orderId="late-n", orderValue="3", userId="bob")
+    await setup.do(rollback.ROLLBACK_ORDER, "late-c")
+    assert await setup.record() > 8
 
 
 @pytest.mark.parametrize("other", ["user", "time", "ahead"])
-async def test_a_forked_redis_is_rebuilt(place: Place, other: str) -> None:
+async def test_a_forked_redis_is_rebuilt(setup: PartitionSetup, other: str) -> None:
     """A Redis that differs from the record, or is ahead, is rebuilt; its other events are quarantined and blocked."""
-    kept = await place.snapshot()
+    kept = await setup.snapshot()
     fork = f"CODE-{30 if other == 'user' else 31}"
-    await place.do(assign.ASSIGN_CODE, fork, userId="ann")
-    forked = await place.snapshot()
-    await place.put_back(kept)
-    await place.do(
+    await setup.do(assign.ASSIGN_CODE, fork, userId="ann")
+    forked = await setup.snapshot()
+    await setup.put_back(kept)
+    await setup.do(
         assign.ASSIGN_CODE, fork if other == "time" else "CODE-30", userId="bob" if other == "user" else "ann"
     )
-    await place.record()
-    await _more(place)
-    before = await place.everything()
-    await place.put_back(forked)
+    await setup.record()
+    await _more(setup)
+    before = await setup.everything()
+    await setup.put_back(forked)
     if other == "ahead":
-        await place.redis.xadd("{p0}:outbox", {"e": "A 1 1 CODE-40 ann 1 1\n{}"}, id=f"{10**6}-1")
-    await place.open()
-    assert await place.recovery() == "whole"
+        await setup.redis.xadd("{p0}:outbox", {"e": "A 1 1 CODE-40 ann 1 1\n{}"}, id=f"{10**6}-1")
+    await setup.open()
+    assert await setup.recovery() == "whole"
     aside = [fork, "CODE-40"] if other == "ahead" else [fork]
     names = [code.encode() for code in aside]
-    assert without(await place.everything(), *names) == without(before, *names)
-    await place.learn()
-    await assert_blocked(place, *aside)
-    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == len(aside)
+    assert without(await setup.everything(), *names) == without(before, *names)
+    await setup.learn()
+    await assert_blocked(setup, *aside)
+    assert await setup.pool.fetchval("SELECT count(*) FROM quarantine") == len(aside)
 
-    await order_rebuild(place.pool, 0, "an operator ordered it")
+    await order_rebuild(setup.pool, 0, "an operator ordered it")
     with capture_logs() as logs:
-        await place.open()
+        await setup.open()
     assert "rebuilt" in (events := [entry["event"] for entry in logs])
     assert "events_set_aside" not in events  # they were logged once
 
 
-async def test_recovered_facts_are_not_applied_again(place: Place) -> None:
+async def test_recovered_facts_are_not_applied_again(setup: PartitionSetup) -> None:
     """A Redis as it was at the end of a recovery gets the recovered facts no second time."""
-    kept = await place.snapshot()
-    await _more(place)
-    await place.put_back(kept)
-    await place.open()
-    assert await place.recovery() == "tail"
-    mended = await place.snapshot()
-    await place.learn()
-    await place.do(assign.ASSIGN_CODE, "CODE-50", userId="ann")
-    assert await place.record() == 1
-    before = await place.everything()
-    await place.put_back(mended)
-    await place.open()
-    assert await place.everything() == before
+    kept = await setup.snapshot()
+    await _more(setup)
+    await setup.put_back(kept)
+    await setup.open()
+    assert await setup.recovery() == "tail"
+    mended = await setup.snapshot()
+    await setup.learn()
+    await setup.do(assign.ASSIGN_CODE, "CODE-50", userId="ann")
+    assert await setup.record() == 1
+    before = await setup.everything()
+    await setup.put_back(mended)
+    await setup.open()
+    assert await setup.everything() == before
 
 
-async def test_a_recovery_from_another_postgres_is_not_entered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_recovery_from_another_postgres_is_not_entered(
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If Postgres was restarted during a recovery, the opening fails and the next one recovers again."""
-    before, cursor = await place.everything(), (await read_partition(place.pool, 0)).cursor
+    before, cursor = await setup.everything(), (await read_partition(setup.pool, 0)).cursor
     mended = Restorer.append_recovery_entry
 
     async def started_anew(self: Restorer) -> None:
         await mended(self)
-        await place.pool.execute("VACUUM FULL config_versions")
+        await setup.pool.execute("VACUUM FULL config_versions")
 
-    await place.redis.flushall()
+    await setup.redis.flushall()
     with monkeypatch.context() as patched:
         patched.setattr(Restorer, "append_recovery_entry", started_anew)
         with pytest.raises(LeaseLost, match="restarted while"):
-            await place.open()
-    assert (await read_partition(place.pool, 0)).cursor == cursor
-    await place.open()
-    assert await place.everything() == before
+            await setup.open()
+    assert (await read_partition(setup.pool, 0)).cursor == cursor
+    await setup.open()
+    assert await setup.everything() == before

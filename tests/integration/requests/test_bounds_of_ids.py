@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from tests.harness.cases import Place, filled
+from tests.harness.cases import WorkspaceSetup, filled
 from tests.harness.described import Route
 from tests.harness.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
-from tests.harness.routes.place import make_place
+from tests.harness.routes.setup import make_setup
 from tests.harness.routes.table import ROUTES
 from tests.harness.service_fixture import Service
 from tests.harness.serving import own_workspace
@@ -22,16 +22,16 @@ service = own_workspace("live")
 
 
 @pytest.fixture(scope="module")
-def place(service: Service) -> Place:
-    return make_place(service)
+def setup(service: Service) -> WorkspaceSetup:
+    return make_setup(service)
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if _OURS.search(route.named)], ids=lambda one: one.name)
-def test_ids_in_addresses(service: Service, place: Place, route: Route) -> None:
+def test_ids_in_addresses(service: Service, setup: WorkspaceSetup, route: Route) -> None:
     """A request that works answers 404 if its path names an id of ours at the end of its type."""
     failures, names = list[str](), _OURS.findall(route.named)
     for text in EVENTS if "event" in names else IDS:
-        path, body = filled((route.named, route.working[1]), place | dict.fromkeys(names, text))
+        path, body = filled((route.named, route.working[1]), setup | dict.fromkeys(names, text))
         answer = service.admin.request(route.method, path, json=body)
         if answer.status_code != 404:
             failures.append(f"{text}: {answer.status_code} {answer.text[:200]}")

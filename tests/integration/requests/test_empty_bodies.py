@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from tests.harness.cases import NOBODYS, Place, filled
+from tests.harness.cases import NOBODYS, WorkspaceSetup, filled
 from tests.harness.described import Route
-from tests.harness.routes.place import make_paused_change, make_place, send
+from tests.harness.routes.setup import make_paused_change, make_setup, send
 from tests.harness.routes.table import REQUESTS
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.serving import own_workspace
@@ -18,13 +18,13 @@ service = own_workspace("test")
 
 
 @pytest.fixture(scope="module")
-def place(service: Service) -> Place:
-    return make_place(service) | {"key": NOBODYS}  # a key is rotated once
+def setup(service: Service) -> WorkspaceSetup:
+    return make_setup(service) | {"key": NOBODYS}  # a key is rotated once
 
 
-def _send_nothing(service: Service, asked: Route, place: Place, **options: object) -> httpx.Response:
+def _send_nothing(service: Service, asked: Route, setup: WorkspaceSetup, **options: object) -> httpx.Response:
     client: httpx.Client = getattr(service, asked.scope)
-    return client.request(asked.method, filled(asked.named, place), **options)  # type: ignore[arg-type]
+    return client.request(asked.method, filled(asked.named, setup), **options)  # type: ignore[arg-type]
 
 
 def _is_optional(service: Service, asked: Route) -> bool:
@@ -35,21 +35,21 @@ def _is_optional(service: Service, asked: Route) -> bool:
 
 
 @pytest.mark.parametrize("asked", _ASKED, ids=lambda asked: asked.name)
-def test_no_body_is_an_empty_object(service: Service, place: Place, asked: Route) -> None:
+def test_no_body_is_an_empty_object(service: Service, setup: WorkspaceSetup, asked: Route) -> None:
     """Without a body and a media type a request answers as with `{}`, if the document says so, else it is refused."""
-    is_optional = "is required" not in send(service, asked, place, b"{}").text
+    is_optional = "is required" not in send(service, asked, setup, b"{}").text
     assert is_optional == _is_optional(service, asked)
     for options in ({}, {"content": iter([])}):
-        answer = _send_nothing(service, asked, place, **options)
+        answer = _send_nothing(service, asked, setup, **options)
         if is_optional:
             assert answer.status_code in (200, 201, 202, 404, 409), answer.text
         else:
             refused(answer, 415, "unsupported_media_type")
 
 
-def test_jobs_are_controlled_without_a_body(service: Service, place: Place) -> None:
+def test_jobs_are_controlled_without_a_body(service: Service, setup: WorkspaceSetup) -> None:
     """A job is paused and cancelled by requests without a body."""
-    job = make_paused_change(service, place["book"])
+    job = make_paused_change(service, setup["book"])
     for verb, status in (("pause", "paused"), ("cancel", "cancelled")):
         assert ok(service.manage.post(f"/v1/jobs/{job}/{verb}"))["status"] == status
 

@@ -14,9 +14,9 @@ from service.common.config import Settings
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.operations.table import ROWS
 from service.serving.app import create_app
-from tests.harness.cases import Place, filled
+from tests.harness.cases import WorkspaceSetup, filled
 from tests.harness.described import Route
-from tests.harness.routes.place import make_paused_change, make_quarantined, send
+from tests.harness.routes.setup import make_paused_change, make_quarantined, send
 from tests.harness.routes.table import REQUESTS
 from tests.harness.service_fixture import Service, new_code, new_id, ok
 from tests.harness.serving import own_workspace
@@ -191,22 +191,22 @@ def test_good_bodies_fit(document: Document) -> None:
 @pytest.mark.parametrize("asked", REQUESTS, ids=lambda asked: asked.name)
 def test_null_is_left_out(service: Service, asked: Route) -> None:
     """Every optional field may be null."""
-    place, good = _make_place(service), asked.good.body
+    setup, good = _make_setup(service), asked.good.body
     if "lockToken" in asked.good.required.split():
-        locked = service.checkout.post(f"/v1/coupons/lock/{place['code']}", json={"userId": "u"})
+        locked = service.checkout.post(f"/v1/coupons/lock/{setup['code']}", json={"userId": "u"})
         good = {"lockToken": ok(locked, 201)["lockToken"]}
     if "{key}" in asked.named:
         made = service.operate.post("/v1/keys", json={"name": "k", "scopes": ["public"]})
-        place["key"] = ok(made, 201)["keyId"]
-    place |= _make_for(service, asked.named, place)
+        setup["key"] = ok(made, 201)["keyId"]
+    setup |= _make_for(service, asked.named, setup)
     if "unassign" in asked.named:
-        ok(service.checkout.post(f"/v1/coupons/assign/{place['code']}", json={"userId": "u"}), 201)
+        ok(service.checkout.post(f"/v1/coupons/assign/{setup['code']}", json={"userId": "u"}), 201)
     if "userId" in good:
         good = good | {"userId": new_id()}
-    body = filled(good, place)
+    body = filled(good, setup)
     for name in asked.good.fields.keys() - f"{asked.good.required} {asked.good.never_null}".split():
         body = _with_null(body, name.split("."))
-    answer = send(service, asked, place, json.dumps(body).encode())
+    answer = send(service, asked, setup, json.dumps(body).encode())
     assert answer.is_success, answer.text
     if "{event}" in asked.named:
         asyncio.run(service.fetch("DELETE FROM quarantine"))
@@ -216,7 +216,7 @@ def test_null_is_left_out(service: Service, asked: Route) -> None:
                 assert service.operate.delete(f"/v1/webhooks/{item['webhookId']}").status_code == 204
 
 
-def _make_place(service: Service) -> Place:
+def _make_setup(service: Service) -> WorkspaceSetup:
     """A book with a free code, and a redemption of another code in an order."""
     code, order, user = new_code(), new_id("order"), new_id()
     used = service.coupon()
@@ -227,10 +227,10 @@ def _make_place(service: Service) -> Place:
     }  # fmt: skip
 
 
-def _make_for(service: Service, path: str, place: Place) -> Place:
-    """What a path names besides the place: a webhook with a delivery, or a paused job."""
+def _make_for(service: Service, path: str, setup: WorkspaceSetup) -> WorkspaceSetup:
+    """What a path names besides the setup: a webhook with a delivery, or a paused job."""
     if "{job}" in path:
-        return {"job": make_paused_change(service, place["book"])}
+        return {"job": make_paused_change(service, setup["book"])}
     if "{event}" in path:
         return {"event": make_quarantined(service)}
     if "/webhooks" not in path:

@@ -16,8 +16,8 @@ from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats import key_names
 from service.server.api.hot_path import fingerprint
 from tests.harness.cases import Case, filled
-from tests.harness.routes.place import make_place
 from tests.harness.routes.refusals import CASES, HOT
+from tests.harness.routes.setup import make_setup
 from tests.harness.routes.table import REQUESTS
 from tests.harness.service_fixture import Service, new_id, ok, refused
 from tests.harness.waiting import until
@@ -52,12 +52,12 @@ _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidde
 """What nearly every route may answer: other tests, and those of keys below, request them all."""
 
 
-class Stage:
+class Environment:
     """A workspace with a situation for each refusal, and all that it holds."""
 
     def __init__(self, service: Service, rival: Service) -> None:
         self.service = service
-        self.place = make_place(service, rival)
+        self.setup = make_setup(service, rival)
         self.document = service.anonymous.get("/schema/openapi.json").json()
         self._operations = [(method.upper(), path) for path, item in self.document["paths"].items() for method in item]
         self.settle()
@@ -79,10 +79,10 @@ class Stage:
     def send(self, case: Case, key: str = "") -> httpx.Response:
         """The case's request, with this Idempotency-Key; the answer is one that the OpenAPI document describes."""
         headers = {"Content-Type": case.kind} | case.headers | ({"Idempotency-Key": key} if key else {})
-        body = case.body if isinstance(case.body, bytes) else json.dumps(filled(case.body, self.place)).encode()
+        body = case.body if isinstance(case.body, bytes) else json.dumps(filled(case.body, self.setup)).encode()
         content = None if case.body is None or case.method == "GET" else body
-        client = self.service.client(filled(case.key, self.place)) if case.key else self.service.anonymous
-        answer = client.request(case.method, filled(case.path, self.place), content=content, headers=headers)
+        client = self.service.client(filled(case.key, self.setup)) if case.key else self.service.anonymous
+        answer = client.request(case.method, filled(case.path, self.setup), content=content, headers=headers)
         if operation := self.operation(case):
             check_answer(answer, operation, self.document)
         return answer
@@ -99,111 +99,111 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(service: Service) -> Iterator[Stage]:
+def env(service: Service) -> Iterator[Environment]:
     """Two workspaces of this file's own, which do nothing but refuse. None of the requests changes the second."""
     own, rival = (service.make_workspace(new_id("refuses"), "live") for _ in range(2))
-    stage, before = Stage(own, rival), rival.held()
-    yield stage
+    env, before = Environment(own, rival), rival.held()
+    yield env
     assert rival.held() == before
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
+def test_a_refusal_leaves_no_trace(env: Environment, case: Case) -> None:
     """A refusal has its status, code, field and words, also under an Idempotency-Key, and changes neither store."""
     status = BY_CODE[case.code].status
-    problem = refused(stage.send(case), status, case.code, case.field)
+    problem = refused(env.send(case), status, case.code, case.field)
     errors = [f"{error['field']}: {error['reason']}" for error in problem.get("errors", ())]
     assert case.says in " ".join([problem["title"], problem["detail"], *errors]), problem
     if case.method == "POST":
         for _ in range(2):
-            refused(stage.send(case, "of-a-refusal"), status, case.code, case.field)
-    stage.unchanged()
+            refused(env.send(case, "of-a-refusal"), status, case.code, case.field)
+    env.unchanged()
 
 
-def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
+def test_a_batch_of_refusals_leaves_no_trace(env: Environment) -> None:
     """Each refusal of the hot path is the same in a batch, and hundreds of them change nothing."""
     ops = re.compile(r"/v1/coupons/(assign|lock|extend|unlock|redeem)(?:/(.*))?").fullmatch
     matching = [(case, match) for case in HOT if (match := ops(case.path))]
     operations: list[Any] = []
     for case, match in matching:
         named = {"code": match[2]} if match[2] else {}
-        operations.append({"op": match[1]} | filled({**named, **dict(case.body or {})}, stage.place))  # type: ignore[arg-type]
-    results = ok(stage.service.checkout.post("/v1/batch", json={"operations": operations}))["results"]
+        operations.append({"op": match[1]} | filled({**named, **dict(case.body or {})}, env.setup))  # type: ignore[arg-type]
+    results = ok(env.service.checkout.post("/v1/batch", json={"operations": operations}))["results"]
     refusals = [(result["status"], result["body"]["code"]) for result in results]
     assert refusals == [(BY_CODE[case.code].status, case.code) for case, _ in matching]
     assert len(refusals) > 50
-    stage.unchanged()
+    env.unchanged()
 
 
-def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
+def test_a_key_that_was_used_for_another_request(env: Environment) -> None:
     """Every route that takes an Idempotency-Key refuses the key of another request."""
-    cases = list(_keyed(stage))
+    cases = list(_keyed(env))
     for case in cases:
-        problem = refused(stage.send(case, stage.place["used_key"]), 422, "idempotency_key_reused")
+        problem = refused(env.send(case, env.setup["used_key"]), 422, "idempotency_key_reused")
         assert "new Idempotency-Key" in problem["detail"]
     assert len(cases) > 20
-    stage.unchanged()
+    env.unchanged()
 
 
-def test_a_key_whose_request_is_running(stage: Stage) -> None:
+def test_a_key_whose_request_is_running(env: Environment) -> None:
     """While an upload runs, the same request under its key is `request_in_progress`; after it, a replay."""
-    key, (address, _, port) = new_id("key"), stage.service.run.url.removeprefix("http://").partition(":")
-    path, text = f"/v1/books/{stage.place['empty_book']}/codes", b"no code\nnor this\n"
+    key, (address, _, port) = new_id("key"), env.service.run.url.removeprefix("http://").partition(":")
+    path, text = f"/v1/books/{env.setup['empty_book']}/codes", b"no code\nnor this\n"
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {stage.place['own']}_admin\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {env.setup['own']}_admin\r\n"
         f"Content-Type: text/plain\r\nIdempotency-Key: {key}\r\nConnection: close\r\n"
         f"Content-Length: {len(text)}\r\n\r\n"
     )
     again = Case("request_in_progress", "POST", path, text, kind="text/plain")
-    with stage.service.redis() as redis, socket.create_connection((address, int(port)), timeout=10) as connection:
+    with env.service.redis() as redis, socket.create_connection((address, int(port)), timeout=10) as connection:
         connection.sendall(head.encode() + text[:9])
-        until(lambda: redis.exists(stage.entry(key)))
-        during = stage.service.held()
-        refused(stage.send(again, key), 409, "request_in_progress")
-        assert stage.service.held() == during
+        until(lambda: redis.exists(env.entry(key)))
+        during = env.service.held()
+        refused(env.send(again, key), 409, "request_in_progress")
+        assert env.service.held() == during
         connection.sendall(text[9:])
         assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 200 ")
-    answer = stage.send(again, key)
+    answer = env.send(again, key)
     assert (ok(answer)["invalid"], answer.headers["Idempotency-Replayed"]) == (2, "true")
-    stage.settle()
+    env.settle()
 
 
-def test_a_key_that_is_claimed(stage: Stage) -> None:
+def test_a_key_that_is_claimed(env: Environment) -> None:
     """Every route that takes an Idempotency-Key refuses one whose same request is running."""
     key = new_id("key")
-    with stage.service.redis() as redis:
-        for case in _keyed(stage):
-            path, body = filled(case.path, stage.place), json.dumps(filled(case.body, stage.place)).encode()
+    with env.service.redis() as redis:
+        for case in _keyed(env):
+            path, body = filled(case.path, env.setup), json.dumps(filled(case.body, env.setup)).encode()
             if case.path == "/v1/books/{book}/codes":  # the body of an upload is a stream
                 body = b""
             asked: Any = SimpleNamespace(scope={"method": "POST", "path": path, "query_string": b""})
             ends_ms = int(time.time() * 1000) + 60_000
-            redis.set(stage.entry(key), f"{fingerprint(asked, body)} c {ends_ms}")
-            during = stage.service.held()
-            refused(stage.send(case, key), 409, "request_in_progress")
-            assert stage.service.held() == during
-        redis.delete(stage.entry(key))
-    stage.unchanged()
+            redis.set(env.entry(key), f"{fingerprint(asked, body)} c {ends_ms}")
+            during = env.service.held()
+            refused(env.send(case, key), 409, "request_in_progress")
+            assert env.service.held() == during
+        redis.delete(env.entry(key))
+    env.unchanged()
 
 
-def test_where_a_key_is_not_taken(stage: Stage) -> None:
+def test_where_a_key_is_not_taken(env: Environment) -> None:
     """Validate ignores an Idempotency-Key, also one of another request."""
     case = Case("", "POST", "/v1/coupons/validate", {"code": "{free}"})
-    assert ok(stage.send(case, stage.place["used_key"]))["valid"]
-    stage.unchanged()
+    assert ok(env.send(case, env.setup["used_key"]))["valid"]
+    env.unchanged()
 
 
-def _keyed(stage: Stage) -> Iterator[Case]:
+def _keyed(env: Environment) -> Iterator[Case]:
     """Return a valid request to each route that takes an Idempotency-Key."""
     requests = {asked.name: asked for asked in REQUESTS}
-    for path, item in stage.document["paths"].items():
+    for path, item in env.document["paths"].items():
         taken = [parameter["name"] for parameter in item.get("post", {}).get("parameters", [])]
         if "Idempotency-Key" in taken and path != "/v1/test/clock":  # forbidden here, before anything else
             asked = requests[f"POST {path}"]
             yield Case("", "POST", asked.named, asked.good.body)
 
 
-def test_every_refusal_is_reached(stage: Stage) -> None:
+def test_every_refusal_is_reached(env: Environment) -> None:
     """Each code has a request here, another test, or a reason."""
     reached = {case.code for case in CASES} | {"idempotency_key_reused", "request_in_progress"}
     assert reached.isdisjoint({*ELSEWHERE, *UNREACHED})
@@ -213,16 +213,16 @@ def test_every_refusal_is_reached(stage: Stage) -> None:
         assert f'"{code}"' in (root / path).read_text()
 
 
-def test_every_operation_reaches_its_refusals(stage: Stage) -> None:
+def test_every_operation_reaches_its_refusals(env: Environment) -> None:
     """Each refusal that the OpenAPI document lists for an operation has a request here, and each of these is listed."""
     documented: set[tuple[str, str]] = set()
-    for path, item in stage.document["paths"].items():
+    for path, item in env.document["paths"].items():
         for method, operation in item.items():
             for status, answer in operation["responses"].items():
                 if not status.startswith("2"):
                     codes = re.findall(r"^`(\w+)`: ", answer["description"], re.MULTILINE)
                     documented |= {(f"{method.upper()} {path}", code) for code in codes}
-    reached = {(stage.operation(case), case.code) for case in CASES}
+    reached = {(env.operation(case), case.code) for case in CASES}
     of_ours = {pair for pair in reached if pair[0] and pair[1] not in {"method_not_allowed", "not_found"}}
     assert of_ours - documented == set()
     assert {pair for pair in documented - reached if pair[1] not in _EVERYWHERE} == set()

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from loadtests.figures import markdown
-from loadtests.ground import Ground, count
 from loadtests.own import own_service
+from loadtests.target import Target, count
 from loadtests.wire import Answer, Ask, Barrage, Wire
 
 GUESSES, ADDRESSES, GUESSES_A_SECOND = 100_000, 200, 2_500
@@ -100,7 +100,7 @@ async def _aside(buyers: ProcessPoolExecutor, *asked: Any) -> Bought:
     return await asyncio.get_running_loop().run_in_executor(buyers, buy, *asked)
 
 
-async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int, rate: int) -> Line:
+async def guess(url: str, on: Target, buyers: ProcessPoolExecutor, guesses: int, rate: int) -> Line:
     """Guesses at codes that look like those of a book with 1,000."""
     targets = await stock(on, "GUESS", 1_000)
     seconds = guesses / rate
@@ -139,7 +139,7 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
     return Line("guesses", f"{outcomes.total():,} by {ADDRESSES} addresses in {took_s:.0f} s", seen, right)
 
 
-async def hoard(url: str, on: Ground, buyers: ProcessPoolExecutor, locks: int) -> Line:
+async def hoard(url: str, on: Target, buyers: ProcessPoolExecutor, locks: int) -> Line:
     """Locks by many users who never buy."""
     codes = await stock(on, "SALE", CODES, limits={"locksPerUser": 1, "lockedPercent": 80}, lockSeconds=600)
     outcomes: Counter[str] = Counter()
@@ -164,7 +164,7 @@ async def hoard(url: str, on: Ground, buyers: ProcessPoolExecutor, locks: int) -
     return Line("lockers", f"{outcomes.total():,} locks by {LOCKERS} users on {CODES:,} codes", seen, right)
 
 
-async def race(on: Ground, rounds: int) -> Line:
+async def race(on: Target, rounds: int) -> Line:
     """Redeems of one code whose last bytes go out together."""
     seen: Counter[str] = Counter()
     for code in await stock(on, "RACE", rounds):
@@ -180,7 +180,7 @@ async def race(on: Ground, rounds: int) -> Line:
     return Line("races", f"{rounds:,} rounds of {AT_ONCE} redeems", summary, set(seen) == {expected})
 
 
-async def stock(on: Ground, prefix: str, many: int, **rules: Any) -> list[str]:
+async def stock(on: Target, prefix: str, many: int, **rules: Any) -> list[str]:
     """The codes of a new book."""
     codes = [f"{prefix}-{_random_code()}" for _ in range(many)]
     await on.book(codes, name=prefix, **rules)
@@ -190,7 +190,7 @@ async def stock(on: Ground, prefix: str, many: int, **rules: Any) -> list[str]:
 async def run(url: str, chosen: argparse.Namespace) -> bool:
     """The attacks in turn, and their table; whether all was as it should be."""
     with ProcessPoolExecutor(1) as buyers, Barrage(url, "demo_admin") as barrage:
-        on = Ground(barrage, AT_ONCE)
+        on = Target(barrage, AT_ONCE)
         lines = [
             await guess(url, on, buyers, chosen.guesses, chosen.rate),
             await hoard(url, on, buyers, chosen.locks),

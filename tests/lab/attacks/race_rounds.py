@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
 
-from loadtests.ground import Check, Counts, Ground, codes_of, count, new_codes, new_id
+from loadtests.target import Check, Counts, Target, codes_of, count, new_codes, new_id
 from loadtests.wire import Ask
 
 LEFT = 5
 """What each limit leaves."""
 
-Round = Callable[[Ground], Awaitable[Check]]
+Round = Callable[[Target], Awaitable[Check]]
 
 
 class Race(NamedTuple):
@@ -76,7 +76,7 @@ def limited(
     """Put a round into the table, of one new book with these rules and as many codes as requests, or so many: so many
     requests win, the others get this answer, and `then` the book counts as many. All bodies of 2… are the winners'."""
 
-    async def round_(on: Ground) -> Check:
+    async def round_(on: Target) -> Check:
         made = new_codes(codes or on.at_once)
         names = Names(await on.book(made, **rules), made, new_id(), new_id(), new_id())
         answers = await on.fire(lambda n: ask(names, n))
@@ -140,7 +140,7 @@ limited("idempotency key", "as many different requests under one key",
 
 
 @race("code", f"lock a code with {LEFT} uses, as many users")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,) = new_codes(1)
     await on.book([code], maxRedemptionsPerCode=LEFT)
     answers = await on.fire(lambda n: _lock(code, f"u-{n}"))
@@ -151,7 +151,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("code", f"every other one redeems a code with {LEFT} uses, or locks it; then the locks' holders redeem")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,) = new_codes(1)
     book = await on.book([code], maxRedemptionsPerCode=LEFT)
     answers = await on.fire(lambda n: (_redeem if n % 2 else _lock)(code, f"u-{n}"))
@@ -170,7 +170,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("user's coupons", f"one user is assigned codes of two books in turn, maxCoupons {LEFT}")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     user, codes = new_id(), new_codes(on.at_once)
     books = [await on.book(codes[number::2]) for number in range(2)]
     await on.barrage.one("POST", "/v1/users", {"userId": user, "maxCoupons": LEFT})
@@ -182,7 +182,7 @@ async def _(on: Ground) -> Check:
     return Check(expected, count(answers) | state)
 
 
-async def _order(places: int, on: Ground) -> Check:
+async def _order(places: int, on: Target) -> Check:
     """As many codes for one order, by two users in turn."""
     codes, order = new_codes(on.at_once), new_id()
     book = await on.book(codes)
@@ -202,7 +202,7 @@ for _places in (1, 3):
 
 
 @race("last code", "unassign one code")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,) = new_codes(1)
     book = await on.book([code])
     await on.barrage.one("POST", f"/v1/coupons/assign/{code}", {"userId": new_id()})
@@ -212,7 +212,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("last code", "make a coupon of one code")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,) = new_codes(1)
     answers = await on.same(Ask("POST", "/v1/coupons/generate", {"code": code, "description": code}))
     books = len(await on.listed(f"/v1/books?q={code}"))
@@ -220,7 +220,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("last gift", f"as many orders are completed, {LEFT} gifts free")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     gifts = await on.book(new_codes(LEFT))
     answers = await on.fire(lambda n: _buy(f"u-{n}", new_id(), gifts))
     given = [answer.body["gift"]["code"] for answer in answers if answer.body["gift"]]
@@ -229,7 +229,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("checkout", "one order completed by its user, with a coupon and a gift")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,), user, order = new_codes(1), new_id(), new_id()
     book, gifts = await on.book([code]), await on.book(new_codes(on.at_once))
     answers = await on.same(_buy(user, order, gifts, code))
@@ -241,7 +241,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("checkout", f"as many orders with one code of {LEFT} uses, each with a gift")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,) = new_codes(1)
     book, gifts = await on.book([code], maxRedemptionsPerCode=LEFT), await on.book(new_codes(on.at_once))
     answers = await on.fire(lambda n: _buy(f"u-{n}", new_id(), gifts, code))
@@ -251,7 +251,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("idempotency key", "make a book under one key (off the hot path)")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     name = key = new_id()
     answers = await on.same(Ask("POST", "/v1/books", {"name": name}, key))
     others = [answer for answer in answers if answer.label in {"201 replayed", "409 request_in_progress"}]
@@ -266,7 +266,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("rollback", "roll one redemption back")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,) = new_codes(1)
     book = await on.book([code])
     made = (await on.barrage.one("POST", f"/v1/coupons/redeem/{code}", {"userId": new_id()})).body["redemptionId"]
@@ -278,7 +278,7 @@ async def _(on: Ground) -> Check:
 
 
 @race("rollback", "roll one order back, with its gift")
-async def _(on: Ground) -> Check:
+async def _(on: Target) -> Check:
     (code,), order = new_codes(1), new_id()
     book, gifts = await on.book([code]), await on.book(new_codes(1))
     await on.barrage.fire([_buy(new_id(), order, gifts, code)])

@@ -10,8 +10,8 @@ from collections import Counter
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.ground import Counts, Ground
 from loadtests.own import own_service
+from loadtests.target import Counts, Target
 from loadtests.wire import Barrage
 from tests.lab.attacks.race_rounds import RACES
 
@@ -26,7 +26,7 @@ def text(counts: Counts) -> str:
 async def run(url: str, key: str, at_once: int, rounds: int) -> bool:
     """All races, so many rounds each, and their table; whether everything was as it should be."""
     barrage, lines, right = Barrage(url, key), list[str](), True
-    on = Ground(barrage, at_once)
+    on = Target(barrage, at_once)
     for each in track(RACES, f"{at_once} at once, {rounds} rounds", console=Console(stderr=True)):
         checks = [await each.round(on) for _ in range(rounds)]
         right = right and all(check.seen == check.expected for check in checks)

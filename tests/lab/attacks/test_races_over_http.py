@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtests.ground import Check, Ground
+from loadtests.target import Check, Target
 from loadtests.wire import Barrage
 from tests.harness.service_fixture import Service, assert_no_drift, shared_service
 from tests.lab.attacks import races
@@ -28,7 +28,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
 async def test_a_race(service: Service, race: Race) -> None:
     """As many requests succeed as the limit allows, the others are refused, and both stores have what was answered."""
     with contextlib.closing(Barrage(service.run.url, "trial_admin")) as barrage:
-        check = await race.round(Ground(barrage, AT_ONCE))
+        check = await race.round(Target(barrage, AT_ONCE))
     assert check.seen == check.expected
 
 
@@ -44,7 +44,7 @@ async def test_the_command_says_what_differs(
     """After a round with another result than expected the table shows both, and the command fails."""
     right = next(race for race in RACES if race.limit == "last code")
 
-    async def wrong(on: Ground) -> Check:
+    async def wrong(on: Target) -> Check:
         check = await right.round(on)
         return Check(check.expected | {"assigned": 6}, check.seen)
 

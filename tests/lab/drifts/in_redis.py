@@ -9,14 +9,14 @@ from tests.harness.drifts import Kind, Subject
 
 def _set_field(redis: Any, subject: Subject, index: int, field: str) -> None:
     """Another word in the first coupon's record."""
-    key = subject.world.key(f"c:{subject.codes[0]}")
+    key = subject.workspace.key(f"c:{subject.codes[0]}")
     fields = redis.get(key).split(" ")
     fields[index] = field
     redis.set(key, " ".join(fields))
 
 
 def _setting(redis: Any, subject: Subject) -> None:
-    key = subject.world.key(f"b:{subject.book}")
+    key = subject.workspace.key(f"b:{subject.book}")
     redis.set(key, redis.get(key).replace(" 300000 ", " 299000 "))
 
 
@@ -39,7 +39,7 @@ def _list(state: str, key: str, what: str, usual: str) -> Kind:
     """The key is a list, which none of ours is."""
 
     def replace(redis: Any, subject: Subject) -> None:
-        name = subject.world.key(key.format(**subject.values))
+        name = subject.workspace.key(key.format(**subject.values))
         assert redis.delete(name) == 1
         redis.lpush(name, "1", "2")
 

@@ -13,7 +13,7 @@ from loadtests.ledger import Ledger
 from loadtests.own import own_service
 from loadtests.plan import make_few_books, new_mark
 from tests.harness.comparing import compared
-from tests.harness.drifts import World
+from tests.harness.drifts import DriftWorkspace
 from tests.harness.service_fixture import Service
 from tests.lab.drifts.rounds import KINDS, run_round
 from tests.lab.faults.database import standby_of
@@ -30,7 +30,7 @@ async def run(service: Service, rounds: int = 1) -> list[str]:
         async with standby_of(service.run.facts["databaseUrl"]) as url, crowd.buying(BUYERS, CHANGE_EVERY_S):
             wrong = [str(named) for _ in range(3) for named in (await compared(service, replica_url=url))[1]]
             for _ in range(rounds):
-                wrong += await run_round(World(service, crowd.books["sale"][0].book_id), url)
+                wrong += await run_round(DriftWorkspace(service, crowd.books["sale"][0].book_id), url)
     if ledger.unwanted or ledger.succeeded <= 20:
         wrong.append(f"{ledger.unwanted} unwanted answers, {ledger.succeeded} requests that succeeded")
     return wrong

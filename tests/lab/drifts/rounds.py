@@ -7,7 +7,7 @@ from typing import Any
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import Class
 from tests.harness.comparing import compared
-from tests.harness.drifts import Kind, Subject, World, make
+from tests.harness.drifts import DriftWorkspace, Kind, Subject, make
 from tests.harness.service_fixture import database
 from tests.harness.waiting import wait_until
 from tests.lab.drifts import in_postgres, in_redis
@@ -25,10 +25,10 @@ Named = dict[str, set[Class]]
 """By thing, the classes in which it differs."""
 
 
-async def run_round(world: World, replica_url: str) -> list[str]:
+async def run_round(workspace: DriftWorkspace, replica_url: str) -> list[str]:
     """Make a drift of each kind; return what is wrong. A comparison must report just these until the repair."""
-    subjects = await _subjects(world)
-    await _recorded(world)
+    subjects = await _subjects(workspace)
+    await _recorded(workspace)
     expected: Named = {}
     ways: dict[str, str] = {}
     for name, subject in zip(KINDS, subjects, strict=True):
@@ -36,33 +36,33 @@ async def run_round(world: World, replica_url: str) -> list[str]:
         for thing, classes in KINDS[name].expected(subject).items():
             expected.setdefault(thing, set()).update(classes)
             ways[thing] = name
-    named, wrong = await _look(world, repair=False, replica_url=replica_url)
+    named, wrong = await _look(workspace, repair=False, replica_url=replica_url)
     wrong += _describe(_less(expected, named), "not found", ways)
     wrong += _describe(_less(named, expected), "found", ways)
-    wrong += (await _look(world, repair=True))[1]
-    left, more = await _look(world, repair=False)
+    wrong += (await _look(workspace, repair=True))[1]
+    left, more = await _look(workspace, repair=False)
     wrong += [*more, *_describe(left, "found once mended", ways)]
     return wrong
 
 
 async def drift(kind: Kind, subject: Subject) -> None:
     if not isinstance(kind.change, str):
-        with subject.world.service.redis() as redis:
+        with subject.workspace.service.redis() as redis:
             kind.change(redis, subject)
         return
     names = list(dict.fromkeys(_PARAMETER.findall(kind.change)))
     statement = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", kind.change)
-    async with database(subject.world.service.run.facts["databaseUrl"]) as connection:
+    async with database(subject.workspace.service.run.facts["databaseUrl"]) as connection:
         status = await connection.execute(statement, *(subject.values[name] for name in names))
     assert status.split()[-1] == "1", (status, kind)
 
 
-async def _look(world: World, *, repair: bool, replica_url: str | None = None) -> tuple[Named, list[str]]:
+async def _look(workspace: DriftWorkspace, *, repair: bool, replica_url: str | None = None) -> tuple[Named, list[str]]:
     """What a comparison names, and what is wrong with how it ends."""
     named: Named = {}
     wrong: list[str] = []
     for _ in range(TRIES):
-        outcome, differences = await compared(world.service, repair=repair, replica_url=replica_url)
+        outcome, differences = await compared(workspace.service, repair=repair, replica_url=replica_url)
         for difference, state in differences:
             named.setdefault(difference.thing, set()).update(difference.classes)
             if (state == "mended") != repair:
@@ -72,20 +72,20 @@ async def _look(world: World, *, repair: bool, replica_url: str | None = None) -
     return named, [*wrong, "some things were never still"]
 
 
-async def _subjects(world: World) -> list[Subject]:
+async def _subjects(workspace: DriftWorkspace) -> list[Subject]:
     """One for each, some at a time."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(name: str) -> Subject:
         async with gate:
-            return await asyncio.to_thread(make, world, KINDS[name].state)
+            return await asyncio.to_thread(make, workspace, KINDS[name].state)
 
     return list(await asyncio.gather(*map(one, KINDS)))
 
 
-async def _recorded(world: World) -> None:
+async def _recorded(workspace: DriftWorkspace) -> None:
     """Wait until Postgres has Redis's decisions, and Redis the configuration: a late write would undo a drift."""
-    service, mine = world.service, world.service.partition
+    service, mine = workspace.service, workspace.service.partition
     with service.redis() as redis:
         entries: Any = redis.xrevrange(key_names.outbox(mine), count=1)
     tail = tuple(map(int, entries[0][0].split("-")))

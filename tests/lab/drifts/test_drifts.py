@@ -26,8 +26,8 @@ async def test_each_is_named(own_service: Callable[[], Service], monkeypatch: py
 def test_each_is_mended(own_service: Callable[[], Service]) -> None:
     """A repair restores Redis after each kind of damage; no report has a whole code."""
     service = own_service()
-    world = populated(service)
-    subjects = [(kind, make(world, kind.state)) for kind in in_redis.KINDS.values()]
+    workspace = populated(service)
+    subjects = [(kind, make(workspace, kind.state)) for kind in in_redis.KINDS.values()]
     service.recorded()
     before = held(service)
     for kind, subject in subjects:

@@ -29,12 +29,12 @@ from tests.harness.tls import Authority, door
 from tests.harness.trees import ROOT
 from tests.harness.waiting import cancel, elapse, running
 from tests.harness.workspaces import make_workspace
+from tests.lab.faults.deployment import KEY, Deployment, Process
 from tests.lab.faults.nodes import wait_until
 from tests.lab.faults.process_faults import REDEEM_AGAIN
 from tests.lab.faults.proxy import Forwarder
 from tests.lab.faults.restore_faults import until_trimmed
 from tests.lab.faults.server_faults import filled
-from tests.lab.faults.stage import KEY, Process, Stage
 
 RULES = ROOT / "deploy" / "observability" / "rules.yaml"
 INTERVAL_S = 15
@@ -49,8 +49,8 @@ Undo = Callable[[], Awaitable[Any]]
 Plant = Callable[["Watched"], Awaitable[Undo]]
 
 
-class Watched(Stage):
-    """A stage with two workers and two workspaces, sales in both, and a Prometheus that finds all its processes."""
+class Watched(Deployment):
+    """A deployment with two workers, two workspaces, sales in both, and a Prometheus that finds all its processes."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(VALKEY, folder, "always", replicated=False, **options)
@@ -161,22 +161,22 @@ async def _repeat(rate: float, key: str, send: Callable[[httpx.AsyncClient, int]
             await elapse(max(1 / rate - (time.monotonic() - began), 0), "the pace of the load")
 
 
-async def _redis_full(stage: Watched) -> Undo:
-    used = (await stage.primary.client.info("memory"))["used_memory"]
-    await stage.primary.client.config_set("maxmemory", used)
-    return partial(stage.primary.client.config_set, "maxmemory", 0)
+async def _redis_full(deployment: Watched) -> Undo:
+    used = (await deployment.primary.client.info("memory"))["used_memory"]
+    await deployment.primary.client.config_set("maxmemory", used)
+    return partial(deployment.primary.client.config_set, "maxmemory", 0)
 
 
-async def _redis_gone(stage: Watched) -> Undo:
-    await stage.primary.kill()
-    return stage.heal
+async def _redis_gone(deployment: Watched) -> Undo:
+    await deployment.primary.kill()
+    return deployment.heal
 
 
 def _workers_dead(first: int) -> Plant:
     """Kill the workers from this one on."""
 
-    async def plant(stage: Watched) -> Undo:
-        killed = stage.workers[first:]
+    async def plant(deployment: Watched) -> Undo:
+        killed = deployment.workers[first:]
         for worker in killed:
             await worker.signal(signal.SIGKILL)
 
@@ -189,136 +189,136 @@ def _workers_dead(first: int) -> Plant:
     return plant
 
 
-async def _worker_stuck(stage: Watched) -> Undo:
-    await stage.workers[1].signal(signal.SIGSTOP)
-    return partial(stage.workers[1].signal, signal.SIGCONT)
+async def _worker_stuck(deployment: Watched) -> Undo:
+    await deployment.workers[1].signal(signal.SIGSTOP)
+    return partial(deployment.workers[1].signal, signal.SIGCONT)
 
 
-async def _postgres_slow(stage: Watched) -> Undo:
-    stage.database.front.delay_s = 1.2
-    return stage.heal
+async def _postgres_slow(deployment: Watched) -> Undo:
+    deployment.database.front.delay_s = 1.2
+    return deployment.heal
 
 
-async def _postgres_gone(stage: Watched) -> Undo:
-    await stage.database.kill()
-    return stage.heal
+async def _postgres_gone(deployment: Watched) -> Undo:
+    await deployment.database.kill()
+    return deployment.heal
 
 
-async def _postgres_older(stage: Watched) -> Undo:
-    await stage.database.back_up()
-    await until_trimmed(stage, PATIENCE_S)  # a worker keeps entries for two minutes
-    await stage.database.restore()
-    return stage.database.restore  # the newer one
+async def _postgres_older(deployment: Watched) -> Undo:
+    await deployment.database.back_up()
+    await until_trimmed(deployment, PATIENCE_S)  # a worker keeps entries for two minutes
+    await deployment.database.restore()
+    return deployment.database.restore  # the newer one
 
 
-async def _drift(stage: Watched) -> Undo:
-    await stage.pool.execute("DELETE FROM redemptions WHERE ctid IN (SELECT ctid FROM redemptions LIMIT 1)")
-    await stage.ask("POST", "/v1/ops/reconcile", {"repair": False})
-    return partial(stage.ask, "POST", "/v1/ops/reconcile", {"repair": True})
+async def _drift(deployment: Watched) -> Undo:
+    await deployment.pool.execute("DELETE FROM redemptions WHERE ctid IN (SELECT ctid FROM redemptions LIMIT 1)")
+    await deployment.ask("POST", "/v1/ops/reconcile", {"repair": False})
+    return partial(deployment.ask, "POST", "/v1/ops/reconcile", {"repair": True})
 
 
-async def _quarantined(stage: Watched) -> Undo:
-    following = f"{(await stage.row()).epoch}-*"
+async def _quarantined(deployment: Watched) -> Undo:
+    following = f"{(await deployment.row()).epoch}-*"
     outbox = key_names.outbox(HOME)
-    await stage.primary.client.execute_command("XADD", outbox, "NOMKSTREAM", following, "e", "R 1 2 three\n{}")
-    return partial(stage.command, "quarantine", "settle", "--all", "--yes")
+    await deployment.primary.client.execute_command("XADD", outbox, "NOMKSTREAM", following, "e", "R 1 2 three\n{}")
+    return partial(deployment.command, "quarantine", "settle", "--all", "--yes")
 
 
-async def _sell_once(stage: Watched) -> str:
+async def _sell_once(deployment: Watched) -> str:
     """Redeem a code that can be redeemed once; return it."""
-    await stage.add_codes("ONCE-1")
-    await stage.ask("POST", "/v1/coupons/redeem/ONCE-1", {"userId": "ann"})
+    await deployment.add_codes("ONCE-1")
+    await deployment.ask("POST", "/v1/coupons/redeem/ONCE-1", {"userId": "ann"})
     return "ONCE-1"
 
 
-async def _blocked(stage: Watched) -> Undo:
+async def _blocked(deployment: Watched) -> Undo:
     """A code that can be redeemed once has a second redemption in the outbox."""
-    await _sell_once(stage)
-    following = f"{(await stage.row()).epoch}-*"
-    redeem_again = partial(stage.primary.client.eval, REDEEM_AGAIN, 1, key_names.outbox(HOME), following)
+    await _sell_once(deployment)
+    following = f"{(await deployment.row()).epoch}-*"
+    redeem_again = partial(deployment.primary.client.eval, REDEEM_AGAIN, 1, key_names.outbox(HOME), following)
     await wait_until(redeem_again, "a redemption in the outbox")
-    return partial(stage.command, "quarantine", "release", "--all", "--yes")
+    return partial(deployment.command, "quarantine", "release", "--all", "--yes")
 
 
-async def _certificate_ends(stage: Watched) -> Undo:
+async def _certificate_ends(deployment: Watched) -> Undo:
     """An API reaches Redis by TLS, with a certificate that ends within two days."""
     stack = contextlib.ExitStack()
-    authority = Authority(stage.folder / "authority")
-    port = stack.enter_context(door(authority, stage.primary.port))
-    api, _ = stage.make_api(REDIS_URL=f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
+    authority = Authority(deployment.folder / "authority")
+    port = stack.enter_context(door(authority, deployment.primary.port))
+    api, _ = deployment.make_api(REDIS_URL=f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
 
     async def end() -> None:
-        await stage.leave(api)
+        await deployment.leave(api)
         stack.close()
 
     return end
 
 
-async def _tenfold(stage: Watched) -> Undo:
+async def _tenfold(deployment: Watched) -> Undo:
     """More buyers than an API can serve want a code that is sold out."""
-    code = await _sell_once(stage)
+    code = await _sell_once(deployment)
 
     async def rush() -> None:
         while True:
             await generator.drive(
-                stage.urls[0], "drill_checkout", "opening", seconds=3600, connections=2000, code=code,
+                deployment.urls[0], "drill_checkout", "opening", seconds=3600, connections=2000, code=code,
                 refusal="coupon_exhausted", count=1_000_000, within_ms=1000,
             )  # fmt: skip
 
     return partial(cancel, asyncio.create_task(rush()))
 
 
-async def _webhook_fails(stage: Watched) -> Undo:
+async def _webhook_fails(deployment: Watched) -> Undo:
     hook = {"url": "https://receiver.invalid/hook", "events": ["coupon.redeemed"]}
-    made = await stage.ask("POST", "/v1/webhooks", hook)
-    return partial(stage.ask, "DELETE", f"/v1/webhooks/{made.json()['webhookId']}")
+    made = await deployment.ask("POST", "/v1/webhooks", hook)
+    return partial(deployment.ask, "DELETE", f"/v1/webhooks/{made.json()['webhookId']}")
 
 
 def _flood(rate: float, path: str, name: str, **limits: int) -> Plant:
     """A client that sends a request so many times a second."""
 
-    async def plant(stage: Watched) -> Undo:
+    async def plant(deployment: Watched) -> Undo:
         key = f"{name}_checkout"
         if limits:
             body = {"name": "runaway", "scopes": ["checkout"], "limits": limits}
-            key = (await stage.ask("POST", "/v1/keys", body, f"{name}_admin")).json()["secret"]
+            key = (await deployment.ask("POST", "/v1/keys", body, f"{name}_admin")).json()["secret"]
 
         async def send(client: httpx.AsyncClient, number: int) -> None:
-            await client.post(f"{stage.urls[0]}{path.format(number)}", json={"userId": f"u{number % 50}"})
+            await client.post(f"{deployment.urls[0]}{path.format(number)}", json={"userId": f"u{number % 50}"})
 
         return partial(cancel, asyncio.create_task(_repeat(rate, key, send)))
 
     return plant
 
 
-async def _disk_full(stage: Watched) -> Undo:
+async def _disk_full(deployment: Watched) -> Undo:
     filling = contextlib.ExitStack()
-    filling.enter_context(filled(stage.folder / "record"))
+    filling.enter_context(filled(deployment.folder / "record"))
 
     async def empty() -> None:
         filling.close()
-        await stage.database.kill()  # it may have ended by itself
-        await stage.database.start_again()
+        await deployment.database.kill()  # it may have ended by itself
+        await deployment.database.start_again()
 
     return empty
 
 
-async def _wrong_setting(stage: Watched) -> Undo:
-    api, _ = stage.make_api(REDIS_URL="redis://127.0.0.1:1/0")
-    return partial(stage.leave, api)
+async def _wrong_setting(deployment: Watched) -> Undo:
+    api, _ = deployment.make_api(REDIS_URL="redis://127.0.0.1:1/0")
+    return partial(deployment.leave, api)
 
 
-async def _clock_off(stage: Watched) -> Undo:
-    stage.primary.clock.set(30_000)
+async def _clock_off(deployment: Watched) -> Undo:
+    deployment.primary.clock.set(30_000)
 
     async def correct() -> None:
-        stage.primary.clock.set(0)
+        deployment.primary.clock.set(0)
 
     return correct
 
 
 class Failure:
-    """A failure, its alert, the alerts that may fire beside it, and the stage's options."""
+    """A failure, its alert, the alerts that may fire beside it, and the deployment's options."""
 
     def __init__(self, plant: Plant, alert: str, *beside: str, **options: Any) -> None:
         self.plant, self.alert, self.beside, self.options = plant, alert, set(beside), options
@@ -373,28 +373,30 @@ class Seen:
 async def watch(failure: Failure, folder: Path) -> Seen:
     """Plant a failure, wait for its alert, undo it, and wait until no alert is left."""
     seen = Seen()
-    async with Watched(folder, **failure.options) as stage, stage.watching():
-        await _look(stage, seen.before, CALM_S)
+    async with Watched(folder, **failure.options) as deployment, deployment.watching():
+        await _look(deployment, seen.before, CALM_S)
         began = time.monotonic()
-        undo = await failure.plant(stage)
-        if failure.alert in await _look(stage, seen.beside, PATIENCE_S, until=lambda names: failure.alert in names):
+        undo = await failure.plant(deployment)
+        if failure.alert in await _look(
+            deployment, seen.beside, PATIENCE_S, until=lambda names: failure.alert in names
+        ):
             seen.fired_s = time.monotonic() - began
-            await _look(stage, seen.beside, CALM_S)
+            await _look(deployment, seen.beside, CALM_S)
         seen.beside.discard(failure.alert)
         began = time.monotonic()
         await undo()
-        if not await _look(stage, set(), PATIENCE_S, until=lambda names: not names):
+        if not await _look(deployment, set(), PATIENCE_S, until=lambda names: not names):
             seen.ended_s = time.monotonic() - began
     return seen
 
 
 async def _look(
-    stage: Watched, seen: set[str], seconds: float, until: Callable[[set[str]], bool] = lambda _: False
+    deployment: Watched, seen: set[str], seconds: float, until: Callable[[set[str]], bool] = lambda _: False
 ) -> set[str]:
     """Collect the alerts that fire, for some seconds or until they are as wanted; return the last ones."""
     deadline = time.monotonic() + seconds
     while True:
-        names = await stage.alerts() or set()
+        names = await deployment.alerts() or set()
         seen |= names
         if until(names) or time.monotonic() > deadline:
             return names

@@ -13,8 +13,8 @@ from tests.harness.running import HOME, PARTITIONS
 from tests.harness.service_fixture import new_code
 from tests.harness.waiting import PATIENCE_S
 from tests.harness.workspaces import make_workspace
+from tests.lab.faults.deployment import Deployment
 from tests.lab.faults.nodes import wait_until
-from tests.lab.faults.stage import Stage
 
 PAUSE_S = 0.01
 """Between requests of all of them together."""
@@ -24,8 +24,8 @@ _RECORDED = "SELECT count(*) FROM redemptions JOIN workspaces USING (workspace) 
 class _Shop:
     """A workspace with one code for any number of users."""
 
-    def __init__(self, stage: Stage, partition: int, urls: Sequence[str]) -> None:
-        self._stage, self.partition, self._code = stage, partition, new_code()
+    def __init__(self, deployment: Deployment, partition: int, urls: Sequence[str]) -> None:
+        self._deployment, self.partition, self._code = deployment, partition, new_code()
         self._name = f"beside-{self._code}"
         headers = {"Authorization": f"Bearer {self._name}_admin"}
         # Without `verify=False` each client reads all certificates, and the proxies of this process stand still.
@@ -40,7 +40,7 @@ class _Shop:
         self.refused: list[str] = []
 
     async def open(self) -> None:
-        async with self._stage.pool.acquire() as connection:
+        async with self._deployment.pool.acquire() as connection:
             await make_workspace(connection, self._name, "live", self.partition)
         for client in self._clients:
             await wait_until(lambda client=client: self._is_known(client), "a workspace")
@@ -76,7 +76,7 @@ class _Shop:
 
     async def is_recorded(self) -> bool:
         """Whether Postgres has what was sold; perhaps what has no known outcome, and one request not awaited."""
-        recorded = await self._stage.pool.fetchval(_RECORDED, self._name)
+        recorded = await self._deployment.pool.fetchval(_RECORDED, self._name)
         return self.sold - self.may_lack <= recorded <= self.sold + 1 + self.unknown
 
     async def close(self) -> None:
@@ -112,9 +112,11 @@ class Beside:
 
 
 @asynccontextmanager
-async def selling_beside(stage: Stage, wrong: list[str], urls: Sequence[str] = ()) -> AsyncIterator[Beside]:
+async def selling_beside(deployment: Deployment, wrong: list[str], urls: Sequence[str] = ()) -> AsyncIterator[Beside]:
     """Sell in all other partitions inside the block; add to `wrong` what was refused, or is not recorded once."""
-    shops = [_Shop(stage, partition, urls or stage.urls) for partition in range(PARTITIONS) if partition != HOME]
+    shops = [
+        _Shop(deployment, partition, urls or deployment.urls) for partition in range(PARTITIONS) if partition != HOME
+    ]
     try:
         await asyncio.gather(*(shop.open() for shop in shops))
         async with asyncio.TaskGroup() as group:

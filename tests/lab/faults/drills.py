@@ -18,7 +18,7 @@ import structlog
 
 from tests.harness.running import data_folder
 from tests.harness.servers import VALKEY
-from tests.lab.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stage_of
+from tests.lab.faults.rounds import COLUMNS, NeverBack, Round, deployment_of, line, run_round
 from tests.lab.faults.scenarios import PLANTS, SCENARIOS
 
 SEEDS = 3
@@ -35,10 +35,10 @@ async def run_faults(asked: argparse.Namespace, binary: Path, names: list[str], 
             continue
         place = folder / f"stage-{number}"
         try:
-            async with stage_of(scenario, binary, place) as stage:
+            async with deployment_of(scenario, binary, place) as deployment:
                 for seed in range(asked.seed, asked.seed + (asked.rounds or scenario.rounds)):
                     began = time.monotonic()
-                    done.append(await run_round(stage, scenario, seed, asked.times))
+                    done.append(await run_round(deployment, scenario, seed, asked.times))
                     print(_describe(name, seed, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001, the other faults are reported all the same
             good = False
@@ -60,8 +60,8 @@ async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
     result = "", "**not found**"
     for turn in range(SEEDS):
         try:
-            async with stage_of(scenario, binary, place, plant.changes) as stage:
-                wrong = (await run_round(stage, scenario, seed + turn)).verdict.wrong
+            async with deployment_of(scenario, binary, place, plant.changes) as deployment:
+                wrong = (await run_round(deployment, scenario, seed + turn)).verdict.wrong
         except NeverBack as never:
             wrong = never.seen
         shutil.rmtree(place, ignore_errors=True)

@@ -15,10 +15,10 @@ from service.engine.formats.quarantined_event import read_names
 from service.engine.record.partitions.partition_rows import read_partitions
 from service.server.reconcile.comparison import reconcile
 from service.server.record.report_rollups import compare_rollups
+from tests.lab.faults.deployment import Deployment
 from tests.lab.faults.looking import Drill
 from tests.lab.faults.nodes import wait_until
 from tests.lab.faults.rebuilding import live_url, unlike_rebuilt
-from tests.lab.faults.stage import Stage
 
 _KEYS_IN_REDIS = {"lock", "unlock", "tidy"}
 """Operations without an event: Redis alone stores their Idempotency-Keys."""
@@ -57,14 +57,14 @@ class Verdict:
 async def judge(drill: Drill, may_lose: frozenset[str], alarms: Collection[str], *, locks_end: bool) -> Verdict:
     """Check everything. `locks_end` says whether locks may have ended before their time. Judge a drill only once: the
     checks send requests that change its books."""
-    stage, ledger, tables = drill.stage, drill.ledger, Tables()
-    await stage.until_ready()
+    deployment, ledger, tables = drill.deployment, drill.ledger, Tables()
+    await deployment.until_ready()
     missing = await _find_missing_events(drill)
     set_aside = await _settle(drill)
     of_load = Judge(drill.on, drill.books, ledger, ledger.entries, tables, may_lose=may_lose, locks_end=locks_end)
     of_load.looks = drill.looks
     of_load.lists_taken_back = True
-    rows = await stage.pool.fetch(
+    rows = await deployment.pool.fetch(
         _ASSIGNMENTS.format("unassignments") + " AND assigned_at IS NOT NULL", list(of_load.books)
     )
     tables.insert("taken_back", rows)
@@ -75,10 +75,10 @@ async def judge(drill: Drill, may_lose: frozenset[str], alarms: Collection[str],
     verdict = Verdict(wrong, double, Counter(judgement.lost), judgement.kept, set_aside)
     verdict.wrong += await _compare_lists(drill, tables, list(of_load.books))
     verdict.wrong += await _remove_locks(drill, tables)
-    await stage.until_ready()
-    stage.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
-    verdict.wrong += await unlike_rebuilt(stage)
-    verdict.wrong += await _compare_rollups(stage)
+    await deployment.until_ready()
+    deployment.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
+    verdict.wrong += await unlike_rebuilt(deployment)
+    verdict.wrong += await _compare_rollups(deployment)
     verdict.wrong += [alarm for alarm in drill.alarms() if not any(expected in alarm for expected in alarms)]
     tables.close()
     return verdict
@@ -91,7 +91,7 @@ async def passed_limits(drill: Drill) -> list[str]:
         tables.list_book(book, [], [])
     tables.insert("about", [(1, True, True)])
     standing = f"{_REDEMPTIONS} AND b.restore IS NOT TRUE"
-    rows = await drill.stage.pool.fetch(standing, [book.book_id for book in drill.books])
+    rows = await drill.deployment.pool.fetch(standing, [book.book_id for book in drill.books])
     tables.insert("redemptions", ((*tuple(row)[:10], "", 0) for row in rows))
     problems = [str(one) for one in tables.differences(LIMITS)]
     tables.close()
@@ -103,17 +103,17 @@ async def _compare_lists(drill: Drill, tables: Tables, books: list[str]) -> list
     differences = []
     for in_lists, in_postgres in _LISTS.items():
         listed = set(tables.query(in_lists))
-        recorded = {tuple(row) for row in await drill.stage.pool.fetch(in_postgres, books)}
+        recorded = {tuple(row) for row in await drill.deployment.pool.fetch(in_postgres, books)}
         for difference, rows in (("listed, not in Postgres", listed - recorded), ("not listed", recorded - listed)):
             if rows:
                 differences.append(f"{len(rows)} {difference}: {sorted(rows)[:3]}")
     return differences
 
 
-async def _compare_rollups(stage: Stage) -> list[str]:
+async def _compare_rollups(deployment: Deployment) -> list[str]:
     """Compare the roll-ups of reports with the facts, as `scrip reports` does."""
-    rows = await read_partitions(stage.pool)
-    counts = [(row.id, await compare_rollups(stage.pool, row.id, False, lambda _: None)) for row in rows]
+    rows = await read_partitions(deployment.pool)
+    counts = [(row.id, await compare_rollups(deployment.pool, row.id, False, lambda _: None)) for row in rows]
     return [f"{count} figures of reports differ from the facts of partition {row}" for row, count in counts if count]
 
 
@@ -122,7 +122,7 @@ async def _find_missing_events(drill: Drill) -> list[str]:
     problems = []
     for outbox in drill.outboxes:
         events = {tuple(map(int, at.split("-"))): d for at, d in outbox.items() if d[:2] in ("A ", "U ", "R ", "B ")}
-        rows = await drill.stage.pool.fetch("SELECT epoch, seq FROM facts UNION SELECT epoch, seq FROM quarantine")
+        rows = await drill.deployment.pool.fetch("SELECT epoch, seq FROM facts UNION SELECT epoch, seq FROM quarantine")
         if missing := events.keys() - {tuple(row) for row in rows}:
             problems.append(f"{len(missing)} events are neither recorded nor in quarantine: {sorted(missing)[:5]}")
     return problems
@@ -132,8 +132,8 @@ async def _settle(drill: Drill) -> int:
     """Give the blocked codes of events that were not recorded before Redis was rebuilt the state of the record, as an
     operator does. Until then `coupon_inactive` was right: nothing else is judged of these responses. Return the number
     of events."""
-    stage = drill.stage
-    rows = await stage.pool.fetch("DELETE FROM quarantine WHERE cause = 'unrecorded' RETURNING partition, d")
+    deployment = drill.deployment
+    rows = await deployment.pool.fetch("DELETE FROM quarantine WHERE cause = 'unrecorded' RETURNING partition, d")
     blocked = {name.code for row in rows for name in read_names(row["d"])}
     drill.ledger.entries[:] = [
         entry
@@ -141,13 +141,13 @@ async def _settle(drill: Drill) -> int:
         if entry.refusal != "coupon_inactive" or blocked.isdisjoint({entry.code, entry.body.get("code")})
     ]
     for partition in {row["partition"] for row in rows}:
-        await wait_until(partial(_is_repaired, stage, partition), "a comparison")
+        await wait_until(partial(_is_repaired, deployment, partition), "a comparison")
     return len(rows)
 
 
-async def _is_repaired(stage: Stage, partition: int) -> bool:
+async def _is_repaired(deployment: Deployment, partition: int) -> bool:
     """Repair Redis; False if a part could not be compared, as counts while a change of configuration is on its way."""
-    return not (await reconcile(live_url(stage), stage.pool, partition, repair=True)).unsettled
+    return not (await reconcile(live_url(deployment), deployment.pool, partition, repair=True)).unsettled
 
 
 async def _remove_locks(drill: Drill, tables: Tables) -> list[str]:

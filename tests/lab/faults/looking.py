@@ -8,15 +8,15 @@ from itertools import cycle
 from uuid import UUID
 
 from loadtests.buyers import HASTY_PAUSE_S, Crowd
-from loadtests.ground import Ground
 from loadtests.histories import Look
 from loadtests.ledger import Entry, Ledger, now_ms
 from loadtests.plan import Book, make_few_books, new_mark
+from loadtests.target import Target
 from loadtests.visits import Merchant
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
 from service.engine.record.pool import ERRORS as POSTGRES_ERRORS
 from tests.harness.waiting import PATIENCE_S, cancel
-from tests.lab.faults.stage import KEY, Stage
+from tests.lab.faults.deployment import KEY, Deployment
 
 CODES = 700
 LOOK_S = 0.01
@@ -42,14 +42,14 @@ class RestingCrowd(Crowd):
 
 
 class Drill:
-    """The load on a stage's service, and the faults that are injected meanwhile.
+    """The load on a deployment's service, and the faults that are injected meanwhile.
 
     1. A redemption with durability `recorded` is looked up at once: it must be in Postgres then.
     2. Two readers: one reads a coupon in Redis, one lists of books and of redemptions in Postgres.
     """
 
-    def __init__(self, stage: Stage, ledger: Ledger, crowd: RestingCrowd, before: Ground) -> None:
-        self.stage, self.ledger, self.crowd, self.on = stage, ledger, crowd, before
+    def __init__(self, deployment: Deployment, ledger: Ledger, crowd: RestingCrowd, before: Target) -> None:
+        self.deployment, self.ledger, self.crowd, self.on = deployment, ledger, crowd, before
         self.books = [book for books in crowd.books.values() for book in books]
         self.wrong: list[str] = []
         self.looks: list[Look] = []
@@ -68,7 +68,7 @@ class Drill:
         """Events put into the outbox that can't be recorded."""
         self.closed_beside_s: list[float] = []
         """How long partitions beside the load's were closed, those that a fault concerned."""
-        self._log_sizes = stage.log_sizes()
+        self._log_sizes = deployment.log_sizes()
         self._ended = False
         ledger.on_recorded = self._look_up
 
@@ -80,7 +80,7 @@ class Drill:
 
     def alarms(self) -> list[str]:
         """The alarms that processes have logged since it began."""
-        return self.stage.alarms(self._log_sizes)
+        return self.deployment.alarms(self._log_sizes)
 
     async def until_more(self, answers: int) -> None:
         """Wait for so many more successful responses."""
@@ -102,9 +102,9 @@ class Drill:
 
     def move(self, api: int, url: str) -> None:
         """Send to this address what went to an API."""
-        self.stage.urls[api] = url
+        self.deployment.urls[api] = url
         self.ledger.move(api, url)
-        self.on.barrage.move(self.stage.urls[0])
+        self.on.barrage.move(self.deployment.urls[0])
 
     async def _look_up(self, entry: Entry) -> None:
         """Check a recorded redemption at once. If Postgres does not respond, the judge checks it later."""
@@ -112,7 +112,7 @@ class Drill:
             return
         with contextlib.suppress(*POSTGRES_ERRORS):
             async with asyncio.timeout(1):
-                there = await self.stage.pool.fetchval(_IS_THERE, UUID(redemption["redemptionId"]))
+                there = await self.deployment.pool.fetchval(_IS_THERE, UUID(redemption["redemptionId"]))
             if not there:
                 self.wrong.append(f"answered as recorded, and not in Postgres: {entry.path}")
 
@@ -123,7 +123,7 @@ class Drill:
             before = now_ms()
             with contextlib.suppress(*POSTGRES_ERRORS):
                 async with asyncio.timeout(1):
-                    row = await self.stage.row()
+                    row = await self.deployment.row()
                 if row.state == "closed" and row.epoch == epoch:
                     last = before
                 else:
@@ -135,7 +135,7 @@ class Drill:
 
     def _was_closed(self, begun_ms: float, last_ms: float) -> None:
         if last_ms > begun_ms + SETTLED_MS:
-            self.closed.append((begun_ms + SETTLED_MS, last_ms, self.stage.decides_alone))
+            self.closed.append((begun_ms + SETTLED_MS, last_ms, self.deployment.decides_alone))
 
     async def _look(self) -> None:
         sale = self.crowd.books["sale"][0]
@@ -147,12 +147,12 @@ class Drill:
         await self._looking(paths, -1, self.reads, LOOK_S * 5)
 
     async def _looking(self, paths: list[str], api: int, looks: list[Look], pause_s: float) -> None:
-        url = self.stage.urls[api]
+        url = self.deployment.urls[api]
         turns, wire = cycle(paths), Wire(url, KEY)
         while not self._ended or (looks and looks[-1].code):
             at_ms, response = now_ms(), {}
-            if url != self.stage.urls[api]:
-                url = self.stage.urls[api]
+            if url != self.deployment.urls[api]:
+                url = self.deployment.urls[api]
                 wire.close()
                 wire = Wire(url, KEY)
             try:
@@ -172,10 +172,10 @@ class Drill:
 
 
 @asynccontextmanager
-async def drill(stage: Stage, seed: int, codes: int, recorded: float) -> AsyncIterator[Drill]:
+async def drill(deployment: Deployment, seed: int, codes: int, recorded: float) -> AsyncIterator[Drill]:
     """A load with books of its own, and dice by a seed."""
-    mark, urls = new_mark(), stage.urls
+    mark, urls = new_mark(), deployment.urls
     with Ledger(urls, KEY, hasty=True, keep=False) as making:
         books = await make_few_books(making, mark, codes)
     with Barrage(urls[0], KEY) as barrage, Ledger(urls, KEY, seed=seed, recorded=recorded, hasty=True) as ledger:
-        yield Drill(stage, ledger, RestingCrowd(ledger, books, mark), Ground(barrage, 1))
+        yield Drill(deployment, ledger, RestingCrowd(ledger, books, mark), Target(barrage, 1))

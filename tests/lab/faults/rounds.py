@@ -15,10 +15,10 @@ from loadtests.histories import Look
 from service.engine.record.pool import ERRORS
 from tests.harness.running import HOME
 from tests.harness.trees import Change, changed
+from tests.lab.faults.deployment import Deployment
 from tests.lab.faults.judging import Verdict, judge, passed_limits
 from tests.lab.faults.looking import CLOSED, Drill, drill
 from tests.lab.faults.scenarios import Scenario
-from tests.lab.faults.stage import Stage
 
 COLUMNS = """fault | server | rounds | injected | in flight, mean | replies lost | writes lost | answers kept |
     lost accepted | lost fsynced | double | wrong | quarantined | closed s, median | longest |
@@ -50,25 +50,25 @@ class Round:
 
 
 @asynccontextmanager
-async def stage_of(
+async def deployment_of(
     scenario: Scenario, binary: Path, folder: Path, changes: Sequence[Change] = ()
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[Deployment]:
     """The servers that a fault needs; their processes run a copy of the tree with these changes."""
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], copy)
     servers: dict[str, Any] = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
     servers |= {"sentinels": scenario.sentinels, "clustered": scenario.clustered}
     try:
-        async with Stage(binary, folder, scenario.sync, **servers, tree=tree) as stage:
-            yield stage
+        async with Deployment(binary, folder, scenario.sync, **servers, tree=tree) as deployment:
+            yield deployment
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1) -> Round:
+async def run_round(deployment: Deployment, scenario: Scenario, seed: int, times: int = 1) -> Round:
     """Inject a fault under load and let the service recover, some times; then judge. Raises NeverBack."""
     dice = random.Random(seed)
-    async with drill(stage, seed, scenario.codes * times, scenario.recorded) as one:
+    async with drill(deployment, seed, scenario.codes * times, scenario.recorded) as one:
         try:
             return await _inject_and_judge(one, scenario, dice, times)
         except (AssertionError, TimeoutError) as never:
@@ -76,25 +76,25 @@ async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1)
 
 
 async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random, times: int) -> Round:
-    stage, ledger = one.stage, one.ledger
+    deployment, ledger = one.deployment, one.ledger
     one.crowd.leaves_locks = not scenario.moves_clocks
-    before = (await stage.row()).epoch
-    aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
+    before = (await deployment.row()).epoch
+    aside = await deployment.pool.fetchval("SELECT count(*) FROM quarantine")
     async with one.going_on(scenario.buyers):
         for _ in range(times):
             await one.until_more(60)
-            await scenario.inject(stage, one, dice)
+            await scenario.inject(deployment, one, dice)
             await one.until_more(40)
-            await stage.heal()
+            await deployment.heal()
         await one.until_more(20)
-    await stage.until_ready()
+    await deployment.until_ready()
     unanswered = ledger.unanswered.copy()
-    locks_end = (await stage.row()).epoch != before or scenario.moves_clocks
+    locks_end = (await deployment.row()).epoch != before or scenario.moves_clocks
     verdict = await judge(one, scenario.may_lose | one.may_lose, scenario.alarms, locks_end=locks_end)
-    verdict.quarantined += await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
+    verdict.quarantined += await deployment.pool.fetchval("SELECT count(*) FROM quarantine") - aside
     if verdict.quarantined != one.poisoned and not scenario.quarantines:
         verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")
-    recoveries = [row["kind"] for row in await stage.pool.fetch(_RECOVERIES, HOME, before)]
+    recoveries = [row["kind"] for row in await deployment.pool.fetch(_RECOVERIES, HOME, before)]
     return Round(
         verdict, closed_s(one.looks), one.closed_beside_s, recoveries, one.injections, one.lost_writes, unanswered
     )

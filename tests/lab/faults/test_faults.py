@@ -8,18 +8,18 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.plugin import leave_out
+from tests.lab.faults.deployment import Deployment, own_deployment
 from tests.lab.faults.rounds import run_round
 from tests.lab.faults.scenarios import SCENARIOS
-from tests.lab.faults.stage import Stage, own_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage() -> AsyncIterator[Stage]:
+async def deployment() -> AsyncIterator[Deployment]:
     """Redis, Postgres and the service on them; each round leaves it whole."""
-    async with own_stage(replicated=False) as stage:
-        yield stage
+    async with own_deployment(replicated=False) as deployment:
+        yield deployment
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ async def stage() -> AsyncIterator[Stage]:
         "the processes' clocks stepped",
         "maxmemory",
         "events that can't be recorded",
-        # Each round compares all that the stage holds by then, so those with thousands of requests come last.
+        # Each round compares all that the deployment holds by then, so those with thousands of requests come last.
         "SIGKILL of the APIs",
         "Redis's replies lost",
         "SIGKILL of Redis within calls of many requests",
     ],
 )
-async def test_what_was_answered_stands_once(stage: Stage, fault: str) -> None:
+async def test_what_was_answered_stands_once(deployment: Deployment, fault: str) -> None:
     """Every answer is recorded, once, and nothing else; an order explains each coupon's; Redis equals Postgres."""
     scenario = SCENARIOS[fault]
     if reason := scenario.impossible():
         leave_out(reason)
-    result = await run_round(stage, scenario, 1)
+    result = await run_round(deployment, scenario, 1)
     assert result.verdict.wrong == []
     assert result.verdict.kept > 60
     assert result.injections

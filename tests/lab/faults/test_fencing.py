@@ -11,8 +11,8 @@ import httpx
 from tests.harness.running import HOME, is_ready
 from tests.harness.trees import Change, changed
 from tests.harness.waiting import PATIENCE_S, elapse, running
+from tests.lab.faults.deployment import NEVER_STALLS, Deployment, own_deployment
 from tests.lab.faults.nodes import wait_until
-from tests.lab.faults.stage import NEVER_STALLS, Stage, own_stage
 
 CODE = "KEPT-1"
 AWAY_S, _OUTLIVED = 4.0, "an epoch that nobody confirms is fresh for less"
@@ -26,8 +26,8 @@ _STAYS = (
 class _Reader:
     """Reads a coupon again and again from one API: when each request was sent, and '' or the code of its refusal."""
 
-    def __init__(self, stage: Stage, url: str) -> None:
-        self._headers, self._url = stage.headers, f"{url}/v1/coupons/{CODE}"
+    def __init__(self, deployment: Deployment, url: str) -> None:
+        self._headers, self._url = deployment.headers, f"{url}/v1/coupons/{CODE}"
         self.looks: list[tuple[float, str]] = []
 
     async def read(self) -> None:
@@ -69,48 +69,48 @@ class _Reader:
 
 
 async def test_a_committee_that_confirms_the_epoch() -> None:
-    """One stage, two scenes."""
-    async with own_stage(clustered=True) as stage:
-        await stage.until_fenced()
-        await stage.add_codes(CODE)
-        await _without_postgres(stage)
-        await _woken_primary(stage, changed(_STAYS, stage.folder / "tree"))
+    """One deployment, two scenes."""
+    async with own_deployment(clustered=True) as deployment:
+        await deployment.until_fenced()
+        await deployment.add_codes(CODE)
+        await _without_postgres(deployment)
+        await _woken_primary(deployment, changed(_STAYS, deployment.folder / "tree"))
 
 
-async def _woken_primary(stage: Stage, tree: Path) -> None:
+async def _woken_primary(deployment: Deployment, tree: Path) -> None:
     """A primary is stopped until its replica is open, and woken: it still runs the requests that wait in its socket. An
     API that met the others but not Postgres gives none of these answers."""
-    api, url = stage.make_api(tree)
+    api, url = deployment.make_api(tree)
     await wait_until(lambda: asyncio.to_thread(is_ready, url), "the API that will be cut off")
-    reader = _Reader(stage, url)
+    reader = _Reader(deployment, url)
     async with running(reader.read()):
-        await _cut_off_from_postgres(stage, reader)
-        node, epoch = stage.cluster.primary_of(HOME), (await stage.row()).epoch
+        await _cut_off_from_postgres(deployment, reader)
+        node, epoch = deployment.cluster.primary_of(HOME), (await deployment.row()).epoch
         stopped_at = time.monotonic()
         node.signal(signal.SIGSTOP)
-        await stage.until_reopened(epoch)
+        await deployment.until_reopened(epoch)
         node.signal(signal.SIGCONT)
         await reader.until_more(2)  # one may have been sent before the stop
         await elapse(1.0, "answers that wait in the sockets would come")
     late = [code for at, code in reader.looks if at > stopped_at]
     assert late, "no request waited in the primary's socket"
     assert "" not in late
-    stage.database.front.flow()
+    deployment.database.front.flow()
     await api.close()
 
 
-async def _without_postgres(stage: Stage) -> None:
+async def _without_postgres(deployment: Deployment) -> None:
     """Postgres is away: no request of the hot path is refused."""
-    reader = _Reader(stage, stage.urls[0])
+    reader = _Reader(deployment, deployment.urls[0])
     async with running(reader.read()):
-        await reader.until_outlived(stage.database.kill, stage.database.start_again)
-    await stage.database.start_again()
-    await stage.until_ready()
+        await reader.until_outlived(deployment.database.kill, deployment.database.start_again)
+    await deployment.database.start_again()
+    await deployment.until_ready()
 
 
-async def _cut_off_from_postgres(stage: Stage, reader: _Reader) -> None:
+async def _cut_off_from_postgres(deployment: Deployment, reader: _Reader) -> None:
     """From now on the APIs do not reach Postgres, and one of them is still served without it."""
-    front = stage.database.front
+    front = deployment.database.front
 
     async def hold() -> None:
         front.hold()

@@ -13,19 +13,19 @@ import pytest
 import pytest_asyncio
 
 from tests.harness.plugin import require
+from tests.lab.faults.deployment import Deployment, own_deployment
 from tests.lab.faults.nodes import wait_until
 from tests.lab.faults.rounds import run_round
 from tests.lab.faults.scenarios import SCENARIOS
-from tests.lab.faults.stage import Stage, own_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage() -> AsyncIterator[Stage]:
+async def deployment() -> AsyncIterator[Deployment]:
     """A primary with a replica, and the service on them; each round leaves it whole."""
-    async with own_stage() as stage:
-        yield stage
+    async with own_deployment() as deployment:
+        yield deployment
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ async def stage() -> AsyncIterator[Stage]:
         ("SIGKILL of Redis while it is rebuilt", 1),
     ],
 )
-async def test_nothing_recorded_is_lost_and_nothing_sold_twice(stage: Stage, fault: str, seed: int) -> None:
+async def test_nothing_recorded_is_lost_and_nothing_sold_twice(deployment: Deployment, fault: str, seed: int) -> None:
     """Whatever happens, the service comes back; then every answer is recorded as it was, or lost as a whole where it
     promised no more; no limit is passed, no code missing, and Redis holds what Postgres says."""
-    result = await run_round(stage, SCENARIOS[fault], seed)
+    result = await run_round(deployment, SCENARIOS[fault], seed)
     assert result.verdict.wrong == []
     assert result.verdict.kept > 0  # how many answers a fault leaves is luck
 
@@ -52,8 +52,8 @@ async def test_nothing_recorded_is_lost_and_nothing_sold_twice(stage: Stage, fau
 async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     """Redis 7.0 cuts an AOF that ends amid a transaction after its first half, and runs that half at the next start but
     one: a file that was written anew holds none."""
-    async with own_stage(Path(require("redis-server")), "everysec") as stage:
-        result = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
+    async with own_deployment(Path(require("redis-server")), "everysec") as deployment:
+        result = await run_round(deployment, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
     assert result.verdict.wrong == []
 
 
@@ -61,31 +61,31 @@ async def _answers(status: int, ask: Callable[..., Awaitable[httpx.Response]], u
     return (await ask(url, **more)).status_code == status
 
 
-async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: Stage) -> None:
+async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(deployment: Deployment) -> None:
     """It is stopped while the replica takes over and a new epoch is opened there; then it goes on, with requests
     waiting and its connection to the old primary whole. No client gets a decision of the old one, then or later."""
-    await stage.heal()
-    await stage.until_ready()
-    async with stage.client() as client:
-        left, other = stage.urls[:2]
+    await deployment.heal()
+    await deployment.until_ready()
+    async with deployment.client() as client:
+        left, other = deployment.urls[:2]
         codes = [f"LEFT-{number}" for number in range(40)]
-        await stage.add_codes(*codes)
+        await deployment.add_codes(*codes)
         for url in (left, other):
             await wait_until(partial(_answers, 200, client.get, f"{url}/v1/coupons/{codes[0]}"), "the first code")
-        epoch = (await stage.row()).epoch
-        async with stage.apis[0].asleep():
+        epoch = (await deployment.row()).epoch
+        async with deployment.apis[0].asleep():
             asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]
             waiting = asyncio.gather(*asked)
-            await stage.replica.lead()
-            stage.switch(side=False)
-            await stage.until_reopened(epoch)
+            await deployment.replica.lead()
+            deployment.switch(side=False)
+            await deployment.until_reopened(epoch)
             sold = partial(_answers, 201, client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
             await wait_until(sold, "the new primary")
         refusals = [answer.json().get("code", answer.status_code) for answer in await waiting]
         assert set(refusals) <= {"recovering", "outcome_unknown"}
         late = await client.post(f"{left}/v1/coupons/redeem/{codes[1]}", json={"userId": "ann"})
         assert late.status_code == 503
-        stage.side.point(stage.primary.port)
-        stage.side.cut()
-    await stage.heal()
-    await stage.until_ready()
+        deployment.side.point(deployment.primary.port)
+        deployment.side.cut()
+    await deployment.heal()
+    await deployment.until_ready()

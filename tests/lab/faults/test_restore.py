@@ -12,10 +12,10 @@ import pytest_asyncio
 from tests.harness.running import HOME
 from tests.harness.service_fixture import new_code
 from tests.harness.waiting import elapse
+from tests.lab.faults.deployment import NEVER_STALLS, Deployment, own_deployment
 from tests.lab.faults.restore_faults import KEEPS_LITTLE, until_reason
 from tests.lab.faults.rounds import run_round
 from tests.lab.faults.scenarios import SCENARIOS
-from tests.lab.faults.stage import NEVER_STALLS, Stage, own_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,20 +23,20 @@ _FIGURES = ("partition", "recorded", "blocked", "freed")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage() -> AsyncIterator[Stage]:
-    async with own_stage(changes=(*KEEPS_LITTLE, NEVER_STALLS), replicated=False) as stage:
-        yield stage
+async def deployment() -> AsyncIterator[Deployment]:
+    async with own_deployment(changes=(*KEEPS_LITTLE, NEVER_STALLS), replicated=False) as deployment:
+        yield deployment
 
 
 class _Shop:
     """A client of the service, and codes that it sells."""
 
-    def __init__(self, stage: Stage, client: httpx.AsyncClient) -> None:
-        self.stage, self.client, self.url = stage, client, stage.urls[0]
+    def __init__(self, deployment: Deployment, client: httpx.AsyncClient) -> None:
+        self.deployment, self.client, self.url = deployment, client, deployment.urls[0]
 
     async def add(self, many: int) -> list[str]:
         codes = [new_code() for _ in range(many)]
-        await self.stage.add_codes(*codes)
+        await self.deployment.add_codes(*codes)
         return codes
 
     async def redeem(self, code: str) -> tuple[int, str]:
@@ -50,45 +50,45 @@ class _Shop:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def shop(stage: Stage) -> AsyncIterator[_Shop]:
-    async with stage.client() as client:
-        yield _Shop(stage, client)
+async def shop(deployment: Deployment) -> AsyncIterator[_Shop]:
+    async with deployment.client() as client:
+        yield _Shop(deployment, client)
 
 
-async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop) -> None:
+async def test_a_restored_postgres_sells_nothing_twice(deployment: Deployment, shop: _Shop) -> None:
     """Codes that were sold as `recorded` after the back-up are not sold again: the partition stays closed and says why.
     With the newer Postgres it opens by itself. If that is gone, an operator carries over what Redis
     has: the sale that is still in the outbox is recorded, and the codes of the others are blocked."""
     before, (*after, unsold) = await shop.add(3), await shop.add(11)
     for code in before:
         assert await shop.redeem(code) == (201, "recorded")
-    await stage.database.back_up()
+    await deployment.database.back_up()
     for code in after:
         assert await shop.redeem(code) == (201, "recorded")
-    await stage.until_trimmed()
-    epoch = (await stage.row()).epoch
+    await deployment.until_trimmed()
+    epoch = (await deployment.row()).epoch
 
-    await stage.database.restore()
-    await until_reason(stage, "postgres_older")
+    await deployment.database.restore()
+    await until_reason(deployment, "postgres_older")
     for _ in range(3):
         assert {status for status, _ in [await shop.redeem(code) for code in after]} == {503}
         await elapse(0.5, "some more looks of the worker")
-    assert "it lacks 10 events or more" in ((await stage.row()).lacks or "")
+    assert "it lacks 10 events or more" in ((await deployment.row()).lacks or "")
 
-    await stage.database.restore()
-    await stage.until_ready()
-    assert (await stage.row()).epoch == epoch, "Redis was opened again"
+    await deployment.database.restore()
+    await deployment.until_ready()
+    assert (await deployment.row()).epoch == epoch, "Redis was opened again"
     for code in [*before, *after]:
         assert await shop.redeem(code) == (409, "coupon_redeemed")
-    assert await stage.pool.fetchval("SELECT count(*) FROM quarantine") == 0
-    await stage.until_trimmed()
+    assert await deployment.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    await deployment.until_trimmed()
 
-    await stage.database.restore()
-    await until_reason(stage, "postgres_older")
-    (plan,) = json.loads(await stage.command("recover", "--json"))
+    await deployment.database.restore()
+    await until_reason(deployment, "postgres_older")
+    (plan,) = json.loads(await deployment.command("recover", "--json"))
     assert {name: plan[name] for name in _FIGURES} == dict(zip(_FIGURES, (HOME, 1, 9, 10), strict=True))
-    await stage.command("recover", "--apply")
-    await stage.until_ready()
+    await deployment.command("recover", "--apply")
+    await deployment.until_ready()
     for code in before:
         assert await shop.redeem(code) == (409, "coupon_redeemed")
     *lost, in_outbox = after
@@ -101,9 +101,9 @@ async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop
     ("fault", "seed"),
     [("a standby promoted that lacks more than the outbox", 7), ("Redis and Postgres restored to different times", 2)],
 )
-async def test_an_older_copy_under_load_sells_nothing_twice(stage: Stage, fault: str, seed: int) -> None:
+async def test_an_older_copy_under_load_sells_nothing_twice(deployment: Deployment, fault: str, seed: int) -> None:
     """While no worker runs, a late standby is promoted: an operator carries over what Redis has, and the codes of all
     other sales are blocked. And both servers are restored, Redis to an earlier time: what is recorded stands."""
-    result = await run_round(stage, SCENARIOS[fault]._replace(codes=500), seed)
+    result = await run_round(deployment, SCENARIOS[fault]._replace(codes=500), seed)
     assert result.verdict.wrong == []
     assert result.verdict.kept > 40

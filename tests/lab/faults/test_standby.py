@@ -18,10 +18,10 @@ from tests.harness.commands import scrip
 from tests.harness.running import HOME, is_ready
 from tests.harness.service_fixture import new_code
 from tests.harness.waiting import elapse
+from tests.lab.faults.deployment import NEVER_STALLS, Deployment, own_deployment
 from tests.lab.faults.nodes import wait_until
 from tests.lab.faults.proxy import Forwarder
 from tests.lab.faults.restore_faults import KEEPS_LITTLE
-from tests.lab.faults.stage import NEVER_STALLS, Stage, own_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -31,8 +31,8 @@ CODES = 3000
 class _Buyers:
     """Redeem codes of one use, a few at a time and each code once, until `ended`."""
 
-    def __init__(self, stage: Stage, client: httpx.AsyncClient, codes: list[str]) -> None:
-        self._urls, self._client, self._codes = stage.urls, client, iter(codes)
+    def __init__(self, deployment: Deployment, client: httpx.AsyncClient, codes: list[str]) -> None:
+        self._urls, self._client, self._codes = deployment.urls, client, iter(codes)
         self.redeemed: list[str] = []
         self.refused: list[str] = []
         self.ended = False
@@ -53,29 +53,29 @@ class _Buyers:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage() -> AsyncIterator[Stage]:
+async def deployment() -> AsyncIterator[Deployment]:
     """The service with a Postgres and its asynchronous standby."""
-    async with own_stage(changes=(*KEEPS_LITTLE, NEVER_STALLS), replicated=False, standbys=1) as stage:
-        await stage.database.add_standby()
-        yield stage
+    async with own_deployment(changes=(*KEEPS_LITTLE, NEVER_STALLS), replicated=False, standbys=1) as deployment:
+        await deployment.database.add_standby()
+        yield deployment
 
 
-async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
+async def test_a_replica_answers_what_the_primary_would(deployment: Deployment) -> None:
     """Exports, histories and the audit of a replica have what was answered before. While it is behind they say so;
     without it they are refused, and other requests are not."""
-    door = await Forwarder(stage.database.standby_socket).start()
+    door = await Forwarder(deployment.database.standby_socket).start()
     url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
-    process, reader = stage.make_api(DATABASE_READ_URL=url)
+    process, reader = deployment.make_api(DATABASE_READ_URL=url)
     try:
         await wait_until(lambda: asyncio.to_thread(is_ready, reader), "the reader")
-        async with stage.client(reader) as client:
-            await _read_from_replica(stage, client, door)
+        async with deployment.client(reader) as client:
+            await _read_from_replica(deployment, client, door)
     finally:
         door.stop()
         await process.close()
 
 
-async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forwarder) -> None:
+async def _read_from_replica(deployment: Deployment, client: httpx.AsyncClient, door: Forwarder) -> None:
     book = (await client.post("/v1/books", json={"name": "Read"})).json()["bookId"]
     paths = [f"/v1/books/{book}/redemptions", f"/v1/books/{book}/codes.csv", "/v1/audit"]
     await client.post(f"/v1/books/{book}/codes", json={"codes": ["READ-1", "READ-2"]})
@@ -86,14 +86,14 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
         assert (response.status_code, LAG in response.headers) == (200, False)
     assert len((await client.get(paths[0])).json()["items"]) == 1
 
-    stage.database.link.hold()
+    deployment.database.link.hold()
     await client.post("/v1/coupons/redeem/READ-2", json={"userId": "ann"})
     behind = [await client.get(path) for path in paths]
     assert [(response.status_code, int(response.headers[LAG]) > 0) for response in behind] == [(200, True)] * 3
     assert len(behind[0].json()["items"]) == 1
-    at_primary = await client.get(f"{stage.urls[0]}{paths[0]}")
+    at_primary = await client.get(f"{deployment.urls[0]}{paths[0]}")
     assert (len(at_primary.json()["items"]), LAG in at_primary.headers) == (2, False)
-    stage.database.link.flow()
+    deployment.database.link.flow()
 
     async def caught_up() -> bool:
         response = await client.get(paths[0])
@@ -111,37 +111,37 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
 class _Comparing:
     """A comparison that reads the standby by `door`."""
 
-    def __init__(self, stage: Stage, door: Forwarder) -> None:
-        self._stage, self.door = stage, door
+    def __init__(self, deployment: Deployment, door: Forwarder) -> None:
+        self._deployment, self.door = deployment, door
         self.replica_url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
-        self.redis_url = f"redis://127.0.0.1:{stage.primary.port}/0"
+        self.redis_url = f"redis://127.0.0.1:{deployment.primary.port}/0"
 
     async def differing(self, repair: bool = False) -> dict[Class, int]:
         """What differs, by class."""
         async with (
-            await record.connect(self._stage.database.url) as pool,
+            await record.connect(self._deployment.database.url) as pool,
             await record.connect_replica(self.replica_url) as replica,
         ):
             return dict((await reconcile(self.redis_url, pool, HOME, repair=repair, replica=replica)).differing)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def comparing(stage: Stage) -> AsyncIterator[_Comparing]:
-    door = await Forwarder(stage.database.standby_socket).start()
-    yield _Comparing(stage, door)
+async def comparing(deployment: Deployment) -> AsyncIterator[_Comparing]:
+    door = await Forwarder(deployment.database.standby_socket).start()
+    yield _Comparing(deployment, door)
     door.stop()
 
 
-async def _redeem_new(stage: Stage, many: int) -> list[str]:
+async def _redeem_new(deployment: Deployment, many: int) -> list[str]:
     """Redeem so many new codes, and wait until that is recorded."""
     codes = [new_code() for _ in range(many)]
-    await stage.add_codes(*codes)
-    async with stage.client(stage.urls[0]) as client:
+    await deployment.add_codes(*codes)
+    async with deployment.client(deployment.urls[0]) as client:
         for code in codes:
             order = {"userId": f"of-{code}", "orderId": code}
             response = await client.post(f"/v1/coupons/redeem/{code}", json=order)
             assert response.status_code == 201, response.text
-    await stage.until_ready()
+    await deployment.until_ready()
     return codes
 
 
@@ -158,13 +158,13 @@ def _slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 async def test_a_comparison_by_a_replica_believes_only_the_primary(
-    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What differs from the replica's rows is reported and repaired only if it differs from the primary's, too."""
-    codes = await _redeem_new(stage, 20)
+    codes = await _redeem_new(deployment, 20)
     monkeypatch.setattr(bulk_reads, "NAMES_A_PAGE", 3)
     assert await comparing.differing() == {}
-    async with Redis(port=stage.primary.port) as redis:
+    async with Redis(port=deployment.primary.port) as redis:
         (key,) = [key async for key in redis.scan_iter("*:o:*") if await redis.hexists(key, codes[0])]
         await redis.hdel(key, codes[0])
         assert await comparing.differing(repair=True) == {"orders": 1}
@@ -175,12 +175,12 @@ async def test_a_comparison_by_a_replica_believes_only_the_primary(
 
 
 async def test_a_replica_that_is_behind_is_waited_for(
-    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A comparison reads the replica only when it has the cut. If it stays behind, the comparison ends and says so."""
-    stage.database.link.hold()
+    deployment.database.link.hold()
     try:
-        await _redeem_new(stage, 5)
+        await _redeem_new(deployment, 5)
         monkeypatch.setattr(bulk_reads, "WAIT_S", 0.5)
         with pytest.raises(bulk_reads.ReplicaBehind):
             await comparing.differing()
@@ -191,30 +191,30 @@ async def test_a_replica_that_is_behind_is_waited_for(
         await wait_until(lambda: asked.count("has_applied") > 3, "questions to the replica")
         assert not waiting.done()
     finally:
-        stage.database.link.flow()
+        deployment.database.link.flow()
     assert await waiting == {}
 
 
 async def test_a_cancelled_read_of_a_replica_is_repeated(
-    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The primary vacuums what a statement on the replica may read, and replaying cancels that statement or ends its
     connection: the page is read again, and nothing seems to differ."""
-    await _redeem_new(stage, 5)
-    await stage.database.standby_rows("ALTER SYSTEM SET max_standby_streaming_delay = 0")
-    await stage.database.standby_rows("SELECT pg_reload_conf()")
+    await _redeem_new(deployment, 5)
+    await deployment.database.standby_rows("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    await deployment.database.standby_rows("SELECT pg_reload_conf()")
     _slow(monkeypatch, 0.5)
     with structlog.testing.capture_logs() as logs:
         comparison = asyncio.create_task(comparing.differing())
         while not any(line["event"] == "replica_read_again" for line in logs):
             assert not comparison.done(), "nothing was cancelled"
-            await stage.pool.execute("UPDATE settings SET partitions = partitions")
-            await stage.pool.execute("VACUUM settings")
+            await deployment.pool.execute("UPDATE settings SET partitions = partitions")
+            await deployment.pool.execute("VACUUM settings")
         assert await comparison == {}
 
 
 async def test_a_replica_that_dies_ends_the_comparison(
-    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A comparison whose connections break goes on over new ones. Without the replica it ends, and says so."""
     sleeping = "FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
@@ -223,12 +223,12 @@ async def test_a_replica_that_dies_ends_the_comparison(
         with monkeypatch.context() as patch:
             _slow(patch, 3600)
             comparison = asyncio.create_task(comparing.differing())
-            await wait_until(lambda: stage.database.standby_rows(f"SELECT {sleeping}"), "a page that is read")
+            await wait_until(lambda: deployment.database.standby_rows(f"SELECT {sleeping}"), "a page that is read")
         return comparison
 
     comparison = await begin()
     comparing.door.cut()
-    await stage.database.standby_rows(f"SELECT pg_terminate_backend(pid, 60_000) {sleeping}")
+    await deployment.database.standby_rows(f"SELECT pg_terminate_backend(pid, 60_000) {sleeping}")
     assert await comparison == {}
     monkeypatch.setattr(bulk_reads, "WAIT_S", 0.5)
     comparison = await begin()
@@ -239,44 +239,44 @@ async def test_a_replica_that_dies_ends_the_comparison(
         scrip,
         "reconcile",
         REDIS_URL=comparing.redis_url,
-        DATABASE_URL=stage.database.url,
+        DATABASE_URL=deployment.database.url,
         DATABASE_READ_URL=comparing.replica_url,
     )
     assert ended.exit_code == 2
     assert "\nError: unavailable: the replica at DATABASE_READ_URL can't be read" in ended.stderr
 
 
-async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) -> None:
+async def test_a_promoted_standby_lacks_nothing_that_was_answered(deployment: Deployment) -> None:
     """A primary is killed while its asynchronous standby is hundreds of redemptions behind. Redis still has them: each
     is recorded once in the promoted standby, no request fails, and Redis is not opened again."""
-    await stage.until_trimmed()
-    async with stage.client() as client:
+    await deployment.until_trimmed()
+    async with deployment.client() as client:
         codes = [new_code() for _ in range(CODES)]
-        await stage.add_codes(*codes)
-        before = await _recorded(stage)
-        epoch, buyers = (await stage.row()).epoch, _Buyers(stage, client, codes)
+        await deployment.add_codes(*codes)
+        before = await _recorded(deployment)
+        epoch, buyers = (await deployment.row()).epoch, _Buyers(deployment, client, codes)
         buying = [asyncio.create_task(buyers.buy()) for _ in range(4)]
         await buyers.until_more(100)
-        stage.database.link.hold()
+        deployment.database.link.hold()
         await buyers.until_more(250)
-        lost = set(await wait_until(lambda: _recorded(stage, 300), "the record"))
+        lost = set(await wait_until(lambda: _recorded(deployment, 300), "the record"))
         await elapse(1.5, "the age from which entries are dropped")
         await buyers.until_more(20)
-        await stage.database.kill()
+        await deployment.database.kill()
         await buyers.until_more(30)
-        await stage.database.promote()
-        assert len(lost - set(await _recorded(stage))) > 100, "the standby was not behind"
+        await deployment.database.promote()
+        assert len(lost - set(await _recorded(deployment))) > 100, "the standby was not behind"
         await buyers.until_more(50)
         buyers.ended = True
         await asyncio.gather(*buying)
         assert buyers.refused == []
-        await stage.until_ready()
-    assert sorted(await _recorded(stage)) == sorted([*before, *buyers.redeemed])
-    assert await stage.pool.fetchval("SELECT count(*) FROM quarantine") == 0
-    assert (await stage.row()).epoch == epoch, "Redis was opened again"
+        await deployment.until_ready()
+    assert sorted(await _recorded(deployment)) == sorted([*before, *buyers.redeemed])
+    assert await deployment.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert (await deployment.row()).epoch == epoch, "Redis was opened again"
 
 
-async def _recorded(stage: Stage, least: int = 0) -> list[str]:
+async def _recorded(deployment: Deployment, least: int = 0) -> list[str]:
     """The redemptions in Postgres; [] while they are fewer."""
-    rows = await stage.pool.fetch("SELECT redemption_id FROM redemptions")
+    rows = await deployment.pool.fetch("SELECT redemption_id FROM redemptions")
     return [str(row[0]) for row in rows] if len(rows) >= least else []

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from loadtests.own import own_service
-from tests.harness.canaries import Flock
+from tests.harness.canaries import Canaries
 from tests.harness.service_fixture import Service
 
 
@@ -16,13 +16,13 @@ def main() -> int:
     os.environ["SCRIP_LOG_LEVEL"] = "debug"
     with own_service() as run:
         service = Service(run)
-        flock = Flock(service, asked.codes)
-        flock.fly()
-        canaries = list(flock.find_canaries())
-        sizes = {place: len(text) for place, text in flock.written()}
+        canaries = Canaries(service, asked.codes)
+        canaries.send()
+        found = list(canaries.find_canaries())
+        sizes = {place: len(text) for place, text in canaries.written()}
         service.close()
-    print(f"{asked.codes} canary codes, {flock.sent} requests or codes, {len(flock.bodies)} answers of 5xx, 6 crashes")
-    print(f"looked through {sum(sizes.values()):,} bytes in {len(sizes)} places: {len(canaries)} found")
-    for place, canary in canaries[:20]:
+    print(f"{asked.codes} codes, {canaries.sent} requests or codes, {len(canaries.bodies)} answers of 5xx, 6 crashes")
+    print(f"looked through {sum(sizes.values()):,} bytes in {len(sizes)} places: {len(found)} found")
+    for place, canary in found[:20]:
         print(f"  {place}: {canary.decode()}")
-    return 1 if canaries else 0
+    return 1 if found else 0

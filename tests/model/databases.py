@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from service.engine.hot.link import Link
-from tests.harness.premises import STILL_CLOCK, CallingLink
+from tests.harness.script_runner import STILL_CLOCK, CallingLink
 from tests.harness.servers import VALKEY, started
 from tests.harness.shop import Shop
 
@@ -54,7 +54,7 @@ class Altering(CallingLink):
         return digest
 
 
-class Stage:
+class Databases:
     """Shops on empty Redises, one after another: number 0 is the one that is played with, 1 the one to rebuild."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, links: Sequence[Any], plant: Plant | None) -> None:
@@ -72,13 +72,13 @@ class Stage:
 
 
 @contextmanager
-def stage_on(folder: Path, plant: Plant | None = None) -> Iterator[Stage]:
-    """A stage on a Valkey of its own."""
+def databases_on(folder: Path, plant: Plant | None = None) -> Iterator[Databases]:
+    """The databases of a Valkey of its own."""
     with started(VALKEY, folder) as url, asyncio.Runner() as runner:
         loop = runner.get_loop()
         links = [Link(url.replace("/0", f"/{number}"), "tests") for number in range(_DATABASES)]
         for link in links:
             loop.run_until_complete(link.start())
-        yield Stage(loop, links, plant)
+        yield Databases(loop, links, plant)
         for link in links:
             loop.run_until_complete(link.stop())

@@ -85,7 +85,7 @@ class Process:
                 self._process.kill()
 
 
-class Stage:
+class Deployment:
     """Two servers `primary` and `replica` behind `front`, a Postgres behind its own, and on them APIs and a worker that
     run a tree's code. The first API finds Redis by `side`, an address of its own. With preloads, power can be lost and
     clocks stepped. Without a replica the service needs no Postgres to decide. If sentinels watch the servers, processes
@@ -253,7 +253,7 @@ class Stage:
         self._disks.append(folder)
 
     def client(self, url: str = "") -> httpx.AsyncClient:
-        """A client with the stage's key. Without `verify=False` it would read all certificates: 50 ms of CPU."""
+        """A client with the deployment's key. Without `verify=False` it would read all certificates: 50 ms of CPU."""
         return httpx.AsyncClient(base_url=url, headers=self.headers, timeout=PATIENCE_S, verify=False)
 
     async def add_codes(self, *codes: str) -> None:
@@ -372,11 +372,11 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def own_stage(
+async def own_deployment(
     binary: Path = VALKEY, sync: Sync = "always", changes: Sequence[Change] = (), **options: Any
-) -> AsyncIterator[Stage]:
-    """A stage in a folder of its own, whose processes run a copy of the tree with these changes."""
+) -> AsyncIterator[Deployment]:
+    """A deployment in a folder of its own, whose processes run a copy of the tree with these changes."""
     with data_folder() as folder:
         tree = changed(changes, folder / "tree")
-        async with Stage(binary, folder / "stage", sync, tree=tree, **options) as stage:
-            yield stage
+        async with Deployment(binary, folder / "stage", sync, tree=tree, **options) as deployment:
+            yield deployment

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from uuid_utils.compat import uuid7
 
-from tests.harness.cases import Place, filled
+from tests.harness.cases import WorkspaceSetup, filled
 from tests.harness.described import Route
 from tests.harness.routes.table import LISTENS
 from tests.harness.service_fixture import Service, new_code, new_id, ok
@@ -44,86 +44,91 @@ _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
 """Books: how many codes, and their rules."""
 
 
-def make_place(service: Service, rival: Service | None = None) -> Place:
+def make_setup(service: Service, rival: Service | None = None) -> WorkspaceSetup:
     """Make books of all kinds, what was done with their codes by the users ann and bob, objects of configuration, and a
     book of another workspace."""
-    place = {name: new_id() for name in ("ann", "bob", "full", "zed")}
-    place |= {name: new_id("order") for name in ("taken", "undone", "given", "new", "order", "order2", "order3")}
-    place |= {"used_order": new_id("order"), "rivals": (rival or service).book(), "own": service.workspace}
-    _make_books(service, place)
-    _make_objects(service, place)
-    _use(service, place)
-    _lock(service, place)
+    setup = {name: new_id() for name in ("ann", "bob", "full", "zed")}
+    setup |= {name: new_id("order") for name in ("taken", "undone", "given", "new", "order", "order2", "order3")}
+    setup |= {"used_order": new_id("order"), "rivals": (rival or service).book(), "own": service.workspace}
+    _make_books(service, setup)
+    _make_objects(service, setup)
+    _use(service, setup)
+    _lock(service, setup)
     aliases = {"book": "free_book", "code": "free7", "user": "ann"}
-    return place | {name: place[of] for name, of in aliases.items()} | {"event": "1-1"}
+    return setup | {name: setup[of] for name, of in aliases.items()} | {"event": "1-1"}
 
 
-def _make_books(service: Service, place: Place) -> None:
+def _make_books(service: Service, setup: WorkspaceSetup) -> None:
     for name, (codes, fields) in _BOOKS.items():
         made = [new_code() for _ in range(codes)]
-        place[f"{name}_book"] = service.book(*made, **fields)
-        place |= {f"{name}{number or ''}": code for number, code in enumerate(made)}
-    ok(service.manage.patch(f"/v1/coupons/{place['off']}", json={"status": "inactive"}))
-    ok(service.manage.patch(f"/v1/coupons/{place['ended']}", json={"expiresAt": _PAST}))
-    place["cursor"] = ok(service.manage.get("/v1/books?limit=1"))["nextCursor"]
+        setup[f"{name}_book"] = service.book(*made, **fields)
+        setup |= {f"{name}{number or ''}": code for number, code in enumerate(made)}
+    ok(service.manage.patch(f"/v1/coupons/{setup['off']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/coupons/{setup['ended']}", json={"expiresAt": _PAST}))
+    setup["cursor"] = ok(service.manage.get("/v1/books?limit=1"))["nextCursor"]
 
 
-def _make_objects(service: Service, place: Place) -> None:
+def _make_objects(service: Service, setup: WorkspaceSetup) -> None:
     """Users, API keys, webhooks with a delivery, and paused jobs."""
-    place["used_key"] = new_id("key")
+    setup["used_key"] = new_id("key")
     for name, fields, headers in (
         ("full", {"maxCoupons": 1}, {}),
         ("zed", {}, {}),
-        ("ann", {"metadata": {"note": "anns"}}, {"Idempotency-Key": place["used_key"]}),
+        ("ann", {"metadata": {"note": "anns"}}, {"Idempotency-Key": setup["used_key"]}),
     ):
-        ok(service.manage.post("/v1/users", json={"userId": place[name]} | fields, headers=headers), 201)
+        ok(service.manage.post("/v1/users", json={"userId": setup[name]} | fields, headers=headers), 201)
     for number in ("", "2"):
-        place[f"job{number}"] = make_paused_change(service, place["free_book"])
+        setup[f"job{number}"] = make_paused_change(service, setup["free_book"])
         key = service.operate.post("/v1/keys", json={"name": f"key{number}", "scopes": ["public"]})
-        place[f"key{number}"] = ok(key, 201)["keyId"]
-        hook = place[f"webhook{number}"] = ok(service.operate.post("/v1/webhooks", json=LISTENS), 201)["webhookId"]
+        setup[f"key{number}"] = ok(key, 201)["keyId"]
+        hook = setup[f"webhook{number}"] = ok(service.operate.post("/v1/webhooks", json=LISTENS), 201)["webhookId"]
         ok(service.operate.patch(f"/v1/webhooks/{hook}", json={"status": "inactive"}))  # or failures would change it
-    place["delivery"] = ok(service.operate.post(f"/v1/webhooks/{place['webhook']}/test", json={}), 202)["deliveryId"]
+    setup["delivery"] = ok(service.operate.post(f"/v1/webhooks/{setup['webhook']}/test", json={}), 202)["deliveryId"]
 
 
-def _use(service: Service, place: Place) -> None:
-    ann, bob = place["ann"], place["bob"]
+def _use(service: Service, setup: WorkspaceSetup) -> None:
+    ann, bob = setup["ann"], setup["bob"]
 
     def redeem(name: str, user: str, order: str | None = None) -> str:
         body = {"userId": user, "orderId": order}
-        return ok(service.checkout.post(f"/v1/coupons/redeem/{place[name]}", json=body), 201)["redemptionId"]
+        return ok(service.checkout.post(f"/v1/coupons/redeem/{setup[name]}", json=body), 201)["redemptionId"]
 
-    for name, user in (("bobs", bob), ("one1", ann), ("many1", place["full"]), ("owned_held", ann),
+    for name, user in (("bobs", bob), ("one1", ann), ("many1", setup["full"]), ("owned_held", ann),
                        ("owned_used", ann), ("owned_spent", ann), ("assigned", ann)):  # fmt: skip
-        ok(service.checkout.post(f"/v1/coupons/assign/{place[name]}", json={"userId": user}), 201)
-    redeem("used", ann, place["taken"])
+        ok(service.checkout.post(f"/v1/coupons/assign/{setup[name]}", json={"userId": user}), 201)
+    redeem("used", ann, setup["taken"])
     for name, user in (("spent", bob), ("spent", bob), ("capped1", ann), ("sold1", bob), ("owned_used", ann),
                        ("owned_spent", ann), ("owned_spent", ann)):  # fmt: skip
         redeem(name, user)
-    place["rolled"] = redeem("undone_code", ann, place["undone"])
-    ok(service.manage.post(f"/v1/orders/{place['undone']}/rollback", json={}))
-    redeem("free8", ann, place["used_order"])
-    place["redemption"] = redeem("standing", ann)
-    gift = {"bookId": place["gifts_book"], "orderId": place["given"]}
+    setup["rolled"] = redeem("undone_code", ann, setup["undone"])
+    ok(service.manage.post(f"/v1/orders/{setup['undone']}/rollback", json={}))
+    redeem("free8", ann, setup["used_order"])
+    setup["redemption"] = redeem("standing", ann)
+    gift = {"bookId": setup["gifts_book"], "orderId": setup["given"]}
     ok(service.checkout.post(f"/v1/users/{ann}/gifts", json=gift), 201)
 
 
-def _lock(service: Service, place: Place) -> None:
+def _lock(service: Service, setup: WorkspaceSetup) -> None:
     for name, user in (("held", "bob"), ("ceiling", "ann"), ("held_off", "ann"), ("held_dark", "ann"),
                        ("owned_held", "ann"), ("locked", "ann")):  # fmt: skip
-        body = {"userId": place[user]} | ({} if name == "ceiling" else {"lockSeconds": 1800})
-        made = service.checkout.post(f"/v1/coupons/lock/{place[name]}", json=body)
-        place[f"{name}_token"] = ok(made, 201)["lockToken"]
-    ok(service.manage.patch(f"/v1/coupons/{place['held_off']}", json={"status": "inactive"}))
-    ok(service.manage.patch(f"/v1/books/{place['held_dark_book']}", json={"status": "inactive"}))
+        body = {"userId": setup[user]} | ({} if name == "ceiling" else {"lockSeconds": 1800})
+        made = service.checkout.post(f"/v1/coupons/lock/{setup[name]}", json=body)
+        setup[f"{name}_token"] = ok(made, 201)["lockToken"]
+    ok(service.manage.patch(f"/v1/coupons/{setup['held_off']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/books/{setup['held_dark_book']}", json={"status": "inactive"}))
 
 
 def send(
-    service: Service, asked: Route, place: Place, content: bytes | Iterable[bytes], query: str = "", **headers: str
+    service: Service,
+    asked: Route,
+    setup: WorkspaceSetup,
+    content: bytes | Iterable[bytes],
+    query: str = "",
+    **headers: str,
 ) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     client: httpx.Client = getattr(service, asked.scope)
-    path = filled(asked.named, place) + query
+    path = filled(asked.named, setup) + query
     return client.request(asked.method, path, content=content, headers={"Content-Type": "application/json"} | named)
 
 

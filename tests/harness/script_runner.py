@@ -86,7 +86,7 @@ def _with_errors(reply: Any) -> Any:
     return hiredis.ReplyError(str(reply)) if isinstance(reply, redis.exceptions.ResponseError) else reply
 
 
-class Premises:
+class ScriptRunner:
     """Workspace 1, and how a script's answer comes about in it."""
 
     nonce = "nonce"

@@ -8,7 +8,7 @@ import msgspec
 from service.engine.formats import key_names
 from service.engine.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, Scripts
 from service.engine.operations.base import Call, Operation
-from tests.harness.premises import EPOCH
+from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -24,7 +24,7 @@ class Run(NamedTuple):
     args: Sequence[Any]
 
 
-Prepare = Callable[["Ground", int], Awaitable[Run]]
+Prepare = Callable[["LargeShop", int], Awaitable[Run]]
 
 
 class Case(NamedTuple):
@@ -48,10 +48,10 @@ def case(script: str, bound: str, replies: tuple[int, ...] = (0,)) -> Callable[[
     return add
 
 
-class Ground(Shop):
+class LargeShop(Shop):
     """A shop whose scripts are all loaded, with more of everything than requests would make in a test's time."""
 
-    async def open(self, epoch: int = EPOCH, **settings: Any) -> "Ground":
+    async def open(self, epoch: int = EPOCH, **settings: Any) -> "LargeShop":
         """As a shop, and with the worker's scripts."""
         await super().open(epoch, **settings)
         self.digests: dict[str, str] = {}

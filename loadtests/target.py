@@ -24,7 +24,7 @@ class Check(NamedTuple):
     seen: Counts
 
 
-class Ground:
+class Target:
     """A service, and how many requests to put to it at once; every round makes data of its own."""
 
     def __init__(self, barrage: Barrage, at_once: int) -> None:
