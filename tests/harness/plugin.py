@@ -24,12 +24,12 @@ _LONG = (
     "faults interleavings recovery schemathesis load console fencing opening doctor restore run matrix model "
     "processes refusals names committee_model console_looks webhook_sending reconcile reconcile_turns "
     "cluster secrets quarantine_command standby missing_worker opening_steps retention pooler bad_requests "
-    "blocks bench_on_servers least_privilege restocking drifts keys many fencing_model quarantined many_partitions workers "
-    "fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness costs "
-    "managed leases sentinels console_bulk properties erasing setting_aside versions console_data races_over_http "
-    "usual_requests keep_free killed_sender lock replay mending batch_keys delete_user openings_at_once cli_errors clock "
-    "console_timelines rebuild_command keeper tokens deployment bombs audit configuration_record erasing_keys gate "
-    "disk examples mutants_table key_messages checkout"
+    "blocks bench_on_servers least_privilege restocking drifts keys many fencing_model quarantined many_partitions "
+    "workers fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness "
+    "costs managed leases sentinels console_bulk properties erasing setting_aside versions console_data "
+    "races_over_http usual_requests keep_free killed_sender lock replay mending batch_keys delete_user "
+    "openings_at_once cli_errors clock console_timelines rebuild_command keeper tokens deployment bombs audit "
+    "configuration_record erasing_keys gate disk examples mutants_table key_messages checkout"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
 

@@ -13,17 +13,21 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "faults": Part(("faults.drills",), "faults of processes, servers, disks, clocks and connections under load"),
-    "alarms": Part(("faults.alarms",), "failures that Prometheus watches: which alert fires, and when"),
-    "client": Part(("faults.client",), "the clients in Python and Node, on connections that lose replies"),
-    "attack": Part(("attacks.attack",), "guessed codes, a sale that is locked empty, raced redeems"),
-    "races": Part(("attacks.races",), "for each limit hundreds of requests at once"),
-    "stalled": Part(("hostile.stalled",), "thousands of connections that stall"),
-    "canaries": Part(("hostile.canaries",), "codes and keys that are looked for in all that is written"),
-    "poison": Part(("hostile.poison",), "names like those of Redis's keys"),
+    "faults": Part(
+        ("faults.drills",), "faults of processes, servers, disks, clocks and connections: about a minute each"
+    ),
+    "alarms": Part(("faults.alarms",), "failures that Prometheus watches: which alert fires: one to ten minutes each"),
+    "client": Part(("faults.client",), "the clients in Python and Node, on connections that lose replies: minutes"),
+    "attack": Part(("attacks.attack",), "guessed codes, a sale that is locked empty, raced redeems: minutes"),
+    "races": Part(("attacks.races",), "for each limit hundreds of requests at once: minutes"),
+    "stalled": Part(("hostile.stalled",), "thousands of connections that stall: two minutes"),
+    "canaries": Part(("hostile.canaries",), "codes and keys that are looked for in all that is written: minutes"),
+    "poison": Part(("hostile.poison",), "names like those of Redis's keys: minutes"),
     "hostile": Part(("hostile.stalled", "hostile.canaries", "hostile.poison"), "the last three"),
-    "mutants": Part(("mutants.program",), "each rule broken once: a test must turn red"),
-    "drifts": Part(("drifts.program",), "differences between Redis and Postgres: a comparison must find them"),
+    "mutants": Part(("mutants.program",), "each rule broken once: a test must turn red: hours"),
+    "drifts": Part(
+        ("drifts.program",), "differences between Redis and Postgres, which a comparison must find: a minute"
+    ),
 }
 
 
