@@ -1,5 +1,5 @@
-"""Pages of reference that are made from the source: `python -m tests.reference` writes them, and tests/unit compares
-them. `make docs` (tests/site.py) also takes from here what the site publishes for programs."""
+"""Pages of reference that are made from the source: `python -m tests.reference` writes them, and tests/documents
+compares them. `make docs` (tests/site.py) also takes from here what the site publishes for programs."""
 
 import json
 from collections.abc import Iterator

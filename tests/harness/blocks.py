@@ -25,10 +25,10 @@ class Block(NamedTuple):
     answer: "Block | None" = None
 
 
-def read_blocks(document: Path) -> list[Block]:
+def read_blocks(text: str) -> list[Block]:
     """The blocks of a document. What one prints is the JSON or text right after it, with at most a sentence between."""
     blocks: list[Block] = []
-    for found in _block.finditer(document.read_text("utf-8")):
+    for found in _block.finditer(text):
         blocks.append(Block(found[2], re.sub(f"^{found[1]}", "", found[3], flags=re.MULTILINE)))
         if found[2] in {"json", "text"} and len(blocks) > 1 and blocks[-2].language in INTERPRETERS:
             blocks[-2:] = [blocks[-2]._replace(answer=blocks[-1])]
@@ -71,7 +71,7 @@ def shows(answer: Block, output: str) -> bool:
 
 
 def is_run(block: Block) -> bool:
-    """Whether a test runs this block. It does not run `make`: tests/unit/test_documented_commands.py looks at it."""
+    """Whether a test runs this block. It does not run `make`: tests/documents looks at it."""
     return block.language in INTERPRETERS and not block.text.startswith("make ")
 
 

@@ -11,8 +11,9 @@ import yaml
 
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.operations.table import ROWS
+from tests.documents.pages import anchors, api_paths
 from tests.harness.plugin import require
-from tests.unit.test_documents import ROOT, anchors, api_paths
+from tests.harness.trees import ROOT
 
 FOLDER = ROOT / "deploy" / "observability"
 TESTS = sorted(FOLDER.glob("*.test.yaml"))

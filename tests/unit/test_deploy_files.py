@@ -14,10 +14,10 @@ from service.common.remedies import REMEDIES
 from service.engine.hot.scripts import templates
 from service.serving.process_metrics import process_metrics
 from service.serving.server import KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
+from tests.documents.pages import anchors
+from tests.documents.rules import OF_MIGRATE, VARIABLES
 from tests.harness.deployed import COMPOSE, ROOT, container, manifests
 from tests.harness.restricted import VENDORS, acl_lines
-from tests.unit.test_documents import anchors
-from tests.unit.test_settings_documents import OF_MIGRATE, VARIABLES
 
 PROCESSES = ("api", "worker", "migrate")
 METRICS = 9100

@@ -1,4 +1,4 @@
-"""Log events: their names, what to do about them, and docs/log-events.md."""
+"""Log events: their names, and what to do about them."""
 
 import json
 import re
@@ -10,9 +10,6 @@ from service.common.logs import configure, workspace_names
 from service.common.remedies import REMEDIES
 from tests.harness.commands import kept_logging
 from tests.log_events import read_events
-from tests.unit.test_documents import DOCUMENTS
-
-_in_log = re.compile(r"\blogs? `(\w+)`|`(\w+)` (?:with `\w+` )?in\s+the\s+log\b")
 
 
 def test_names_have_one_form() -> None:
@@ -23,13 +20,6 @@ def test_names_have_one_form() -> None:
 def test_what_to_do_is_said_of_every_warning_and_error() -> None:
     """Each warning and error has a remedy, and each remedy an event."""
     assert sorted(REMEDIES) == [name for name, event in read_events().items() if event.is_alarming]
-
-
-def test_documents_name_events_that_exist() -> None:
-    """What a document says is in the log, the source logs."""
-    named = {"".join(found) for document in DOCUMENTS for found in _in_log.findall(document.read_text("utf-8"))}
-    assert named
-    assert named - read_events().keys() == set()
 
 
 def test_a_warning_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,8 @@ from service.serving import request_metrics
 from service.serving.partition_metrics import PartitionMetrics
 from service.serving.process_metrics import ProcessMetrics
 from service.serving.request_metrics import RequestMetrics
+from tests.documents.test_pages import collectors_of
 from tests.harness.plugin import require
-from tests.unit.test_documented_metrics import collectors_of
 from tests.unit.test_partition_metrics import AT, make_context
 from tests.unit.test_worker_metrics import show_all
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from service.common.config import JwtIssuer, Settings
+from tests.documents.pages import DOCUMENTS
 from tests.harness.blocks import Block, is_run, is_tour, read_blocks, run_blocks, shows
 from tests.harness.plugin import require
 from tests.harness.service_fixture import Service, new_id
 from tests.harness.serving import Served
-from tests.unit.test_documents import DOCUMENTS, ROOT
+from tests.harness.trees import ROOT
 
-TOURS = {path: blocks for path in DOCUMENTS if is_tour(blocks := read_blocks(path))}
+TOURS = {path: blocks for path in DOCUMENTS if is_tour(blocks := read_blocks(path.read_text("utf-8")))}
 TOKENS = ROOT / "docs" / "how-to" / "user-tokens.md"
 
 

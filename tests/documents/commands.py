@@ -1,4 +1,4 @@
-"""The commands that the documents name exist: targets of make, commands of scrip, modules, and their options."""
+"""The commands that documents name: targets of make, commands of scrip, modules, and their options."""
 
 import argparse
 import re
@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from unittest import mock
 
 import click
-import pytest
 
 from service.cli.main import main
 from tests.harness.commands import subcommands
-from tests.unit.test_documents import EVERY, ROOT, api_paths
+from tests.harness.trees import ROOT
 
 
 def source(path: str) -> str:
@@ -37,8 +35,6 @@ PARTS = {
 """Programs that have options for each of their parts."""
 PROGRAMS = {*MODULES.values(), "loadtests.orders", "loadtests.replay", "tests.schemathesis.run"}
 """The programs of this tree that have options."""
-FOREIGN = {"--html", "--max-time", "--overrides", "--retry"}
-"""Options of programs of others that a document names alone."""
 _block = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _any_block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _span = re.compile(r"`([^`]+)`")
@@ -147,7 +143,7 @@ def wrong_words(words: list[str]) -> list[str]:
     return []
 
 
-def commands(text: str) -> Iterator[list[str]]:
+def read_commands(text: str) -> Iterator[list[str]]:
     """The words of each command in a text: lines of a shell's blocks, and spans of code."""
     for block in _block.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
@@ -166,13 +162,6 @@ def _words(line: str) -> list[str]:
     return words
 
 
-@EVERY
-def test_named_commands_exist(document: Path) -> None:
-    """Each command of make, scrip and Python in a document has a target, a command or a module, and its options."""
-    named = filter(None, commands(document.read_text("utf-8")))
-    assert [(words, wrong) for words in named if (wrong := wrong_words(words))] == []
-
-
 @cache
 def known_options() -> frozenset[str]:
     """The options of all programs of this tree."""
@@ -185,47 +174,3 @@ def known_options() -> frozenset[str]:
 
     parts = (options_of(program, part) for program in PARTS for part in PARTS[program])
     return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, PROGRAMS - PARTS.keys()))
-
-
-@EVERY
-def test_named_options_exist(document: Path) -> None:
-    """Each option that a document names alone is an option of a program of this tree."""
-    spans = (words for words in commands(document.read_text("utf-8")) if words and is_option(words[0]))
-    assert [words for words in spans if words[0].partition("=")[0] not in known_options() | FOREIGN] == []
-
-
-@EVERY
-def test_named_metrics_exist(document: Path) -> None:
-    """Each metric in a document is one of the service's."""
-    sources = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
-    named = re.findall(r"`(scrip_(?!live_|test_|client)[a-z_]+)[`{]", document.read_text("utf-8"))
-    assert [name for name in named if f'"{name.removesuffix("_total")}' not in sources] == []
-
-
-@EVERY
-def test_named_requests_exist(document: Path) -> None:
-    """Each `METHOD /v1/…` in a document is an operation of the API."""
-    named = re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/v1/[^`?\s…]*)", document.read_text("utf-8"))
-    assert [(method, path) for method, path in named if method.lower() not in api_paths().get(path, {})] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ("`make nonsense`", ["nonsense"]),
-        ("`make lab PART=none`", ["none"]),
-        ("`make bench PLANT=all`", ["PLANT"]),
-        ('`make bench PART=bulk ARGS="--none"`', ["--none"]),
-        ("`scrip partitions resize`", ["resize"]),
-        ("`scrip nonsense`", ["nonsense"]),
-        ("`scrip keys none`", ["keys", "none"]),
-        ("`scrip rebuild --none`", ["--none"]),
-        ("`python -m loadtests.none`", ["loadtests.none"]),
-        ("`python -m tests.lab faults --none`", ["--none"]),
-        ("```sh\ndocker compose run --rm worker nonsense  # Compose\n```", ["nonsense"]),
-    ],
-)
-def test_the_checks_can_fail(text: str, wrong: list[str]) -> None:
-    """A target, part, variable, command, module or option that does not exist is reported."""
-    (words,) = commands(text)
-    assert wrong_words(words) == wrong
