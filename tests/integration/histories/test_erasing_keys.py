@@ -17,7 +17,6 @@ from service.server.tasks import user_eraser
 from tests.harness.service_fixture import Service, new_code, new_id
 from tests.integration.comparing.test_reconcile import command
 from tests.integration.coupons.test_kept_bytes import insert_entries
-from tests.integration.histories.test_delete_user import delete
 from tests.integration.histories.test_erasing import begin, erase, live, project, start_eraser, stock, traces
 from tests.integration.opening.opening_fixtures import PartitionSetup
 
@@ -118,14 +117,14 @@ def test_answers_are_the_same_in_both_stores_after_traffic(patient: Service) -> 
         thread.start()
     begun.wait()
     for user in users * 2:
-        delete(patient, user)
+        assert patient.manage.delete(f"/v1/users/{user}").status_code == 204
     for thread in threads:
         thread.join()
     patient.recorded()
     compared = command(patient)
     assert (compared.exit_code, failed) == (0, []), compared.stdout
     for user in users:
-        delete(patient, user)
+        assert patient.manage.delete(f"/v1/users/{user}").status_code == 204
     patient.recorded()
     compared = command(patient)
     assert compared.exit_code == 0, compared.stdout
