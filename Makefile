@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bytecode suites lint types format docs bench load lab fuzz lock clean audit
+.PHONY: help run test check bytecode suites lint manifests types format docs bench load lab fuzz lock clean audit
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,26 +16,31 @@ run: $(RUNTIME) ## start Scrip with servers of its own on 127.0.0.1:8000 (ARGS="
 
 # Four processes of tests, each with servers of its own: they compute, or wait for servers, leases and locks.
 # A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
-# They start Python some two hundred times, and without bytecode each start would compile the service again.
-test: export SCRIP_MODEL_STEPS := $(STEPS)
-test: export PYTHONDONTWRITEBYTECODE :=
+# They start Python many times, and without bytecode each start would compile the service again.
+test check suites: export SCRIP_MODEL_STEPS := $(STEPS)
+test check suites: export PYTHONDONTWRITEBYTECODE :=
 # Types are checked beside the tests, which wait often.
-test: $(READY) ## lint, types and all tests, or SUITE=unit|client|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
-	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint bytecode)
-	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
+test: $(READY) ## lint, types, and in five minutes what needs Python alone; or all of SUITE=unit|client|lua|model|integration|browser|documents (STEPS=300000 for a long model walk)
+	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint bytecode STRIDE=test)
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites STRIDE=$(if $(SUITE),,test)
+
+check: $(READY) ## what `make test` leaves out: manifests, slow tests, and those with Debian's servers and Chromium
+	@$(MAKE) --no-print-directory --jobs 2 manifests suites STRIDE=check
 
 # pytest compiles a new clone's tests in ten seconds: here once, not in each of four processes. `suites` reports errors.
 bytecode: $(READY)
-	@$(BIN)/pytest --collect-only -q > /dev/null 2>&1 || true
+	@$(BIN)/pytest $(STRIDE:%=--stride %) --collect-only -q > /dev/null 2>&1 || true
 
 suites: $(READY)
 	$(if $(wildcard tests/$(SUITE)),,$(error There is no suite $(SUITE); choose one: make help))
-	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(SUITE:%=tests/%) $(STRIDE:%=--stride %) -n 4 --dist worksteal
 
-lint: $(READY) ## style, rules of import, image, compose file, manifests, templates
+lint: $(READY) ## style, rules of import
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+manifests: $(READY) ## check image, compose file, manifests, templates
 	$(BIN)/yamllint --strict compose.yaml deploy .github .pre-commit-config.yaml
 	$(BIN)/hadolint deploy/Dockerfile deploy/aws/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -20,18 +21,27 @@ settings.register_profile("untimed", settings(), deadline=None, suppress_health_
 settings.load_profile("untimed")
 pytest_plugins = ["tests.harness.service_fixture"]
 
-_LONG = (
-    "faults interleavings recovery schemathesis load console fencing opening doctor restore run matrix model "
-    "processes refusals names committee_model console_looks webhook_sending reconcile reconcile_turns "
-    "cluster secrets quarantine_command standby missing_worker opening_steps retention pooler bad_requests "
-    "blocks bench_on_servers least_privilege restocking drifts keys many fencing_model quarantined many_partitions "
-    "workers fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness "
-    "costs managed leases sentinels console_bulk properties erasing setting_aside versions console_data "
-    "races_over_http usual_requests keep_free killed_sender lock replay mending batch_keys delete_user "
-    "openings_at_once cli_errors clock console_timelines rebuild_command keeper tokens deployment bombs audit "
-    "configuration_record erasing_keys gate disk examples mutants_table key_messages checkout"
-).split()
-"""The slow files, the slowest first, so that parallel runs end at about the same time."""
+TESTS = Path(__file__).parents[1]
+QUICK = {
+    "client": "tour",
+    "lua": "",
+    "model": "planted",
+    "unit": "alerts committee_model deploy_files fencing_model leases metrics_budget oldest_python server tally",
+}
+"""Folders that `make test` runs, without these files: it needs Python alone, and takes five minutes on two cores."""
+CHOSEN = {
+    "integration/access": "isolation jwks keys",
+    "integration/coupons": "batch configuration_api hot_path reading recalling waiting",
+    "integration/histories": "histories retention",
+    "integration/opening": "old_knowledge opening_steps partitions versions",
+    "integration/recording": "configuration_record facts flush flush_refused housekeeping outbox pool recorded_keys",
+    "integration/requests": "bad_requests bounds_of_ids empty_bodies exact_paths fastlane_equal headers openapi "
+    "refusals",
+    "integration/webhooks": "webhook_answers",
+}
+"""Of other folders `make test` runs these files alone. `make check` runs what `make test` leaves out: all other files,
+and in MIXED the tests that are marked `check`."""
+MIXED = ("lua", "model")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,10 +58,46 @@ connection.CONNECT_S = discovery.CONNECT_S = discovery.REPLY_S = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort slow files to the front; within a file the order stays."""
-    rank = {f"test_{name}": place for place, name in enumerate(_LONG)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stride", choices=["test", "check"], help="run what `make test` runs, or what `make check` runs")
+
+
+def is_quick(path: Path) -> bool:
+    """Whether `make test` runs a file of tests."""
+    folder, name = os.path.relpath(path.parent, TESTS), path.stem.removeprefix("test_")
+    if folder in QUICK:
+        return name not in QUICK[folder].split()
+    return name in CHOSEN.get(folder, "").split()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the files of the other stride."""
+    stride = config.getoption("stride")
+    if stride is None or not collection_path.match("test_*.py"):
+        return None
+    mixed = stride == "check" and collection_path.parent.name in MIXED
+    return None if mixed or is_quick(collection_path) == (stride == "test") else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a file that both strides run, leave out the tests of the other one."""
+    stride = config.getoption("stride")
+    if stride is None:
+        return
+    parts: dict[bool, list[pytest.Item]] = {True: [], False: []}
+    for item in items:
+        of_test = is_quick(item.path) and item.get_closest_marker("check") is None
+        parts[of_test == (stride == "test")].append(item)
+    config.hook.pytest_deselected(items=parts[False])
+    items[:] = parts[True]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say in one line what `make test` left out."""
+    if config.getoption("stride") == "test":
+        left = [path for path in TESTS.rglob("test_*.py") if not is_quick(path)]
+        folders = ", ".join(sorted({path.relative_to(TESTS).parts[0] for path in left}))
+        terminalreporter.write_line(f"Left to `make check`: {len(left)} files of {folders}; Debian's Redis; deploy/.")
 
 
 class _LeftTasks(logging.Handler):

@@ -1,4 +1,5 @@
-"""The same tests on the wheel's Valkey and on Debian's Redis; some, or with `-k fakeredis` all, on fakeredis."""
+"""The same tests on the wheel's Valkey, with texts of usual cases and as `general` without, and on Debian's Redis;
+some, or with `-k fakeredis` all, on fakeredis."""
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -54,8 +55,8 @@ def redis_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 @asynccontextmanager
 async def shop_on(kind: str, url: str, shop_type: type[S] = Shop, texts: str = "") -> AsyncIterator[S]:
     """An open shop on an empty database of a server of this kind. Its scripts have the `texts` of usual cases or are
-    `general`; by default they are general on Debian's Redis alone, so that each test runs with both."""
-    general = texts == "general" or (not texts and kind == "redis")
+    `general`; by default they are usual on Valkey and fakeredis alone, so that each test runs with both."""
+    general = texts == "general" or (not texts and kind in ("general", "redis"))
     with general_texts() if general else nullcontext():
         if kind == "fakeredis":
             server = fakeredis.FakeServer()
@@ -85,7 +86,7 @@ async def _add_cmsgpack(server: Any, client: Any) -> None:
     server._lua_expected_globals.add(b"cmsgpack")
 
 
-@pytest.fixture(params=["fakeredis", "valkey", "redis"])
+@pytest.fixture(params=["fakeredis", "valkey", "general", pytest.param("redis", marks=pytest.mark.check)])
 def kind(request: pytest.FixtureRequest) -> str:
     """What stands for Redis."""
     return request.param
@@ -100,7 +101,9 @@ def uses(request: pytest.FixtureRequest) -> int | None:
 @pytest.fixture
 def url(request: pytest.FixtureRequest, kind: str) -> str:
     """Where the server is; '' for fakeredis."""
-    return "" if kind == "fakeredis" else request.getfixturevalue(f"{kind}_for_scripts")
+    if kind == "fakeredis":
+        return ""
+    return request.getfixturevalue("redis_for_scripts" if kind == "redis" else "valkey_for_scripts")
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ async def test_what_is_refused_changed_nothing(url: str, kind: str, uses: int, a
                 assert body in ("unavailable", "recovering", "lock_lost", "coupon_not_assigned", "out_of_stock"), name
 
 
-@pytest.mark.parametrize("kind", ["fakeredis", "valkey", "redis"])
+@pytest.mark.parametrize("kind", ["fakeredis", "valkey", "general", pytest.param("redis", marks=pytest.mark.check)])
 async def test_a_record_of_the_wrong_type_is_no_fresh_coupon(url: str, kind: str) -> None:
     """As long as a coupon's record is a list, no request gets the coupon, and no answer has its uses."""
     async with shop_on(kind, url) as shop:

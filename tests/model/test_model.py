@@ -1,7 +1,7 @@
 """Whatever is asked in whatever order: every answer is the contract's, everything adds up, and events rebuild it.
 
-`make test` walks the same short way each time; `make test SUITE=model STEPS=300000` a long one from seeds of its own,
-which it prints. With SCRIP_MODEL_SEED in the environment one of them is walked again."""
+`make test` and `make check` walk the same ways each time; `make test SUITE=model STEPS=300000` a long one from seeds of
+its own, which it prints. With SCRIP_MODEL_SEED in the environment one of them is walked again."""
 
 import itertools
 import os
@@ -16,10 +16,10 @@ from tests.model.databases import databases_on
 from tests.model.refusals import REFUSALS
 from tests.model.running import SEED_STEPS, play
 
-SHORT = 12_000
 LONG = os.environ.get("SCRIP_MODEL_STEPS")
+WALKS = [int(LONG)] if LONG else [3_000, pytest.param(12_000, marks=pytest.mark.check)]
 EACH = SEED_STEPS if LONG else 1_000
-"""Steps of a seed: what a walk likes to do differs by seed, so that the short one takes several."""
+"""Steps of a seed: what a walk likes to do differs by seed, so that a short one takes several."""
 
 
 def seeds() -> Iterator[int]:
@@ -31,10 +31,13 @@ def seeds() -> Iterator[int]:
     return itertools.count(1)
 
 
-def test_service_and_model_answer_and_hold_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("steps", WALKS)
+def test_service_and_model_answer_and_hold_the_same(
+    steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Thousands of random steps are answered as the contract says and lead where it says, every counter adds up, and a
     second Redis that is given configuration and events holds the same. All that can be refused was."""
-    steps, tally = int(LONG or SHORT), Counter[str]()
+    tally = Counter[str]()
 
     def say(what: str) -> None:
         with capsys.disabled():
