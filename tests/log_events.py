@@ -1,4 +1,4 @@
-"""The log events of the service, as its source names them; reference.py makes docs/log-events.md of them."""
+"""The log events of the service, as its source names them; reference.py makes docs/reference/log-events.md of them."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from service.common.remedies import REMEDIES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENT = ROOT / "docs/log-events.md"
+DOCUMENT = ROOT / "docs/reference/log-events.md"
 LEVELS = ("critical", "error", "warning", "info")
 
 _HEAD = """\

@@ -45,8 +45,8 @@ For developers. At the end you know each request, who may send it, and where its
 
 - JSON in UTF-8, names in camelCase. Unknown fields are refused; an optional field may be null.
 - `Authorization: Bearer <API key or user's token>`. *who*: a key needs one of these scopes, and none includes another;
-  `user` is a user's token ([Users' tokens](how-to/user-tokens.md)).
-- *key*: it takes an `Idempotency-Key`; a repeat gets the first answer ([Lost answers](how-to/lost-answers.md)).
+  `user` is a user's token ([Users' tokens](../how-to/user-tokens.md)).
+- *key*: it takes an `Idempotency-Key`; a repeat gets the first answer ([Lost answers](../how-to/lost-answers.md)).
 - Times are RFC 3339; answers have UTC with milliseconds. Money is a decimal as text: `"25.00"`.
 - Lists, newest first: `?limit=`, and as `?cursor=` the last `nextCursor`, null at the end. `/v1/coupons` = `/v1/books`.
 - `durability` says where a change is: `accepted` (in Redis), `fsynced` (on Redis's disk), `recorded` (in Postgres).
@@ -60,7 +60,7 @@ _COMMANDS = """\
 
 For operators. At the end you know what `scrip` can do; `--help` after a command describes its options.
 
-Settings come from the environment or a file `.env` ([Settings](deploy.md#settings)). Without `REDIS_URL` and
+Settings come from the environment or a file `.env` ([Settings](../deploy.md#settings)). Without `REDIS_URL` and
 `DATABASE_URL` commands use the servers of the running `scrip run`. The exit code is 0 for done; 1 for refused, or
 something wrong was found; 2 if arguments, settings or servers can't be used.
 
@@ -141,9 +141,9 @@ def _describe_command(command: click.Command, names: tuple[str, ...]) -> str:
 
 
 PAGES = {
-    ROOT / "docs/refusals.md": render_refusals,
-    ROOT / "docs/http.md": render_http,
-    ROOT / "docs/commands.md": render_commands,
+    ROOT / "docs/reference/refusals.md": render_refusals,
+    ROOT / "docs/reference/http.md": render_http,
+    ROOT / "docs/reference/commands.md": render_commands,
     log_events.DOCUMENT: log_events.render,
 }
 """Each page that is made from the source, and what makes it."""

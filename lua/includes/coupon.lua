@@ -6,7 +6,7 @@
 -- lock of a code with a single use: token holder order deadline started counted. `max` is the limit it was first locked
 -- or redeemed under (0 for none), or its own. `off`: '-' usable, '1' switched off by the merchant, '2' blocked, as an
 -- event of it is in quarantine, '3' both. In Python: service/engine/formats/coupon_record.py and directory_entry.py.
--- The lock is in the record where the entry would be longer than ENTRY_BYTES (docs/decisions/0018).
+-- The lock is in the record where the entry would be longer than ENTRY_BYTES (docs/internals/decisions/0018).
 
 local UNLOCKED = '- - - - - -'
 local IDLE = '0 - - 0 - - - - - - - - - -'

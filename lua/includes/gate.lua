@@ -9,7 +9,7 @@
 -- W: '{pN}:w<workspace>:', before every key of the workspace; from the name of KEYS 2.
 
 -- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of
--- the wrong type stays as it is, and all else changes (docs/decisions/0029).
+-- the wrong type stays as it is, and all else changes (docs/internals/decisions/0029).
 local redis = redis
 local function commit() redis = { call = redis.pcall, pcall = redis.pcall } end
 

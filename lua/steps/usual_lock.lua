@@ -10,7 +10,7 @@
 -- Leaves held (the lock as text; nil where it isn't usual).
 -- For lua/lock.lua and includes/usual.lua. lua/lock.lua decides the rest by the same rules, and save.lua,
 -- put_lock.lua, settle.lua and keep.lua write the same texts: change all. It makes no function and no table, which
--- cost most (docs/decisions/0038).
+-- cost most (docs/internals/decisions/0038).
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it

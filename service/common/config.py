@@ -1,5 +1,5 @@
 """The settings. No other module reads the environment, except for the passwords of `scrip migrate --roles`. All
-commands and processes take them; .env.example and docs/deploy.md name each, which test_settings_documents.py checks."""
+commands and processes take them; .env.example and docs/deploy.md name each, which tests/documents/ checks."""
 
 import ipaddress
 import json
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     """URL of Postgres. None: that of `scrip run`."""
     redis_durability: Literal["always", "log"] | None = None
     """How a Redis that hides CONFIG makes a write durable before it replies: `always` syncs its file, `log` commits to
-    a vendor's transaction log, whose only owner answers (docs/decisions/0047). Not verified. None: responses of such a
+    a vendor's transaction log, whose only owner answers (decision 0047). Not verified. None: responses of such a
     Redis are `accepted`."""
     database_read_url: PostgresUrl = Field(default=None, validation_alias="DATABASE_READ_URL", repr=False)
     """URL of a physical replica of Postgres for exports, histories and comparisons. None: the primary."""

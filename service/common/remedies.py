@@ -1,6 +1,6 @@
 """What an operator does about each warning and error of the log; service/common/logs.py adds it to the line.
 
-docs/log-events.md lists all events (tests/log_events.py).
+docs/reference/log-events.md lists all events (tests/log_events.py).
 """
 
 _PASSES = "Nothing, if it passes by itself."

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: what is sampled, and spans by hand (docs/decisions/0087-traces.md).
+"""OpenTelemetry traces: what is sampled, and spans by hand (docs/internals/decisions/0087-traces.md).
 
 The classes Traced…, and `traced` (traced_requests.py), call this. It is imported only while traces are on.
 

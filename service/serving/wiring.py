@@ -164,7 +164,7 @@ class _PostgresPoller:
     that this process runs.
 
     While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas
-    that do not confirm the epoch (docs/decisions/0047).
+    that do not confirm the epoch (docs/internals/decisions/0047).
     After MAX_AGE_S (service/server/access/keyring.py) the keyring refuses all keys.
     """
 

@@ -121,7 +121,7 @@ CREATE TABLE rebuild_orders (
   reason text NOT NULL DEFAULT ''
 );
 
--- The worker's failing tasks, a row each while they fail (docs/decisions/0030).
+-- The worker's failing tasks, a row each while they fail (docs/internals/decisions/0030).
 CREATE TABLE failing_tasks (
   partition int,
   task text,

@@ -15,7 +15,7 @@ CREATE TABLE workspaces (
   created_at timestamptz NOT NULL DEFAULT now(),
   -- The difference of a test workspace's clock from the server's, for windows and locks.
   clock_offset_ms bigint NOT NULL DEFAULT 0,
-  -- Limits of requests, misses and locks (docs/decisions/0028-limits.md), as for keys and books; null for none.
+  -- Limits of requests, misses and locks (docs/internals/decisions/0028-limits.md), as for keys and books; null for none.
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   time_zone text NOT NULL DEFAULT 'UTC', -- an IANA name: of the hours, days and weeks of reports
   CHECK (mode = 'test' OR clock_offset_ms = 0)
@@ -188,7 +188,7 @@ CREATE INDEX erasures_pending ON erasures (partition, started_at) WHERE user_id 
 CREATE INDEX erasures_ordered ON erasures (workspace, ordered_at);
 
 -- Work that takes longer than a request: the worker of the workspace's partition generates codes, compares a workspace, or
--- changes many codes of a book (docs/decisions/0065-bulk-changes.md).
+-- changes many codes of a book (docs/internals/decisions/0065-bulk-changes.md).
 CREATE TABLE jobs (
   job_id uuid PRIMARY KEY,
   workspace int NOT NULL REFERENCES workspaces (workspace),

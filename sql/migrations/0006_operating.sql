@@ -182,7 +182,7 @@ BEGIN
 END
 $$;
 
--- The refused requests of the last hour (docs/decisions/0086-refused-requests.md): a row for each second of a process.
+-- The refused requests of the last hour (docs/internals/decisions/0086-refused-requests.md): a row for each second of a process.
 -- Unlogged, since it is for explanation alone: it is empty after a crash of Postgres, and on a standby.
 CREATE UNLOGGED TABLE refused_requests (
   at timestamptz NOT NULL DEFAULT now(),
@@ -191,7 +191,7 @@ CREATE UNLOGGED TABLE refused_requests (
   dropped int NOT NULL -- how many more there were
 );
 
--- The console's history of an hour and a day (docs/decisions/0068-history.md). Each table has rows of two steps: of 10
+-- The console's history of an hour and a day (docs/internals/decisions/0068-history.md). Each table has rows of two steps: of 10
 -- seconds, which are kept for an hour, and of 300 seconds, kept for a day. Counts of traffic are also kept by hours of the
 -- workspace's time zone, for reports. `at` is the beginning of a step. The fill factor leaves room for updates in the
 -- same page: a row of 300 seconds is updated thirty times.
@@ -237,7 +237,7 @@ CREATE FUNCTION add_counts(one jsonb, other jsonb) RETURNS jsonb IMMUTABLE LANGU
 $$;
 
 -- Refresh the statistics of tables that have grown, without the minute that autovacuum may take
--- (docs/decisions/0072-grown-tables.md).
+-- (docs/internals/decisions/0072-grown-tables.md).
 
 -- Analyze the largest tables, at most so many, that have at least `min_bytes` and have doubled since their statistics are
 -- from. Returns how many; 0 if another process is at it.

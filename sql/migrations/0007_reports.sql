@@ -1,4 +1,4 @@
--- Roll-ups of facts for reports (docs/decisions/0092-reports.md). The transaction that records facts adds them, and
+-- Roll-ups of facts for reports (docs/internals/decisions/0092-reports.md). The transaction that records facts adds them, and
 -- `scrip reports` compares them with the facts.
 
 -- What happened within an hour or a day of the workspace's time zone. Book 0 is all books together; currency '' is none.

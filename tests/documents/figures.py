@@ -19,7 +19,6 @@ from service.server.record import job_rows, key_rows, samples
 from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
 from service.server.webhooks import sender as webhook_sender
 from service.serving.server import KEEP_ALIVE_S
-from tests.lab.drifts.rounds import KINDS
 
 SETTINGS = Settings.model_fields
 
@@ -30,14 +29,13 @@ def minutes(seconds: float) -> float:
 
 WORDS = {"two": 2, "three": 3, "five": 5, "ten": 10, "seven": 7, "sixteen": 16, "fifty": 50}
 FIGURES: dict[str, dict[str, float]] = {
-    "docs/reliability.md": {
-        r"each of (\d+) kinds": len(KINDS),
-    },
-    "docs/architecture.md": {
-        r"`lua/many.lua`, at most (\d+) of": turns.MAX_REQUESTS,
-        r"up to ([\d,]+) events at a time": write_behind.BATCH_EVENTS,
+    "service/engine/README.md": {
+        r"`lua/many.lua`, at most (\d+)": turns.MAX_REQUESTS,
+        r"up to ([\d,]+) at a time": write_behind.BATCH_EVENTS,
         r"(\w+) minutes or [\d,]+ events later": minutes(write_behind.KEEP_S),
         r"minutes or ([\d,]+) events later": write_behind.KEEP_EVENTS,
+    },
+    "docs/internals/architecture.md": {
         r"at ([\d,]+) unrecorded events lock": unrecorded.FULL_EVENTS,
         r"refused, at ([\d,]+) all changes": unrecorded.BEHIND_EVENTS,
         r"oldest is (\d+) or": unrecorded.FULL_AT * SETTINGS["max_unrecorded_s"].default,
@@ -97,42 +95,42 @@ FIGURES: dict[str, dict[str, float]] = {
         r"keys of a workspace \| ([\d,]+)": key_rows.MAX_KEYS,
         r"`public` keys: (\d+) a minute": PUBLIC_ADDRESS_MISSES,
     },
-    "docs/decisions/0068-history.md": {
+    "docs/internals/decisions/0068-history.md": {
         r"for (\d+) days": samples.REPORT_DAYS,
     },
     "docs/security.md": {
         r"refuses all keys (\w+) minutes": minutes(keyring.MAX_AGE_S),
         r"share ([\d,]+) counters": ADDRESS_COUNTERS,
     },
-    "docs/decisions/0004-codes-in-redis.md": {
+    "docs/internals/decisions/0004-codes-in-redis.md": {
         r"\(([\d,]+) a workspace\)": BUCKETS,
     },
-    "docs/decisions/0008-batches.md": {
+    "docs/internals/decisions/0008-batches.md": {
         r"up to ([\d,]+) operations": MAX_OPERATIONS,
     },
-    "docs/decisions/0026-webhooks.md": {
+    "docs/internals/decisions/0026-webhooks.md": {
         r"At most ([\d,]+) deliveries": webhook_sender.MAX_PENDING,
     },
-    "docs/decisions/0031-bounds.md": {
+    "docs/internals/decisions/0031-bounds.md": {
         r"takes at most (\d+) coupons": workspace.MAX_COUPONS_PER_ORDER,
     },
-    "docs/decisions/0032-kept-answers.md": {
+    "docs/internals/decisions/0032-kept-answers.md": {
         r"at most (\d+) MiB of answers": KEPT_BYTES >> 20,
     },
-    "docs/decisions/0039-one-call-per-turn.md": {
+    "docs/internals/decisions/0039-one-call-per-turn.md": {
         r"at most (\d+), and": turns.MAX_REQUESTS,
         r"at most (\d+) Ki": turns.MAX_BYTES >> 10,
     },
-    "docs/decisions/0042-readiness.md": {
+    "docs/internals/decisions/0042-readiness.md": {
         r"(\w+) minutes after Postgres": minutes(keyring.MAX_AGE_S),
     },
-    "docs/decisions/0058-larger-workspaces.md": {
+    "docs/internals/decisions/0058-larger-workspaces.md": {
         r"at most ([\d,]+)\)": sold_out.MAX_HINTS,
     },
-    "docs/decisions/0070-ended-sessions.md": {
+    "docs/internals/decisions/0070-ended-sessions.md": {
         r"expires after (\d+) s": lease_keeper.LEASE_S,
     },
-    "docs/decisions/0086-refused-requests.md": {
+    "docs/internals/decisions/0086-refused-requests.md": {
         r"keeps (\d+) refusals of callers": refused_requests.MAX_KNOWN,
         r"and (\d+) of others": refused_requests.MAX_UNKNOWN,
     },

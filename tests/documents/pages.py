@@ -12,7 +12,7 @@ from tests.reference import read_openapi
 FOLDERS = ("service", "client", "lua", "sql", "tests", "loadtests", "docs", "deploy", "examples")
 _PATTERNS = ("*.md", ".github/**/*.md", "client/*.md", "docs/**/*.md", "examples/*.md")
 DOCUMENTS = sorted(path for pattern in _PATTERNS for path in ROOT.glob(pattern))
-DECISIONS = sorted(path for path in ROOT.glob("docs/decisions/*.md") if path.name != "README.md")
+DECISIONS = sorted(path for path in ROOT.glob("docs/internals/decisions/*.md") if path.name != "README.md")
 _block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _span = re.compile(r"`([^`\n]+)`")
 

@@ -13,12 +13,11 @@ from service.common import build_info
 from service.engine.hot.scripts import JOINED
 from service.engine.operations.table import ROWS
 from service.engine.worker import metrics, server_metrics
+from service.server.tasks import job_metrics
 from service.serving import partition_metrics, process_metrics, request_metrics
 from tests.documents.pages import DECISIONS, DOCUMENTS, FOLDERS, Page, api_paths, exists
 from tests.documents.rules import OF_MIGRATE, VARIABLES, unknown_settings
 from tests.harness.trees import ROOT
-from tests.lab.attacks import attack
-from tests.lab.faults.scenarios import PLANTS, SCENARIOS
 from tests.reference import PAGES
 from tests.site import list_pages, render_llms
 
@@ -26,7 +25,7 @@ MAX_WORDS_OF_ALL = 15_000
 _source = re.compile(r"(?<![\w./*-])[\w./-]+\.(?:py|lua|sql)\b")
 _PROCESSES = {
     "API processes": (build_info, request_metrics, process_metrics, partition_metrics),
-    "Workers": (build_info, metrics, server_metrics),
+    "Workers": (build_info, metrics, server_metrics, job_metrics),
 }
 
 Described = dict[str, tuple[str, tuple[str, ...]]]
@@ -75,7 +74,7 @@ def test_documented_requests_exist() -> None:
 
 def test_each_decision_is_in_the_index_once() -> None:
     """The index has a question for each decision, once, in ascending order within its subject."""
-    _, *subjects = _read("docs/decisions/README.md").split("\n## ")
+    _, *subjects = _read("docs/internals/decisions/README.md").split("\n## ")
     sections = [re.findall(r"^\| .+\? \| \[(\d{4})\]\((\S+)\) \|$", text, re.MULTILINE) for text in subjects]
     assert all(rows == sorted(rows) for rows in sections)
     named = sorted(row for rows in sections for row in rows)
@@ -88,12 +87,12 @@ def test_all_decisions_together_are_short() -> None:
 
 
 def test_decisions_that_are_referred_to_exist() -> None:
-    """Each `docs/decisions/…` in documents, code and scripts is the beginning of a decision's path."""
+    """Each `docs/internals/decisions/…` in documents, code and scripts is the beginning of a decision's path."""
     names = [path.name for path in DECISIONS]
     sources = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
     for path in (*sources, *DOCUMENTS):
         if path.suffix in {".py", ".lua", ".sql", ".md"}:
-            for named in re.findall(r"docs/decisions/(\d{4}[\w-]*)", path.read_text("utf-8")):
+            for named in re.findall(r"docs/internals/decisions/(\d{4}[\w-]*)", path.read_text("utf-8")):
                 assert any(name.startswith(named) for name in names), (path, named)
 
 
@@ -173,36 +172,12 @@ def test_documented_metrics(process: str) -> None:
     assert _documented(process) == exported
 
 
-def test_the_guesses_of_an_attack() -> None:
-    """docs/security.md has as many guesses as `make faults PART=attack` makes."""
-    assert f"{attack.GUESSES:,}" in _read("docs/security.md")
-
-
 def test_the_bounds_of_scripts() -> None:
-    """docs/bounds.md has one row for each script. Those below 5 ms, and assign_any, join calls with other requests."""
+    """bounds.md has one row for each script. Those below 5 ms, and assign_any, join calls with other requests."""
     cpu_ms: dict[str, float] = {}
-    text = _read("docs/bounds.md")
+    text = _read("docs/internals/bounds.md")
     for name, ms in re.findall(r"^\| (\w+) \| .+ \| [\d,]+ \| ([\d.]+) \|", text, re.MULTILINE):
         cpu_ms[name] = max(cpu_ms.get(name, 0), float(ms))
     assert set(cpu_ms) == {path.stem for path in Path(ROOT / "lua").glob("*.lua")} - {"many"}
     rows = {row.script for row in ROWS}
     assert {name for name in rows if cpu_ms[name] < 5} | {"assign_any"} == set(JOINED)
-
-
-def test_the_faults_have_results() -> None:
-    """The rows of docs/reliability.md's results are of faults, and each planted mistake has its fault."""
-    text = _read("docs/reliability.md")
-    results = text.partition("## Results")[2].partition("\n## ")[0]
-    faults = re.findall(r"^\| ([^|]+) \| \d+ \| [\d.–]+ \|", results, re.MULTILINE)
-    assert faults
-    assert {*faults} <= {*SCENARIOS}
-    found = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \d \|", text.partition("## Planted mistakes")[2], re.MULTILINE)
-    assert found
-    assert [(name, fault) for name, fault in found if PLANTS[name].found_by != fault] == []
-
-
-def test_the_suites() -> None:
-    """The suites of CONTRIBUTING.md are the folders of tests."""
-    suites = re.findall(r"^\| `tests/(\w+)` \|", _read("CONTRIBUTING.md"), re.MULTILINE)
-    folders = {path.name for path in (ROOT / "tests").iterdir() if list(path.rglob("test_*.py"))}
-    assert {*suites} == folders

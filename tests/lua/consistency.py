@@ -1,5 +1,5 @@
 """All that Redis counts, counted again from what it counts: directory, coupons, locks, and the redemptions of the
-outbox. Written from docs/architecture.md, not from the scripts; runs at the end of every test of the scripts."""
+outbox. Written from architecture.md, not from the scripts; runs at the end of every test of the scripts."""
 
 import re
 from collections import Counter, defaultdict

@@ -179,7 +179,7 @@ class Machine(Merchant):
                 name, code, asked = "assign", pick.FIRST_CODES[nth], {"userId": pick.USERS[0]}
             self.ask(name, code, False, key, **asked)
 
-    # Several in one turn: a refusal of what is sold out may be shared with others (docs/decisions/0058)
+    # Several in one turn: a refusal of what is sold out may be shared with others (docs/internals/decisions/0058)
 
     @rule(book=pick.books, nth=pick.recent, back=pick.flags, later=pick.flags)
     def rush_for_book(self, book: int, nth: int, back: bool, later: bool) -> None:

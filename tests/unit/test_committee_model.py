@@ -1,5 +1,5 @@
 """All orders of the steps of a cluster, an API and a worker: once a later epoch is open on another node, the old one
-gives the API no answer (docs/decisions/0054).
+gives the API no answer (docs/internals/decisions/0054).
 
 A serves the slot in epoch 1, B takes it, both may take it again, and the three nodes of the committee learn of each
 claim when they will. The rules and the times are the service's own: an API's are `Confirmed`, a worker's

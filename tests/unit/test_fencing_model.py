@@ -1,5 +1,5 @@
 """All orders of the steps around a failover: once a later epoch is open on another server, no API answers from the old
-primary (docs/decisions/0047). tests/unit/test_committee_model.py has those of a cluster.
+primary (docs/internals/decisions/0047). tests/unit/test_committee_model.py has those of a cluster.
 
 A is the old primary of epoch 1, R its replica, N an unrelated server. The rules and the times are the service's own: an
 API's are `Confirmed`, a worker's the wait of an opening. A process that is stopped, a connection that is cut, and a

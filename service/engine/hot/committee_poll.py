@@ -1,4 +1,4 @@
-"""Ask the committees of a cluster who has each slot: then decisions need no Postgres (docs/decisions/0054). wiring.py
+"""Ask the committees of a cluster who has each slot: then decisions need no Postgres (decision 0054). wiring.py
 runs it, and decider.py takes the confirmations."""
 
 import asyncio

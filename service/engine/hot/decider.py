@@ -43,7 +43,7 @@ class Decider:
 
     With replicas, a worker may have opened another server while this process was stopped or without Postgres. The
     connection may still lead to the old server, so a confirmation of the epoch must be fresh: Postgres's, or that of a
-    cluster's nodes (docs/decisions/0047, 0054).
+    cluster's nodes (docs/internals/decisions/0047, 0054).
     """
 
     def __init__(self, links: Link | ClusterLinks) -> None:
@@ -319,7 +319,7 @@ def script_line(error: hiredis.ReplyError) -> str:
 
 def kind_of(error: hiredis.ReplyError) -> str:
     """The kind of an error, the first word of its text. Redis names none if a script may not read a key: its slot is
-    being moved key by key, or the cluster is down. Scripts notice that before they write (docs/decisions/0051)."""
+    being moved key by key, or the cluster is down. Scripts notice that before they write (decision 0051)."""
     text = str(error)
     kind = text.partition(" ")[0]
     return "TRYAGAIN" if kind == "ERR" and _REFUSED_IN_SCRIPT(text) else kind

@@ -1,5 +1,5 @@
 """What guarantees that the server of an earlier epoch no longer answers, and the nonce that stores it for an epoch
-(docs/decisions/0047). Openings choose nonces, decider.py checks them. Postgres and the outbox keep their text."""
+(decision 0047). Openings choose nonces, decider.py checks them. Postgres and the outbox keep their text."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -2,7 +2,7 @@
 workers run them by digest; redis_server.py runs fence, set_gate and drop_wrong by their texts, without a nonce.
 
 Each start of a server has a nonce of its own, so no other server, and no later start, has scripts of the same digests.
-All partitions and epochs share the texts; a call's last argument is the epoch (docs/decisions/0052). `version` is the
+All partitions and epochs share the texts; a call's last argument is the epoch (decision 0052). `version` is the
 digest of the texts that API processes call, and of LAYOUT: any change of these makes another version.
 """
 

@@ -1,4 +1,4 @@
-"""Books that ended long ago leave Redis for good: `books.archived_at`. worker/retention.py does it; openings and
+"""Books that ended long ago leave Redis for good: `books.archived_at`. server/tasks/retention.py does it; openings and
 comparisons leave archived books out, and changes of them are refused."""
 
 import contextlib

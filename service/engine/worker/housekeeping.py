@@ -37,7 +37,7 @@ async def clean_up(pool: asyncpg.Pool, prunes: Sequence[Prune]) -> None:
 
 
 async def refresh_statistics(pool: asyncpg.Pool) -> None:
-    """Every five seconds refresh the statistics of tables that have doubled (docs/decisions/0072-grown-tables.md)."""
+    """Every five seconds refresh the statistics of tables that have doubled (decision 0072)."""
     while True:
         with wait_out_outage():
             await pool.execute(query("analyze_grown_tables"), MIN_BYTES, MOST_TABLES)

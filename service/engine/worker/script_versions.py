@@ -111,7 +111,7 @@ class LoadedScripts:
         those of choose_nonce.
 
         New texts are loaded only here, before anything knows their nonce. So a server that has them has not restarted
-        since, and is no other server: other partitions may share them (docs/decisions/0052).
+        since, and is no other server: other partitions may share them (docs/internals/decisions/0052).
         """
         async with self._beginning:  # partitions that are opened together share the texts
             random = f"{fitness.entry_bytes}x{secrets.token_hex(RANDOM_LENGTH // 2)}"[:RANDOM_LENGTH]

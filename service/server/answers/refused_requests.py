@@ -1,4 +1,4 @@
-"""Refused requests of this process, for look-ups by request id (docs/decisions/0086-refused-requests.md).
+"""Refused requests of this process, for look-ups by request id (docs/internals/decisions/0086-refused-requests.md).
 
 Whoever sends a refusal adds it; once a second service/serving/wiring.py takes all and writes them to Postgres.
 """

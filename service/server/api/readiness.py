@@ -22,7 +22,7 @@ Fault = Literal[
     "scripts_missing",
     "unverified",
 ]
-"""Why a partition is not served: health.py says what each means. docs/decisions/0074 is about `postgres_older`, 0047
+"""Why a partition is not served: health.py says what each means. decision 0074 is about `postgres_older`, 0047
 about `waiting_for_old_redis`. A Redis that has lost its gate is `unverified`, too."""
 
 _STATES: dict[str, Literal["open", "behind"]] = {"open": "open", "behind": "behind", "full": "behind"}

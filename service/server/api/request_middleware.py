@@ -21,7 +21,7 @@ _NOWHERE = "/\0"
 def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_ORIGINS) -> ASGIApp:
     """Add `X-Request-Id`, which is the client's if valid, and the SAFE_HEADERS that the response lacks. Take the
     client's address from trusted proxies. A path that is not exactly a route's is not found
-    (docs/decisions/0079-exact-paths.md)."""
+    (docs/internals/decisions/0079-exact-paths.md)."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

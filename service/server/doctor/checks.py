@@ -386,7 +386,7 @@ def _judge_server(
 
 
 def _judge_replicas(server: Replication, report: ClusterReport | None, *, has_log: bool) -> Check:
-    """Judge what guarantees that an old primary no longer answers (docs/decisions/0047)."""
+    """Judge what guarantees that an old primary no longer answers (docs/internals/decisions/0047)."""
     fencing = choose_nonce("", server, report, has_log=has_log).fencing
     says = f"{server.count}, fencing `{fencing}`" if fencing else "none"
     if fencing == "log":

@@ -94,7 +94,7 @@ class Valkey:
             "rdbcompression": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
-            "hash-max-listpack-value": "256",  # a locked code's entry (docs/decisions/0018)
+            "hash-max-listpack-value": "256",  # a locked code's entry (docs/internals/decisions/0018)
             # Script arguments hold codes, which must not be logged, in a crash report neither.
             "commandlog-execution-slower-than": "-1",
             "commandlog-request-larger-than": "-1",

@@ -1,4 +1,4 @@
-"""Read whole requests by the shape of earlier ones (docs/decisions/0091-whole-request-shapes.md). protocol.py asks its
+"""Read whole requests by the shape of earlier ones (decision 0091). protocol.py asks its
 connection's shapes first, and adopts one after a request that was read the usual way.
 
 A shape is a request's text with its values cut out: credential, code, keys, ids and amount. It matches only a text of

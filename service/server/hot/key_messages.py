@@ -1,4 +1,4 @@
-"""Messages among API processes about changes of keys and limits, on a channel of Redis (docs/decisions/0073): for
+"""Messages among API processes about changes of keys and limits, on a channel of Redis (decision 0073): for
 configuration_writes.py and wiring.py. CHANNEL is also in deploy/redis-acl and deploy/aws/servers.yaml."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Compare the roll-ups of reports with the facts, and correct them (docs/decisions/0092-reports.md).
+"""Compare the roll-ups of reports with the facts, and correct them (docs/internals/decisions/0092-reports.md).
 report_comparison.py calls this, and the doctor for a quick look. Counting anew runs event_writer.py's statements, in a
 transaction whose tables are empty copies."""
 

@@ -1,5 +1,5 @@
 """What reports read: roll-ups of facts, the first and last redemption of books, and the hourly counts of traffic
-(docs/decisions/0092-reports.md). reports.py calls this."""
+(docs/internals/decisions/0092-reports.md). reports.py calls this."""
 
 from collections.abc import Collection
 from datetime import datetime

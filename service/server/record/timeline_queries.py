@@ -22,7 +22,7 @@ _KNOWN = {"code": "has_code", "user": "has_user", "order": "has_order", "key": "
 
 
 class TimelineEvent(msgspec.Struct, frozen=True):
-    """A fact: `kind` is A, U, R or B as in docs/architecture.md. Fields that a kind lacks are None."""
+    """A fact: `kind` is A, U, R or B as in docs/internals/architecture.md. Fields that a kind lacks are None."""
 
     kind: Literal["A", "U", "R", "B"]
     epoch: int

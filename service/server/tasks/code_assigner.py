@@ -1,4 +1,4 @@
-"""Assign a page of codes to the users of a job, each user one code (docs/decisions/0065-bulk-changes.md).
+"""Assign a page of codes to the users of a job, each user one code (docs/internals/decisions/0065-bulk-changes.md).
 code_changer.py calls this. A user's Idempotency-Key, `<job>/<number>`, is in Redis: a worker that continues the job
 must make the same one."""
 

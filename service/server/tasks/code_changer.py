@@ -1,4 +1,4 @@
-"""Change many codes of a book as one job, which another worker can continue (docs/decisions/0065-bulk-changes.md).
+"""Change many codes of a book as one job, which another worker can continue (decision 0065).
 partition_worker.py runs it. The order counts: codes are stored in the job before scripts decide them, and Postgres
 commits a version before Redis gets it. Results are words of the API."""
 

@@ -1,5 +1,5 @@
 """Delete users, as a task of partition_worker.py: replace the user by a pseudonym in Redis, then in Postgres
-(docs/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
+(docs/internals/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
 
 import asyncio
 from collections.abc import Sequence

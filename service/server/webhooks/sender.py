@@ -1,4 +1,4 @@
-"""Send recorded events to webhooks, as a task of partition_worker.py (docs/decisions/0026-webhooks.md). A delivery's
+"""Send recorded events to webhooks, as a task of partition_worker.py (decision 0026). A delivery's
 state, pause and error are stored, and shown by the API."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Books that ended long ago leave Redis for good; Postgres keeps them (docs/decisions/0094-retention.md)."""
+"""Books that ended long ago leave Redis for good; Postgres keeps them (docs/internals/decisions/0094-retention.md)."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A Postgres that is older than Redis never replaces what Redis has (docs/decisions/0074-older-postgres.md)."""
+"""A Postgres that is older than Redis never replaces what Redis has (decision 0074)."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""What only Redis has is carried over into an older Postgres, or dropped (docs/decisions/0077-recover.md)."""
+"""What only Redis has is carried over into an older Postgres, or dropped (docs/internals/decisions/0077-recover.md)."""
 
 from service.engine.hot.connection import Broken
 from service.engine.operations import assign, redeem, rollback, unassign

@@ -1,4 +1,4 @@
-"""Servers that are replaced by older copies of themselves (docs/decisions/0074-older-postgres.md, 0077-recover.md)."""
+"""Servers that are replaced by older copies of themselves (decision 0074, 0077-recover.md)."""
 
 import asyncio
 import math

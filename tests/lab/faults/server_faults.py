@@ -115,7 +115,7 @@ async def _until_behind(drill: Drill) -> None:
         f"no response `behind` of {url}" for api, url in enumerate(drill.deployment.urls) if api not in first_ms
     ]
     # Each API counts from the cursor that it read last, so one may refuse before another, and before the gate does
-    # (docs/decisions/0075). No count falls without Postgres: an API that refused once lets no lock succeed.
+    # (docs/internals/decisions/0075). No count falls without Postgres: an API that refused once lets no lock succeed.
     locked = sum(
         one.succeeded and one.op == "lock" and one.sent_ms > first_ms.get(one.api, math.inf) for one in entries
     )

@@ -1,4 +1,4 @@
-"""Queries about surplus: what Redis has and an older Postgres lacks (docs/decisions/0077-recover.md).
+"""Queries about surplus: what Redis has and an older Postgres lacks (docs/internals/decisions/0077-recover.md).
 surplus_survey.py, surplus_carrier.py, partition_opening.py and unrecorded_events.py call this. Structs have the query's
 columns, in their order."""
 

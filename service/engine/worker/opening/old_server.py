@@ -1,5 +1,5 @@
 """Whether the server of the last open epoch may still answer: an opening (partition_opening.py) asks, and waits
-(docs/decisions/0047). While an epoch is open, partition_worker.py asks whether it still fits its server."""
+(docs/internals/decisions/0047). While an epoch is open, partition_worker.py asks whether it still fits its server."""
 
 import asyncio
 import time

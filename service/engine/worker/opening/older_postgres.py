@@ -1,4 +1,4 @@
-"""Whether Postgres is older than Redis: restored, or promoted too early (docs/decisions/0074). partition_opening.py,
+"""Whether Postgres is older than Redis: restored, or promoted too early (decision 0074). partition_opening.py,
 partition_worker.py, projection_catchup.py and `scrip recover` (recover.py) call this. Redis is read before Postgres:
 otherwise what is written in between would look lost. Changes nothing."""
 

@@ -1,5 +1,5 @@
 """Open a partition: make an unverified Redis hold everything that Postgres holds. opening_turns.py calls this for
-partition_worker.py. The order of the steps is what makes an opening safe (docs/architecture.md, Opening): change none
+partition_worker.py. The order of the steps is what makes an opening safe (architecture.md, Opening): change none
 without the tests in tests/lab/faults. Reasons of rebuilds are stored and shown; no program reads these. The anchor is
 the outbox's entry at the record's cursor, the committee the nodes of a cluster that confirm an epoch, and the mark a
 key of the partition (recovery_progress.py): '' for a whole Redis, `whole` during a rebuild, else the last event applied
@@ -103,10 +103,10 @@ class Opening:
        new epoch. The lease's earlier owner can't commit from here on.
     2. Fence Redis: the gate is closed, and older epochs can't write.
     3. Record the outbox up to the fence. If the anchor is in the outbox, Redis has everything that is recorded.
-    4. If the anchor is missing (docs/decisions/0013): give a Redis that is a true prefix of the record the
+    4. If the anchor is missing (docs/internals/decisions/0013): give a Redis that is a true prefix of the record the
        configuration and facts that it lacks. Clear and rebuild any other, after its unrecorded events went into
        quarantine. Rebuild it also after an interrupted rebuild, with another layout or a key of a wrong type, or if an
-       operator orders it. Quarantine the events that can't be applied again (docs/decisions/0030), and block the codes
+       operator orders it. Quarantine the events that can't be applied again (decision 0030), and block the codes
        of quarantined events.
     5. Wait until all processes know that the partition is closed: until then they may use its last epoch, and project
        configuration, on another server. Then project the configuration that Redis lacks.

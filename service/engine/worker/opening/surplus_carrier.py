@@ -1,4 +1,4 @@
-"""Carry over into Postgres what only a closed Redis knows, before it is rebuilt (docs/decisions/0077-recover.md).
+"""Carry over into Postgres what only a closed Redis knows, before it is rebuilt (decision 0077).
 partition_opening.py calls this. The outbox comes first: what the survey of codes finds is counted without its events.
 The reasons are stored in quarantine."""
 

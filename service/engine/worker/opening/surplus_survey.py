@@ -1,4 +1,4 @@
-"""Find what Redis knows and Postgres lacks (docs/decisions/0077-recover.md): for the plan of `scrip recover`, and for
+"""Find what Redis knows and Postgres lacks (decision 0077): for the plan of `scrip recover`, and for
 surplus_carrier.py, which carries it out on a closed Redis. Changes nothing."""
 
 from collections import Counter, defaultdict

@@ -1,5 +1,5 @@
 """Reports: redemptions and the way to them, by interval. app.py registers it; roles.py has the scope of each operation
-id. All figures are roll-ups (docs/decisions/0092-reports.md), except when a book was sold out."""
+id. All figures are roll-ups (docs/internals/decisions/0092-reports.md), except when a book was sold out."""
 
 import asyncio
 import time
