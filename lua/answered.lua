@@ -20,8 +20,8 @@ if ARGV[2] == '' then
   return { OUT.OK }
 end
 local workspace = read_workspace(got[2])
-local now = clock(workspace)
-local entry = entry_text(ARGV[1], OUT.OK, ARGV[2])
+local now = workspace.now
+local entry = entry_of(ARGV[1], 'OUT.OK', ARGV[2])
 local event = append(KEYS[4], answered_event(whole(now)), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep_entry(KEYS[3], entry, workspace.keep_ms)

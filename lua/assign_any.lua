@@ -11,21 +11,19 @@ Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event A
 Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking
+-- @include gate book coupon request
+-- @include idempotency locks holding view locking outbox counters place events assigning picking
 -- @limits
 -- @joined
 
--- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
-facts_from, named = 5, ARGV[3]
-local passes_full, passes_behind = false, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from, named = ARGS.assign_any + 1, ARGV[3] -- named: the user (includes/idempotency.lua)
+local reply, workspace, now = open_request(false, false)
 if reply then return reply end
 local number = redis.call('HGET', KEYS[4], ARGV[2])
 if not number then return { OUT.book_not_found } end
 local book, user = read_book(number), ARGV[3]
-local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
+local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
-return assign(c, book, keep_ms, now, user, KEYS[5], ARGV[4])
+return assign(c, book, workspace.keep_ms, now, user, KEYS[5], ARGV[4])

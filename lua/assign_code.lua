@@ -11,35 +11,31 @@ Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, re
 Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
       of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning retry_after
+-- @include gate book coupon request
+-- @include idempotency locks retry_after holding view locking outbox counters place events assigning
 -- @limits
 
--- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
-facts_from, named = 6, ARGV[4]
-local passes_full, passes_behind = false, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from, named = ARGS.assign_code + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
+local reply, workspace, now = open_request(false, false)
 if reply then return reply end
--- @step find
--- @step book
--- @step coupon
+local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+if not c then return { OUT.coupon_not_found } end
 local user = ARGV[4]
 if c.off then return { OUT.coupon_inactive } end
 local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and { OUT.expired, whole(c.expires_at) })
 if refusal then return refusal end
 if c.user == user then
   local payload = view(c, book, now)
-  if lacking[1] then -- view adds the events whose facts it lacks
+  if lacking then -- view adds the events whose facts it lacks
     -- @include facts
     return recall()
   end
-  local outcome = OUT.REPEATED -- for steps/keep.lua
-  -- @step keep
+  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms)
   return { OUT.REPEATED, payload, '', 0 }
 end
 if c.user then return { OUT.coupon_assigned_to_other } end
 if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
-refusal = user_refuses(user, book, max_coupons, now, 0)
+refusal = user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
-return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[5])
+return assign(c, book, workspace.keep_ms, now, user, KEYS[6], ARGV[5])

@@ -6,7 +6,7 @@ ARGV  1 '1' where fill_pool follows, else ''; then for each code: its workspace'
 Reply {OK, how many of them are here} or {outcome}
 Event none
 Cost  at most 1 command, and 10 for each of at most 200 codes ]]
--- @include gate gate_refuses unlogged failing book coupon locks counts place
+-- @include gate gate_refuses unlogged failing book coupon counters place
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end

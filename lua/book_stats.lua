@@ -15,7 +15,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
-local now = clock(workspace)
+local now = workspace.now
 local number = redis.call('HGET', KEYS[3], ARGV[1])
 if not number then return { OUT.book_not_found } end
 local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive',
@@ -24,7 +24,5 @@ for i = 1, 11 do n[i] = n[i] or '0' end
 local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. whole(now), '+inf')
 local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. whole(now), '+inf')
 local book = read_book(number)
-local terms = book.terms
--- @step terms
 return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
-  n[11], now, book_currency or workspace.currency }
+  n[11], now, book.currency or workspace.currency }

@@ -15,7 +15,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on.
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
-local now = clock(workspace) - workspace.offset_ms -- claims go by the real time
+local now = workspace.now - workspace.offset_ms -- claims go by the real time
 if got[3] and ARGV[3] ~= '1' then
   local known = replay(got[3], ARGV[1], now)
   if known then return known end
@@ -26,5 +26,5 @@ else
   local retry_ms = over_budget(KEYS[4], tonumber(ARGV[4]), now)
   if retry_ms then return { OUT.key_quota, retry_ms } end
 end
-redis.call('SET', KEYS[3], entry_text(ARGV[1], 'c', whole(now + tonumber(ARGV[2]))), 'PX', ARGV[2])
+keep_entry(KEYS[3], entry_of(ARGV[1], 'c', whole(now + tonumber(ARGV[2]))), ARGV[2])
 return { OUT.OK }

@@ -10,20 +10,18 @@ ARGV  1 fingerprint  2 code  3 bucket, then the requested facts
 Reply {OK, view}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
--- @include gate book coupon locks idempotency lacking view
+-- @include gate book coupon request
+-- @include locks view
 -- @limits
 -- @joined
 
-facts_from = 4 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local passes_full, passes_behind = true, true
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from = ARGS.coupon + 1
+local reply, _, now = open_request(true, true)
 if reply then return reply end
--- @step find
--- @step book
--- @step coupon
+local c, book = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+if not c then return { OUT.coupon_not_found } end
 local payload = view(c, book, now)
-if lacking[1] then -- view adds the events whose facts it lacks
+if lacking then -- view adds the events whose facts it lacks
   -- @include facts
   return recall()
 end

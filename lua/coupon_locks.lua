@@ -16,9 +16,9 @@ local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local entry = redis.call('HGET', KEYS[3], ARGV[1])
-if not entry then return { OUT.OK, 0 } end -- unknown, or of an archived book
-local now = clock(read_workspace(got[2]))
-local c = read_coupon(ARGV[1], ARGV[2], entry, redis.call('GET', KEYS[4]))
+if not entry then return { OUT.OK, 0 } end
+local now = read_workspace(got[2]).now
+local c = read_coupon(ARGV[1], ARGV[2], entry, KEYS[4])
 if limit_of(c, read_book(book_number_of(entry))) == 1 then
   local l = c.lock
   if not l or l.deadline <= now then return { OUT.OK, 0 } end

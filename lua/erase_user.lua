@@ -15,12 +15,12 @@ Reply {OK} or {outcome}
 Event K, with u
 Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
--- @include gate gate_refuses outbox book coupon locks counts place holding events lacking facts orders state gifts
+-- @include gate gate_refuses outbox book coupon locks locking counters place holding events facts redemption gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: users' deletion goes on.
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
-local now = clock(read_workspace(got[2]))
+local now = read_workspace(got[2]).now
 local user, old_bucket, pseudonym, new_bucket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local old_key, new_key = W .. 'u:' .. user, W .. 'u:' .. pseudonym
 

@@ -10,35 +10,30 @@ ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyon
 Reply {OK, "book_id code user order token deadline left_ms", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
--- @include gate coupon counts place
+-- @include gate book coupon request
+-- @include idempotency locks
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+local reply, workspace, now = open_request(true, false)
 if reply then return reply end
--- @step find
--- @step book
--- @step coupon
+local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+if not c then return { OUT.coupon_not_found } end
 if c.off then return { OUT.coupon_inactive } end
 if not book.active then return { OUT.book_inactive } end
-local token = ARGV[4]
--- @step lock_by_token
+local l = lock_by_token(c, max, ARGV[4], now)
 if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost } end
--- @step end
-local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)
+local ceiling = math.min(l.started + book.max_lock_ms, end_of(c, book) or math.huge)
 if ceiling <= l.deadline then return { OUT.lock_ceiling, whole(l.deadline) .. '/' .. book.max_lock_ms } end
 
-local was_counted, was_set, was_score = place(c, book) -- for steps/settle.lua
+-- @include locking counters place
+local counted, set, score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
-local now_text = whole(now) -- for steps/put_lock.lua
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
   .. l.ends .. ' ' .. whole(l.deadline - now)
 commit_without_event()
--- @step put_lock
--- @step settle
-local outcome = OUT.OK -- for steps/keep.lua
--- @step keep
+put_lock(c, max, l, book, now)
+settle(c, book, counted, set, score)
+keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', payload), workspace.keep_ms)
 return { OUT.OK, payload, '', 0 }

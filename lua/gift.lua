@@ -11,14 +11,12 @@ Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, fi
 Event A
 Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking gifts
+-- @include gate book coupon request
+-- @include idempotency locks holding view locking outbox counters place events assigning picking gifts
 -- @limits
 
--- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
-facts_from, named = 7, ARGV[3]
-local passes_full, passes_behind = false, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from, named = ARGS.gift + 1, ARGV[3] -- named: the user (includes/idempotency.lua)
+local reply, workspace, now = open_request(false, false)
 if reply then return reply end
 local number = redis.call('HGET', KEYS[5], ARGV[2])
 if not number then return { OUT.book_not_found } end
@@ -27,16 +25,15 @@ local given_before, its_book = gift_of(KEYS[4], order)
 if given_before then
   if given_before.user ~= user or its_book.number ~= number then return { OUT.order_already_used } end
   local payload = view(given_before, its_book, now)
-  if lacking[1] then -- view adds the events whose facts it lacks
+  if lacking then -- view adds the events whose facts it lacks
     -- @include facts
     return recall()
   end
-  local outcome = OUT.REPEATED -- for steps/keep.lua
-  -- @step keep
+  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms)
   return { OUT.REPEATED, payload, '', 0 }
 end
-local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
+local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
-return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })
+return assign(c, book, workspace.keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

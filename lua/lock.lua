@@ -17,36 +17,31 @@ Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where lo
 -- @limits
 -- @joined
 
-local passes_full, passes_behind, named = false, false, ARGV[4] -- named: the user (includes/idempotency.lua)
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
-if reply then return reply end
--- @step find
--- @step book_fields
-local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)
-local idempotency_key, bucket_key, coupon_key, orders_key, users_key = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local touched, gathered, now_text, command = false, nil, string.format('%d', now), redis.pcall
--- @step usual_lock
-if held then return held end
+local passes_full, passes_behind = false, false
+-- @fast lock
 
--- @include gate coupon counts place
-local book
--- @step book_table
--- @step coupon
--- @step lock_of
-local own = theirs -- of steps/lock_of.lua
-local kind, users, token = 'lock', users_key, nil -- for steps/judge.lua
-local amount, currency, discount_type, discount_terms, cap, least, its_currency, its_digits, items -- not judged yet
-local order_entry = order ~= '-' and redis.call('HGET', orders_key, order)
--- @step refuse
+-- @include gate coupon locks judging
+local book = {
+  number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
+  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
+  require_assignment = assigned == '1', require_lock = locked == '1',
+}
+local c = read_coupon(code, bucket, entry, coupon_key)
+local max = limit_of(c, book)
+local ask = {
+  kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
+  entry = order ~= '-' and redis.call('HGET', orders_key, order),
+}
+local refusal = judge(c, book, max, ask, now)
+if refusal then return refusal end
+local own = ask.own
 
 -- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each '-'
 -- where the workspace's applies, or a '-' alone. HOLDER and HOLDS are the key's, if limited (includes/limits.lua).
 local of_user
-if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
-  -- @include locks
+if not own and (HOLDER or limits or string.byte(terms, 2) ~= 32) then
   local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end
-  local locks, percent = string.match(book.terms, '^[^/ ]+/([^/]+)/(%S+) ')
+  local locks, percent = string.match(terms, '^[^/ ]+/([^/]+)/(%S+) ')
   local usual_locks, usual_percent = string.match(limits or '', '/(.+)/(.+)$')
   of_user = tonumber(locks) or tonumber(usual_locks)
   percent = tonumber(percent) or tonumber(usual_percent)
@@ -75,38 +70,30 @@ if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
   end
 end
 
--- The place before the lock changes: the record's own may be it. For steps/settle.lua.
-local was_counted, was_set, was_score = place(c, book)
-local l = own
-outcome = 'OUT.OK' -- for steps/keep.lua
-local asked = now + (tonumber(asked_ms) or book.lock_ms)
--- @step end
-local till = ends_at or asked
-if l then
-  outcome = 'OUT.REPEATED'
-  l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, till))
+-- @include locking counters place idempotency
+local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
+local l, asked, ends_at = own, now + (tonumber(asked_ms) or lock_ms), end_of(c, book) or math.huge
+if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + max_lock_ms, ends_at))
 else
-  l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + book.max_lock_ms, till),
+  l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + max_lock_ms, ends_at),
     started = now_text, counted = ((book.per_user or of_user) and 'u' or '')
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)
-local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' ' .. whole(l.deadline - now)
+local payload = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
+  .. whole(l.deadline - now)
 
 -- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the script.
-local touches, counters = c.uses == 0 and not own, W .. 'n:' .. book.number
+local touches, counters = c.uses == 0 and not own, W .. 'n:' .. number
 if touches and type(redis.pcall('HSET', counters, 'touched', '1')) == 'number' then
   commit()
 else
   commit_without_event()
   if touches then redis.call('HSET', counters, 'touched', '1') end
 end
-if max ~= 1 or c.lock and c.lock.deadline <= now then
-  -- @include locks
-  prune_locks(c, max, now, book)
-end
+prune_locks(c, max, now, book)
 c.max = max or 0
--- @step put_lock
--- @step settle
--- @step keep
+put_lock(c, max, l, book, now)
+settle(c, book, counted, set, score)
+keep_entry(idempotency_key, entry_of(fingerprint, own and 'OUT.REPEATED' or 'OUT.OK', payload), keep_ms)
 return { own and OUT.REPEATED or OUT.OK, payload, '', 0 }

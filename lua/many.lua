@@ -22,7 +22,7 @@ local function run(name, KEYS, ARGV, may_write)
   -- @scripts
 end
 
--- @include usual refusing gate_refuses
+-- @include fast/usual fast/refusing gate_refuses
 local gate = redis.call('GET', KEYS[1])
 local passes_lock = not full and not gate_refuses(gate, false, false)
 local passes_redeem = not full and not gate_refuses(gate, true, false)

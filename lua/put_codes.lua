@@ -8,7 +8,7 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
--- @include gate gate_refuses unlogged failing newest book coupon locks counts place holding
+-- @include gate gate_refuses unlogged failing newest book coupon counters place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.

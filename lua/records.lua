@@ -6,9 +6,9 @@ ARGV  1 events (between spaces), then the requested facts
 Reply {OK, name, record, book_id, name, record, book_id, …}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  at most 2 commands, and 3 for each of at most 64 events ]]
--- @include gate gate_refuses book lacking facts
+-- @include gate gate_refuses book facts
 
-facts_from = 2 -- ARGV's count + 1: where facts begin (includes/facts.lua)
+facts_from = ARGS.records + 1
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.
 local refusal = gate_refuses(got[1], true, true)
@@ -22,5 +22,5 @@ for name in string.gmatch(ARGV[1], '%S+') do
     reply[size + 1], reply[size + 2], reply[size + 3] = name, e.record, read_book(e.book).id
   end
 end
-if lacking[1] then return recall() end
+if lacking then return recall() end
 return reply

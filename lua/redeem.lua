@@ -20,67 +20,41 @@ Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each o
 -- @joined
 
 local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
-if reply then
-  -- @include gate book lacking facts replaying
-  facts_from = 14 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-  return replayed(reply)
-end
--- @step find
--- @step book_fields
-local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =
-  unpack(ARGV)
-local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
-local orders_key, outbox, users_key = KEYS[6], KEYS[7], KEYS[8]
--- @step terms
-local now_text, workspace, command, gathered = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall, nil
--- @step usual_redeem
-if event then -- the usual redemption is done
-  local counters = W .. 'n:' .. number
-  if spent == '0' then command('HINCRBY', counters, 'users', '1') end
-  command('HINCRBY', counters, 'redemptions', '1')
-  command('HINCRBY', counters, 'taken', '1')
-  command('HINCRBY', counters, 'redeemed', '1')
-  if saved_e4 ~= 0 then command('HINCRBY', counters, 'discount', string.format('%d', saved_e4)) end
-  -- @step left_codes
-  if left and (left <= 0 or low and left < low) then
-    -- @include gate outbox crossing
-    cross(outbox, { number = number }, now, 'codes', left, 1, low)
-  end
-  return event .. ' ' .. decided .. ' ' .. request .. '\n' .. book_id
-end
+-- @fast redeem
 
--- @include gate coupon counts place
-local book
--- @step book_table
--- @step coupon
-local users = users_key -- for steps/judge.lua
-token, currency = given(token), given(currency)
-local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
-if order_entry then
-  -- @include orders lacking facts coupon
-  facts_from = 14 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-  -- @step repeated
-  if lacking[1] then return recall() end
+-- @include gate coupon locks judging
+local book = {
+  number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
+  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
+  require_assignment = assigned == '1', require_lock = locked == '1', low = low, discount = discount_type,
+  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits,
+}
+local c = read_coupon(code, bucket, entry, coupon_key)
+local max = limit_of(c, book)
+local ask = {
+  kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
+  entry = order ~= '-' and redis.call('HGET', orders_key, order), per_order = per_order, token = given(token), value = value,
+  amount = tonumber(value), currency = given(currency), digits = digits, items = items, usual_currency = usual_currency,
+  usual_digits = usual_digits,
+}
+if ask.entry then
+  -- @include facts orders idempotency
+  facts_from = ARGS.redeem + 1
+  local before = redemption_before(c, user, ask.entry)
+  if lacking then return recall() end
   if before then
-    local outcome, payload = OUT.REPEATED, '@' .. before.event -- for steps/keep.lua
-    -- @step keep
-    return { OUT.REPEATED, before.record, book.id, 0 }
+    keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.REPEATED', '@' .. before.event), keep_ms)
+    return { OUT.REPEATED, before.record, book_id, 0 }
   end
 end
--- @step redeem_refused
+local refusal = judge(c, book, max, ask, now)
+if refusal then return refusal end
 
--- @step redeemed_event
-local at = now -- for steps/redeem.lua
-local entry = ARGV[1] ~= '-' and ARGV[1] .. ' OUT.OK @.' -- for steps/append.lua
--- @step append
+-- @include outbox counters place redemption idempotency
+local decided = redeemed_event(c, book, max, ask, now)
+local event = append(outbox, decided, request, fingerprint ~= '-' and fingerprint .. ' OUT.OK @.')
 if not event then return { OUT.recovering } end
-if c.uses == 0 and not own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', '1') end
--- @step redeem
-local uses = 1 -- for steps/watch_stock.lua
--- @step watch_stock
-local payload = '@' .. event
-outcome = 'OUT.OK' -- for steps/keep.lua
--- @step keep
-return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book.id, 0 }
+if c.uses == 0 and not ask.own then redis.call('HSET', W .. 'n:' .. number, 'touched', '1') end
+watch_stock(outbox, book, now, apply_redeem(c, book, max, ask, event, now), 1)
+keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.OK', '@' .. event), keep_ms)
+return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }

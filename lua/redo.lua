@@ -10,7 +10,8 @@ Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
 Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
--- @include gate gate_refuses unlogged failing book tally coupon locks place holding orders events state
+-- @include gate gate_refuses unlogged failing book tally coupon locks locking place holding orders events
+-- @include redemption assigning rolling
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
@@ -67,13 +68,13 @@ local function redo_event(decided, id, more)
   local book = book_of(number)
   if not book then return 'book_missing' end
   if kind == 'R' then
-    local e = { event = id, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-      slot = slot, discount = discount, at = at }
     local limit = max ~= '0' and tonumber(max) or nil
+    local e = { user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket, slot = slot,
+      discount = discount }
     begun = true
     touch(book)
-    -- The lock that it was under, where this Redis has it still.
-    apply_redeem(c, book, limit, e, places_of(e), lock_of(c, limit, user, order, tonumber(at)))
+    e.entry, e.own = places_of(e), lock_of(c, limit, user, order, tonumber(at)) -- the lock, where this Redis has it still
+    apply_redeem(c, book, limit, e, id, tonumber(at))
   elseif kind == 'A' then
     if c.user then return 'assigned' end
     local at, order, order_bucket = read_assigned(decided)

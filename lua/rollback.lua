@@ -10,14 +10,13 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event
 Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at most 20 locks of it that have ended ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling
+-- @include gate book coupon request
+-- @include idempotency facts locks orders holding locking counters place redemption outbox events rolling
 -- @limits
 -- @joined
 
-facts_from = 6 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from = ARGS.rollback + 1
+local reply, workspace, now = open_request(true, false)
 if reply then return replayed(reply) end
 local id = ARGV[4]
 local record = record_of(id)
@@ -31,9 +30,9 @@ local c = load_coupon(e.code, e.bucket)
 if not c then return { OUT.book_archived } end -- the code left Redis with its book
 if not stands(c, e.event) then return { OUT.already_rolled_back } end
 local payload = '@' .. e.event .. ' ' .. whole(now)
-local entry = ARGV[1] ~= '-' and entry_text(ARGV[1], OUT.OK, payload) or nil
+local entry = entry_of(ARGV[1], 'OUT.OK', payload)
 local book, restore = read_book(e.book), ARGV[2] == '1'
 local order = e.order ~= '-' and redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)
 if not roll_back(e, c, book, now, restore, order, KEYS[4], ARGV[3], entry) then return { OUT.recovering } end
-if entry then keep_entry(KEYS[3], entry, keep_ms) end
+keep_entry(KEYS[3], entry, workspace.keep_ms)
 return { OUT.OK, e.record, book.id, 0, now }

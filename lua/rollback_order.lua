@@ -12,13 +12,13 @@ Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}
 Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling gifts
+-- @include gate book coupon request
+-- @include idempotency facts locks orders holding locking counters place redemption outbox events
+-- @include rolling gifts assigning
 -- @limits
 
-facts_from = 5 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from = ARGS.rollback_order + 1
+local reply, workspace, now = open_request(true, false)
 if reply then return replayed(reply) end
 local restore, order = ARGV[2] == '1', redis.call('HGET', KEYS[4], ARGV[4])
 if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
@@ -37,13 +37,13 @@ for _, p in ipairs(places(order)) do
     if c then standing[#standing + 1], events[#events + 1] = e, e.event else is_archived = true end
   end
 end
-if lacking[1] then return recall() end
+if lacking then return recall() end
 local gift, gift_book = gift_of(KEYS[6], ARGV[4])
 if gift and gift.uses > 0 then gift = nil end
 if #events == 0 and not gift then return { is_archived and OUT.book_archived or OUT.already_rolled_back } end
 
 local payload = '@' .. table.concat(events, ',') .. ' ' .. whole(now)
-local entry = ARGV[1] ~= '-' and entry_text(ARGV[1], OUT.OK, payload) or nil
+local entry = entry_of(ARGV[1], 'OUT.OK', payload)
 local kept, records, books = entry, {}, {}
 for i, e in ipairs(standing) do
   local book = read_book(e.book)
@@ -58,5 +58,5 @@ if gift then
   if not event then return { OUT.recovering } end
   apply_unassign(gift, gift_book, whole(now))
 end
-if entry then keep_entry(KEYS[3], entry, keep_ms) end
+keep_entry(KEYS[3], entry, workspace.keep_ms)
 return { OUT.OK, table.concat(records, '\n'), table.concat(books, ' '), 0, now }

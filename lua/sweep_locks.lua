@@ -6,14 +6,14 @@ ARGV  1 book  2 set (u, a, p or o)
 Reply {OK, swept} or {outcome}
 Event none
 Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of at most 400 locks of them ]]
--- @include gate gate_refuses book coupon locks counts place
+-- @include gate gate_refuses book coupon locks locking counters place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: it frees memory.
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.OK, 0 } end -- the workspace is in another partition now
-local now = clock(read_workspace(got[2]))
+local now = read_workspace(got[2]).now
 local book = read_book(ARGV[1])
 local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', whole(now), 'LIMIT', 0, 20)
 for _, member in ipairs(due) do

@@ -11,29 +11,25 @@ ARGV  1 fingerprint  2 code  3 bucket  4 request, then the requested facts
 Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
--- @include gate outbox book coupon locks counts place holding idempotency events lacking view state retry_after
+-- @include gate book coupon request
+-- @include idempotency locks retry_after holding view locking outbox counters place events assigning
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+local reply, workspace, now = open_request(true, false)
 if reply then return reply end
--- @step find
--- @step book
--- @step coupon
+local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+if not c then return { OUT.coupon_not_found } end
 if not c.user then return { OUT.coupon_not_assigned } end
 if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
 
-local fingerprint, entry = ARGV[1], nil
 local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,
   assigned_at = '-' }
 local payload = view(unassigned, book, now)
-if fingerprint ~= '-' then entry = entry_text(fingerprint, OUT.OK, payload) end
-local event = append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry)
-if not event then return { OUT.recovering } end
+local entry = entry_of(ARGV[1], 'OUT.OK', payload)
+if not append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry) then return { OUT.recovering } end
 apply_unassign(c, book, whole(now))
-if entry then keep_entry(KEYS[3], entry, keep_ms) end
+keep_entry(KEYS[3], entry, workspace.keep_ms)
 return { OUT.OK, payload, '', 0 }

@@ -10,17 +10,15 @@ ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone), then th
 Reply {OK, "", "", replayed}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each of at most 20 locks of it that have ended ]]
--- @include gate book coupon locks counts place
+-- @include gate book coupon request
+-- @include idempotency locks locking counters place
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, true
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+local reply, workspace, now = open_request(true, true)
 if reply then return reply end
--- @step find
--- @step book
--- @step coupon
+local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
+if not c then return { OUT.coupon_not_found } end
 local l = lock_by_token(c, max, ARGV[4], now)
 if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   local counted, set, score = place(c, book)
@@ -29,6 +27,5 @@ if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)
 end
-local outcome, payload = OUT.OK, '' -- for steps/keep.lua
--- @step keep
+keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', ''), workspace.keep_ms)
 return { OUT.OK, '', '', 0 }

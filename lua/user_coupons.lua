@@ -13,4 +13,4 @@ local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
-return { OUT.OK, holds(W .. 'u:' .. ARGV[1], clock(read_workspace(got[2]))) }
+return { OUT.OK, holds(W .. 'u:' .. ARGV[1], read_workspace(got[2]).now) }

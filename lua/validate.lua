@@ -14,58 +14,45 @@ Reply {OK, "discount_e4 digits outcome outcome/figures …", view or ""}, {RECAL
       sees_reasons an unknown code is answered as a used-up one
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
--- @include gate coupon lacking
+-- @include gate book coupon request locks judging
 -- @limits
 -- @joined
 
-facts_from = 12 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
--- @step enter
+facts_from = ARGS.validate + 1
+local reply, workspace, now = open_request(true, true)
 if reply then return reply end
-local entry = redis.call('HGET', KEYS[4], ARGV[2])
-if not entry and sees_reasons then return { OUT.coupon_not_found } end
-local number = string.match(entry or '0', '^%d+')
-local text = redis.call('GET', W .. 'b:' .. number)
--- An unknown code is answered as a used-up one without a book, in the same time.
-if not entry then entry, text = '0!0-0', '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -' end
--- @step book
--- @step coupon
+local sees_reasons, code, bucket = ARGV[11] == '1', ARGV[2], ARGV[3]
+local c, book, max = find_coupon(KEYS[4], KEYS[5], code, bucket)
+if not c and sees_reasons then return { OUT.coupon_not_found } end
+if not c then
+  -- An unknown code is answered as a used-up one without a book, in the same time.
+  redis.call('GET', W .. 'b:0')
+  c, max = read_coupon(code, bucket, '0!0-0'), 1
+  book = read_book('0', '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -')
+end
 local answer = ''
 if sees_reasons then
-  -- @step view
-  answer = coupon_view
+  -- @include view
+  answer = view(c, book, now)
 end
-if lacking[1] then -- steps/view.lua adds the events whose facts it lacks
+if lacking then -- view adds the events whose facts it lacks
   -- @include facts
   return recall()
 end
-local user, order, token, users = given(ARGV[4]), ARGV[5], given(ARGV[6]), KEYS[7] -- for steps/judge.lua
-local now_text = whole(now)
-local kind, amount, currency, items = 'validate', tonumber(ARGV[7]), given(ARGV[8]), ARGV[10]
-local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
-local terms = book.terms
--- @step terms
-local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
-local needed, most = currency and 0 or tonumber(ARGV[9]), sees_reasons and its_digits or usual_digits
-if needed > tonumber(most) then
-  return { OUT.invalid, (sees_reasons and its_currency or usual_currency) .. '/' .. most .. '/' .. ARGV[7] }
+local currency, most, order = given(ARGV[8]), workspace.digits, ARGV[5]
+local its_currency = workspace.currency
+if sees_reasons and book.currency then its_currency, most = book.currency, book.digits end
+if not currency and ARGV[9] - most > 0 then return { OUT.invalid, its_currency .. '/' .. most .. '/' .. ARGV[7] } end
+local ask, reasons = {
+  kind = 'validate', user = given(ARGV[4]), users = KEYS[7], order = order, token = given(ARGV[6]),
+  entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order, value = ARGV[7],
+  amount = tonumber(ARGV[7]), currency = currency, digits = ARGV[9], items = ARGV[10], usual_currency = workspace.currency,
+  usual_digits = workspace.digits,
+}, {}
+judge(c, book, max, ask, now, reasons)
+for _, reason in ipairs(reasons) do
+  if reason == OUT.coupon_assigned_to_other then MISSED = true end -- for includes/limits.lua
 end
-local own
-if token then
-  -- @step lock_by_token
-  if l and (not user or l.user == user) and (l.order == '-' or l.order == order) then own = l end
-elseif user then
-  -- @step lock_of
-  own = theirs -- of steps/lock_of.lua
-end
-local reasons = { needed > tonumber(its_digits) and OUT.invalid or nil }
-local function fail(refusal, figures) -- for steps/judge.lua, which it never stops
-  reasons[#reasons + 1] = figures and refusal .. '/' .. figures or refusal
-  if refusal == OUT.coupon_assigned_to_other then MISSED = true end -- for includes/limits.lua
-  return false
-end
--- @step judge
-table.insert(reasons, 1, whole(saved_e4) .. ' ' .. its_digits)
+table.insert(reasons, 1, whole(ask.saved_e4) .. ' ' .. ask.its_digits)
 return { OUT.OK, table.concat(reasons, ' '), answer }

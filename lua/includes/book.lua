@@ -1,40 +1,43 @@
--- A workspace's and a book's settings as tables (made by service/engine/formats/stored_settings.py). Needs gate.
+-- A workspace's and a book's settings as tables. service/engine/formats/stored_settings.py makes the texts, which begin with a
+-- version in Redis. lua/fast/ reads the same texts; includes/holding.lua and limits.lua, and lua/lock.lua, some fields by
+-- position, and lua/validate.lua has a book's text of all: change all. Needs gate.
 
--- max_coupons and offset_ms are numbers, all else is text; nil for none.
+-- max_coupons, offset_ms (by which a test workspace's clock is moved) and now (ms, on its clock) are numbers, all else is
+-- text; nil for none. limits: '<misses>/<locks of a user>/<locked percent>' for its books.
 local function read_workspace(settings)
-  -- @step workspace
+  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms, limits =
+    string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
+  local time = redis.call('TIME')
   return {
-    per_order = per_order, currency = usual_currency, digits = usual_digits, max_coupons = tonumber(max_coupons),
-    keep_ms = keep_ms, gift_book = given(gift_book_id), offset_ms = offset_ms, limits = limits,
+    per_order = per_order, currency = currency, digits = digits, max_coupons = tonumber(max_coupons), keep_ms = keep_ms,
+    gift_book = given(gift_book), offset_ms = tonumber(offset_ms), limits = limits ~= '' and limits or nil,
+    now = time[1] * 1000 + math.floor(time[2] / 1000) + offset_ms,
   }
 end
 
--- The time in ms on the clock of a workspace (its table).
-local function clock(workspace)
-  local offset_ms = workspace.offset_ms
-  -- @step clock
-  return now
-end
-
--- Fields: steps/book_table.lua. made: the settings' text, where the caller has it already; else it is read.
+-- made: the settings' text, where the caller has it already; else it is read. Numbers: from and till (ms), the limits
+-- per_code, per_user, total and codes_per_user, low (below how many free codes it runs low), cap and least (amounts, e4).
+-- lock_ms and max_lock_ms are text, which is only added to numbers. gift_book: of orders with its coupons; discount: its
+-- kind. nil for none, and id nil where the text can't be read. The book's limits ('<misses>/<locks of a user>/<locked
+-- percent>', '-' for none) are for lua/lock.lua and includes/limits.lua.
 local function read_book(number, made)
-  local text = made or redis.call('GET', W .. 'b:' .. number)
-  -- @step book
-  return book
+  local id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms,
+    low, gift_book, discount, discount_terms, cap, least, currency, digits = string.match(
+      made or redis.call('GET', W .. 'b:' .. number), '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) '
+        .. '(%S+) (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  return {
+    number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
+    per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
+    codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
+    lock_ms = lock_ms, max_lock_ms = max_lock_ms, low = tonumber(low), gift_book = given(gift_book),
+    discount = given(discount), discount_terms = discount_terms, cap = tonumber(cap), least = tonumber(least),
+    currency = given(currency), digits = digits,
+  }
 end
 
--- Whether every script can read it. The patterns repeat the fields of steps/workspace.lua, book_fields.lua, terms.lua.
-local function is_whole_workspace(text)
-  return string.match(text, '^%S+ %d+ %S+ %d %S+ %d+ %S+ %-?%d+') and read_workspace(text).offset_ms
-end
+-- Whether every script can read it.
+local function is_whole_workspace(text) return string.match(text .. ' ', '^%S+ %d+ %S+ %d %S+ %d+ %S+ %-?%d+ ') end
 
 local function is_whole_book(book)
   return book.id and string.match(book.lock_ms .. ' ' .. book.max_lock_ms, '^%d+ %d+$')
-    and string.match(book.terms, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+$')
 end
-
--- Below how many free codes the book runs low; nil where it doesn't say.
-local function low_of(book) return tonumber((string.match(book.terms, '^%S+ (%S+)'))) end
-
--- The book that gifts of orders with this book's coupons are of; nil where it names none.
-local function gift_book_of(book) return given(string.match(book.terms, '^%S+ %S+ (%S+)')) end

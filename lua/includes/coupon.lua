@@ -14,25 +14,43 @@ local IDLE = '0 - - 0 - - - - - - - - - -'
 -- The number of the book that a directory's entry names.
 local function book_number_of(entry) return string.match(entry, '^%d+') end
 
--- Whether the code has a record.
-local function has_record(entry) return string.find(entry, '[+!]$') end
-
--- The coupon's table (steps/record.lua) from its entry and its record, `text`, nil or false for none.
-local function read_coupon(code, bucket, entry, text)
-  -- @step record
-  return c
+-- The coupon's table from its entry and its record, the string `key`. What is only copied stays text: the version,
+-- `started` of a lock. A record that can't be read ends the script: it has no `uses` to add to.
+local function read_coupon(code, bucket, entry, key)
+  local text = string.find(entry, '[+!]$') and redis.call('GET', key)
+  local record = text or string.find(entry, ' ', 1, true) and '0 - - 0 1 - - - ' .. string.match(entry, '!(.*)$')
+  if not record then
+    local last = string.match(entry, '!(.+)$')
+    return { code = code, bucket = bucket, entry = entry, version = '0', user = nil, assigned_at = '-',
+      uses = last and 1 or 0, max = last and 1, off = nil, expires_at = nil, last = last, lock = nil }
+  end
+  local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, ends, started, counted =
+    string.match(record, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local deadline = tonumber(ends)
+  return {
+    code = code, bucket = bucket, entry = entry, text = text, version = version, user = user ~= '-' and user or nil,
+    assigned_at = assigned_at, uses = uses + 0, max = tonumber(limit), off = off ~= '-' and off or nil,
+    expires_at = tonumber(expires_at), last = last ~= '-' and last or nil, lock = deadline and { token = token, user = holder,
+      order = order, deadline = deadline, ends = ends, started = started, counted = counted },
+  }
 end
 
 -- The same, read from Redis; nil where there is no such code.
 local function load_coupon(code, bucket)
   local entry = redis.call('HGET', W .. 'd:' .. bucket, code)
-  return entry and read_coupon(code, bucket, entry, has_record(entry) and redis.call('GET', W .. 'c:' .. code))
+  return entry and read_coupon(code, bucket, entry, W .. 'c:' .. code)
 end
 
--- The record; nil where the entry says it all.
+-- The record, nil where the directory says it all; and the lock in it, as text.
 local function record_text(c)
-  -- @step record_text
-  return text
+  local l, lock = c.lock, UNLOCKED
+  if l then
+    lock = l.token .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
+  end
+  local text = c.version .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. whole(c.uses) .. ' '
+    .. (c.max and whole(c.max) or '-') .. ' ' .. (c.off or '-') .. ' ' .. (c.expires_at and whole(c.expires_at) or '-')
+    .. ' ' .. (c.last or '-') .. ' ' .. lock
+  return text ~= IDLE and text or nil, lock
 end
 
 -- What `off` becomes when the merchant switches a code on or off, or it is blocked. A block stays.
@@ -43,10 +61,16 @@ end
 
 local function is_blocked(c) return c.off == '2' or c.off == '3' end
 
--- How often it may be redeemed; nil for without limit.
+-- How often the code may be redeemed; nil for without limit. c.max (0: no limit), the code's own or the one that it was
+-- first used under, stands though the book's has changed.
 local function limit_of(c, book)
-  -- @step limit
-  return max
+  if c.max then return c.max > 0 and c.max or nil end
+  return book.per_code
+end
+
+-- When the code's window ends: the earlier of its own end and its book's; nil for never.
+local function end_of(c, book)
+  return c.expires_at and book.till and math.min(c.expires_at, book.till) or c.expires_at or book.till
 end
 
 -- Whether the redemption of this event, of this coupon or any other, is one of this coupon's that stand.

@@ -1,9 +1,10 @@
--- Notices (event S) that a book runs low or out, one for each crossing of `low` or 0: before the change it was not
--- below. left: the count after; took: the change; low: the threshold or nil; of: 'codes' or 'uses'. Needs gate, outbox.
+-- Notices (event S) that a book runs low or out. Needs gate, outbox.
 
-local function cross(outbox, book, now, of, left, took, low)
+-- A notice for each crossing of `low` or 0: before the change it was not below. left: the count after; took: the
+-- change; low: the threshold or nil; of: 'codes' or 'uses'.
+local function cross(outbox, number, now, of, left, took, low)
   local function say(notice)
-    append(outbox, 'S ' .. workspace_number() .. ' ' .. book.number .. ' ' .. notice .. ' ' .. of .. ' '
+    append(outbox, 'S ' .. workspace_number() .. ' ' .. number .. ' ' .. notice .. ' ' .. of .. ' '
       .. whole(math.max(left, 0)) .. ' ' .. whole(now), '{}')
   end
   if low and left < low and left + took >= low then say('low') end

@@ -9,7 +9,7 @@
 --   S w b low|out codes|uses left at   (includes/crossing.lua)
 --   K w at
 
--- The writers of A, U, B and K; steps/redeemed_text.lua writes R. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.
+-- The writers of A, U, B and K; includes/redemption.lua and fast/usual_redeem.lua write R. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.
 local function assigned_event(c, book, user, at, gift)
   local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. at
     .. ' ' .. c.bucket

@@ -1,10 +1,9 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is
 -- only after it was recorded; then Postgres has them, and service/engine/deciding/recall.py hands them in at the end of ARGV, from
--- facts_from on (includes/lacking.lua): 'as of', the moment that they are of, then pairs: a name that was asked for,
--- and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…'.
--- A record is '<event> R …', as in the outbox without a gift
--- (includes/events.lua), and the request's part. In Python: service/engine/formats/events.py,
--- service/engine/record/facts/redemption_records.py. Needs lacking.
+-- facts_from on (includes/gate.lua): 'as of', the moment that they are of, then pairs: a name that was asked for, and
+-- its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…'. A
+-- record is '<event> R …', as in the outbox without a gift (includes/events.lua), and the request's part. In Python:
+-- service/engine/formats/events.py, service/engine/record/facts/redemption_records.py. Needs gate; replayed, book.
 
 local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the key `erased`
 
@@ -54,6 +53,7 @@ end
 local function facts_of(name)
   local record = record_of(name)
   if not record then
+    lacking = lacking or {}
     lacking[#lacking + 1] = name
     return nil
   end
@@ -69,3 +69,20 @@ end
 
 -- The reply of a script that can't go on without facts; before it writes anything.
 local function recall() return { OUT.RECALL, table.concat(lacking, ' '), as_of() } end
+
+-- A stored reply that names redemptions ('@<event>,<event>': includes/idempotency.lua) with their records and books; any
+-- other as it is.
+local function replayed(reply)
+  local names, more = string.match(reply[2] or '', '^@(%S*) ?(.*)$')
+  if not names then return reply end
+  local records, books = {}, {}
+  for name in string.gmatch(names, '[^,]+') do
+    local e = facts_of(name)
+    if e then
+      records[#records + 1] = e.record
+      books[#books + 1] = read_book(e.book).id
+    end
+  end
+  if lacking then return recall() end
+  return { reply[1], table.concat(records, '\n'), table.concat(books, ' '), 1, more }
+end

@@ -1,11 +1,22 @@
 -- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request
 -- outside the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space
--- (for these include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event.
+-- (includes/facts.lua completes these); anything else is answered as it is. In the event it came with, '@.' is that event.
 -- Where a script says by `named` which user its request names, that user is '/' in the payload (no id holds one): the
 -- repeat names the same, and an entry that names nobody needs no change when a user is deleted. In Python:
 -- service/engine/formats/idempotency_entry.py.
 
-local function entry_text(fingerprint, outcome, payload) return fingerprint .. ' ' .. outcome .. ' ' .. payload end
+-- The entry of an answer; nil for a request without a key, whose fingerprint is '-'. outcome: as text, which costs 2,300
+-- instructions less: 'OUT.OK' becomes its number within quotes, too (service/engine/hot/scripts.py).
+local function entry_of(fingerprint, outcome, payload)
+  if fingerprint == '-' then return nil end
+  if named then payload = string.gsub(payload, '%S+', { [named] = '/' }) end
+  return fingerprint .. ' ' .. outcome .. ' ' .. payload
+end
+
+-- entry: nil for none.
+local function keep_entry(key, entry, keep_ms)
+  if entry then redis.call('SET', key, entry, 'PX', keep_ms) end
+end
 
 -- Whether a request (with a fingerprint: this one) runs under the key.
 local function is_claimed(entry, fingerprint)
@@ -16,9 +27,6 @@ end
 -- Whether it stores an answer off the hot path, which counts against the workspace's budget.
 local function is_counted_entry(entry) return string.find(entry, '^%S+ %d+ %d%d%d %S+ ') end
 
--- The payload as it is stored.
-local function without_named(payload) return named and string.gsub(payload, '%S+', { [named] = '/' }) or payload end
-
 -- The reply to a request with a known key; nil if the key's claim has expired.
 local function replay(entry, fingerprint, now)
   local known, outcome, payload = string.match(entry, '^(%S+) (%S+) (.*)$')
@@ -28,5 +36,3 @@ local function replay(entry, fingerprint, now)
   if named then payload = string.gsub(payload, '/', { ['/'] = named }) end
   return { tonumber(outcome), payload, '', 1 }
 end
-
-local function keep_entry(key, entry, keep_ms) redis.call('SET', key, entry, 'PX', keep_ms) end

@@ -1,7 +1,7 @@
 -- An order's entry in its bucket: for each redemption that takes one of its places a word '<event>', then ':<slot>'
 -- where that isn't 1, and '!' where it was rolled back without restore. An order that has no place taken has no entry.
--- Changes edit the text: what one costs doesn't grow with the places that it leaves alone. steps/redeem.lua adds a
--- word, and service/engine/formats/order_entries.py writes entries, too: change all.
+-- Changes edit the text: what one costs doesn't grow with the places that it leaves alone. includes/redemption.lua
+-- adds a word, and service/engine/formats/order_entries.py writes entries, too: change all. redemption_before needs coupon, facts.
 
 -- The entry's words as {event, nth (the slot), kept}. One that is `kept` ('!') is still taken. entry: nil for none.
 local function places(entry)
@@ -48,4 +48,12 @@ end
 -- entry: nil for none.
 local function save_order(key, order, entry)
   if entry then redis.call('HSET', key, order, entry) else redis.call('HDEL', key, order) end
+end
+
+-- The standing redemption of this code by the same user for the same order; nil if none, or if facts are lacking.
+local function redemption_before(c, user, entry)
+  for _, p in ipairs(places(entry)) do
+    local e = not p.kept and stands(c, p.event) and facts_of(p.event)
+    if e and e.user == user then return e end
+  end
 end

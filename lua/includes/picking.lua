@@ -1,4 +1,4 @@
--- A random free coupon. For lua/assign_any.lua, checkout.lua, gift.lua. Needs gate, coupon, locks, place, lacking.
+-- A random free coupon. For lua/assign_any.lua, checkout.lua, gift.lua. Needs gate, coupon, locks, locking, place.
 
 local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 

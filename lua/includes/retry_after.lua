@@ -1,5 +1,4 @@
--- In how many ms the first live lock expires; of a coupon that has one. Needs gate. For lua/assign_code.lua,
--- unassign.lua and steps/refuse.lua.
+-- In how many ms the first live lock expires; of a coupon that has one. Needs gate.
 local function retry_after(c, max, now)
   if max == 1 then return c.lock.deadline - now end
   local key = W .. 'kd:' .. c.code

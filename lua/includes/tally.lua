@@ -1,5 +1,5 @@
 -- `counts` for a run of many events: write each book's counters once. With reading each book once, it saves half of
--- Redis's time. Needs gate. For lua/redo.lua, in place of includes/counts.lua.
+-- Redis's time. Needs gate. For lua/redo.lua, in place of includes/counters.lua.
 
 local tallies = {}
 
@@ -20,7 +20,7 @@ end
 
 local MOST = 8e15 -- with one more amount it is still exact
 
--- As in includes/counts.lua, for write_counts.
+-- As in includes/counters.lua, for write_counts.
 local function count(number, name, by)
   local mine, tally = of_book(tallies, number)
   if not tally then

@@ -1,4 +1,4 @@
-"""The scripts without the texts of usual cases (lua/steps/usual_*.lua): what follows these decides everything."""
+"""The scripts without the texts of usual cases (lua/fast/usual_*.lua): what follows these decides everything."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from pathlib import Path
 from service.engine.hot import scripts
 
 ROOT = Path(__file__).parents[2]
-USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))
+USUAL = sorted(path.stem for path in (ROOT / "lua" / "fast").glob("usual_*.lua"))
 _body, _read, _expand = scripts._body.__wrapped__, scripts._read, scripts._expand
 
 

@@ -119,17 +119,18 @@ def test_events_that_lua_writes(
 ) -> None:
     """Every kind is read with the fields that it was written of, a checkout's gift and a redemption's id among them."""
     text = """local code, user, order, at, value, digits, number, event, restore = unpack(ARGV)
-    local c, max, now_text, its_currency = { code = code, bucket = ARGV[10], user = user }, 3, at, 'USD'
-    local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
-    local its_digits, order_bucket, user_bucket, saved_e4, order_entry = digits, ARGV[11], ARGV[12], 0
-    -- @step redeemed_event
+    local c, book = { code = code, bucket = ARGV[10], user = user }, { number = number }
+    local gift = order ~= '-' and { order = order, bucket = ARGV[11] } or nil
+    local ask = { user = user, order = order, value = value, its_currency = 'USD', its_digits = digits, saved_e4 = 0,
+      order_bucket = ARGV[11], user_bucket = ARGV[12] }
+    local decided = redeemed_event(c, book, 3, ask, at)
     local e = { event = event, at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), decided,
       rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
-    *texts, own_id = lua.run("outbox events", text, *args)
+    *texts, own_id = lua.run("outbox events redemption", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
@@ -155,11 +156,11 @@ def test_stock_notices(lua: Lua, event: EventId, notice: str, what: str, left: i
     """A notice comes to the outbox with the words that it was made of."""
     text = """local decision
     append = function(_, decided) decision = decided end
-    local book = { number = '3', terms = '- ' .. whole(ARGV[3] + 1) .. ' -' }
-    if ARGV[1] == 'out' then book.terms, ARGV[3] = '- - -', '0' end
-    cross('outbox', book, 5, ARGV[2], tonumber(ARGV[3]), 1, low_of(book))
+    local low = ARGV[3] + 1
+    if ARGV[1] == 'out' then low, ARGV[3] = nil, '0' end
+    cross('outbox', '3', 5, ARGV[2], tonumber(ARGV[3]), 1, low)
     return decision"""
-    d = lua.run("outbox book crossing", text, notice, what, left)
+    d = lua.run("outbox crossing", text, notice, what, left)
     expected = events.StockNotice(
         epoch=event.epoch, seq=event.seq, workspace=1, book=3, notice=notice, what=what,  # type: ignore[arg-type]
         left=left if notice == "low" else 0, at_ms=5,
@@ -214,21 +215,23 @@ def test_coupons(
     last: EventId | None, lock: LockRecord | None,
 ) -> None:  # fmt: skip
     """A coupon that Lua saves is in directory and record as Python reads them; and Lua reads it again as it was."""
-    text = """local c = read_coupon('CODE-1', '7', '3+', ARGV[1])
+    text = """local key = W .. 'c:CODE-1'
+    redis.call('SET', key, ARGV[1])
+    local c = read_coupon('CODE-1', '7', '3+', key)
+    redis.call('DEL', key)
     c.text = nil
-    local book, is_free = { number = '3' }, ARGV[2] == '1'
-    -- @step save
-    local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3+', redis.call('GET', W .. 'c:CODE-1')
-    local again = read_coupon('CODE-1', '7', entry, text)
-    redis.call('DEL', W .. 'd:7', W .. 'c:CODE-1')
+    save_coupon(c, '3', ARGV[2] == '1')
+    local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3+', redis.call('GET', key)
+    local again = read_coupon('CODE-1', '7', entry, key)
+    redis.call('DEL', W .. 'd:7', key)
     local free = next(count_free({ entry }, 1, 1)) or ''
-    return { entry, text or '', record_text(again) or '', book_number_of(entry), free }"""
+    return { entry, text or '', (record_text(again)) or '', book_number_of(entry), free }"""
     record = CouponRecord(
         str(version), user, "-" if user == "-" else str(at), str(uses), "-" if limit is None else str(limit), off,
         "-" if ends is None else str(ends), "-" if last is None else str(last), str(lock or UNLOCKED),
     )  # fmt: skip
     is_free = user == off == "-" and lock is None and ends is None and not (limit == 1 and last)
-    entry, stored, again, book, free = lua.run("coupon free", text, str(record), int(is_free))
+    entry, stored, again, book, free = lua.run("coupon counters place free", text, str(record), int(is_free))
     parsed = parse_directory_entry(entry)
     assert parsed is not None
     assert (str(parsed), parsed.book, parsed.is_free) == (entry, book, free == book)
@@ -250,14 +253,14 @@ def test_locks_of_a_code_with_several_uses(lua: Lua, lock: LockRecord) -> None:
     """Lua stores a lock by its holder and by its token, and Python reads the same of both; as Lua does."""
     text = """local token, user, order, deadline, started, counted =
       string.match(ARGV[1], string.rep('(%S+) ', 5) .. '(%S+)')
-    local c, book, max, now, now_text = { code = 'CODE-1' }, { number = '3' }, 3, 0, '0'
+    local c, book = { code = 'CODE-1' }, { number = '3' }
     local l = { token = token, user = user, order = order, ends = deadline, started = started, counted = counted }
-    -- @step put_lock
+    put_lock(c, 3, l, book, 0)
     local fields = redis.call('HGETALL', W .. 'k:CODE-1')
     l = lock_by_token(c, 3, token, -1)
     redis.call('FLUSHDB')
     return { fields, { l.token, l.user, l.order, whole(l.deadline), l.started, l.counted } }"""
-    flat, again = lua.run("book coupon locks", text, str(lock))
+    flat, again = lua.run("coupon locks locking", text, str(lock))
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     assert fields == {lock.holder: lock.of_holder, f"={lock.token}": lock.holder}
     assert parse_lock_of_several(lock.holder, fields[lock.holder]) == lock == LockRecord(*again)
@@ -300,7 +303,7 @@ def test_gifts(lua: Lua, code: str, user: str, at: int) -> None:
 @given(st.text("0123456789abcdef", min_size=8, max_size=32), st.sampled_from(["0", "1", "c"]), NAMES, EVENTS)
 def test_idempotency_entries(lua: Lua, fingerprint: str, outcome: str, payload: str, event: EventId) -> None:
     """Both read the parts that an entry was made of; '@.' becomes the event; a claim and an answer are recognized."""
-    text = """local entry = entry_text(ARGV[1], ARGV[2], ARGV[3])
+    text = """local entry = entry_of(ARGV[1], ARGV[2], ARGV[3])
     local reply = replay(entry, ARGV[1], 0)
     return { entry, is_claimed(entry) and 1 or 0, is_claimed(entry, 'other') and 1 or 0,
       is_counted_entry(entry) and 1 or 0, reply and #reply or 0, reply and reply[2] or '' }"""
@@ -331,12 +334,10 @@ def test_settings_of_books(
         require_assignment=assigned, require_lock=locked, status=status,
     )  # fmt: skip
     text = """local b = read_book('1', ARGV[1])
-    local terms = b.terms
-    -- @step terms
     local function text(value) return value == nil and '-' or tostring(value) end
-    return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(low),
-      text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, discount_type, discount_terms,
-      book_currency, book_digits, text(is_whole_book(b) and true) }"""
+    return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(b.low),
+      text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, b.discount, b.discount_terms,
+      b.currency, b.digits, text(is_whole_book(b) and true) }"""
     fields = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
     numbers = ["-" if each is None else str(each) for each in (per_code, per_user, total, till, low)]
     flags = [str(each).lower() for each in (assigned, locked)]
@@ -379,7 +380,7 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) 
     return view(c, { id = 'book', till = 9 }, 0)"""
     facts = ("nonce:7/", str(last), redemption_record(event=str(last), user="bob", at_ms="77"))
     args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, *facts)
-    fields = dict(zip(COUPON_VIEW, lua.run("book coupon lacking view", text, *args).split(" "), strict=True))
+    fields = dict(zip(COUPON_VIEW, lua.run("book coupon locks view", text, *args).split(" "), strict=True))
     assert fields == {
         "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,

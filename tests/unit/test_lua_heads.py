@@ -1,16 +1,20 @@
-"""The head of a step or an include names its users, and the variables that it reads, leaves or needs."""
+"""The texts of lua/fast/: a head names users, what the text reads and leaves; all settings and fields are known."""
 
 import re
-from collections import defaultdict
 from functools import cache
 
 import pytest
 
+from service.engine.formats.coupon_record import CouponRecord
+from service.engine.formats.stored_settings import book_settings
 from service.engine.hot.scripts import _expand
+from tests.unit.test_books import make
 from tests.unit.test_scripts import PARTS, SOURCES, globals_of
 
-STEPS = [name for name in PARTS if name.startswith("steps/")]
-INCLUDES = [name for name in PARTS if name.startswith("includes/") and name != "includes/limits"]
+FUNCTIONS = [name for name in PARTS if name.startswith("includes/") and name != "includes/limits"]
+JOINED = ["fast/usual", "fast/refusing"]
+"""Functions of lua/many.lua."""
+STEPS = [name for name in PARTS if name.startswith("fast/") and name not in JOINED]
 WORDS = (
     "KEYS ARGV OUT ARGS NONCE EPOCH OPEN REPLID ENTRY_BYTES HOLDER HOLDS MISSED W redis error ipairs math next pairs "
     "pcall string table tonumber tostring type unpack"
@@ -25,11 +29,10 @@ def declared(text: str) -> set[str]:
     return {name for one in lists for name in one.split(", ")}
 
 
-SHARED = defaultdict[str, set[str]](set)
-"""By name, the includes that declare it, for `Needs`. The variables of usual.lua are those of lua/many.lua alone."""
-for _name in INCLUDES:
-    for _shared in {*re.findall(r"^local function (\w+)", PARTS[_name], re.MULTILINE), *declared(PARTS[_name])}:
-        SHARED[_shared].add(_name.removeprefix("includes/"))
+SHARED = {name for part in FUNCTIONS for name in re.findall(r"^local function (\w+)", PARTS[part], re.MULTILINE)}
+SHARED |= {name for part in FUNCTIONS for name in declared(PARTS[part])}
+SHARED |= {name for part in JOINED for name in re.findall(r"^local function (\w+)", PARTS[part], re.MULTILINE)}
+"""What includes and functions of lua/many.lua declare."""
 
 
 @cache
@@ -42,7 +45,7 @@ def free_names(text: str) -> tuple[frozenset[str], frozenset[str]]:
 @cache
 def used(step: str) -> frozenset[str]:
     """The variables of a step that the rest of its users, and of theirs, uses: without the step it lacks them."""
-    line, names = re.compile(rf"^ *-- @step {step.removeprefix('steps/')}$", re.MULTILINE), frozenset[str]()
+    line, names = re.compile(rf"^ *-- @(step|fast) {step.removeprefix('fast/')}$", re.MULTILINE), frozenset[str]()
     for user, text in (SOURCES | PARTS).items():
         if line.search(text):
             without, whole = free_names(line.sub("", text)), free_names(text)
@@ -58,7 +61,7 @@ def head(name: str) -> str:
 
 
 def listed(name: str, word: str) -> set[str]:
-    """The names after `Reads`, `Leaves` or `Needs`: `Reads a, b (a note), c; of some.lua: d, e.`"""
+    """The names after `Reads` or `Leaves`: `Reads a, b (a note), c; of some.lua: d, e.`"""
     without_notes = re.sub(r" \((?:[^()]|\([^()]*\))*\)", "", head(name))
     match = re.search(rf"\b{word} (.+?)\.(?: |$)", without_notes)
     return {one for group in match[1].split("; ") for one in group.rpartition(": ")[2].split(", ")} if match else set()
@@ -68,34 +71,59 @@ def listed(name: str, word: str) -> set[str]:
 def test_a_step_names_what_it_reads_and_leaves(name: str) -> None:
     """`Reads` has each variable that a step has from its users, `Leaves` each that they have from it; no others."""
     read, written = free_names(PARTS[name])
-    shared = SHARED.keys() - declared(PARTS["includes/usual"])
     reads, leaves = listed(name, "Reads"), listed(name, "Leaves")
-    assert (read - written - shared - reads, reads - read - written) == (set(), set())
-    assert ((written - read - shared | used(name)) - leaves, leaves - written - declared(PARTS[name])) == (set(), set())
+    assert (read - written - SHARED - reads, reads - read - written) == (set(), set())
+    assert ((written - read - SHARED | used(name)) - leaves, leaves - written - declared(PARTS[name])) == (set(), set())
 
 
-@pytest.mark.parametrize("name", INCLUDES)
-def test_an_include_names_the_includes_that_it_needs(name: str) -> None:
-    """`Needs` has the includes that declare what an include uses; no others."""
-    free = frozenset[str]().union(*free_names(PARTS[name])) - {"named"}  # which scripts set
-    needs, sources = listed(name, "Needs"), [SHARED.get(one, set[str]()) for one in free]
-    assert needs <= set[str]().union(*sources)
-    assert [one for one, source in zip(free, sources, strict=True) if not source & needs] == []
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_names_its_users(name: str) -> None:
+    """The files after `For` are all that paste it."""
+    line = re.compile(rf"^ *-- @(step|fast) {name.removeprefix('fast/')}$", re.MULTILINE)
+    assert _users_named(name) == {user for user, text in (SOURCES | PARTS).items() if line.search(text)}
 
 
-def test_heads_of_parts_name_their_users() -> None:
-    """Where the head of an include or a step says `For` and names files, these are all that have it."""
-    users = defaultdict[str, set[str]](set)
-    for name, text in (SOURCES | PARTS).items():
-        for kind, names in re.findall(r"^ *-- @(include|step) (.+)$", text, re.MULTILINE):
-            for part in names.split(" "):
-                users[f"{kind}s/{part}"].add(name)
-    named = {part: _users_named(part) for part in PARTS}
-    assert {part: names for part, names in named.items() if names and names != users[part]} == {}
-    assert len([names for names in named.values() if names]) > 20
-
-
-def _users_named(part: str) -> set[str]:
-    """The files that the head of an include or a step names after `For`."""
-    lists = re.findall(r"\bFor ((?:[\w/]+\.lua(?:, (?:and )?| and )?)+)", head(part))
+def _users_named(step: str) -> set[str]:
+    lists = re.findall(r"\bFor ((?:[\w/]+\.lua(?:, (?:and )?| and )?)+)", head(step))
     return {path.removeprefix("lua/") for some in lists for path in re.findall(r"([\w/]+)\.lua", some)}
+
+
+NOT_OF = {
+    "usual_lock": "codes_per_user locked low discount_type discount_terms cap least book_currency book_digits".split(),
+    "usual_redeem": "book_id codes_per_user lock_ms max_lock_ms terms low".split(),
+}
+"""By the text of lua/fast/, the settings of a book that can't change what it decides; each was reviewed."""
+
+
+def test_the_fast_texts_read_every_setting_of_a_book() -> None:
+    """The patterns of lua/fast/ and of includes/book.lua have a place for each setting that Python writes, and each
+    that they capture is used by the usual lock and by the usual redemption, or is reviewed in NOT_OF."""
+    fields, terms = PARTS["fast/book_fields"], PARTS["fast/terms"]
+    written = len(f"1 {book_settings(make())}".split(" "))
+    general = PARTS["includes/book"].split("local function read_book")[1].split("\nend\n")[0]
+    assert _places(fields) + _places(terms) == _places(general) == written
+    captured = declared(fields) | declared(terms)
+    assert len(captured) == written - 3 + 1  # not the version, the limits, the gift book; but `terms`, the rest
+    for name, others in NOT_OF.items():
+        used = {*re.findall(r"\w+", _code(PARTS[f"fast/{name}"]))}
+        assert captured - used == {*others}, name
+
+
+def test_the_fast_texts_read_every_field_of_a_record() -> None:
+    """What the usual texts compare with a record has all its fields; with one more it is not usual."""
+    before_lock = len(CouponRecord._fields) - 1
+    heads = re.findall(r"'(0 - - 0 1 [- ]+)'", "".join(PARTS[f"fast/{name}"] for name in NOT_OF))
+    assert len(heads) == 2
+    assert {len(head.split()) for head in heads} == {before_lock}
+    (pattern,) = re.findall(r"'\^(%S\+ %- .*)\$'", PARTS["fast/usual_used_up"])
+    assert len(pattern.split(" ")) == before_lock + 6
+
+
+def _places(text: str) -> int:
+    """The fields that the patterns of a text match."""
+    return sum(pattern.count("%S+") for pattern in re.findall(r"'([^'\n]*%S[^'\n]*)'", _code(text)))
+
+
+def _code(text: str) -> str:
+    """A text without comments."""
+    return re.sub(r"--.*", "", text)

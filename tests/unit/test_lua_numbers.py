@@ -13,16 +13,15 @@ from tree_sitter import Node
 from tests.harness.lua_syntax import files, nodes_of, parse, source_of, text_of
 
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
-TEXT_CALLS |= {"entry_text", "gift_text", "id_of", "unpack", "unpack_values", "without_named"}
+TEXT_CALLS |= {"gift_text", "id_of", "unpack", "unpack_values"}
 TEXT = set(
-    """a assigned_at at book book_id books_key bucket bucket_key by c code counted counters counts_field counts_key
-    coupon_key currency decided discount discount_terms discount_type due_by ends ends_text entry EPOCH erased
-    event field figures fingerprint full gift_view had head held holder HOLDER id idempotency_key its_currency
-    its_digits its_token keep_ms kept key last lock lock_ms ms_text mark max_lock_ms max_text member most name
-    names new_bucket new_key new_text new_token NONCE notice now_text number of off old_key order
-    order_bucket order_entry orders orders_key outbox outcome owner new_entry payload place place_text prefix
-    pseudonym redeemed refusal REPLID request rest score set slot started status stored text token user
-    user_bucket users users_key users_locks usual_currency usual_digits value verb version W w wanted was_set why
+    """a assigned_at at book book_id books_key bucket bucket_key by c code counted counters coupon_key currency decided
+    digits discount discount_terms due_by ends ends_text entry EPOCH erased event field figures fingerprint full
+    gift_view had head held HOLDER holder id idempotency_key its_currency its_digits its_token keep_ms kept key
+    last lock lock_ms mark max_lock_ms member most ms_text name names new_bucket new_entry new_key
+    new_token NONCE notice now_text number of off old_key order order_bucket orders_key outbox outcome owner
+    payload place place_text prefix pseudonym redeemed REPLID request rest score set slot started status stored
+    text token user user_bucket users users_key users_locks value verb version W w wanted was_set why
     workspace""".split()
 )
 TEXT_LISTS = set("parts lacking events records books reasons set_aside".split())

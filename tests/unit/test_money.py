@@ -35,10 +35,10 @@ def discount_of():
     lua = lupa.lua51.LuaRuntime(unpack_returned_tuples=False)
     return lua.execute(
         scripts._expand(
-            """return function(discount_type, discount_terms, cap, amount, its_digits, items)
-              cap, amount, its_digits, items = tonumber(cap), tonumber(amount), tostring(its_digits), items or '-'
-              -- @step discount
-              return string.format('%.0f', discount_e4)
+            """-- @include discounts
+            return function(kind, terms, cap, amount, digits, items)
+              local taken = discount_of(kind, terms, tonumber(cap), tonumber(amount), items or '-', tostring(digits))
+              return string.format('%.0f', taken)
             end"""
         )
     )

@@ -41,7 +41,7 @@ from tests.harness.described import descriptions
 WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
 PARTS = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(LUA_DIR.glob("*/*.lua"))}
-"""The includes and the steps."""
+"""The includes, and the texts of lua/fast/."""
 CALLER = Caller(uuid4(), 3, uuid4(), 2, "live", frozenset(SCOPES))
 ID = str(uuid4())
 EVERY = pytest.mark.parametrize("name", SOURCES)
@@ -187,7 +187,7 @@ def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
 def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
     """A script reads each key of its head, and no other key or argument."""
     own = SOURCES[name].split("]]", 1)[1]
-    text = HEAD + own + "".join(PARTS[part] for part in _parts(own))
+    text = HEAD + own if name == "many" else compose(name, "n")
     keys = len(keys_of(name))
     used = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)}
     assert max(used) <= max(keys, 2)
@@ -197,11 +197,11 @@ def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
 
 
 def test_files_that_comments_name_exist() -> None:
-    """Each file that a script, an include or a step names exists."""
+    """Each file that a text of lua/ names exists."""
     root = LUA_DIR.parent
     for name, text in (SOURCES | PARTS).items():
         for path in re.findall(r"[\w/]+\.(?:py|lua|sql)\b", text):
-            folders = (root, LUA_DIR, LUA_DIR / "steps", LUA_DIR / "includes")
+            folders = (root, LUA_DIR, LUA_DIR / "includes")
             found = any((folder / path).exists() for folder in folders) or any(root.glob(f"service/**/{path}"))
             assert found, (name, path)
 
@@ -209,8 +209,9 @@ def test_files_that_comments_name_exist() -> None:
 @pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"many"}))
 def test_the_first_command_reads_the_gate(name: str) -> None:
     """The first command of a composed script reads KEYS[1]."""
-    own = SOURCES[name].split("]]", 1)[1]
-    first = re.search(r"redis\.call\((.*)|-- @step", own)
+    own = SOURCES[name].split("]]", 1)[1].replace("open_request(", PARTS["includes/request"])
+    own = re.sub(r"^-- @fast (\w+)$", lambda line: PARTS[f"fast/{line[1]}"], own, flags=re.MULTILINE)
+    first = re.search(r"redis\.call\((.*)", own)
     assert first
     assert re.match(r"redis\.call\('M?GET', KEYS\[1\]", first[0]), first
 
@@ -326,9 +327,10 @@ def test_partitions_share_their_texts() -> None:
 
 
 def _parts(text: str) -> set[str]:
-    """The includes and steps of a text, and theirs."""
-    lines: list[tuple[str, str]] = re.findall(r"^ *-- @(include|step) (.+)$", text, re.MULTILINE)
-    parts = {f"{kind}s/{name}" for kind, names in lines for name in names.split(" ")}
+    """The includes and texts of lua/fast/ of a text, and theirs."""
+    lines: list[tuple[str, str]] = re.findall(r"^ *-- @(include|step|fast) (.+)$", text, re.MULTILINE)
+    named = [(name, "includes" if kind == "include" else "fast") for kind, names in lines for name in names.split(" ")]
+    parts = {name if "/" in name else f"{folder}/{name}" for name, folder in named}
     return parts.union(*(_parts(PARTS[part]) for part in parts))
 
 

@@ -1,4 +1,4 @@
-"""The figures of a refusal: a script returns them with its outcome (lua/steps/judge.lua), fields between '/'.
+"""The figures of a refusal: a script returns them with its outcome (lua/includes/judging.lua), fields between '/'.
 
 They become the refusal's detail, bad field, and members of its problem document. Amounts are in 10⁻⁴ units, times in
 milliseconds since 1970. decider.py makes refusals of replies here, redeem.py the reasons of a validation.

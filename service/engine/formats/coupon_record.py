@@ -1,8 +1,8 @@
 """A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock. directory_entry.py,
 coupon_state.py, comparisons and openings use it.
 
-lua/includes/coupon.lua documents these fields; record.lua, record_text.lua and usual_*.lua of lua/steps/ read and write
-them by position: change all.
+lua/includes/coupon.lua documents these fields, reads and writes them by position, as usual_*.lua of lua/fast/ do:
+change all.
 """
 
 from typing import NamedTuple

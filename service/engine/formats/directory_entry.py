@@ -3,8 +3,7 @@ others that read coupons.
 
 `<book>` of a free code, `<book>+` of one with a record; `<book>!` of another with a record; `<book>!<event>` of a
 single-use code without a record, which this event redeemed; `<book>!<lock>` of one that is locked. Scripts read and
-write it by hand: lua/includes/coupon.lua, picking.lua and lua/put_codes.lua, save.lua, record.lua and usual_*.lua of
-lua/steps/.
+write it by hand: lua/includes/coupon.lua, place.lua and picking.lua, lua/put_codes.lua, and usual_*.lua of lua/fast/.
 """
 
 import re

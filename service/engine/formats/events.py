@@ -1,8 +1,8 @@
 """Parse and encode events, as entries of the outbox: event_writer.py records them, openings and comparisons read them.
 
-lua/includes/events.lua and lua/steps/redeemed_text.lua write and read the same words (architecture.md has the
-format): change all, and FORMAT_NUMBER. lua/steps/append.lua joins the lines that split_entry takes apart. The names in
-RequestPart are in the JSON of `r`.
+lua/includes/events.lua, redemption.lua and lua/fast/usual_redeem.lua write and read the same words
+(formats.md has the format): change all, and FORMAT_NUMBER. lua/includes/outbox.lua joins the lines that
+split_entry takes apart. The names in RequestPart are in the JSON of `r`.
 """
 
 import hashlib

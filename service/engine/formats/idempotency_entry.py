@@ -1,7 +1,7 @@
 """Parse and change the entry of an Idempotency-Key in Redis, and in the line `i` of its event.
 
 workspace_state.py reads answers off the hot path with it; restorer.py restores entries; user_eraser.py takes users out
-of them. lua/includes/idempotency.lua and lua/steps/keep.lua write and compare these bytes.
+of them. lua/includes/idempotency.lua writes and compares these bytes.
 
 It is `<fingerprint> <outcome> <payload>`, or `<fingerprint> c <until>` while a request off the hot path runs. A payload
 is a script's reply, with `/` for the user that the request names; or `@<event>,<event>` and the rest of the answer; or,

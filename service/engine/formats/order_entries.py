@@ -1,7 +1,7 @@
 """Parse and change Redis's entries of orders and users, by bucket: for comparisons and openings.
 
-`o:<bucket>` has an order's places and a user's counts of a book (lua/includes/orders.lua and state.lua). `g:<bucket>`
-has an order's gift (lua/includes/gifts.lua). Both sides write these texts: change both.
+`o:<bucket>` has an order's places and a user's counts of a book (lua/includes/orders.lua and redemption.lua).
+`g:<bucket>` has an order's gift (lua/includes/gifts.lua). Both sides write these texts: change both.
 """
 
 import re

@@ -7,8 +7,8 @@ usual lock or redemption replies a text, and a usual refusal its outcome alone.
 
 batch_answers.py and idempotency_entry.py tell them apart by LENGTH alone: they must differ in length,
 also from a release's note (3 fields). Stored answers keep their length for as long as their Idempotency-Key: a view
-with a new field needs its old length in _USERS, too. lua/steps/view.lua and usual_lock.lua, lua/lock.lua and
-extend.lua write them, coupon_view.py and lock.py read them by position.
+with a new field needs its old length in _USERS, too. lua/includes/view.lua, lua/fast/usual_lock.lua, lua/lock.lua
+and extend.lua write them, coupon_view.py and lock.py read them by position.
 """
 
 from typing import Any

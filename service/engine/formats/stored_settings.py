@@ -1,8 +1,8 @@
 """Encode the settings of workspaces, books and codes as strings for scripts. projection.py sends them; comparisons
 expect the same text.
 
-Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book_fields.lua, which names
-the other readers); lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
+Redis stores a workspace's and a book's after their version (lua/includes/book.lua, which names the other readers);
+lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
 """
 
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ def code_settings(row: CodeRow) -> str:
 
 
 def _terms(discount: DiscountRow) -> str:
-    """A discount's terms for lua/steps/discount.lua."""
+    """A discount's terms for lua/includes/discounts.lua."""
     match discount.type:
         case "tiered":
             return ",".join(f"{tier.from_e4}:{tier.type}:{tier.value_e4}" for tier in discount.tiers)
@@ -61,7 +61,7 @@ def _terms(discount: DiscountRow) -> str:
 
 
 def workspace_settings(row: WorkspaceRow) -> str:
-    """A workspace's settings for lua/steps/workspace.lua."""
+    """A workspace's settings for lua/includes/book.lua."""
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
@@ -70,7 +70,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
 
 
 def book_settings(row: BookRow) -> str:
-    """A book's settings for lua/steps/book_fields.lua and terms.lua."""
+    """A book's settings for lua/includes/book.lua."""
     discount = row.discount
     money: tuple[Any, ...] = (None,) * 6
     if discount:

@@ -31,14 +31,14 @@ HOT = [
     *"book_stats coupon_locks user_coupons claim answered records".split(),
 ]
 """Scripts of requests; count runs within limits alone."""
-_gates = re.compile(r"^local .*\bpasses_full, passes_behind\b.* = (?:.*, )?(true|false), (true|false)\b", re.MULTILINE)
+_gates = re.compile(r"(?:\bpasses_full, passes_behind = |\bopen_request\()(true|false), (true|false)\b")
 _PASSES = {path.stem: match for path in LUA_DIR.glob("*.lua") if (match := _gates.search(path.read_text()))}
 REFUSED_BY_STATE: dict[str, frozenset[str]] = {
     "open": frozenset(),
     "full": frozenset(name for name, match in _PASSES.items() if match[1] == "false"),
     "behind": frozenset(name for name, match in _PASSES.items() if match[2] == "false"),
 }
-"""The scripts of requests that a gate's state refuses, by the line that sets passes_full and passes_behind."""
+"""The scripts of requests that a gate's state refuses, by the line that says passes_full and passes_behind."""
 SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users and expired locks from an open Redis."""
@@ -69,7 +69,7 @@ BLANKS = "'{nonce}', {replid}, ' {state}', {entry_bytes}"
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
-_directive = re.compile(r"( *)-- @(?:(include|step) (.+)|scripts)")
+_directive = re.compile(r"( *)-- @(?:(include|step|fast) (.+)|scripts)")
 _outcome = re.compile(r"OUT\.(\w+)")
 _count = re.compile(r"ARGS\.(\w+)")
 _argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
@@ -78,10 +78,8 @@ _request_argument = re.compile(r"(?:^|  )(\d+) request\b", re.MULTILINE).search
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 """A function of an include: from the margin on, to an `end` at the margin or in the same line."""
 _word = re.compile(r"\w+")
-_comment = re.compile(
-    r"--\[\[.*?\]\]|^\s*--(?! @(?:include |step |scripts$))[^\n]*$|\s-- (?!@(?:include |step |scripts$))[^\n]*$",
-    re.DOTALL | re.MULTILINE,
-)
+_kept = r"@(?:include |step |fast |scripts$)"
+_comment = re.compile(rf"--\[\[.*?\]\]|^\s*--(?! {_kept})[^\n]*$|\s-- (?!{_kept})[^\n]*$", re.DOTALL | re.MULTILINE)
 
 
 @cache
@@ -118,9 +116,8 @@ def _read(folder: str, name: str) -> str:
 
 @cache
 def _expand(source: str) -> str:
-    """Replace each line `-- @include <names>` by the functions of lua/includes/, `-- @step <name>` by the statements of
-    lua/steps/, `-- @scripts` by those in JOINED. Within a block, functions that the rest of the block doesn't call are
-    left out."""
+    """Replace each line `-- @include <names>` by the functions of lua/includes/ that the rest of the block calls,
+    `-- @fast <name>`, and in lua/fast/ `-- @step <name>`, by the statements of lua/fast/, `-- @scripts` by JOINED's."""
     lines: list[str] = []
     for line in reversed(_strip(source).splitlines()):
         if not (match := _directive.fullmatch(line)):
@@ -128,10 +125,11 @@ def _expand(source: str) -> str:
             continue
         indent, kind, names = match.groups()
         if kind:
-            part = "\n".join(_expand(_read(f"{kind}s", name)) for name in names.split()).splitlines()
+            folder = "includes" if kind == "include" else "fast"
+            part = "\n".join(_expand(_read("" if "/" in name else folder, name)) for name in names.split()).splitlines()
         else:
             part = _branches()
-        if kind == "include" and indent:
+        if kind == "include":
             while lines[:1] and lines[0].startswith(indent):
                 part.append(lines.pop(0).removeprefix(indent))
             part = _without_unused("\n".join(part)).splitlines()

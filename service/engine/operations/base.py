@@ -38,7 +38,7 @@ class Call(msgspec.Struct, gc=False):
         return self.caller.keys.answer + self.idempotency_key
 
     def coupon_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
-        """The first five keys of scripts about one coupon (lua/steps/find.lua and coupon.lua)."""
+        """The first five keys of scripts about one coupon (find_coupon of lua/includes/request.lua)."""
         caller = self.caller
         k = caller.keys
         return (caller.gate, k.settings, k.answer + self.idempotency_key, k.directory + bucket, k.coupon + code)

@@ -1,5 +1,5 @@
 """Check an order's value, currency and items, and encode them as script arguments: for redeem.py and checkout.py.
-lua/includes/money.lua reads the arguments."""
+lua/includes/discounts.lua reads the arguments."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -56,7 +56,7 @@ def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
 
     1. Its value in 10⁻⁴ units; '-' for none.
     2. The decimal places that the amounts need; scripts check them if the request names no currency.
-    3. Its items, as lua/includes/money.lua reads them; '-' for none.
+    3. Its items, as lua/includes/discounts.lua reads them; '-' for none.
     """
     currency, value = order.currency, order.order_value
     if isinstance(value, tuple):  # a UsualAmount, which is checked already

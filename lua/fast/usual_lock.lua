@@ -2,15 +2,14 @@
 -- first lock in the book it is. Where all is as usual this writes. Else it writes nothing, and what follows decides,
 -- refusals too.
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
--- `taken` of includes/usual.lua, nil to write at once); of steps/workspace.lua:
--- keep_ms, limits; of steps/book_fields.lua: book_id, status, from, till, per_code, per_user, total, assigned,
--- lock_ms, max_lock_ms, terms; of the code: number, entry, now, now_text (as text); as
--- lua/lock.lua names arguments and keys: fingerprint, code, bucket, user, order, asked_ms, new_token,
+-- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, limits; of fast/book_fields.lua:
+-- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, terms; of the code: number,
+-- entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order, asked_ms, new_token,
 -- idempotency_key, bucket_key, coupon_key, orders_key, users_key.
 -- Leaves held (the lock as text; nil where it isn't usual).
--- For lua/lock.lua and includes/usual.lua. lua/lock.lua decides the rest by the same rules, and save.lua,
--- put_lock.lua, settle.lua and keep.lua write the same texts: change all. It makes no function and no table, which
--- cost most (docs/internals/decisions/0038).
+-- For fast/lock.lua and fast/usual.lua. lua/lock.lua decides the rest by the same rules (includes/judging.lua), and
+-- includes/place.lua, locking.lua and idempotency.lua write the same texts: change all. It makes no function and no table,
+-- which cost most (docs/internals/decisions/0038).
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it
@@ -37,7 +36,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
 
   local new_entry = number .. '!'
   local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. (users_locks and ' u.' or ' .')
-  if #new_entry + #lock <= ENTRY_BYTES then new_entry = new_entry .. lock -- as in steps/save.lua
+  if #new_entry + #lock <= ENTRY_BYTES then new_entry = new_entry .. lock -- as in save_coupon of includes/place.lua
   else command('SET', coupon_key, '0 - - 0 1 - - - ' .. lock) end
   command('HSET', bucket_key, code, new_entry)
   if gathered then
@@ -47,7 +46,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
     command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
   end
-  -- The user's only lock there: what removes it, steps/drop_lock.lua or a sweep, removes the key, which needs no end.
+  -- The user's only lock there: what removes it, drop_lock of includes/locking.lua or a sweep, removes the key, which needs no end.
   if users_locks then command('ZADD', users_locks, ends_text, new_token) end
   held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. ms_text
   if fingerprint ~= '-' then

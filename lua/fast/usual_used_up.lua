@@ -1,6 +1,6 @@
 -- Whether the usual refusal of a lock or redemption applies to a coupon: all uses of a code with several are spent,
--- and no reason comes before that one in steps/judge.lua, whoever asks. Reads coupon_text (the record), book
--- (includes/usual.lua), now. Leaves used_up (true or false). For includes/refusing.lua.
+-- and no reason comes before that one in includes/judging.lua, whoever asks. Reads coupon_text (the record), book
+-- (fast/usual.lua), now. Leaves used_up (true or false). For fast/refusing.lua.
 
 local used_up = false
 for _ = 1, 1 do -- what isn't usual leaves it

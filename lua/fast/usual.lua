@@ -10,8 +10,7 @@ local got -- by place the text of a key, false for none, nil where a script may 
 local function read_workspace_once(settings_at, settings_key)
   local settings, workspace_read = got[settings_at], false
   if settings then
-    -- @step workspace
-    -- @step clock
+    -- @step settings
     workspace_read = {
       prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
       currency = usual_currency, digits = usual_digits, limits = limits, now = now, now_text = string.format('%d', now),
@@ -56,8 +55,8 @@ end
 
 -- What redemptions of the book change, not written yet; left: its free codes, false where they can't be counted.
 local function read_sums(counters)
-  -- @step left_codes
-  return { redemptions = 0, new_users = 0, saved_e4 = 0, left = left }
+  -- @include counters
+  return { redemptions = 0, new_users = 0, saved_e4 = 0, left = free_left(counters) }
 end
 
 local function write_sums(sums, key)
@@ -144,7 +143,7 @@ local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key
     sums.left = left
     if left <= 0 or low and left < low then
       -- @include gate outbox crossing
-      cross(outbox, book, now, 'codes', left, 1, low)
+      cross(outbox, number, now, 'codes', left, 1, low)
     end
   end
   if sums.saved_e4 > 1e15 then write_gathered() end -- a sum past 2^53 is not exact

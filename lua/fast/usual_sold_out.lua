@@ -1,8 +1,8 @@
 -- The usual refusal of an assignment: the book has no free coupon, or the user has as many of its codes as it gives
 -- one. It only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. A limit
 -- of coupons over all books is not usual, unless the user never had a coupon. Reads command (redis.pcall),
--- workspace_read, book (includes/usual.lua; sets book.sold_out, what the call knows of the stock), number (the
--- book's), user, now. Leaves refusal (a reply; nil where lua/assign_any.lua decides). For includes/refusing.lua.
+-- workspace_read, book (fast/usual.lua; sets book.sold_out, what the call knows of the stock), number (the
+-- book's), user, now. Leaves refusal (a reply; nil where lua/assign_any.lua decides). For fast/refusing.lua.
 
 local refusal
 for _ = 1, 1 do -- what isn't usual leaves it

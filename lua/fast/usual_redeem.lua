@@ -1,24 +1,24 @@
 -- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a
 -- book without a total. Where all is as usual this writes all but the counters. Else it writes nothing, and what
 -- follows decides, refusals too.
--- Reads command (redis.pcall), gathered (as steps/usual_lock.lua), workspace (its number); of steps/workspace.lua:
--- usual_currency, usual_digits, keep_ms; of steps/book_fields.lua: status, from, till, per_code, per_user, total,
--- assigned, locked; of steps/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
+-- Reads command (redis.pcall), gathered (as fast/usual_lock.lua), workspace (its number); of fast/settings.lua:
+-- usual_currency, usual_digits, keep_ms; of fast/book_fields.lua: status, from, till, per_code, per_user, total,
+-- assigned, locked; of fast/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
 -- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
 -- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
 -- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent (how often the user has redeemed
 -- codes of the book before, as text).
--- For lua/redeem.lua and includes/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same
--- rules, and append.lua, redeem.lua, settle.lua, count_user.lua, drop_lock.lua and keep.lua write the same texts:
--- change all.
+-- For fast/redeem.lua and fast/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same rules
+-- (includes/judging.lua), and includes/outbox.lua, redemption.lua, place.lua, locking.lua and idempotency.lua write the
+-- same texts: change all.
 
 local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
   local its_token, its_ends, counted, in_record
-  if entry ~= number then -- a lock alone, as steps/save.lua writes it
+  if entry ~= number then -- a lock alone, as save_coupon of includes/place.lua writes it
     in_record = string.byte(entry, -1) == 33 -- '!'
     local text, head = entry, number .. '!'
     if in_record then text, head = command('GET', coupon_key), '0 - - 0 1 - - - ' end
@@ -45,12 +45,14 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if type(live) == 'table' or spent + live >= per_user + 0 then break end
   end
   if discount_type then
-    -- @step discount
-    if discount_e4 == 0 then break end
-    saved_e4 = discount_e4
+    -- @include discounts
+    saved_e4 = discount_of(discount_type, discount_terms, cap, amount, items, its_digits)
+    if saved_e4 == 0 then break end
   end
-  local discount, slot, max_text = string.format('%d', saved_e4), order == '-' and '0' or '1', '1'
-  -- @step redeemed_text
+  -- As redeemed_event of includes/redemption.lua.
+  decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. value .. ' ' .. its_currency
+    .. ' ' .. its_digits .. ' ' .. string.format('%d', saved_e4) .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
+    .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
 
   local kept = fingerprint == '-' and '' or '\n' .. fingerprint .. ' OUT.OK @.'
   local added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'e', decided .. '\n' .. request .. kept)

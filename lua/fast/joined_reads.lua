@@ -1,7 +1,7 @@
 -- What a usual lock or redemption of a call reads. Returns nil where that isn't usual. Reads workspaces, got, command; of the
 -- functions' arguments: settings_at, entry_at, settings_key, bucket_key, code. Leaves workspace_read, book (what the
 -- call has read), W, keep_ms, now, now_text (as text), entry, number, book_id, status, from, till, per_code, per_user,
--- total, assigned, gathered (the book). For includes/usual.lua.
+-- total, assigned, gathered (the book). For fast/usual.lua.
 
 local workspace_read = workspaces[settings_at]
 if workspace_read == nil then workspace_read = read_workspace_once(settings_at, settings_key) end

@@ -1,0 +1,20 @@
+-- How lua/lock.lua starts: it reads what each lock needs, and decides the usual one. Reads passes_full, passes_behind.
+-- Leaves named, now, now_text (as text), per_order, keep_ms, limits (fast/settings.lua); number, entry, book_id, status,
+-- from, till, per_code, per_user, total, assigned, locked, lock_ms, max_lock_ms, terms (fast/book_fields.lua); of the
+-- call: fingerprint, code, bucket, user, order, asked_ms, new_token, idempotency_key, coupon_key, orders_key, users_key.
+-- For lua/lock.lua.
+
+named = ARGV[4] -- the user (includes/idempotency.lua)
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+-- @step enter
+if reply then return reply end
+local entry = redis.call('HGET', KEYS[4], ARGV[2])
+if not entry then return { OUT.coupon_not_found } end
+local number = string.match(entry, '^%d+')
+local text = redis.call('GET', W .. 'b:' .. number)
+-- @step book_fields
+local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)
+local idempotency_key, bucket_key, coupon_key, orders_key, users_key = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local touched, gathered, now_text, command = false, nil, string.format('%d', now), redis.pcall
+-- @step usual_lock
+if held then return held end

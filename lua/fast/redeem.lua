@@ -1,0 +1,41 @@
+-- How lua/redeem.lua starts: it reads what each redemption needs, and decides the usual one. Reads passes_full,
+-- passes_behind, named (nil). Leaves now, per_order, usual_currency, usual_digits, keep_ms (fast/settings.lua); number,
+-- entry, book_id, status, from, till, per_code, per_user, total, assigned, locked (fast/book_fields.lua); low,
+-- discount_type, discount_terms, cap, least, book_currency, book_digits (fast/terms.lua); of the call: fingerprint, code,
+-- bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key,
+-- coupon_key, orders_key, outbox, users_key. For lua/redeem.lua.
+
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+-- @step enter
+if reply then
+  -- @include gate book facts
+  facts_from = ARGS.redeem + 1
+  return replayed(reply)
+end
+local entry = redis.call('HGET', KEYS[4], ARGV[2])
+if not entry then return { OUT.coupon_not_found } end
+local number = string.match(entry, '^%d+')
+local text = redis.call('GET', W .. 'b:' .. number)
+-- @step book_fields
+local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =
+  unpack(ARGV)
+local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
+local orders_key, outbox, users_key = KEYS[6], KEYS[7], KEYS[8]
+-- @step terms
+local now_text, workspace, command, gathered = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall, nil
+-- @step usual_redeem
+if event then -- the usual redemption is done
+  local counters = W .. 'n:' .. number
+  if spent == '0' then command('HINCRBY', counters, 'users', '1') end
+  command('HINCRBY', counters, 'redemptions', '1')
+  command('HINCRBY', counters, 'taken', '1')
+  command('HINCRBY', counters, 'redeemed', '1')
+  if saved_e4 ~= 0 then command('HINCRBY', counters, 'discount', string.format('%d', saved_e4)) end
+  -- @include counters
+  local left = free_left(counters)
+  if left and (left <= 0 or low and left < low) then
+    -- @include gate outbox crossing
+    cross(outbox, number, now, 'codes', left, 1, low)
+  end
+  return event .. ' ' .. decided .. ' ' .. request .. '\n' .. book_id
+end

@@ -1,0 +1,91 @@
+-- Changes of a coupon's locks (includes/locks.lua). Needs gate, locks.
+
+-- Remove the locks of these holders (at most 100), live or expired, and their uses of limits: one command for each set.
+local function forget_holders(c, holders, book)
+  local key, fields, counting = W .. 'k:' .. c.code, {}, {}
+  local function leave(set, token)
+    local tokens = counting[set] or {}
+    tokens[#tokens + 1], counting[set] = token, tokens
+  end
+  for i, text in ipairs(redis.call('HMGET', key, unpack(holders))) do
+    local token, counted = string.match(text or '', '^(%S+) .* (%S+)$')
+    if token then
+      fields[#fields + 1], fields[#fields + 2] = holders[i], '=' .. token
+      local user, holder = string.match(holders[i], '^%S+'), string.match(counted, '[^.]+$')
+      if string.find(counted, 'u', 1, true) then leave(W .. 'lu:' .. book.number .. ':' .. user, token) end
+      if string.find(counted, 'b', 1, true) then leave(W .. 'lb:' .. book.number, token) end
+      if holder then leave(W .. 'lk:' .. holder, token) end
+    end
+  end
+  if fields[1] then redis.call('HDEL', key, unpack(fields)) end
+  redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
+  for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
+end
+
+-- Remove the lock l, and its uses of limits.
+local function drop_lock(c, max, l, book)
+  if max ~= 1 then return forget_holders(c, { l.user .. ' ' .. l.order }, book) end
+  c.lock = nil
+  if l.counted == '.' then return end
+  if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
+  if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
+  local holder = string.match(l.counted, '[^.]+$')
+  if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
+end
+
+-- Remove expired locks of this code, at most 20 (`few`: 5), with their uses of limits: a clock that goes back would
+-- count them again. Returns their number for a code with several uses.
+local function prune_locks(c, max, now, book, few)
+  if max == 1 then
+    if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
+    return
+  end
+  local most = few and 5 or 20
+  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', whole(now), 'LIMIT', 0, whole(most))
+  if not due[1] then return 0 end
+  forget_holders(c, due, book)
+  -- What the rest of them counted, a clock that goes back counts until their deadlines.
+  if #due == most and live_locks(c, max, now) == 0 then redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
+  return #due
+end
+
+-- Remove all of this code's locks. The uses of limits of those beyond a hundred count until their deadlines.
+local function drop_locks(c, max, book, now)
+  if max == 1 then
+    if c.lock then drop_lock(c, max, c.lock, book) end
+    return
+  end
+  local live = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 100)
+  if live[1] then forget_holders(c, live, book) end
+  redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
+end
+
+-- Store the lock l, and count it where it holds a use of a limit.
+local function put_lock(c, max, l, book, now)
+  if max == 1 then c.lock = l
+  else
+    local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
+    local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
+    if old and old ~= l.token then forget_holders(c, { holder }, book) end -- expired, and not pruned yet
+    redis.call('HSET', key, holder, l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted,
+      '=' .. l.token, holder)
+    redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)
+  end
+  if l.counted == '.' then return end
+  -- Add the lock to a set that counts it, and remove at most 20 expired locks, so that the set doesn't grow.
+  local function count_in(key)
+    local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', '0', '20')
+    if #due > 0 then redis.call('ZREM', key, unpack(due)) end
+    redis.call('ZADD', key, l.ends, l.token)
+  end
+  if string.find(l.counted, 'u', 1, true) then
+    local key = W .. 'lu:' .. book.number .. ':' .. l.user
+    count_in(key)
+    -- The key names the user, so it goes by itself, an hour (a test workspace's clock may go back) after its last lock.
+    local last = redis.call('ZRANGE', key, '-1', '-1', 'WITHSCORES')[2]
+    if last then redis.call('PEXPIRE', key, whole(last - now + 3600000)) end
+  end
+  if string.find(l.counted, 'b', 1, true) then count_in(W .. 'lb:' .. book.number) end
+  local holder = string.match(l.counted, '[^.]+$')
+  if holder then count_in(W .. 'lk:' .. holder) end
+end

@@ -1,0 +1,30 @@
+-- How the scripts of requests begin, but for lua/lock.lua and redeem.lua (lua/fast/enter.lua). Needs gate, book;
+-- find_coupon, coupon.
+
+-- Judge the gate and the entry of the request's key. KEYS 1 gate 2 workspace 3 idempotency; ARGV 1 fingerprint;
+-- passes_full, passes_behind: whether the script runs while the gate is full, or behind (service/engine/hot/scripts.py parses its
+-- call: REFUSED_BY_STATE). Returns the reply, of the gate or the stored one; nil to go on, then the workspace's settings
+-- and the time on its clock.
+local function open_request(passes_full, passes_behind)
+  local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+  if got[1] ~= OPEN or REPLID then -- where there are replicas, gate_refuses checks the history of an open gate, too
+    -- @include gate_refuses
+    local refusal = gate_refuses(got[1], passes_full, passes_behind)
+    if refusal then return { refusal } end
+  end
+  if not got[2] then return { OUT.recovering } end
+  local workspace = read_workspace(got[2])
+  local now = workspace.now
+  if not got[3] then return nil, workspace, now end
+  -- @include idempotency
+  return replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now -- claims go by the real time
+end
+
+-- The coupon of a code, its book, and how often it may be redeemed; nil where there is no such code.
+local function find_coupon(bucket_key, coupon_key, code, bucket)
+  local entry = redis.call('HGET', bucket_key, code)
+  if not entry then return nil end
+  local c = read_coupon(code, bucket, entry, coupon_key)
+  local book = read_book(string.match(entry, '^%d+'))
+  return c, book, limit_of(c, book)
+end
