@@ -4,10 +4,12 @@ import random
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from service.engine.deciding.recall import AS_OF
+from service.engine.domain.configuration import TierRow
 from service.engine.domain.outcomes import RECALL
 from service.engine.formats.events import parse_record
 from service.engine.formats.redemption_id import id_from_event
@@ -18,6 +20,7 @@ from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
 USERS, USERS_AT_AN_OPENING, ORDERS, KEYS = 4, 9, 8, 20
+GIFTS = UUID(int=7)
 PERCENT = {"type": "percentage", "value_e4": 150_000, "max_amount_e4": 50_000, "currency": "USD", "digits": 2}
 FIXED = {"type": "fixed", "value_e4": 200_000}
 KINDS: list[dict[str, Any]] = [
@@ -59,13 +62,53 @@ REQUESTS_AT_AN_OPENING = {
 }  # fmt: skip
 
 
-class Requests:
-    """Draws requests, of every kind, as in a sale, or as at an opening, which is mostly refusals. `note` each reply:
-    later requests name its token or redemption."""
+TIERS = (
+    TierRow(from_e4=0, type="percentage", value_e4=100_000),
+    TierRow(from_e4=500_000, type="fixed", value_e4=100_000),
+)
+KINDS_OF_RULES: dict[str, list[Any]] = {
+    "status": [*["active"] * 19, "inactive"],
+    "valid_from_ms": [*[None] * 4, NOW_MS - 1000, NOW_MS - 1000, NOW_MS + 150_000],
+    "valid_until_ms": [*[None] * 4, NOW_MS + 200_000, NOW_MS + 9_000_000],
+    "max_redemptions_per_code": [*[1] * 12, 2, None],
+    "max_redemptions_per_user": [None, None, 1, 3, 5],
+    "max_redemptions": [*[None] * 9, 3],
+    "max_codes_per_user": [None, None, 2],
+    "require_assignment": [*[False] * 15, True],
+    "require_lock": [*[False] * 7, True],
+    "lock_seconds": [300, 300, 20],
+    "max_lock_seconds": [3600, 3600, 400],
+    "limits": [*[None] * 7, {"locksPerUser": 2}],
+    "low_stock_threshold": [None, None, 3],
+    "gift_book_id": [None, None, GIFTS],
+    "discount": [
+        None, None, FIXED, PERCENT, {"type": "percentage", "value_e4": 330_000, "min_order_value_e4": 400_000},
+        {"type": "percentage", "value_e4": 500_000, "max_amount_e4": 70_000}, {"type": "tiered", "tiers": TIERS},
+        {"type": "buyXGetY", "buy": 1, "get": 1}, FIXED | {"currency": "EUR", "digits": 2},
+    ],
+}  # fmt: skip
+"""Every setting of a book, most of them usual: so the usual texts decide about most books, whatever else they say."""
+KINDS_OF_CODES: list[dict[str, Any]] = [
+    {"max_redemptions": 1}, {"max_redemptions": 2}, {"expires_ms": NOW_MS + 60_000}, {"owner_id": "u1"},
+    {"active": False},
+]  # fmt: skip
+REQUESTS_UNDER_RULES = {
+    "lock": 40, "redeem": 44, "validate": 2, "extend": 2, "unlock": 3, "assign": 3, "unassign": 1, "rollback": 5,
+}  # fmt: skip
 
-    def __init__(self, shop: Shop, seed: int, *, sale: bool = False, opening: bool = False) -> None:
+
+class Requests:
+    """Draws requests, of every kind, as in a sale, as at an opening, which is mostly refusals, or under rules, of books
+    with any settings. `note` each reply: later requests name its token or redemption."""
+
+    def __init__(
+        self, shop: Shop, seed: int, *, sale: bool = False, opening: bool = False, rules: bool = False
+    ) -> None:
         self._shop, self._random, self._sale, self._opening = shop, random.Random(seed), sale, opening
+        self._rules = rules
         self._kinds = REQUESTS_AT_AN_OPENING if opening else REQUESTS_IN_A_SALE if sale else KINDS_OF_REQUESTS
+        if rules:
+            self._kinds = REQUESTS_UNDER_RULES
         self._codes: list[str] = []
         self._free: list[str] = []
         self._locked: list[tuple[str, str, str | None, str]] = []
@@ -77,6 +120,9 @@ class Requests:
         if self._opening:
             await self._stock_little()
             return
+        if self._rules:
+            await self._stock_rules()
+            return
         drawn = [{name: self._random.choice(of) for name, of in KINDS_IN_A_SALE.items()} for _ in range(3)]
         for number, rules in enumerate(drawn if self._sale else KINDS):
             codes = [f"C{number}-{n}" for n in range(9 if self._sale else 3)]
@@ -86,6 +132,17 @@ class Requests:
         for codes in (colliding(6)[:3], colliding(6)[3:]):
             self._free.append(str((await self._shop.book(*codes)).book_id))
             self._codes += codes[:1]
+
+    async def _stock_rules(self) -> None:
+        """Books with any settings, of codes of any kind."""
+        for number in range(24):
+            codes = [f"C{number}-{n}" for n in range(14)]
+            rules = {name: self._random.choice(of) for name, of in KINDS_OF_RULES.items()}
+            book = await self._shop.book(*codes[2:], **rules)
+            for code in codes[:2]:
+                await self._shop.add(book, code, **self._random.choice(KINDS_OF_CODES))
+            self._free.append(str(book.book_id))
+            self._codes += codes
 
     async def _stock_little(self) -> None:
         """Two books of three free codes, one of which ends by itself, and two of a code with two uses."""
@@ -111,9 +168,11 @@ class Requests:
         )
         token = None
         if self._locked and chosen.random() < 0.6:
-            code, user, order, token = chosen.choice(self._locked[-8:])
+            code, user, order, token = lock_made = chosen.choice(self._locked[-8:])
+            if self._rules:
+                self._locked.remove(lock_made)
         (kind,) = chosen.choices(list(self._kinds), list(self._kinds.values()))
-        key = chosen.choice(["", "", f"k{chosen.randint(1, KEYS)}"])
+        key = chosen.choice(["", "", f"k{chosen.randint(1, KEYS * (10 if self._rules else 1))}"])
         operation, name, body = self._asks(kind, code, user, order, token)
         call = Call(self._shop.caller, key, f"f{chosen.randint(1, 2)}" if key else "-", "192.0.2.1", "tests")
         given = {field: value for field, value in body.items() if value is not None}
@@ -125,7 +184,12 @@ class Requests:
         chosen = self._random
         value = chosen.choice([None, *map(Decimal, ("59.90", "333.33", "0", "20.055"))])
         currency = chosen.choice([None, None, None, "USD", "EUR"]) if value and value != Decimal("20.055") else None
-        who, paid = {"userId": user, "orderId": order}, {"orderValue": value, "currency": currency}
+        who: dict[str, Any] = {"userId": user, "orderId": order}
+        paid: dict[str, Any] = {"orderValue": value, "currency": currency}
+        if self._rules and chosen.random() < 0.8:
+            lines = [{"sku": "a", "quantity": 3, "unitPrice": 20}, {"sku": "b", "quantity": 1, "unitPrice": 2}]
+            paid = {"orderValue": chosen.choice([None, *[Decimal(80)] * 5]), "items": lines[: chosen.randint(1, 2)]}
+            paid["currency"] = chosen.choice([None, None, None, "USD", "EUR"])
         book = chosen.choice(self._free)
         asks: dict[str, Callable[[], tuple[Operation, str | None, dict[str, Any]]]] = {
             "lock": lambda: (lock.LOCK, code, {**who, "lockSeconds": chosen.choice([None, 1, 600])}),

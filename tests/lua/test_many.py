@@ -1,9 +1,13 @@
 """One call decides the requests of a turn as if each were alone: the same replies and keys, each error its own."""
 
 import asyncio
+import math
+import os
 import random
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,21 +15,27 @@ import hiredis
 import msgspec
 import pytest
 
+from service.common.resources import LUA_DIR
 from service.engine.domain.errors import Refusal
 from service.engine.formats import key_names
 from service.engine.formats.script_replies import expand_reply
+from service.engine.hot import scripts
 from service.engine.hot.decider import interpret_reply
 from service.engine.operations import lock, redeem
 from service.engine.operations.base import Call, Command
 from tests.harness import script_runner, stocked
 from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
+from tests.lua import general
 from tests.lua.conftest import note_calls, shop_on
 from tests.lua.requests_at_random import Requests
 
 SEEDS, SALES, OPENINGS, GROUPS = 3, 5, 4, 30
 MOST = 12
 """Requests of a call; the bounds have tests of their own."""
+RULES = math.ceil(int(os.environ.get("SCRIP_MANY_EXAMPLES", "400")) / (GROUPS * MOST / 3))
+"""Seeds with books of any settings, of so many requests together."""
+FIRST_RULE = SEEDS + SALES + OPENINGS
 
 
 def _kind(reply: Any) -> Any:
@@ -101,28 +111,29 @@ async def _open(shop: Shop, monkeypatch: pytest.MonkeyPatch, seed: int) -> Reque
     for module in (script_runner, stocked):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     shop.caller = script_runner.replace(shop.caller, workspace_id=UUID(int=seed + 1))
-    opening = seed >= SEEDS + SALES
+    opening = SEEDS + SALES <= seed < FIRST_RULE
     await shop.put_workspace(
         coupons_per_order=2,
         limits={"books": {"locksPerUser": 2}} if seed == SEEDS else None,
         max_coupons=2 if seed == SEEDS + SALES else None,
     )
     await shop.freeze()
-    requests = Requests(shop, seed, sale=seed >= SEEDS and not opening, opening=opening)
+    sale, rules = SEEDS <= seed < SEEDS + SALES, seed >= FIRST_RULE
+    requests = Requests(shop, seed, sale=sale, opening=opening, rules=rules)
     await requests.stock()
     return requests
 
 
-@pytest.mark.parametrize("seed", range(SEEDS + SALES + OPENINGS))
-async def test_usual_texts_and_calls_decide_as_general_texts(
-    kind: str, url: str, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Random requests have the same replies and keys by general texts, by usual texts, and in calls."""
+async def _compare(
+    kind: str, url: str, seed: int, monkeypatch: pytest.MonkeyPatch, asks: Sequence[Callable[..., Any]]
+) -> Counter[Any]:
+    """Run a story by general texts, then in each way by usual texts: replies and all keys are the same. Returns how
+    many requests had which outcome."""
     story = _Story(seed)
     async with shop_on(kind, url, texts="general") as shop:
         await story.tell(shop, await _open(shop, monkeypatch, seed))
     outcomes = Counter[Any]()
-    for ask in (_one_by_one, _together):
+    for ask in asks:
         async with shop_on(kind, url, texts="usual") as shop:
             await _open(shop, monkeypatch, seed)
             states, story.states = story.states, []
@@ -133,8 +144,69 @@ async def test_usual_texts_and_calls_decide_as_general_texts(
                     outcomes[command.script, expected[0] if isinstance(expected, list) else _kind(expected)] += 1
                 await story.pass_between(shop, number)
                 assert story.states[-1] == states[number], number
+    return outcomes
+
+
+@pytest.mark.parametrize("seed", range(FIRST_RULE + RULES))
+async def test_usual_texts_and_calls_decide_as_general_texts(
+    kind: str, url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random requests have the same replies and keys by general texts, by usual texts, and in calls."""
+    outcomes = await _compare(kind, url, seed, monkeypatch, (_one_by_one, _together))
     assert {"lock", "redeem"} <= {script for script, outcome in outcomes if outcome == 0}
     assert len(outcomes) > 15
+
+
+PLANTED = [
+    "book.from", "book.till", "book.per_user", "book.low", "book.gift_book", "book.discount == 'percentage'",
+    "book.discount == 'fixed'", "book.discount == 'tiered'", "book.discount == 'buyXGetY'", "book.cap", "book.least",
+    "book.currency", "book.codes_per_user", "book.lock_ms == '20000'", "book.max_lock_ms == '400000'", "own",
+    "own and own.counted == 'u.'", "ask.order ~= '-'", "ask.amount", "ask.currency", "ask.items and ask.items ~= '-'",
+    "token", "user == 'u1'", "ask.spent",
+]  # fmt: skip
+"""What a rule of the general text may depend on, in cases that the usual texts decide."""
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Adds a rule to the general text alone: nobody redeems or locks where this holds."""
+
+    def forget() -> None:
+        for cached in (scripts._read, scripts._expand, scripts._body, scripts._fill_all, general._general_body):
+            cached.cache_clear()
+
+    def plant(condition: str) -> None:
+        shutil.copytree(LUA_DIR, tmp_path / "lua")
+        rules = tmp_path / "lua" / "includes" / "judging.lua"
+        before, place, after = rules.read_text().rpartition("  if kind == 'lock' then return nil end\n")
+        rule = f"  if ({condition}) and fail(OUT.book_inactive) then return refusal end\n"
+        rules.write_text(before + rule + place + after)
+        for script in ("lock", "redeem"):
+            path = tmp_path / "lua" / f"{script}.lua"
+            settings = """  codes_per_user = codes_per_user ~= '-', lock_ms = lock_ms, max_lock_ms = max_lock_ms,
+              gift_book = given(string.match(terms, '^%S+ %S+ (%S+)')),\n"""
+            path.write_text(path.read_text().replace("local book = {\n", f"local book = {{\n{settings}", 1))
+        monkeypatch.setattr(scripts, "LUA_DIR", tmp_path / "lua")
+        forget()
+
+    yield plant
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize("condition", PLANTED)
+async def test_a_rule_of_the_general_text_alone_is_noticed(
+    valkey_for_scripts: str, condition: str, planted: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a rule is added to includes/judging.lua, and the usual texts decide as before, the comparison is red."""
+    planted(condition)
+
+    async def compare_some() -> None:
+        for seed in range(FIRST_RULE, FIRST_RULE + 8):
+            await _compare("valkey", valkey_for_scripts, seed, monkeypatch, [_one_by_one])
+
+    with pytest.raises(AssertionError):
+        await compare_some()
 
 
 def _call(shop: Shop, key: str, code: str) -> Call:
