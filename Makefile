@@ -33,7 +33,7 @@ bytecode: $(READY)
 
 suites: $(READY)
 	$(if $(wildcard tests/$(SUITE)),,$(error There is no suite $(SUITE); choose one: make help))
-	$(BIN)/pytest $(SUITE:%=tests/%) $(STRIDE:%=--stride %) -n 4 --dist worksteal
+	$(BIN)/pytest $(if $(SUITE),tests/$(SUITE),tests loadtests/tests) $(STRIDE:%=--stride %) -n 4 --dist worksteal
 
 lint: $(READY) ## style, rules of import
 	$(BIN)/ruff check .

@@ -1,5 +1,5 @@
 --[[ sweep_locks: remove expired locks of coupons that no request has touched since.
-Called by service/server/hot/pseudonyms.py, in the worker alone; its SWEPT_A_RUN is the LIMIT here
+Called by service/engine/hot/expired_locks.py, in the worker alone; its SWEPT_A_RUN is the LIMIT here
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 book  2 set (u, a, p or o)

@@ -12,7 +12,7 @@ from tests.harness.trees import ROOT
 from tests.reference import read_openapi, render_http_file
 
 _link = re.compile(r"\]\(([^)\s#]+)[^)\s]*\)")
-_SECTIONS = {"Start", "How-tos", "Reference", "Operating", "Why"}
+_SECTIONS = {"Start", "How-tos", "Reference", "Operating", "Why", "Contributing"}
 
 
 def list_pages() -> Iterator[tuple[str, str, Path]]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT."""
+    """Work until SIGTERM or SIGINT. Raises Unusable if a server is not set."""
+    urls = find_servers(settings)
     logs.configure(settings.log_level, "worker")
     traces = start_traces("scrip-worker")
 
@@ -44,7 +45,8 @@ def run(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(100_000)
     gc.enable()
-    uvloop.run(process.work(engine_settings(settings), process.Work(make_parts, process_tasks, PRUNES, serve)))
+    engine = EngineSettings(*urls, settings.redis_durability, settings.standbys, settings.max_unrecorded_s)
+    uvloop.run(process.work(engine, process.Work(make_parts, process_tasks, PRUNES, serve)))
     if traces:
         traces.end()
 
@@ -53,9 +55,3 @@ def _make_poster(to_loopback: bool) -> "Poster":
     from service.server.webhooks.public_http import Poster  # it needs aiohttp, which most partitions don't
 
     return Poster(to_loopback)
-
-
-def engine_settings(settings: Settings) -> EngineSettings:
-    """Raises Unusable if a server is not set."""
-    urls = find_servers(settings)
-    return EngineSettings(*urls, settings.redis_durability, settings.standbys, settings.max_unrecorded_s)

@@ -35,6 +35,12 @@ FIGURES: dict[str, dict[str, float]] = {
         r"(\w+) minutes or [\d,]+ events later": minutes(write_behind.KEEP_S),
         r"minutes or ([\d,]+) events later": write_behind.KEEP_EVENTS,
     },
+    "docs/internals/formats.md": {
+        r"`crc32\(text\) & (\d+)`": BUCKETS - 1,
+        r"at most ([\d,]+) of them\)": ADDRESS_COUNTERS,
+        r"stores at most (\d+) MiB of answers": KEPT_BYTES >> 20,
+        r"at most (\d+) MiB of answers": KEPT_BYTES >> 20,
+    },
     "docs/internals/architecture.md": {
         r"at ([\d,]+) unrecorded events lock": unrecorded.FULL_EVENTS,
         r"refused, at ([\d,]+) all changes": unrecorded.BEHIND_EVENTS,
@@ -43,9 +49,6 @@ FIGURES: dict[str, dict[str, float]] = {
         r"full --> open: below ([\d,]+)": unrecorded.REOPEN_AT * unrecorded.FULL_EVENTS,
         r"behind --> full: below ([\d,]+)": unrecorded.REOPEN_AT * unrecorded.BEHIND_EVENTS,
         r"after (\w+) minutes all requests": minutes(keyring.MAX_AGE_S),
-        r"`crc32\(text\) & (\d+)`": BUCKETS - 1,
-        r"at most ([\d,]+) of them\)": ADDRESS_COUNTERS,
-        r"stores at most (\d+) MiB of answers": KEPT_BYTES >> 20,
         r"accepts ([\d,]+) clients": bounded_protocol.MAX_CONNECTIONS,
     },
     "docs/deploy.md": {
@@ -114,9 +117,7 @@ FIGURES: dict[str, dict[str, float]] = {
     "docs/internals/decisions/0031-bounds.md": {
         r"takes at most (\d+) coupons": workspace.MAX_COUPONS_PER_ORDER,
     },
-    "docs/internals/decisions/0032-kept-answers.md": {
-        r"at most (\d+) MiB of answers": KEPT_BYTES >> 20,
-    },
+    "docs/internals/decisions/0032-kept-answers.md": {},
     "docs/internals/decisions/0039-one-call-per-turn.md": {
         r"at most (\d+), and": turns.MAX_REQUESTS,
         r"at most (\d+) Ki": turns.MAX_BYTES >> 10,

@@ -22,7 +22,7 @@ def test_a_document_keeps_the_rules(path: Path) -> None:
 BREACHES: list[tuple[rules.Rule, str, list[object]]] = [
     (rules.missing_paths, "`lua/no.lua`, `lua/redeem.lua`, `no_such.lua`", ["lua/no.lua", "no_such.lua"]),
     (rules.missing_paths, "```sh\ncat docs/no_such.md\n```\n", ["docs/no_such.md"]),
-    (rules.missing_tests, "`test_pages.py::test_none`, `::test_each_decision_is_in_the_index_once`", ["test_pages.py::test_none"]),
+    (rules.missing_tests, "`test_pages.py::test_none`, `::test_documented_metrics`", ["test_pages.py::test_none"]),
     (rules.broken_links, "[a](no.md) [b](scope.md#no) [c](limits.md#limits) [d](https://a)", ["no.md", "scope.md#no"]),
     (rules.has_no_readers, "# Limits\n\nEach request", ["# Limits\n\nEach request"]),
     (rules.unreadable_blocks, "```sh\nif true; then\n```\n", ["if true; then\n"]),

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,28 +76,3 @@ def test_the_version() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert newest
     assert CliRunner().invoke(main, ["--version"]).output == f"scrip {project['version']}\n" == f"scrip {newest[1]}\n"
-
-
-def _import_in_a_process(statements: str) -> set[str]:
-    """Run Python; return the modules that it loads, of ours as `service.<package>`."""
-    print_names = (
-        'print(*{".".join(name.split(".")[: 2 if name.startswith("service.") else 1]) for name in sys.modules})'
-    )
-    command = [sys.executable, "-c", f"import sys\n{statements}\n{print_names}"]
-    return {*subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()}
-
-
-def test_help_imports_no_command() -> None:
-    """`scrip --help` takes a tenth of a second, since it imports no command."""
-    loaded = _import_in_a_process("from service.cli.main import main; main(['--help'], standalone_mode=False)")
-    assert {name for name in loaded if name.startswith("service.")} == {"service.cli"}
-    assert not loaded & {"asyncio", "asyncpg", "pydantic", "structlog"}
-
-
-def test_a_worker_starts_with_few_modules() -> None:
-    """A worker imports nothing of the API and its libraries, nor the exporter of spans (`google`): its start is much of
-    the time for which partitions are closed if all workers are killed at once."""
-    loaded = _import_in_a_process("import service.cli.process_commands, service.serving.worker, service.common.logs")
-    api = {f"service.{name}" for name in ("api", "doctor", "embedded", "fastlane", "serving")}
-    assert not loaded & {*api, "google", "httpx", "jwt", "litestar", "uvicorn"}
-    assert {"asyncpg", "service.worker"} <= loaded

@@ -23,12 +23,15 @@ _NEVER = {
     "redis",
     "rich",
 }
-_OF_THE_API = {"litestar", "httptools", "anyio", "multipart", "yaml"}
+_OF_THE_API = {"litestar", "httptools", "anyio", "multipart", "yaml", "service.server.api", "service.server.fastlane"}
 _PROCESSES = {
     "api": (_COMMAND.format("api") + _APPLICATION, _NEVER),
     "supervisor of APIs": (_COMMAND.format("api") + "import service.serving.api_processes", _NEVER | _OF_THE_API),
-    "worker": (_COMMAND.format("worker") + "import service.engine.worker.process", _NEVER | _OF_THE_API | {"uvicorn"}),
-    "list of commands": ("import service.cli.main", _NEVER | _OF_THE_API | {"uvicorn", "asyncpg", "pydantic"}),
+    "worker": (_COMMAND.format("worker") + "import service.serving.worker", _NEVER | _OF_THE_API | {"uvicorn"}),
+    "list of commands": (
+        "from service.cli.main import main; main(['--help'], standalone_mode=False)",
+        _NEVER | _OF_THE_API | {"uvicorn", "asyncpg", "pydantic", "asyncio", "service.cli.process_commands"},
+    ),
 }
 
 
