@@ -15,7 +15,7 @@ from service.engine.domain.figures import FIGURES
 from service.engine.domain.outcomes import BY_CODE
 from service.serving.app import create_app
 
-PACKAGE = Path(__file__).parent / "scrip_client"
+PACKAGE = Path(__file__).parent / "scrip_client" / "generated"
 UNKNOWN = ("internal", "request_in_progress")
 """The refusals, beside `outcome_unknown` itself, after which the change may have been made."""
 NULL_CLEARS = ("PATCH", "changeCodes")
@@ -230,7 +230,7 @@ def write_operations(document: Document) -> Iterator[str]:
         "from datetime import datetime",
         "from typing import Any, Literal",
         "from msgspec import UNSET, UnsetType",
-        "from scrip_client import models",
+        "from scrip_client.generated import models",
         "from scrip_client.core import Call, Codes, File, changes, fields, make_call, segment",
         "from scrip_client.method import Listed, Single, Streamed",
     )

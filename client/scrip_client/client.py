@@ -11,7 +11,7 @@ import httpx2
 from scrip_client import hold
 from scrip_client.core import Answer, Call, Reply, broken_file, exchange, next_page
 from scrip_client.errors import OutcomeUnknown, ScripError
-from scrip_client.models import DurableRedemption, Lock, Page
+from scrip_client.generated.models import DurableRedemption, Lock, Page
 from scrip_client.shell import Shell
 
 T = TypeVar("T")

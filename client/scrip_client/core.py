@@ -17,8 +17,8 @@ import msgspec
 
 from scrip_client._version import __version__
 from scrip_client.errors import OutcomeUnknown, Refused, ScripError, UnexpectedResponse, Unreachable
-from scrip_client.models import Page, Problem
-from scrip_client.refusals import BY_CODE
+from scrip_client.generated.models import Page, Problem
+from scrip_client.generated.refusals import BY_CODE
 
 T = TypeVar("T")
 File: TypeAlias = str | bytes | BinaryIO

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scrip_client.models import Problem
+from scrip_client.generated.models import Problem
 
 if TYPE_CHECKING:
     from scrip_client.core import Call

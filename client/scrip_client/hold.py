@@ -2,9 +2,9 @@
 
 from typing import Any, TypedDict
 
-from scrip_client import models, operations
 from scrip_client.core import Call
 from scrip_client.errors import Refused, ScripError
+from scrip_client.generated import models, operations
 
 SECONDS = 60
 """How long a held coupon stays locked after the last extension: also after the end of its process."""

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 
 from scrip_client.core import Call
-from scrip_client.models import Page
+from scrip_client.generated.models import Page
 
 if TYPE_CHECKING:
     from scrip_client.async_client import AsyncClient

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from scrip_client.core import Settings
-from scrip_client.operations import Methods
+from scrip_client.generated.operations import Methods
 
 Http = TypeVar("Http")
 

@@ -1,4 +1,4 @@
-"""Writes Grafana's dashboards and Kubernetes' copy of the rules: `python deploy/observability/dashboards.py`.
+"""Writes generated/: Grafana's dashboards and Kubernetes' copy of the rules (`python deploy/observability/dashboards.py`).
 
 `tests/unit/test_dashboards.py` compares the files with what this program makes.
 """
@@ -7,7 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "generated"
+RULES = Path(__file__).parent / "rules.yaml"
+RULE = """\
+# yamllint disable rule:line-length
+# The rules of rules.yaml for Prometheus's operator; dashboards.py writes this file.
+# The labels of metadata must be those that your Prometheus selects (ruleSelector).
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: scrip
+  labels: {app.kubernetes.io/name: scrip}
+spec:
+  groups:
+"""
 RUNBOOKS = "https://scrip.example/docs/operations.md"
 """Where the panels' links lead, as those of rules.yaml do."""
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -181,10 +194,9 @@ def make_files() -> dict[str, str]:
         "stores": dashboard("stores", "Partitions, recording, Redis and Postgres.", STORES),
     }
     files = {f"dashboards/{name}.json": f"{json.dumps(one, indent=1)}\n" for name, one in made.items()}
-    rules = (FOLDER / "rules.yaml").read_text("utf-8").partition("groups:\n")[2]
-    head = (FOLDER / "kubernetes.yaml").read_text("utf-8").partition("  groups:\n")[0]
+    rules = RULES.read_text("utf-8").partition("groups:\n")[2]
     indented = "".join(f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True))
-    return files | {"kubernetes.yaml": f"{head}  groups:\n{indented}"}
+    return files | {"prometheus-rule.yaml": f"{RULE}{indented}"}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from prometheus_client import REGISTRY
 from tests.harness.deployed import COMPOSE, compose_env, container, manifests
 from tests.unit.test_alerts import ALERTS, FOLDER, RULES, promtool, read
 
-FILES = sorted(FOLDER.glob("dashboards/*.json"))
+GENERATED = FOLDER / "generated"
+FILES = sorted(GENERATED.glob("dashboards/*.json"))
 PAGES: list[Any] = [json.loads(path.read_text("utf-8")) for path in FILES]
 PANELS = [panel for page in PAGES for panel in page["panels"]]
 QUERIES = [target["expr"].replace("$__rate_interval", "1m") for panel in PANELS for target in panel["targets"]]
@@ -22,8 +23,8 @@ QUERIES = [target["expr"].replace("$__rate_interval", "1m") for panel in PANELS 
 def test_the_files_are_made_from_their_source() -> None:
     """`python deploy/observability/dashboards.py` changes nothing."""
     made = runpy.run_path(str(FOLDER / "dashboards.py"))["make_files"]()
-    assert {name for name, text in made.items() if (FOLDER / name).read_text("utf-8") != text} == set()
-    assert set(made) == {"kubernetes.yaml", *(f"dashboards/{path.name}" for path in FILES)}
+    assert {name for name, text in made.items() if (GENERATED / name).read_text("utf-8") != text} == set()
+    assert set(made) == {"prometheus-rule.yaml", *(f"dashboards/{path.name}" for path in FILES)}
 
 
 def test_promtool_accepts_the_queries(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_the_metrics_exist() -> None:
 def test_the_operator_finds_the_pods() -> None:
     """Each PodMonitor selects the pods of one Deployment by a port of theirs, as the job that the rules name."""
     objects = list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text("utf-8")))
-    for monitor in (one for one in objects if one["kind"] == "PodMonitor"):
+    for monitor in objects:
         name, spec = monitor["metadata"]["name"], monitor["spec"]
         deployment = manifests()["Deployment", name]
         assert spec["selector"] == deployment["spec"]["selector"]
@@ -67,8 +68,8 @@ def test_the_operator_finds_the_pods() -> None:
         ports = {port["name"]: str(port["containerPort"]) for port in container(deployment)["ports"]}
         assert {"name": "SCRIP_METRICS_PORT", "value": ports[endpoint["port"]]} in container(deployment)["env"]
         assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": name}]
-    assert [one["kind"] for one in objects] == ["PodMonitor", "PodMonitor", "PrometheusRule"]
-    assert objects[-1]["spec"] == read(FOLDER / "rules.yaml")
+    assert [one["kind"] for one in objects] == ["PodMonitor", "PodMonitor"]
+    assert read(GENERATED / "prometheus-rule.yaml")["spec"] == read(FOLDER / "rules.yaml")
 
 
 def test_compose_scrapes_its_processes() -> None:
@@ -87,7 +88,7 @@ def test_grafana_finds_the_dashboards() -> None:
     """Grafana's container has the folder that its provider of dashboards names, and Prometheus as its source."""
     folders = [text.split(":")[:2] for text in COMPOSE["services"]["grafana"]["volumes"]]
     (provider,) = read(FOLDER / "grafana" / "dashboards" / "scrip.yaml")["providers"]
-    assert ["./deploy/observability/dashboards", provider["options"]["path"]] in folders
+    assert ["./deploy/observability/generated/dashboards", provider["options"]["path"]] in folders
     (source,) = read(FOLDER / "grafana" / "datasources" / "prometheus.yaml")["datasources"]
     assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
-from scrip_client import models
 from scrip_client.core import Call, Codes, File, changes, fields, make_call, segment
+from scrip_client.generated import models
 from scrip_client.method import Listed, Single, Streamed
 
 

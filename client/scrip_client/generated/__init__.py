@@ -1,0 +1,1 @@
+"""What client/generate.py writes: models, operations, refusals."""
