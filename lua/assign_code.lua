@@ -12,7 +12,7 @@ Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
       of 5,000 books, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency locks retry_after holding view locking outbox counters place events assigning
+-- @include idempotency locks retry_after holding view assigning
 -- @limits
 
 facts_from, named = ARGS.assign_code + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
@@ -38,4 +38,5 @@ if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
 refusal = user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
+-- @include locking outbox counters place events assignment
 return assign(c, book, workspace.keep_ms, now, user, KEYS[6], ARGV[5])

@@ -63,7 +63,7 @@ elseif ARGV[10] == '-' and ARGV[12] - workspace.digits > 0 then
   return { OUT.invalid, workspace.currency .. '/' .. workspace.digits .. '/' .. ARGV[9] }
 end
 if standing and not mine then return { OUT.order_already_used } end
--- @include locking outbox counters place holding redemption events assigning picking
+-- @include locking outbox counters place holding redemption events assigning assignment picking
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale. passed: there may be a free one
 -- that it did not read; then nothing is sold yet, and the client asks again.

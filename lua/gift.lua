@@ -12,7 +12,7 @@ Event A
 Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency locks holding view locking outbox counters place events assigning picking gifts
+-- @include idempotency locks holding view gifts assigning
 -- @limits
 
 facts_from, named = ARGS.gift + 1, ARGV[3] -- named: the user (includes/idempotency.lua)
@@ -34,6 +34,7 @@ if given_before then
 end
 local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
+-- @include locking outbox counters place events assignment picking
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, workspace.keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

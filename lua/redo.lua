@@ -11,7 +11,7 @@ Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}
 Event none
 Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
 -- @include gate gate_refuses unlogged failing book tally coupon locks locking place holding orders events
--- @include redemption assigning rolling
+-- @include redemption assignment rolling
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end

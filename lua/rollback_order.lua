@@ -14,7 +14,7 @@ Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
 -- @include gate book coupon request
 -- @include idempotency facts locks orders holding locking counters place redemption outbox events
--- @include rolling gifts assigning
+-- @include rolling gifts assignment
 -- @limits
 
 facts_from = ARGS.rollback_order + 1

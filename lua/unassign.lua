@@ -12,7 +12,7 @@ Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate book coupon request
--- @include idempotency locks retry_after holding view locking outbox counters place events assigning
+-- @include idempotency locks retry_after holding view
 -- @limits
 -- @joined
 
@@ -29,6 +29,7 @@ local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, of
   assigned_at = '-' }
 local payload = view(unassigned, book, now)
 local entry = entry_of(ARGV[1], 'OUT.OK', payload)
+-- @include locking outbox counters place events assignment
 if not append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry) then return { OUT.recovering } end
 apply_unassign(c, book, whole(now))
 keep_entry(KEYS[3], entry, workspace.keep_ms)

@@ -1,4 +1,4 @@
-"""Writes generated/: Grafana's dashboards and Kubernetes' copy of the rules (`python deploy/observability/dashboards.py`).
+"""Writes generated/: Grafana's dashboards and Kubernetes' copy of the rules. Run it after a change of rules.yaml.
 
 `tests/unit/test_dashboards.py` compares the files with what this program makes.
 """

@@ -1,7 +1,5 @@
--- Notices (event S) that a book runs low or out. Needs gate, outbox.
-
--- A notice for each crossing of `low` or 0: before the change it was not below. left: the count after; took: the
--- change; low: the threshold or nil; of: 'codes' or 'uses'.
+-- Notices (event S) that a book runs low or out, one for each crossing of `low` or 0. Needs gate, outbox. left: the count
+-- after the change; took: the change; low: the threshold or nil; of: 'codes' or 'uses'.
 local function cross(outbox, number, now, of, left, took, low)
   local function say(notice)
     append(outbox, 'S ' .. workspace_number() .. ' ' .. number .. ' ' .. notice .. ' ' .. of .. ' '

@@ -15,9 +15,8 @@
 -- refuses. A refusal is an outcome and its figures, a text of service/engine/domain/figures.py, nil for none. ask: what is asked,
 -- nil for none: kind, user, order ('-' for none), token; of its order entry (its places, false for none) and per_order;
 -- users (the key of the user's bucket); but for a lock usual_currency and usual_digits, currency, value (as the argument
--- comes), amount (e4), digits (that the amounts need), items. Adds to ask: own (the
--- live lock that it is under), spent (what the user's bucket has of the book, nil where it wasn't read), its_currency,
--- its_digits, saved_e4 (the discount).
+-- comes), amount (e4), digits (that the amounts need), items. Adds to ask: own (the live lock that it is under), spent
+-- (what the user's bucket has of the book, nil where it wasn't read), its_currency, its_digits, saved_e4 (the discount).
 local function judge(c, book, max, ask, now, reasons)
   local refusal
   local function fail(outcome, figures)

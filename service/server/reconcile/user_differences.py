@@ -1,6 +1,6 @@
 """Compare users: their coupons by book, those with an expiry of their own, and caps: a part of a comparison
 (comparison.py). Rows come in the order of users. Names of fields are those of a user's hash in Redis
-(lua/includes/holding.lua, assigning.lua and lua/put_user.lua)."""
+(lua/includes/holding.lua, assignment.lua and lua/put_user.lua)."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
