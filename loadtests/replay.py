@@ -144,7 +144,7 @@ class Shop:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(in_flight, len(users))):
                         group.create_task(self._serve(waiting, on_order))
-            except* click.UsageError as stopped:
+            except BaseExceptionGroup as stopped:
                 raise stopped.exceptions[0] from None
 
     async def _serve(self, waiting: Iterable[tuple[str, list[int]]], on_order: Callable[[], object]) -> None:

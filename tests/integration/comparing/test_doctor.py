@@ -170,7 +170,7 @@ def test_a_running_service_is_examined(patient: Service) -> None:
     """Without URLs doctor and other commands use the `scrip run` of the data folder; without that, settings are bad."""
     urls = {"REDIS_URL": "", "DATABASE_URL": "", "SCRIP_DATA_DIR": str(patient.run.data_dir)}
     assert _doctor(patient, **urls).code == 0
-    for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):
+    for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "migrate"):
         succeeded(scrip(*words.split(), **urls))
     urls["SCRIP_DATA_DIR"] += "/none"
     assert (

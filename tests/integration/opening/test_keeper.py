@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from service.common.config import Settings
 from service.engine.formats import key_names
 from service.engine.hot.connection import Broken
 from service.engine.hot.redis_server import ScriptFailed
@@ -23,14 +24,17 @@ from service.engine.worker import partition_worker as worker
 from service.engine.worker.engine_settings import EngineSettings
 from service.engine.worker.lease_keeper import Lease, LeaseKeeper
 from service.engine.worker.opening.partition_opening import Opening
-from service.engine.worker.partition_worker import PartitionWorker, Shared
+from service.engine.worker.partition_worker import PartitionWorker, Parts, Shared
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.server_metrics import ServerMetrics
 from service.engine.worker.server_watch import ServerWatch
 from service.engine.worker.write_behind import CursorMoved
 from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
+from service.server.tasks.job_metrics import follow_jobs
+from service.server.tasks.partition_tasks import partition_tasks
 from service.server.tasks.restocker import Restocker
+from service.server.webhooks.public_http import Poster
 from tests.harness.waiting import PATIENCE_S, cancel, wait_until
 from tests.harness.waiting import running as meanwhile
 from tests.integration.opening.opening_fixtures import PartitionSetup
@@ -241,7 +245,9 @@ async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> 
     keeper = make_keeper(setup, database_url)
     shown = ServerMetrics()
     shown.redis = keeper._redis
-    looking = asyncio.create_task(shown.follow_postgres(setup.pool, 1))
+    looking = [
+        asyncio.create_task(follow) for follow in (shown.follow_postgres(setup.pool, 1), follow_jobs(setup.pool))
+    ]
     async with keeping(keeper):
         await wait_until(lambda: _sample("scrip_outbox_held_events") == 0)
         await setup.do(redeem.REDEEM, "CODE-50", userId="ann")
@@ -253,7 +259,7 @@ async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> 
         low = {"workspace": name, "book": str(book_id)}
         await wait_until(lambda: REGISTRY.get_sample_value("scrip_book_free_codes", low) == 2)
         await wait_until(lambda: _servers(shown) == {"scrip_redis_memory_used_bytes", "scrip_clock_offset_seconds"})
-    await cancel(looking)
+    await cancel(*looking)
     assert REGISTRY.get_sample_value("scrip_standbys_missing") == 1
     assert REGISTRY.get_sample_value("scrip_jobs", {"kind": "generate", "state": "running"}) == 0
 
@@ -269,10 +275,12 @@ def _servers(shown: ServerMetrics) -> set[str]:
 
 
 def make_keeper(setup: PartitionSetup, database_url: str, loaded: LoadedScripts | None = None) -> PartitionWorker:
-    """A worker's loop on the place's servers."""
-    settings = EngineSettings(setup.valkey_url, database_url)
-    leases = LeaseKeeper(setup.pool, "tests", 1)
-    return PartitionWorker(Shared(settings, setup.pool, leases, loaded or LoadedScripts(setup.pool)), 0)
+    """A worker's loop on the setup's servers, with the server's tasks."""
+    settings = Settings()
+    parts = Parts(tasks_of=lambda opened: partition_tasks(settings, opened, lambda: Poster(True)))
+    engine, leases = EngineSettings(setup.valkey_url, database_url), LeaseKeeper(setup.pool, "tests", 1)
+    shared = Shared(engine, setup.pool, leases, loaded or LoadedScripts(setup.pool), lambda: parts)
+    return PartitionWorker(shared, 0)
 
 
 async def keep_until_rebuilt(setup: PartitionSetup, keeper: PartitionWorker) -> None:

@@ -30,7 +30,7 @@ function renderEvent(event, marked) {
 }
 
 // `more` are entries { at, item } beside the events.
-function history(timeline, marked, more = [], note = null) {
+function history(timeline, marked, more = []) {
   const undone = new Set(timeline.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
   const back = (event) => h("button", { type: "button", onclick: async () => { if (await rollBack([event])) again(); } }, "Roll back");
   const entries = timeline.events.map((event) => {
@@ -43,7 +43,7 @@ function history(timeline, marked, more = [], note = null) {
   return card("Events",
     !timeline.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
     entries.length === 0 && h("p", { class: "soft" }, "No events yet."),
-    h("ol", { class: "timeline" }, entries.map(({ item }) => item)), note);
+    h("ol", { class: "timeline" }, entries.map(({ item }) => item)));
 }
 
 // ---- a code
@@ -155,7 +155,7 @@ async function showCode(main, name, query, page) {
     refill(actions, actionsOf(redis, timeline.holds, release, page));
     refill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
     if (!past.contains(document.activeElement)) {
-      fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release), noteOf(timeline)));
+      fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release)));
     }
   };
   fill(main,
