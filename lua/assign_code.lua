@@ -12,7 +12,7 @@ Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
       of 5,000 books, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency locks retry_after holding view assigning
+-- @include idempotency retry_after holding view assigning
 -- @limits
 
 facts_from, named = ARGS.assign_code + 1, ARGV[4] -- named: the user (includes/idempotency.lua)

@@ -19,7 +19,7 @@ Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the or
       have ended and that it takes back, and 2 for each of at most 520 such locks; 25 more for a user with coupons of 5,000
       books, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency facts locks orders view judging gifts
+-- @include idempotency facts orders view judging gifts
 -- @limits
 
 facts_from, named = ARGS.checkout + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
@@ -32,12 +32,12 @@ if ARGV[2] ~= '-' then
   if not c then return { OUT.coupon_not_found } end
   ask = {
     kind = 'redeem', user = user, users = KEYS[10], user_bucket = ARGV[5], order = order, order_bucket = ARGV[7],
-    entry = redis.call('HGET', KEYS[6], order), per_order = workspace.per_order, token = given(ARGV[8]), value = ARGV[9],
-    amount = tonumber(ARGV[9]), currency = given(ARGV[10]), digits = ARGV[12], items = ARGV[13],
-    usual_currency = workspace.currency, usual_digits = workspace.digits,
+    entry = redis.call('HGET', KEYS[6], order), per_order = workspace.per_order, token = ARGV[8] ~= '-' and ARGV[8] or nil,
+    value = ARGV[9], currency = ARGV[10] ~= '-' and ARGV[10] or nil, digits = ARGV[12], items = ARGV[13],
+    its_currency = workspace.currency, its_digits = workspace.digits, own = nil, saved_e4 = 0,
   }
 end
-local wanted = given(ARGV[14])
+local wanted = ARGV[14] ~= '-' and ARGV[14]
 local number = wanted and redis.call('HGET', KEYS[9], wanted)
 if wanted and not number then return { OUT.book_not_found } end
 

@@ -11,7 +11,7 @@ Reply {OK, view}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @include gate book coupon request
--- @include locks view
+-- @include view
 -- @limits
 -- @joined
 

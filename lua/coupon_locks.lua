@@ -19,7 +19,7 @@ local entry = redis.call('HGET', KEYS[3], ARGV[1])
 if not entry then return { OUT.OK, 0 } end
 local now = read_workspace(got[2]).now
 local c = read_coupon(ARGV[1], ARGV[2], entry, KEYS[4])
-if limit_of(c, read_book(book_number_of(entry))) == 1 then
+if limits_of(c, read_book(book_number_of(entry))) == 1 then
   local l = c.lock
   if not l or l.deadline <= now then return { OUT.OK, 0 } end
   return { OUT.OK, 1, l.user, l.order, l.started, l.ends }

@@ -15,7 +15,7 @@ Reply {OK} or {outcome}
 Event K, with u
 Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
--- @include gate gate_refuses outbox book coupon locks locking counters place holding events facts redemption gifts
+-- @include gate gate_refuses outbox book coupon locking counters place holding events facts redemption gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: users' deletion goes on.
@@ -29,7 +29,7 @@ local function assignment(code, bucket, at)
   local c = load_coupon(code, bucket)
   if not c or c.user ~= user or c.assigned_at ~= at then return end
   local book = read_book(book_number_of(c.entry))
-  local max = limit_of(c, book)
+  local max = limits_of(c, book)
   local counted, set, score = place(c, book)
   drop_locks(c, max, book, now)
   local held = not (max and c.uses >= max)

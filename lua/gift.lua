@@ -12,7 +12,7 @@ Event A
 Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency locks holding view gifts assigning
+-- @include idempotency holding view gifts assigning
 -- @limits
 
 facts_from, named = ARGS.gift + 1, ARGV[3] -- named: the user (includes/idempotency.lua)

@@ -20,14 +20,14 @@ Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where lo
 local passes_full, passes_behind = false, false
 -- @fast lock
 
--- @include gate coupon locks judging
+-- @include gate coupon judging
 local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
   per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
   require_assignment = assigned == '1', require_lock = locked == '1',
 }
 local c = read_coupon(code, bucket, entry, coupon_key)
-local max = limit_of(c, book)
+local max, ends_at = limits_of(c, book)
 local ask = {
   kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
   entry = order ~= '-' and redis.call('HGET', orders_key, order),
@@ -46,6 +46,7 @@ if not own and (HOLDER or limits or string.byte(terms, 2) ~= 32) then
   of_user = tonumber(locks) or tonumber(usual_locks)
   percent = tonumber(percent) or tonumber(usual_percent)
 
+  -- @include locks
   -- A set of deadlines with as many live locks as may be, `percent` of what is left for whoever comes: uses of the
   -- book's total, uses of the code, free codes. Nil for none; one lock is always allowed.
   local function full_share()
@@ -72,7 +73,8 @@ end
 
 -- @include locking counters place idempotency
 local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
-local l, asked, ends_at = own, now + (tonumber(asked_ms) or lock_ms), end_of(c, book) or math.huge
+local l, asked = own, now + (tonumber(asked_ms) or lock_ms)
+ends_at = ends_at or math.huge
 if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + max_lock_ms, ends_at))
 else
   l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + max_lock_ms, ends_at),

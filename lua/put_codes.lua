@@ -31,13 +31,13 @@ local function put(bucket, code, special, is_new)
     if tonumber(c.version) >= new_version or (c.version == '0' and special == PLAIN) then return end
     counted, set, score = place(c, book)
   end
-  local held = c.user and not (limit_of(c, book) and c.uses >= limit_of(c, book))
+  local held = c.user and not (limits_of(c, book) and c.uses >= limits_of(c, book))
   if held then let_go(c, book) end
   local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
   c.version, c.expires_at, c.off = ARGV[2], tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
-    if given(owner) then
+    if owner ~= '-' then
       c.user, c.assigned_at, held = owner, at, true
       redis.call('HINCRBY', W .. 'u:' .. owner, 'a' .. number, 1)
     end

@@ -22,7 +22,7 @@ Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each o
 local passes_full, passes_behind = true, false
 -- @fast redeem
 
--- @include gate coupon locks judging
+-- @include gate coupon judging
 local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
   per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
@@ -30,12 +30,12 @@ local book = {
   discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits,
 }
 local c = read_coupon(code, bucket, entry, coupon_key)
-local max = limit_of(c, book)
+local max = limits_of(c, book)
 local ask = {
   kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-  entry = order ~= '-' and redis.call('HGET', orders_key, order), per_order = per_order, token = given(token), value = value,
-  amount = tonumber(value), currency = given(currency), digits = digits, items = items, usual_currency = usual_currency,
-  usual_digits = usual_digits,
+  entry = order ~= '-' and redis.call('HGET', orders_key, order), per_order = per_order, token = token ~= '-' and token or nil,
+  value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items,
+  its_currency = usual_currency, its_digits = usual_digits, own = nil, saved_e4 = 0,
 }
 if ask.entry then
   -- @include facts orders idempotency

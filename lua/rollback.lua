@@ -11,7 +11,7 @@ Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or
 Event B
 Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon request
--- @include idempotency facts locks orders holding locking counters place redemption outbox events rolling
+-- @include idempotency facts orders holding locking counters place redemption outbox events rolling
 -- @limits
 -- @joined
 

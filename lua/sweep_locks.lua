@@ -6,7 +6,7 @@ ARGV  1 book  2 set (u, a, p or o)
 Reply {OK, swept} or {outcome}
 Event none
 Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of at most 400 locks of them ]]
--- @include gate gate_refuses book coupon locks locking counters place
+-- @include gate gate_refuses book coupon locking counters place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: it frees memory.
@@ -20,7 +20,7 @@ for _, member in ipairs(due) do
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
   local c = load_coupon(code, bucket)
   local counted, set, score = place(c, book)
-  prune_locks(c, limit_of(c, book), now, book)
+  prune_locks(c, limits_of(c, book), now, book)
   settle(c, book, counted, set, score)
 end
 return { OUT.OK, #due }

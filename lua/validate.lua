@@ -14,14 +14,15 @@ Reply {OK, "discount_e4 digits outcome outcome/figures …", view or ""}, {RECAL
       sees_reasons an unknown code is answered as a used-up one
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
--- @include gate book coupon request locks judging
+-- @include gate book coupon request judging
 -- @limits
 -- @joined
 
 facts_from = ARGS.validate + 1
 local reply, workspace, now = open_request(true, true)
 if reply then return reply end
-local sees_reasons, code, bucket = ARGV[11] == '1', ARGV[2], ARGV[3]
+local _, code, bucket, user, order, token, value, currency, digits, items, sees_reasons = unpack(ARGV, 1, ARGS.validate)
+sees_reasons = sees_reasons == '1'
 local c, book, max = find_coupon(KEYS[4], KEYS[5], code, bucket)
 if not c and sees_reasons then return { OUT.coupon_not_found } end
 if not c then
@@ -40,19 +41,16 @@ if lacking then -- view adds the events whose facts it lacks
   return recall()
 end
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
-local currency, most, order = given(ARGV[8]), workspace.digits, ARGV[5]
-local its_currency = workspace.currency
+local its_currency, most = workspace.currency, workspace.digits
 if sees_reasons and book.currency then its_currency, most = book.currency, book.digits end
-if not currency and ARGV[9] - most > 0 then return { OUT.invalid, its_currency .. '/' .. most .. '/' .. ARGV[7] } end
+if currency == '-' and digits - most > 0 then return { OUT.invalid, its_currency .. '/' .. most .. '/' .. value } end
 local ask, reasons = {
-  kind = 'validate', user = given(ARGV[4]), users = KEYS[7], order = order, token = given(ARGV[6]),
-  entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order, value = ARGV[7],
-  amount = tonumber(ARGV[7]), currency = currency, digits = ARGV[9], items = ARGV[10], usual_currency = workspace.currency,
-  usual_digits = workspace.digits,
-}, {}
+  kind = 'validate', user = user ~= '-' and user or nil, users = KEYS[7], order = order,
+  entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order,
+  token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits,
+  items = items, its_currency = workspace.currency, its_digits = workspace.digits, saved_e4 = 0,
+}, { '' }
 judge(c, book, max, ask, now, reasons)
-for _, reason in ipairs(reasons) do
-  if reason == OUT.coupon_assigned_to_other then MISSED = true end -- for includes/limits.lua
-end
-table.insert(reasons, 1, whole(ask.saved_e4) .. ' ' .. ask.its_digits)
+for i = 2, #reasons do MISSED = MISSED or reasons[i] == OUT.coupon_assigned_to_other end -- for includes/limits.lua
+reasons[1] = whole(ask.saved_e4) .. ' ' .. ask.its_digits
 return { OUT.OK, table.concat(reasons, ' '), answer }

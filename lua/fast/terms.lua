@@ -1,4 +1,4 @@
--- Read the discount of a book into variables (read_terms of includes/book.lua). Reads terms. Leaves low, discount_type,
+-- Read the discount of a book into variables (read_book of includes/book.lua). Reads terms. Leaves low, discount_type,
 -- discount_terms, cap, least (amounts, e4), book_currency, book_digits. All but discount_terms and book_digits are nil for
 -- none. For fast/redeem.lua and fast/usual.lua.
 

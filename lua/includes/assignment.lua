@@ -1,4 +1,4 @@
--- An assignment that is allowed, or taken back. Needs gate, counters (or tally), coupon, locks, locking, place, holding;
+-- An assignment that is allowed, or taken back. Needs gate, counters (or tally), coupon, locking, place, holding;
 -- `assign` also outbox, idempotency, events, view.
 
 -- The coupon's view (includes/view.lua) after the assignment. at: now, as text.
@@ -12,7 +12,7 @@ end
 -- apply_redeem does).
 local function apply_assign(c, book, user, at, gift)
   local counted, set, score = place(c, book)
-  local max = limit_of(c, book)
+  local max = limits_of(c, book)
   prune_locks(c, max, tonumber(at), book)
   c.user, c.assigned_at = user, at
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
@@ -26,7 +26,7 @@ end
 -- c: an assigned coupon without spent uses. Its locks end with the assignment.
 local function apply_unassign(c, book, at)
   local counted, set, score = place(c, book)
-  drop_locks(c, limit_of(c, book), book, tonumber(at))
+  drop_locks(c, limits_of(c, book), book, tonumber(at))
   let_go(c, book)
   local key, field = W .. 'u:' .. c.user, 'a' .. book.number
   if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field) end

@@ -3,14 +3,14 @@
 -- position, and lua/validate.lua has a book's text of all: change all. Needs gate.
 
 -- max_coupons, offset_ms (by which a test workspace's clock is moved) and now (ms, on its clock) are numbers, all else is
--- text; nil for none. limits: '<misses>/<locks of a user>/<locked percent>' for its books.
+-- text; nil for none. What follows, the limits for its books, is for lua/lock.lua and includes/limits.lua.
 local function read_workspace(settings)
-  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms, limits =
-    string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
+  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms =
+    string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
   local time = redis.call('TIME')
   return {
     per_order = per_order, currency = currency, digits = digits, max_coupons = tonumber(max_coupons), keep_ms = keep_ms,
-    gift_book = given(gift_book), offset_ms = tonumber(offset_ms), limits = limits ~= '' and limits or nil,
+    gift_book = gift_book ~= '-' and gift_book or nil, offset_ms = tonumber(offset_ms),
     now = time[1] * 1000 + math.floor(time[2] / 1000) + offset_ms,
   }
 end
@@ -29,9 +29,10 @@ local function read_book(number, made)
     number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
     per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
     codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
-    lock_ms = lock_ms, max_lock_ms = max_lock_ms, low = tonumber(low), gift_book = given(gift_book),
-    discount = given(discount), discount_terms = discount_terms, cap = tonumber(cap), least = tonumber(least),
-    currency = given(currency), digits = digits,
+    lock_ms = lock_ms, max_lock_ms = max_lock_ms, low = tonumber(low),
+    gift_book = gift_book ~= '-' and gift_book or nil, discount = discount ~= '-' and discount or nil,
+    discount_terms = discount_terms, cap = tonumber(cap), least = tonumber(least),
+    currency = currency ~= '-' and currency or nil, digits = digits,
   }
 end
 

@@ -61,16 +61,11 @@ end
 
 local function is_blocked(c) return c.off == '2' or c.off == '3' end
 
--- How often the code may be redeemed; nil for without limit. c.max (0: no limit), the code's own or the one that it was
--- first used under, stands though the book's has changed.
-local function limit_of(c, book)
-  if c.max then return c.max > 0 and c.max or nil end
-  return book.per_code
-end
-
--- When the code's window ends: the earlier of its own end and its book's; nil for never.
-local function end_of(c, book)
-  return c.expires_at and book.till and math.min(c.expires_at, book.till) or c.expires_at or book.till
+-- How often the code may be redeemed, nil for without limit, and when it or its book ends, nil for never. c.max (0: no
+-- limit), the code's own or the one that it was first used under, stands though the book's has changed.
+local function limits_of(c, book)
+  local max = c.max or book.per_code
+  return max ~= 0 and max or nil, c.expires_at and book.till and math.min(c.expires_at, book.till) or c.expires_at or book.till
 end
 
 -- Whether the redemption of this event, of this coupon or any other, is one of this coupon's that stand.

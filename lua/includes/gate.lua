@@ -32,10 +32,5 @@ end
 -- The workspace's number, as events have it.
 local function workspace_number() return string.match(W, 'w(%d+):$') end
 
--- '-' stands for none in records and arguments.
-local function given(text)
-  if text ~= '-' then return text end
-end
-
 -- A whole number as text. tostring and '..' lose digits above 14 (money, times from year 5138), and cost twice as much.
 local function whole(number) return string.format('%d', number) end

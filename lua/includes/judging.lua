@@ -1,4 +1,4 @@
--- The rules of lock, redeem, checkout and validate, in the order in which they are named. Needs gate, coupon, locks.
+-- The rules of lock, redeem, checkout and validate, in the order in which they are named. Needs gate, coupon.
 --
 -- To add a rule:
 -- 1. Write it in `judge`, at its place in that order. It may read more from Redis, and writes nothing. ask.kind tells
@@ -14,9 +14,9 @@
 -- The reply of the first rule that refuses; nil for none. With `reasons`, a list, it stops at none, and adds there what
 -- refuses. A refusal is an outcome and its figures, a text of service/engine/domain/figures.py, nil for none. ask: what is asked,
 -- nil for none: kind, user, order ('-' for none), token; of its order entry (its places, false for none) and per_order;
--- users (the key of the user's bucket); but for a lock usual_currency and usual_digits, currency, value (as the argument
--- comes), amount (e4), digits (that the amounts need), items. Adds to ask: own (the live lock that it is under), spent
--- (what the user's bucket has of the book, nil where it wasn't read), its_currency, its_digits, saved_e4 (the discount).
+-- users (the key of the user's bucket); but for a lock currency, value (as the argument comes), digits (that the amounts
+-- need), items, its_currency and its_digits (the workspace's; the book's may replace them), saved_e4 (0; the discount
+-- replaces it). Adds own (the live lock that it is under), spent (what the user's bucket has of the book, nil if not read).
 local function judge(c, book, max, ask, now, reasons)
   local refusal
   local function fail(outcome, figures)
@@ -27,30 +27,37 @@ local function judge(c, book, max, ask, now, reasons)
 
   local kind, user, token, own = ask.kind, ask.user, ask.token, nil
   if kind ~= 'lock' then
-    ask.its_currency, ask.its_digits, ask.saved_e4 = ask.usual_currency, ask.usual_digits, 0
     if book.currency then ask.its_currency, ask.its_digits = book.currency, book.digits end -- another one is refused
     if not ask.currency and ask.digits - ask.its_digits > 0 then
       if fail(OUT.invalid, ask.its_currency .. '/' .. ask.its_digits .. '/' .. ask.value) then return refusal end
     end
   end
-  if token then
+  local has_locks = max ~= 1 or c.lock -- or may have
+  if has_locks and token then
+    -- @include locks
     local l = lock_by_token(c, max, token, now)
     if l and (not user or l.user == user) and (l.order == '-' or l.order == ask.order) then own = l end
-  elseif user then own = lock_of(c, max, user, ask.order, now) end
+  elseif has_locks and user then
+    -- @include locks
+    own = lock_of(c, max, user, ask.order, now)
+  end
   ask.own = own
 
   if c.off and fail(OUT.coupon_inactive) then return refusal end
   if not book.active and fail(OUT.book_inactive) then return refusal end
   if book.from and now < book.from and fail(OUT.not_started, whole(book.from)) then return refusal end
-  local ends_at = end_of(c, book)
+  local _, ends_at = limits_of(c, book)
   if ends_at and now >= ends_at and fail(OUT.expired, whole(ends_at)) then return refusal end
   if book.require_assignment and not c.user and fail(OUT.coupon_not_assigned) then return refusal end
   if c.user and user and c.user ~= user and fail(OUT.coupon_assigned_to_other) then return refusal end
 
   if token and not own and fail(OUT.lock_lost) then return refusal end
-  if max and not own and c.uses < max and c.uses + live_locks(c, max, now) >= max then
-    -- @include retry_after
-    if fail(OUT.coupon_locked, not reasons and retry_after(c, max, now) or nil) then return refusal end
+  if max and has_locks and not own and c.uses < max then
+    -- @include locks
+    if c.uses + live_locks(c, max, now) >= max then
+      -- @include retry_after
+      if fail(OUT.coupon_locked, not reasons and retry_after(c, max, now) or nil) then return refusal end
+    end
   end
   if book.require_lock and kind ~= 'lock' and not own and not token and fail(OUT.lock_required) then return refusal end
   if max and c.uses >= max and fail(max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted) then return refusal end
@@ -78,7 +85,7 @@ local function judge(c, book, max, ask, now, reasons)
   end
   if kind == 'lock' then return nil end
 
-  local amount, currency = ask.amount, ask.its_currency
+  local amount, currency = tonumber(ask.value), ask.its_currency
   if book.discount and not amount and fail(OUT.order_value_required, currency) then return refusal end
   if ask.currency and ask.currency ~= currency then
     fail(OUT.currency_mismatch, currency .. '/' .. ask.currency)

@@ -1,4 +1,4 @@
--- Changes of a coupon's locks (includes/locks.lua). Needs gate, locks.
+-- Changes of a coupon's locks (includes/locks.lua). Needs gate.
 
 -- Remove the locks of these holders (at most 100), live or expired, and their uses of limits: one command for each set.
 local function forget_holders(c, holders, book)
@@ -40,12 +40,14 @@ local function prune_locks(c, max, now, book, few)
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
     return
   end
-  local most = few and 5 or 20
-  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', whole(now), 'LIMIT', 0, whole(most))
+  local most, key = few and 5 or 20, W .. 'kd:' .. c.code
+  local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, whole(most))
   if not due[1] then return 0 end
   forget_holders(c, due, book)
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
-  if #due == most and live_locks(c, max, now) == 0 then redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
+  if #due == most and redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') == 0 then
+    redis.call('UNLINK', W .. 'k:' .. c.code, key)
+  end
   return #due
 end
 

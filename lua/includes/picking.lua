@@ -1,4 +1,4 @@
--- A random free coupon. For lua/assign_any.lua, checkout.lua, gift.lua. Needs gate, coupon, locks, locking, place.
+-- A random free coupon. For lua/assign_any.lua, checkout.lua, gift.lua. Needs gate, coupon, locking, place.
 
 local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 
@@ -12,7 +12,7 @@ local function take_back(book, now, but, work)
       if code ~= but and work < MOST_WORK then
         local c = load_coupon(code, bucket)
         local counted, was_set, score = place(c, book)
-        work = work + 10 + (prune_locks(c, limit_of(c, book), now, book) or 0)
+        work = work + 10 + (prune_locks(c, limits_of(c, book), now, book) or 0)
         settle(c, book, counted, was_set, score)
         taken = true
       end

@@ -4,7 +4,7 @@
 
 -- Returns counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
 local function place(c, book)
-  local max = limit_of(c, book)
+  local max = limits_of(c, book)
   if max and c.uses >= max then return max == 1 and 'redeemed' or 'exhausted' end
   if c.off then return 'inactive' end
   local counted = c.user and 'assigned' or 'available'

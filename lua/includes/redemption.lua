@@ -1,5 +1,5 @@
--- A redemption that is allowed: its event, then what it changes. Needs gate, counters (or tally), coupon, place,
--- locks; the event gate alone.
+-- A redemption that is allowed: its event, then what it changes. Needs gate, counters (or tally), coupon, place;
+-- the event gate alone.
 
 -- The event's text (includes/events.lua, service/engine/formats/events.py). ask: of `judge` (includes/judging.lua), and of the
 -- arguments order_bucket, user_bucket. Adds to it discount and slot, as text.

@@ -20,11 +20,11 @@ local function open_request(passes_full, passes_behind)
   return replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now -- claims go by the real time
 end
 
--- The coupon of a code, its book, and how often it may be redeemed; nil where there is no such code.
+-- The coupon of a code, its book, how often it may be redeemed and when it ends; nil where there is no such code.
 local function find_coupon(bucket_key, coupon_key, code, bucket)
   local entry = redis.call('HGET', bucket_key, code)
   if not entry then return nil end
   local c = read_coupon(code, bucket, entry, coupon_key)
   local book = read_book(string.match(entry, '^%d+'))
-  return c, book, limit_of(c, book)
+  return c, book, limits_of(c, book)
 end

@@ -5,7 +5,7 @@
 -- it.
 local function apply_rollback(c, book, e, at, restore, entry)
   local counted, set, score = place(c, book)
-  local max = limit_of(c, book)
+  local max = limits_of(c, book)
   prune_locks(c, max, tonumber(at), book, not entry) -- an order may have a hundred coupons
   local back = restore and 1 or 0
   if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.event) end

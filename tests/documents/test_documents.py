@@ -39,7 +39,7 @@ BREACHES: list[tuple[rules.Rule, str, list[object]]] = [
     (rules.wrong_commands, "`scrip keys none`", ["keys", "none"]),
     (rules.wrong_commands, "`scrip rebuild --none`", ["--none"]),
     (rules.wrong_commands, "`python -m loadtests.none`", ["loadtests.none"]),
-    (rules.wrong_commands, "`python -m tests.faults --none`", ["--none"]),
+    (rules.wrong_commands, "`python -m tests.lab faults --none`", ["--none"]),
     (rules.wrong_commands, "```sh\ndocker compose run --rm worker nonsense  # Compose\n```", ["nonsense"]),
     (rules.unknown_options, "`--none`, `--help`", ["--none"]),
     (rules.unknown_metrics, "`scrip_none_total`", ["scrip_none_total"]),

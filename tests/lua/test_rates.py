@@ -145,8 +145,9 @@ async def test_a_validate_that_names_another_is_a_miss(still: Shop) -> None:
     await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
     await still.assign("CODE-1", "bob")
     still.limit(of_books=True, misses_per_minute=3)
-    for left in (2, 1):
-        assert (await still.validate("CODE-1", userId="eve"))[1]["reasons"] == ["coupon_assigned_to_other"]
+    for left, lost in ((2, {}), (1, {"lockToken": "lost"})):
+        reasons = (await still.validate("CODE-1", userId="eve", **lost))[1]["reasons"]
+        assert reasons == ["coupon_assigned_to_other", *(["lock_lost"] if lost else [])]
         assert still.rates == f"misses 3 {left} 60"
     assert (await still.validate("CODE-1", userId="bob"))[1]["valid"]
     assert (await still.validate("CODE-2", userId="eve"))[1]["valid"]
