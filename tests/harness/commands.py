@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
-from unittest.mock import patch
 
 import click
 import structlog
@@ -35,17 +33,13 @@ def subcommands(group: click.Group) -> dict[str, click.Command]:
 @contextmanager
 def kept_logging() -> Iterator[None]:
     """Restore what a command or logs.configure sets for its process: other tests read logs, too."""
-    configure, root, hook = structlog.configure, logging.getLogger(), sys.excepthook
+    root, hook = logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     loggers = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     states = [(logger, logger.handlers[:], logger.level, logger.disabled, logger.propagate) for logger in loggers]
 
-    def uncached(cache_logger_on_first_use: bool, **options: Any) -> None:
-        configure(**options)
-
     try:
-        with patch.object(structlog, "configure", uncached):
-            yield
+        yield
     finally:
         structlog.reset_defaults()
         sys.excepthook = hook

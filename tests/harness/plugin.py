@@ -7,9 +7,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from service.cli import worker_orders
@@ -50,6 +51,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ProgressDisplay())
 
 
+_configure_logs = structlog.configure
+
+
+def _configure_uncached(cache_logger_on_first_use: bool | None = None, **options: Any) -> None:
+    """A logger that a test's command has cached would ignore `capture_logs` in all later tests of the process."""
+    _configure_logs(**options)
+
+
+structlog.configure = _configure_uncached  # type: ignore[bad-assignment]
 os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
 worker_orders.WORKER_S = PATIENCE_S
 connection.STALL_S = PATIENCE_S  # a Redis that is silent for longer counts as lost
