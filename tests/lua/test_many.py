@@ -161,8 +161,8 @@ PLANTED = [
     "book.from", "book.till", "book.per_user", "book.low", "book.gift_book", "book.discount == 'percentage'",
     "book.discount == 'fixed'", "book.discount == 'tiered'", "book.discount == 'buyXGetY'", "book.cap", "book.least",
     "book.currency", "book.codes_per_user", "book.lock_ms == '20000'", "book.max_lock_ms == '400000'", "own",
-    "own and own.counted == 'u.'", "ask.order ~= '-'", "ask.amount", "ask.currency", "ask.items and ask.items ~= '-'",
-    "token", "user == 'u1'", "ask.spent",
+    "own and own.counted == 'u.'", "ask.order ~= '-'", "tonumber(ask.value)", "ask.currency",
+    "ask.items and ask.items ~= '-'", "token", "user == 'u1'", "ask.spent",
 ]  # fmt: skip
 """What a rule of the general text may depend on, in cases that the usual texts decide."""
 
@@ -184,7 +184,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         for script in ("lock", "redeem"):
             path = tmp_path / "lua" / f"{script}.lua"
             settings = """  codes_per_user = codes_per_user ~= '-', lock_ms = lock_ms, max_lock_ms = max_lock_ms,
-              gift_book = given(string.match(terms, '^%S+ %S+ (%S+)')),\n"""
+              gift_book = string.match(terms, '^%S+ %S+ ([^ -]%S*)'),\n"""
             path.write_text(path.read_text().replace("local book = {\n", f"local book = {{\n{settings}", 1))
         monkeypatch.setattr(scripts, "LUA_DIR", tmp_path / "lua")
         forget()
@@ -200,13 +200,21 @@ async def test_a_rule_of_the_general_text_alone_is_noticed(
 ) -> None:
     """Where a rule is added to includes/judging.lua, and the usual texts decide as before, the comparison is red."""
     planted(condition)
-
-    async def compare_some() -> None:
-        for seed in range(FIRST_RULE, FIRST_RULE + 8):
-            await _compare("valkey", valkey_for_scripts, seed, monkeypatch, [_one_by_one])
-
     with pytest.raises(AssertionError):
-        await compare_some()
+        await _compare_some(valkey_for_scripts, monkeypatch)
+
+
+async def test_a_rule_that_never_refuses_is_not_noticed(
+    valkey_for_scripts: str, planted: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To plant a rule changes nothing by itself: what turns the comparison red is what the rule refuses."""
+    planted("false")
+    await _compare_some(valkey_for_scripts, monkeypatch)
+
+
+async def _compare_some(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(FIRST_RULE, FIRST_RULE + 8):
+        await _compare("valkey", url, seed, monkeypatch, [_one_by_one])
 
 
 def _call(shop: Shop, key: str, code: str) -> Call:
