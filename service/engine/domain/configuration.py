@@ -1,4 +1,4 @@
-"""Rows of configuration, read from Postgres and projected to Redis. record/config/ reads and returns these rows,
+"""Rows of configuration, read from Postgres and projected to Redis. record/ reads and returns these rows,
 projection.py writes them. Times are milliseconds since 1970, money is in 10⁻⁴ units.
 
 Fields are copied by name from and to columns, requests and responses.

@@ -5,10 +5,9 @@
 """
 
 import re
-from collections.abc import Collection
 from typing import NamedTuple
 
-from service.engine.formats.event_id import EventId, parse_event_id
+from service.engine.formats.event_id import EventId
 
 _places = re.compile(r"(?:^| )(\d+)-(\d+)(?::(\d+))?(!?)").findall
 
@@ -48,18 +47,3 @@ def parse_gift(text: str) -> Gift:
 def is_nothing(text: str) -> bool:
     """Whether an order has no places, or a user's counts are zero."""
     return text in ("", "0", "0 0")
-
-
-def without_events(text: str, events: Collection[EventId]) -> str | None:
-    """An order's entry without the places of these redemptions; None if none remains."""
-    return " ".join(word for word in text.split() if _event_of(word) not in events) or None
-
-
-def merge_places(text: str | None, more: str) -> str:
-    """An order's entry with further places, in the order of their events."""
-    words = {_event_of(word): word for word in f"{more} {text or ''}".split()}
-    return " ".join(words[event] for event in sorted(words))
-
-
-def _event_of(word: str) -> EventId:
-    return parse_event_id(word.rstrip("!").partition(":")[0])

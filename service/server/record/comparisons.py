@@ -7,13 +7,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
-from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from service.engine.formats.coupon_state import Class
-from service.engine.formats.event_id import END, EventId
+from service.engine.formats.event_id import EventId
 from service.engine.record import pool
 from service.engine.record.pool import LONG, LONG_S, Connection, Database, open_cursor, set_locally
 from service.engine.record.queries import query
@@ -94,14 +93,6 @@ async def uses(
     ids = [row[0] for row in rows]
     rows = await database.fetch(query("uses_in_order"), partition, workspace, *at, ids, list(users), list(orders))
     return [Use(*row) for row in rows]
-
-
-async def uses_of_redemptions(
-    database: Database, partition: int, workspace: int, redemptions: Sequence[UUID], users: Sequence[str]
-) -> list[Use]:
-    """What users have used, and what these redemptions take of their orders, by all that is recorded."""
-    about = (partition, workspace, *END, list(redemptions), list(users), [])
-    return [Use(*row) for row in await database.fetch(query("uses_in_order"), *about)]
 
 
 async def users(

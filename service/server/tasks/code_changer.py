@@ -1,5 +1,5 @@
 """Change many codes of a book as one job, which another worker can continue (decision 0065).
-partition_worker.py runs it. The order counts: codes are stored in the job before scripts decide them, and Postgres
+partition_tasks.py lists it. The order counts: codes are stored in the job before scripts decide them, and Postgres
 commits a version before Redis gets it. Results are words of the API."""
 
 import time

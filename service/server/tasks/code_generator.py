@@ -1,4 +1,4 @@
-"""Generate codes: a job that another worker can continue. partition_worker.py runs it. Postgres commits a version
+"""Generate codes: a job that another worker can continue. partition_tasks.py lists it. Postgres commits a version
 before Redis gets its codes."""
 
 from functools import partial

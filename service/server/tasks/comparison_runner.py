@@ -1,4 +1,4 @@
-"""Start comparisons of a partition, on schedule and for jobs, each in its own process. partition_worker.py runs it. The
+"""Start comparisons of a partition, on schedule and for jobs, each in its own process. partition_tasks.py lists it. The
 options are those of `scrip reconcile` (cli/reconcile.py)."""
 
 import asyncio

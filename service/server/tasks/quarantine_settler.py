@@ -1,4 +1,4 @@
-"""Do what operators order for quarantined events. partition_worker.py runs it. Orders come from quarantine_commands.py
+"""Do what operators order for quarantined events. partition_tasks.py lists it. Orders come from quarantine_commands.py
 and quarantine.py. Events are marked as resolved and the comparison is ordered in one transaction."""
 
 from collections.abc import Sequence

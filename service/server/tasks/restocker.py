@@ -1,4 +1,4 @@
-"""Keep the number of free codes that a book's `keepFree` sets, and show books that ran low. partition_worker.py runs
+"""Keep the number of free codes that a book's `keepFree` sets, and show books that ran low. partition_tasks.py lists
 both; code_generator.py makes the codes."""
 
 import asyncio

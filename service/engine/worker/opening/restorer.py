@@ -39,7 +39,6 @@ EVENTS_A_RUN = 250
 """Some 7 ms in Redis, and one fsync. Each event or key has three arguments."""
 KEYS_A_RUN = 500
 BUCKETS_A_RUN = 500
-BOOKS_A_RUN = 50
 FEW_BUCKETS = 500
 CODES_A_RUN = 200
 RUNS_AT_ONCE = 32
