@@ -147,8 +147,7 @@ class Database:
     async def standby_rows(self, statement: str) -> list[asyncpg.Record]:
         assert self._standby
         address = _of_database(self._standby.url, urlsplit(self.url).path)
-        # A promotion on a busy machine takes longer than the service's own bound of a statement.
-        connection = await asyncpg.connect(address, server_settings={"statement_timeout": "0"})
+        connection = await asyncpg.connect(address)
         try:
             return await connection.fetch(statement)
         finally:
@@ -160,9 +159,16 @@ class Database:
         await self.kill()
         self.link.stop()
         self.link.flow()
-        await self.standby_rows("SELECT pg_promote()")
+        # Not waited for in the statement: replaying the rest may cancel any statement of a standby.
+        await self.standby_rows("SELECT pg_promote(wait => false)")
+        await wait_until(self._standby_promoted, "the promotion")
         self._put_in_place(self._standby)
         self._standby = None
+
+    async def _standby_promoted(self) -> bool:
+        with contextlib.suppress(asyncpg.SerializationError, asyncpg.PostgresConnectionError):
+            return not (await self.standby_rows("SELECT pg_is_in_recovery()"))[0][0]
+        return False
 
     async def back_up(self) -> None:
         """Copy all of its data, for `restore`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -195,22 +196,33 @@ async def test_a_replica_that_is_behind_is_waited_for(
     assert await waiting == {}
 
 
+@asynccontextmanager
+async def _never_delayed(deployment: Deployment) -> AsyncIterator[None]:
+    """Let replaying on the standby wait for no statement."""
+    await deployment.database.standby_rows("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    await deployment.database.standby_rows("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        await deployment.database.standby_rows("ALTER SYSTEM RESET max_standby_streaming_delay")
+        await deployment.database.standby_rows("SELECT pg_reload_conf()")
+
+
 async def test_a_cancelled_read_of_a_replica_is_repeated(
     deployment: Deployment, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The primary vacuums what a statement on the replica may read, and replaying cancels that statement or ends its
     connection: the page is read again, and nothing seems to differ."""
     await _redeem_new(deployment, 5)
-    await deployment.database.standby_rows("ALTER SYSTEM SET max_standby_streaming_delay = 0")
-    await deployment.database.standby_rows("SELECT pg_reload_conf()")
     _slow(monkeypatch, 0.5)
-    with structlog.testing.capture_logs() as logs:
-        comparison = asyncio.create_task(comparing.differing())
-        while not any(line["event"] == "replica_read_again" for line in logs):
-            assert not comparison.done(), "nothing was cancelled"
-            await deployment.pool.execute("UPDATE settings SET partitions = partitions")
-            await deployment.pool.execute("VACUUM settings")
-        assert await comparison == {}
+    async with _never_delayed(deployment):
+        with structlog.testing.capture_logs() as logs:
+            comparison = asyncio.create_task(comparing.differing())
+            while not any(line["event"] == "replica_read_again" for line in logs):
+                assert not comparison.done(), "nothing was cancelled"
+                await deployment.pool.execute("UPDATE settings SET partitions = partitions")
+                await deployment.pool.execute("VACUUM settings")
+            assert await comparison == {}
 
 
 async def test_a_replica_that_dies_ends_the_comparison(
@@ -226,15 +238,19 @@ async def test_a_replica_that_dies_ends_the_comparison(
             await wait_until(lambda: deployment.database.standby_rows(f"SELECT {sleeping}"), "a page that is read")
         return comparison
 
+    async def end_sleeping() -> None:
+        await deployment.database.standby_rows(f"SELECT pg_terminate_backend(pid, 60_000) {sleeping}")
+
     comparison = await begin()
     comparing.door.cut()
-    await deployment.database.standby_rows(f"SELECT pg_terminate_backend(pid, 60_000) {sleeping}")
+    await end_sleeping()
     assert await comparison == {}
     monkeypatch.setattr(bulk_reads, "WAIT_S", 0.5)
     comparison = await begin()
     comparing.door.stop()
     with pytest.raises(bulk_reads.ReplicaAway):
         await comparison
+    await end_sleeping()  # it would hold up what the standby replays
     ended = await asyncio.to_thread(
         scrip,
         "reconcile",
