@@ -318,7 +318,8 @@ async def test_what_idempotency_keys_answer(still: Shop, eraser: Eraser) -> None
 async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) -> None:
     """A quarantined event, packed or not, has the pseudonym as its user and in its text."""
     workspace = Workspace(still.decider)
-    one = {"userId": "ann", "orderId": "ann", "text": "redeemed, code C by user ann in order ann."}
+    one = {"eventId": "1-2", "userId": "ann", "orderId": "ann"}
+    one["text"] = "redeemed, code C by user ann in order ann."
     bodies = {"small": one, "large": one | {"reason": "x" * PACKED_BYTES}}
     for key, body in bodies.items():
         await workspace.claim(still.caller, key, "print")

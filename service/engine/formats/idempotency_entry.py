@@ -11,7 +11,7 @@ off the hot path, status, location ('-' for none) and body.
 import base64
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -85,9 +85,15 @@ def may_name_a_user(beginning: str) -> bool:
 
 
 def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
-    """Replace these users by pseudonyms in an entry."""
-    if not may_name_a_user(entry):
+    """Replace these users by pseudonyms in an entry. One that can't be read stays as it is."""
+    try:
+        return _replace(entry, pseudonyms) if may_name_a_user(entry) else entry
+    except (ValueError, LookupError, zlib.error, msgspec.DecodeError) as error:  # no repeat can get this answer, either
+        log.error("kept_answer_unreadable", error=type(error).__name__)
         return entry
+
+
+def _replace(entry: str, pseudonyms: Mapping[str, str]) -> str:
     fingerprint, outcome, payload = parse_entry(entry)
     head = f"{fingerprint} {outcome}"
     if payload.startswith(EVENTS):  # redemptions by their events, and of a checkout the gift's view
@@ -96,11 +102,7 @@ def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
         return f"{head} {events} {digits} {_replace_in_view(gift, pseudonyms)}" if gift else entry
     first, _, rest = payload.partition(" ")
     if len(first) == 3 and first.isdecimal():
-        try:
-            return f"{head} {first} {_replace_in_answer(rest, pseudonyms)}"
-        except (ValueError, zlib.error, msgspec.DecodeError) as error:  # no repeat can get this answer, either
-            log.error("kept_answer_unreadable", error=type(error).__name__)
-            return entry
+        return f"{head} {first} {_replace_in_answer(rest, pseudonyms)}"
     return f"{head} {_replace_in_view(payload, pseudonyms)}"
 
 
@@ -113,19 +115,26 @@ def _replace_in_view(view: str, pseudonyms: Mapping[str, str]) -> str:
 
 
 def _replace_in_answer(payload: str, pseudonyms: Mapping[str, str]) -> str:
-    """Replace users in an answer off the hot path: a batch, or a quarantined event."""
+    """Replace users in an answer off the hot path: in a batch, or in a body of JSON."""
     location, _, body = payload.partition(" ")
     if is_kept_batch(body):
         return f"{location} {batch_without_users(body, pseudonyms)}"
     text = decompress_body(body)
     if text.startswith(b"{") and any(b'"userId":' + msgspec.json.encode(user) in text for user in pseudonyms):
-        body = compress_body(msgspec.json.encode(_replace_in_event(msgspec.json.decode(text), pseudonyms)))
+        body = compress_body(_replace_in_body(text, pseudonyms))
     return f"{location} {body}"
 
 
-def _replace_in_event(event: dict[str, Any], pseudonyms: Mapping[str, str]) -> dict[str, Any]:
-    """Replace the user of a quarantined event, whom its text names, too (quarantined_event.py)."""
-    user = event["userId"]
-    pseudonym = pseudonyms[user]
-    text = event["text"].replace(f" by user {user}", f" by user {pseudonym}", 1)
-    return event | {"userId": pseudonym, "text": text}
+def _replace_in_body(body: bytes, pseudonyms: Mapping[str, str]) -> bytes:
+    """Replace the user that the body itself names, also in the `text` of a quarantined event. What is nested in it,
+    such as metadata, is a merchant's, and stays as written."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    user = msgspec.json.decode(fields.get("userId", b"null"))
+    pseudonym = pseudonyms.get(user) if isinstance(user, str) else None
+    if pseudonym is None:
+        return body
+    fields["userId"] = msgspec.Raw(msgspec.json.encode(pseudonym))
+    if "eventId" in fields:
+        text = msgspec.json.decode(fields["text"], type=str).replace(f" by user {user}", f" by user {pseudonym}", 1)
+        fields["text"] = msgspec.Raw(msgspec.json.encode(text))
+    return msgspec.json.encode(fields)

@@ -74,3 +74,13 @@ async def test_a_deleted_user(service: Service) -> None:
     assert (back["userId"], back["ipAddress"], back["userAgent"]) == (pseudonym, None, None)
     assert ok(own.rival_checkout.get(f"/v1/coupons/{theirs}"))["userId"] == user
     refused(manage.delete(f"/v1/users/{user}?why=not"), 400, "malformed")
+
+
+def test_a_book_that_names_a_user_in_its_metadata_stops_no_deletion(service: Service) -> None:
+    """A merchant may write a user's id into a book: its stored answer stays, and users of all tenants are deleted."""
+    user, headers = new_id(), {"Idempotency-Key": uuid4().hex}
+    book = {"name": "Sale", "metadata": {"userId": user}}
+    made = ok(service.manage.post("/v1/books", json=book, headers=headers), 201)
+    for client in (service.manage, service.rival_manage):
+        assert client.delete(f"/v1/users/{user}").status_code == 204
+    assert ok(service.manage.post("/v1/books", json=book, headers=headers), 201) == made
