@@ -80,11 +80,9 @@ UPDATE redemptions SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
 WHERE redemptions.redemption_id = theirs.redemption_id;
 
 -- name: erase_report_user
--- Delete what roll-ups know of the user. A new user of this name keeps the rows of the books in which it has redeemed.
+-- Delete what roll-ups know of the user.
 -- $1 workspace int  $2 user text
-DELETE FROM report_users u WHERE workspace = $1 AND user_id = $2 AND NOT EXISTS (
-  SELECT FROM redemptions r WHERE r.workspace = $1 AND r.user_id = $2 AND r.book = u.book
-);
+DELETE FROM report_users WHERE workspace = $1 AND user_id = $2;
 
 -- name: erase_unassignments
 -- Replace the user in a bounded number of unassignments, recorded up to a second event, and in the assignments that they
@@ -109,11 +107,12 @@ UPDATE unassignments u SET user_id = $3, ip = NULL, user_agent = NULL FROM their
 WHERE (u.partition, u.epoch, u.seq, u.unassigned_at) = (theirs.partition, theirs.epoch, theirs.seq, theirs.unassigned_at);
 
 -- name: finish_erasure
--- Remove the user's id, and store the deletion's last event. Returns no row if the deletion was ordered again
--- meanwhile.
--- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint
+-- Remove the user's id, and store the deletion's last event. Nothing is recorded until the transaction ends. Returns no row
+-- if the deletion was ordered again meanwhile.
+-- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint  $6 partition int
+WITH recording AS MATERIALIZED (SELECT id FROM partitions WHERE id = $6 FOR SHARE)
 UPDATE erasures SET user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5
-WHERE workspace = $1 AND pseudonym = $2 AND version = $3
+FROM recording WHERE workspace = $1 AND pseudonym = $2 AND version = $3
 RETURNING pseudonym;
 
 -- name: has_deletions_after

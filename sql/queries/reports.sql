@@ -109,6 +109,44 @@ SELECT ms_of(start) AS from_ms, key, sum(value::bigint)::bigint AS count FROM (
 ) AS samples CROSS JOIN LATERAL jsonb_each_text(counts)
 GROUP BY start, key;
 
+-- name: recount_new_user
+-- Count the redemptions of a user whom roll-ups took for a deleted one of the same name, now under a pseudonym, as a new
+-- user's.
+-- $1 workspace int  $2 user text  $3 pseudonym text
+WITH made AS (
+  SELECT
+    book, coalesce(r.currency, '') AS currency, redeemed_at AS at, time_zone AS zone, user_id = $2 AS is_new,
+    min(redeemed_at) OVER earlier AS first, max(redeemed_at) OVER earlier AS last, max(redeemed_at) OVER of_book AS book_last,
+    min(redeemed_at) FILTER (WHERE user_id = $2) OVER earlier AS new_first,
+    max(redeemed_at) FILTER (WHERE user_id = $2) OVER earlier AS new_last,
+    max(redeemed_at) FILTER (WHERE user_id = $2) OVER of_book AS book_new_last
+  FROM redemptions r JOIN workspaces USING (workspace) WHERE workspace = $1 AND user_id IN ($2, $3)
+  WINDOW
+    earlier AS (ORDER BY epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+    of_book AS (PARTITION BY book ORDER BY epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+), counted AS (
+  SELECT
+    step, date_trunc(step, at, zone) AS start, one.book, currency, unit = 'week' AS of_week,
+    is_new_user(date_trunc(unit, at, zone), one.last, first) AS before,
+    is_new_user(date_trunc(unit, at, zone), one.new_last, new_first) AS after
+  FROM made CROSS JOIN (VALUES ('hour', 'hour'), ('day', 'day'), ('day', 'week')) AS units (step, unit)
+  CROSS JOIN LATERAL (VALUES (made.book, book_last, book_new_last), (0, last, new_last)) AS one (book, last, new_last)
+  WHERE is_new
+)
+INSERT INTO report_sums AS old (
+  workspace, step, start, book, currency, new_users, returning_users, week_new, week_returning
+)
+SELECT
+  $1, step, start, book, currency,
+  count(*) FILTER (WHERE after AND NOT of_week) - count(*) FILTER (WHERE before AND NOT of_week),
+  count(*) FILTER (WHERE NOT after AND NOT of_week) - count(*) FILTER (WHERE NOT before AND NOT of_week),
+  count(*) FILTER (WHERE after AND of_week) - count(*) FILTER (WHERE before AND of_week),
+  count(*) FILTER (WHERE NOT after AND of_week) - count(*) FILTER (WHERE NOT before AND of_week)
+FROM counted GROUP BY 2, 3, 4, 5 ORDER BY 2, 3, 4, 5
+ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
+  new_users = old.new_users + excluded.new_users, returning_users = old.returning_users + excluded.returning_users,
+  week_new = old.week_new + excluded.week_new, week_returning = old.week_returning + excluded.week_returning;
+
 -- name: report_assignments
 -- Add a partition's assignments of these events, which have these times, to the roll-ups.
 -- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 first text  $6 last text
@@ -239,6 +277,12 @@ WHERE (
 -- $1 workspace int  $2 user text  $3 book int  $4 first timestamptz  $5 last timestamptz
 INSERT INTO report_users AS old VALUES ($1, $2, $3, $4, $5) ON CONFLICT (workspace, user_id, book) DO UPDATE SET
   first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at);
+
+-- name: store_report_users
+-- Store the first and last redemption of a user in each book.
+-- $1 workspace int  $2 user text
+INSERT INTO report_users SELECT workspace, user_id, book, min(redeemed_at), max(redeemed_at)
+FROM redemptions WHERE workspace = $1 AND user_id = $2 GROUP BY 1, 2, 3 ORDER BY 3;
 
 -- name: unknown_report_users
 -- The users of the transaction's own roll-ups whose first or last redemption the stored ones lack.

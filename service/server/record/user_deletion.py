@@ -63,10 +63,20 @@ async def pending_erasures(database: Database, partition: int, limit: int) -> li
     return [Erasure(*row) for row in await database.fetch(query("pending_erasures"), partition, limit)]
 
 
-async def finish_erasure(database: Database, erasure: Erasure, last: EventId) -> bool:
-    """Remove the user's id; False if a later deletion must run first. `last`: an event at or after this one's end."""
-    args = (erasure.workspace, erasure.pseudonym, erasure.version, *last)
-    return await database.fetchval(query("finish_erasure"), *args) is not None
+async def finish_erasure(pool: Pool, erasure: Erasure, last: EventId) -> bool:
+    """Remove the user's id; False if a later deletion must run first. `last`: an event at or after this one's end.
+
+    Until now the roll-ups of reports took a new user of this name for the deleted one. Nothing is recorded meanwhile.
+    """
+    args = (erasure.workspace, erasure.pseudonym, erasure.version, *last, erasure.partition)
+    user = (erasure.workspace, erasure.user_id)
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval(query("finish_erasure"), *args) is None:
+            return False
+        await connection.execute(query("erase_report_user"), *user)
+        if await count_changed(connection, query("store_report_users"), *user):
+            await connection.execute(query("recount_new_user"), *user, erasure.pseudonym)
+    return True
 
 
 def assignments_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
@@ -122,7 +132,6 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_unassignments", *args, *up_to, erasure.position, *last)
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
-    await database.execute(query("erase_report_user"), *args[:2])
     await _update_all(database, "erase_job_users", *args)
     await _erase_quarantined(database, erasure, last)
     await database.execute(query("erase_audit"), *args)

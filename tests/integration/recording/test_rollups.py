@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Assigned, encode_event, parse
 from service.engine.record.facts.event_writer import find_runs, record_late
 from service.server.record import user_deletion
 from service.server.record.report_rollups import compare_rollups
-from service.server.record.user_deletion import Erasure
+from service.server.record.user_deletion import begin_erasure
 from tests.harness.redemptions import redeemed_text
 from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop, caught_up
 from tests.integration.recording.record_fixtures import rolled_back
@@ -189,16 +190,54 @@ async def test_a_deleted_user_stays_counted(zoned: RecordedShop, make_flusher: M
     sales = Sales(4)
     await sell(zoned, sales, 300)
     await caught_up(zoned, await make_flusher())
-    before, last = await read_rollups(zoned), (zoned.epoch, 300)
+    before, last = await read_rollups(zoned), EventId(zoned.epoch, 300)
     for workspace in ZONES:
-        deleted = Erasure(workspace, 0, "user-7", f"deleted-{workspace}", 1, *last, position=0)
-        await user_deletion.erase_facts(zoned.pool, deleted, deleted.last)
+        await begin_erasure(zoned.pool, workspace, 0, "user-7", last)
+    assert await erase_ordered(zoned) == [True, True]
     assert await zoned.pool.fetchval("SELECT count(*) FROM report_users WHERE user_id = 'user-7'") == 0
     assert await read_rollups(zoned) == before
     await sell(zoned, sales, 300)
     await caught_up(zoned, await make_flusher())
     assert await read_rollups(zoned) == await count_facts(zoned)
     assert await compare_rollups(zoned.pool, 0, False, lambda _: None) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_users_who_go_on_redeeming_while_they_are_deleted(
+    zoned: RecordedShop, make_flusher: MakeFlusher, seed: int
+):
+    """Deletions that are ordered, ordered again, killed, and finished while their users redeem: afterwards each figure
+    is that of the facts, in which the user is another one."""
+    sales, chosen = Sales(seed), random.Random(seed)
+    for _ in range(12):
+        await sell(zoned, sales, chosen.randrange(5, 120))
+        await caught_up(zoned, await make_flusher())
+        last = EventId(zoned.epoch, len(zoned.appended) - chosen.randrange(3))
+        for user in range(40):
+            if chosen.random() < 0.4:
+                await begin_erasure(zoned.pool, chosen.choice([1, 2]), 0, f"user-{user}", last)
+        if chosen.random() < 0.4:
+            await erase_ordered(zoned, until=user_deletion.erase_facts)
+        elif chosen.random() < 0.7:
+            await erase_ordered(zoned)
+    await sell(zoned, sales, 100)
+    await caught_up(zoned, await make_flusher())
+    await erase_ordered(zoned)
+    assert await zoned.pool.fetchval("SELECT count(*) FROM erasures WHERE finished_at IS NOT NULL") > 30
+    assert await read_rollups(zoned) == await count_facts(zoned)
+    await sell(zoned, sales, 300)
+    await caught_up(zoned, await make_flusher())
+    assert await compare_rollups(zoned.pool, 0, False, lambda _: None) == 0
+
+
+async def erase_ordered(shop: RecordedShop, until: Any = user_deletion.finish_erasure) -> list[bool]:
+    """Do what a worker does in Postgres for each user to be deleted, up to a step; whether each is done."""
+    last, done = EventId(shop.epoch, len(shop.appended)), []
+    for user in await user_deletion.pending_erasures(shop.pool, 0, 1000):
+        await user_deletion.erase_facts(shop.pool, user, last)
+        if until is user_deletion.finish_erasure:
+            done.append(await user_deletion.finish_erasure(shop.pool, user, last))
+    return done
 
 
 def test_runs_of_numbers():
