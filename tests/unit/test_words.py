@@ -1,6 +1,6 @@
 """Codes, ids, text and metadata: exactly what the contract accepts."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 import msgspec
@@ -113,6 +113,28 @@ def test_metadata_has_so_many_bytes() -> None:
     assert encode_metadata({"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
     with pytest.raises(BadField):
         encode_metadata({"a": "é" * 8}, 23)
+
+
+def _nest(levels: int, *, as_arrays: bool = False) -> dict[str, Any]:
+    inner: Any = 1
+    for _ in range(levels - 1):
+        inner = [inner] if as_arrays else {"a": inner}
+    return {"a": inner}
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+def test_metadata_has_so_many_levels(as_arrays: bool) -> None:
+    """Metadata has at most eight levels, itself included, of objects and arrays; as many side by side, and brackets
+    in texts, are none. What is too deep to encode is refused alike."""
+    deepest = _nest(8, as_arrays=as_arrays)
+    wide = {"a": [deepest["a"]["a"] if not as_arrays else deepest["a"][0]] * 9, "b": "[{" * 9}
+    for metadata in (deepest, wide):
+        assert encode_metadata(metadata) == msgspec.json.encode(metadata)
+    for levels in (9, 600, 100_000):
+        is_long = levels == 600 and not as_arrays
+        with pytest.raises(BadField, match="bytes as JSON" if is_long else "8 levels") as caught:
+            encode_metadata(_nest(levels, as_arrays=as_arrays), 3_000)
+        assert caught.value.field == "metadata"
 
 
 def test_buckets_and_partitions() -> None:

@@ -139,7 +139,9 @@ class BatchRedeem(Model, kw_only=True, tag_field="op", tag="redeem"):
     lock_token: str | None = None
     """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     metadata: dict[str, Any] | None = None
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays.
+    """
 
 
 class BatchUnlock(Model, kw_only=True, tag_field="op", tag="unlock"):
@@ -167,7 +169,9 @@ class BatchValidate(Model, kw_only=True, tag_field="op", tag="validate"):
     lock_token: str | None = None
     """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     metadata: dict[str, Any] | None = None
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays.
+    """
     user_id: str | None = None
     """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
 
@@ -220,7 +224,9 @@ class Book(Model, kw_only=True):
     tags: list[str]
     """Words to find the book by."""
     metadata: dict[str, Any]
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays.
+    """
     created_by: str | None
     """Who created it, in your own words."""
     limits: BookLimits | None
@@ -553,7 +559,9 @@ class DurableRedemption(Model, kw_only=True):
     user_agent: str | None
     """The client's `User-Agent`; null if it is unknown or was erased."""
     metadata: dict[str, Any]
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays.
+    """
     durability: str
     """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
@@ -1021,7 +1029,9 @@ class Redemption(Model, kw_only=True):
     user_agent: str | None
     """The client's `User-Agent`; null if it is unknown or was erased."""
     metadata: dict[str, Any]
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays.
+    """
 
 
 class RefusedRequest(Model, kw_only=True):
@@ -1281,7 +1291,9 @@ class User(Model, kw_only=True):
     coupons: int
     """How many coupons the user holds: assigned, not used up and not past their end."""
     metadata: dict[str, Any]
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays.
+    """
     created_at: datetime | None
     """When the user was created; null if that never happened."""
 

@@ -194,7 +194,7 @@ def create_book(
     - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
@@ -297,7 +297,7 @@ def patch_book(
     - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
@@ -769,7 +769,7 @@ def create_coupons(
     - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
@@ -1012,7 +1012,7 @@ def redeem_coupon(
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     """
     return make_call(
@@ -1210,7 +1210,7 @@ def validate_coupon(
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     - code: The coupon's code.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     """
@@ -1743,7 +1743,7 @@ def create_user(
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - max_coupons: How many coupons one user can hold at a time, over all books. Null for the workspace's limit.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     """
     return make_call(
         "create_user",
@@ -1774,7 +1774,7 @@ def patch_user(
 
     - max_coupons: How many coupons one user can hold at a time, over all books. Null for the workspace's limit.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB.
+      4 KiB, and 8 levels of objects and arrays.
     """
     return make_call(
         "patch_user",

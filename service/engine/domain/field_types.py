@@ -33,6 +33,8 @@ RESERVED_CODES = frozenset(
 """Texts that follow `/v1/coupons/` in paths, and so are no codes."""
 MAX_INT = 2**31 - 1
 METADATA_BYTES = 4096
+METADATA_LEVELS = 8
+"""Of objects and arrays within each other; metadata itself is the first."""
 DEFAULT_OVERLAP_S = 86_400
 
 PRINTABLE = r"^(?: |[^\p{C}\p{Z}])*$"
@@ -190,12 +192,35 @@ def check_text(field: str, text: str | UnsetType | None, min_length: int, max_le
 
 
 def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int = METADATA_BYTES) -> bytes:
-    """Metadata as JSON bytes. Raises BadField if it is too large or has control characters."""
+    """Metadata as JSON bytes. Raises BadField if it is too large, nested too deeply, or has control characters."""
     if not metadata:
         return b"{}"
-    encoded = msgspec.json.encode(metadata)
+    try:
+        encoded = msgspec.json.encode(metadata)
+    except RecursionError:
+        raise _refuse_depth() from None
     if len(encoded) > max_bytes:
         raise BadField("metadata", f"must have at most {max_bytes} bytes as JSON, but has {len(encoded)}")
+    # Most metadata has fewer objects and arrays than levels are allowed.
+    if encoded.count(b"{") + encoded.count(b"[") > METADATA_LEVELS and _count_levels(metadata) > METADATA_LEVELS:
+        raise _refuse_depth()
     if _control_escape.search(encoded.replace(rb"\\", b"")):
         raise BadField("metadata", "must not have control characters")
     return encoded
+
+
+def _count_levels(metadata: dict[str, Any]) -> int:
+    levels = 0
+    level: list[Any] = [metadata]
+    while level:
+        levels += 1
+        level = [member for one in level for member in _list_members(one) if type(member) in (dict, list)]
+    return levels
+
+
+def _list_members(container: Any) -> list[Any]:
+    return list(container.values()) if isinstance(container, dict) else container
+
+
+def _refuse_depth() -> BadField:
+    return BadField("metadata", f"must have at most {METADATA_LEVELS} levels of objects and arrays")

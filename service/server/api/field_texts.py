@@ -42,7 +42,7 @@ SHARED = {
     "ipAddress": "The client's IP address; null if it is unknown or was erased.",
     "userAgent": "The client's `User-Agent`; null if it is unknown or was erased.",
     "metadata": "Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else "
-    "4 KiB.",
+    "4 KiB, and 8 levels of objects and arrays.",
     "durability": "How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres).",
     "valid": "Whether the coupon can be redeemed so.",
     "reasons": "The `code` of every refusal that applies; empty if there is none.",

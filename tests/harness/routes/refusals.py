@@ -171,6 +171,7 @@ MISTAKES = (
     _said("invalid", "POST /v1/coupons/redeem/{priced}", "at most 4 digits after the point, but is 0.3",
           _USER | {"orderValue": 0.1 + 0.2}),
     _said("invalid", f"POST {_REDEEM}", "0 or more, but is -1", _USER | {"orderValue": -1}),
+    _said("invalid", f"POST {_REDEEM}", "at most 8 levels", _USER | {"metadata": {"m": [[[[[[[[]]]]]]]]}}),
     _said("invalid", f"POST {_REDEEM}", "1024 bytes as JSON, but has 1206", _USER | {"metadata": {"m": "x" * 1198}}),
     _said("user_redemption_limit", "POST /v1/coupons/redeem/{capped}", "an operator can raise the limit",
           {"userId": "{ann}"}),

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from service.engine.domain.outcomes import BY_CODE
-from tests.harness.service_fixture import Service, refused
+from tests.harness.service_fixture import Service, new_code, new_id, refused
 from tests.harness.waiting import PATIENCE_S
 
 _JSON = {"Content-Type": "application/json"}
@@ -71,9 +71,28 @@ def test_ranges(service: Service) -> None:
         assert service.manage.get(path, headers={"Range": ranges}).status_code == whole.status_code == 200
 
 
-def test_metadata_as_deep_as_it_may_be(service: Service) -> None:
-    """Metadata at the bound of its depth is accepted after all of these."""
+def _nest(levels: int) -> dict[str, object]:
     deep: dict[str, object] = {}
-    for _ in range(10):
+    for _ in range(levels - 1):
         deep = {"a": deep}
-    assert service.manage.post(_COLD, json={"name": "Deep", "metadata": deep}).status_code == 201
+    return deep
+
+
+def test_metadata_as_deep_as_it_may_be(service: Service) -> None:
+    """Metadata at the bound of its depth is accepted, and one level more is refused, wherever a request has some."""
+    code = new_code()
+    book_id = service.book(code)
+    requests = (
+        ("POST", _COLD, {"name": "Deep"}, 201),
+        ("PATCH", f"{_COLD}/{book_id}", {}, 200),
+        ("POST", "/v1/users", {"userId": new_id("user")}, 201),
+        ("PATCH", f"/v1/users/{new_id('user')}", {}, 200),
+        ("POST", "/v1/coupons/validate", {"code": code}, 200),
+        ("POST", f"/v1/coupons/redeem/{code}", {"userId": "ann"}, 201),
+    )
+    for method, path, body, status in requests:
+        for levels in (9, 500):
+            answer = service.admin.request(method, path, json=body | {"metadata": _nest(levels)})
+            refused(answer, 422, "invalid")
+            assert answer.json()["param"] == "metadata"
+        assert service.admin.request(method, path, json=body | {"metadata": _nest(8)}).status_code == status
