@@ -9,8 +9,8 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the requested facts
 Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event A
-Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
-      of 5,000 books, where their number is limited ]]
+Cost  at most 46 commands, 2 for each of at most 20 locks on the coupon that have ended, and 1 for each of at most
+      1,000 books of which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
 -- @include idempotency retry_after holding view assigning
 -- @limits

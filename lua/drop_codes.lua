@@ -5,7 +5,7 @@ KEYS  1 gate       string  epoch and state
 ARGV  1 book, then of each: code, bucket
 Reply {OK} or {outcome}
 Event none
-Cost  at most 1 command, and 5 for each of at most 100 codes ]]
+Cost  at most 1 command, and 6 for each of at most 100 codes ]]
 
 -- @include gate gate_refuses coupon
 local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
@@ -15,7 +15,10 @@ for i = 2, #ARGV, 2 do
   local code, bucket = ARGV[i], ARGV[i + 1]
   local c = load_coupon(code, bucket)
   if c then
-    if c.user then redis.call('HDEL', W .. 'u:' .. c.user, 'a' .. ARGV[1], 'h' .. ARGV[1], 'x' .. code) end
+    if c.user then
+      redis.call('HDEL', W .. 'u:' .. c.user, 'a' .. ARGV[1], 'h' .. ARGV[1], 'x' .. ARGV[1])
+      redis.call('UNLINK', W .. 'ue:' .. ARGV[1] .. ':' .. c.user)
+    end
     redis.call('HDEL', W .. 'd:' .. bucket, code)
     redis.call('UNLINK', W .. 'c:' .. code, W .. 's:' .. code, W .. 'k:' .. code, W .. 'kd:' .. code)
   end

@@ -33,12 +33,12 @@ local function assignment(code, bucket, at)
   local counted, set, score = place(c, book)
   drop_locks(c, max, book, now)
   local held = not (max and c.uses >= max)
-  if held then let_go(c, book) end
+  if held then hold(c, book, '-1') end
   local had = 'a' .. book.number
   if redis.call('HINCRBY', old_key, had, -1) == 0 then redis.call('HDEL', old_key, had) end
   c.user = pseudonym
   redis.call('HINCRBY', new_key, had, 1)
-  if held then hold(c, book) end
+  if held then hold(c, book, '1') end
   settle(c, book, counted, set, score)
 end
 

@@ -32,7 +32,7 @@ local function put(bucket, code, special, is_new)
     counted, set, score = place(c, book)
   end
   local held = c.user and not (limits_of(c, book) and c.uses >= limits_of(c, book))
-  if held then let_go(c, book) end
+  if held then hold(c, book, '-1') end
   local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
   c.version, c.expires_at, c.off = ARGV[2], tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
@@ -42,7 +42,7 @@ local function put(bucket, code, special, is_new)
       redis.call('HINCRBY', W .. 'u:' .. owner, 'a' .. number, 1)
     end
   end
-  if held then hold(c, book) end
+  if held then hold(c, book, '1') end
   settle(c, book, counted, set, score)
 end
 

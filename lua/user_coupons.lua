@@ -1,11 +1,11 @@
---[[ user_coupons: how many coupons a user holds.
+--[[ user_coupons: how many coupons a user holds, of some hundred books a run.
 Called by service/server/hot/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
-ARGV  1 user
-Reply {OK, held} or {outcome}
+ARGV  1 user  2 cursor, '0' at first
+Reply {OK, held, cursor of the next run, '0' for none} or {outcome}
 Event none
-Cost  at most 4 commands; 25 more for a user with coupons of 5,000 books ]]
+Cost  at most 8 commands, and 1 for each of at most 1,100 books ]]
 -- @include gate gate_refuses book holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -13,4 +13,4 @@ local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
-return { OUT.OK, holds(W .. 'u:' .. ARGV[1], read_workspace(got[2]).now) }
+return { OUT.OK, holds(ARGV[1], read_workspace(got[2]).now, ARGV[2]) }

@@ -12,10 +12,9 @@ local function user_refuses(user, book, max_coupons, now, freed)
     local given_before = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
     if given_before >= book.codes_per_user then return { OUT.user_code_limit, whole(book.codes_per_user) } end
   end
-  local key = W .. 'u:' .. user
-  local cap = redis.call('HGET', key, 'cap')
+  local cap = redis.call('HGET', W .. 'u:' .. user, 'cap')
   cap = cap and tonumber(string.match(cap, '%S+$')) or tonumber(max_coupons)
-  if cap and holds(key, now, cap + freed) then return { OUT.user_coupon_limit, whole(cap) } end
+  if cap and holds(user, now, '0', cap + freed) then return { OUT.user_coupon_limit, whole(cap) } end
 end
 
 -- Whether another user has a live lock on the coupon. It reads 100 locks; more count as another user's.

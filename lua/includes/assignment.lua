@@ -16,7 +16,7 @@ local function apply_assign(c, book, user, at, gift)
   prune_locks(c, max, tonumber(at), book)
   c.user, c.assigned_at = user, at
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
-  if not (max and c.uses >= max) then hold(c, book) end
+  if not (max and c.uses >= max) then hold(c, book, '1') end
   if gift then
     redis.call('HSET', W .. 'g:' .. gift.bucket, gift.order, c.code .. ' ' .. c.bucket .. ' ' .. user .. ' ' .. at)
   end
@@ -27,7 +27,7 @@ end
 local function apply_unassign(c, book, at)
   local counted, set, score = place(c, book)
   drop_locks(c, limits_of(c, book), book, tonumber(at))
-  let_go(c, book)
+  hold(c, book, '-1')
   local key, field = W .. 'u:' .. c.user, 'a' .. book.number
   if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field) end
   c.user, c.assigned_at = nil, '-'

@@ -1,57 +1,64 @@
--- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`, none of 0);
--- those with an end of their own also by code (`x<code>`), so that a count can leave out what is past its window. In
--- Python: service/server/reconcile/user_differences.py. Needs gate.
+-- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`). Those with an end of
+-- their own are counted there again (`x<book>`), and a set has their ends (`ue:<book>:<user>`), so that those past their
+-- window are counted, not read (docs/internals/decisions/0099). No count is 0. In Python:
+-- service/server/reconcile/user_differences.py. Needs gate.
 
 local BOOKS_A_READ = 200
+local READS, MOST_BOOKS = 5, 1000
 
--- Count the assigned coupon c among those that its user holds.
-local function hold(c, book)
-  local key = W .. 'u:' .. c.user
-  redis.call('HINCRBY', key, 'h' .. book.number, 1)
-  if c.expires_at then redis.call('HSET', key, 'x' .. c.code, whole(c.expires_at) .. ' ' .. book.number) end
+-- Count the assigned coupon c among those that its user holds; by: '1', or '-1' for no more.
+local function hold(c, book, by)
+  local key, number = W .. 'u:' .. c.user, book.number
+  local function add(field)
+    local left = redis.call('HINCRBY', key, field, by)
+    if type(left) == 'number' and left < 1 then redis.call('HDEL', key, field) end -- else it is of the wrong type
+  end
+  add('h' .. number)
+  if not c.expires_at then return end
+  add('x' .. number)
+  key = W .. 'ue:' .. number .. ':' .. c.user
+  if by == '1' then redis.call('ZADD', key, whole(c.expires_at), c.code) else redis.call('ZREM', key, c.code) end
 end
 
--- Count it there no more.
-local function let_go(c, book)
-  local key, held = W .. 'u:' .. c.user, 'h' .. book.number
-  local left = redis.call('HINCRBY', key, held, -1)
-  if type(left) == 'number' and left < 1 then redis.call('HDEL', key, held, 'x' .. c.code) -- else it is of the wrong type
-  elseif c.expires_at then redis.call('HDEL', key, 'x' .. c.code) end
-end
-
--- Whether the user holds at least so many coupons now, over all books; without a number how many. key: the user's.
+-- How many coupons the user holds now, of the books in one read of the hash from a cursor on; then the next cursor, '0' at
+-- the end. With `wanted`: whether they are at least so many over all books; true where they are of more than MOST_BOOKS.
 -- Books are read only as far as their ends may decide it.
-local function holds(key, now, wanted)
-  local byte, find = string.byte, string.find
-  -- Books' fields, how many of each, of them ended by themselves; of all books. Without patterns, which cost twice as much.
-  local names, counts, gone, most, books = {}, {}, {}, 0, 0
-  local fields = redis.call('HSCAN', key, '0', 'MATCH', '[hx]*', 'COUNT', '100000000')[2] -- all of them, at one moment
-  for i = 1, #fields, 2 do
-    local name, value = fields[i], fields[i + 1]
-    if byte(name) == 104 then -- h
-      books = books + 1
-      names[books], counts[books], most = name, value, most + value
-    else
-      local at = find(value, ' ', 1, true)
-      if tonumber(string.sub(value, 1, at - 1)) <= now then
-        local held = 'h' .. string.sub(value, at + 1)
-        gone[held], most = (gone[held] or 0) + 1, most - 1
+local function holds(user, now, cursor, wanted)
+  local byte, find, sub = string.byte, string.find, string.sub -- without patterns, which cost twice as much
+  local numbers, counts, dated, most, books, at = {}, {}, {}, 0, 0, cursor
+  for _ = 1, wanted and READS or 1 do
+    local page = redis.call('HSCAN', W .. 'u:' .. user, at, 'MATCH', '[hx]*', 'COUNT', '1000')
+    local fields = page[2]
+    for i = 1, #fields, 2 do
+      local number = sub(fields[i], 2)
+      if byte(fields[i]) == 120 then dated[number] = true -- x
+      else
+        books = books + 1
+        numbers[books], counts[books], most = number, fields[i + 1], most + fields[i + 1]
       end
     end
+    at = page[1]
+    if at == '0' then break end
   end
-  local least = 0 -- of books that have been read and have not ended
-  for first = 1, books, BOOKS_A_READ do
+  local is_part = not wanted and (at ~= '0' or cursor ~= '0') -- then a book's two counts may be in two of them
+  if wanted and at ~= '0' then return true end
+  local least, due_by = 0, whole(now) -- least: of books whose ends were judged
+  for first = 1, math.min(books, MOST_BOOKS), BOOKS_A_READ do
     if wanted and (most < wanted or least >= wanted) then break end
     local keys, before = {}, first - 1
-    for i = 1, math.min(BOOKS_A_READ, books - before) do keys[i] = W .. 'b:' .. string.sub(names[before + i], 2) end
+    for i = 1, math.min(BOOKS_A_READ, books - before) do
+      local number = numbers[before + i]
+      keys[i] = W .. 'b:' .. number
+    end
     for i, text in ipairs(redis.call('MGET', unpack(keys))) do
-      local held, at = names[before + i], 0
-      for _ = 1, 4 do at = find(text, ' ', at + 1, true) end
-      local till = tonumber(string.sub(text, at + 1, find(text, ' ', at + 1, true) - 1))
-      local n = counts[before + i] - (gone[held] or 0)
-      if till and till <= now then most = most - n else least = least + n end
+      local number, space, gone = numbers[before + i], 0, 0
+      for _ = 1, 4 do space = find(text, ' ', space + 1, true) end
+      local till = tonumber(sub(text, space + 1, find(text, ' ', space + 1, true) - 1))
+      if till and till <= now then gone = counts[before + i]
+      elseif dated[number] or is_part then gone = redis.call('ZCOUNT', W .. 'ue:' .. number .. ':' .. user, '-inf', due_by) end
+      most, least = most - gone, least + counts[before + i] - gone
     end
   end
-  if wanted then return least >= wanted end
-  return most
+  if wanted then return most >= wanted end
+  return most, at
 end

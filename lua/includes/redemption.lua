@@ -60,7 +60,7 @@ local function apply_redeem(c, book, max, ask, event, at)
   if ask.discount ~= '0' then count(number, 'discount', ask.discount) end
   if c.user and c.uses == max then
     -- @include holding
-    let_go(c, book)
+    hold(c, book, '-1')
   end
   return settle(c, book, counted, set, score)
 end

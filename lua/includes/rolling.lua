@@ -18,7 +18,7 @@ local function apply_rollback(c, book, e, at, restore, entry)
     count(book.number, 'taken', -1)
     if c.user and c.uses == max then
       -- @include holding
-      hold(c, book)
+      hold(c, book, '1')
     end
     c.uses = c.uses - 1
   end

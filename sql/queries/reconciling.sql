@@ -202,8 +202,8 @@ SELECT user_id FROM (
 ) AS next ORDER BY user_id LIMIT $3;
 
 -- name: users_in_order
--- The expected fields of users' hashes after an event, in order of the users: coupons by book, unused ones, their
--- expiries, and the cap. Of all of a workspace's users, or of these with all of their codes.
+-- The expected fields of users' hashes after an event, in order of the users: coupons by book, unused ones, those of
+-- them with an expiry of their own, and the cap. Of all of a workspace's users, or of these with all of their codes.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 users text[]
 WITH owned AS (
   SELECT owner, book, code, expires_ms, coalesce(max > 0 AND uses >= max, false) AS used_up
@@ -215,7 +215,8 @@ FROM owned GROUP BY owner, book
 UNION ALL
 SELECT word_of(owner), 'h' || book, count(*)::text, 0 FROM owned WHERE NOT used_up GROUP BY owner, book
 UNION ALL
-SELECT word_of(owner), 'x' || code, expires_ms || ' ' || book, 0 FROM owned WHERE NOT used_up AND expires_ms IS NOT NULL
+SELECT word_of(owner), 'x' || book, count(*)::text, 0 FROM owned
+WHERE NOT used_up AND expires_ms IS NOT NULL GROUP BY owner, book
 UNION ALL
 SELECT word_of(user_id), 'cap', version || ' ' || coalesce(max_coupons::text, '-'), version
 FROM users WHERE workspace = $2 AND ($6::text[] IS NULL OR user_id = ANY ($6))

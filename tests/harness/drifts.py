@@ -150,6 +150,14 @@ def _change(subject: Subject, **body: str) -> None:
     ok(subject.workspace.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=body))
 
 
+_end = partial(_change, expiresAt="2036-01-01T00:00:00Z")
+
+
+def _owned_ending(subject: Subject) -> None:
+    _owned(subject)
+    _end(subject)
+
+
 STATES: dict[str, Callable[[Subject], object]] = {
     "idle": lambda subject: None,
     "used": _redeem,
@@ -160,7 +168,8 @@ STATES: dict[str, Callable[[Subject], object]] = {
     "owned": _owned,
     "given": _given,
     "capped": _capped,
-    "ending": partial(_change, expiresAt="2036-01-01T00:00:00Z"),
+    "ending": _end,
+    "owned_ending": _owned_ending,
     "off": partial(_change, status="inactive"),
 }
 """What was done: `used`, the first code by the first user in the first order; `returned`, that was rolled back;

@@ -132,8 +132,7 @@ class Shop(Stocked):
 
     async def held(self, user: str) -> int:
         """How many coupons the user holds."""
-        names = (self.caller.gate, f"{self.caller.prefix}w")
-        return (await self.decider.run(0, "user_coupons", names, (user,)))[1]
+        return await Workspace(self.decider).user_coupons(self.caller, user)
 
 
 async def together(*calls: Any) -> list[Any]:

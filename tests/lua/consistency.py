@@ -284,7 +284,7 @@ def _check_counters(held: Held) -> None:
 
 def _check_users(held: Held) -> None:
     """A user's counts by book are those of its codes and redemptions."""
-    users = defaultdict[str, dict[str, str]](dict)
+    users, ends, dated = defaultdict[str, dict[str, str]](dict), defaultdict[str, dict[str, int]](dict), Counter[Any]()
     had, holds, taken, standing = Counter[Any](), Counter[Any](), Counter[Any](), Counter[Any]()
     for code, c in held.coupons.items():
         if c.user != _NONE:
@@ -292,14 +292,16 @@ def _check_users(held: Held) -> None:
             if not c.is_used_up:
                 holds[c.user, c.book.number] += 1
                 if c.expires_at is not None:
-                    users[c.user][f"x{code}"] = f"{c.expires_at} {c.book.number}"
+                    dated[c.user, c.book.number] += 1
+                    ends[f"{c.book.number}:{c.user}"][code] = c.expires_at
     for redemption in held.redemptions:
         taken[redemption.user, redemption.book] += redemption.is_taken
         standing[redemption.user, redemption.book] += redemption.stands
-    for letter, counts in (("a", had), ("h", holds)):
+    for letter, counts in (("a", had), ("h", holds), ("x", dated)):
         for (user, book), count in counts.items():
             users[user][f"{letter}{book}"] = str(count)
     assert _users_without_caps(held) == users
+    assert held.under("ue:") == ends
     spent = defaultdict[str, dict[str, str]](dict)
     for (user, book), count in taken.items():
         if count:

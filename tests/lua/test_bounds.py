@@ -9,6 +9,7 @@ from service.engine.formats import key_names
 from tests.harness.colliding import colliding
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
+from tests.harness.worst.measuring import count_commands
 
 DAY_MS = 86_400_000
 
@@ -130,6 +131,51 @@ async def test_a_cap_counts_what_is_held_over_many_books(kind: str, still: Shop,
         assert (status, body if status == 422 else "") == ((201, "") if held < cap else (422, "user_coupon_limit"))
         held += status == 201
     assert await still.held("ann") == held
+
+
+async def test_a_users_ended_coupons_are_counted_not_read(kind: str, still: Shop) -> None:
+    """With four times as many coupons that have an end of their own a user's count, and an assignment under a cap, run
+    as many commands and are exact: before the ends, past some of them, and when the clock has gone back."""
+    if kind == "fakeredis":
+        pytest.skip("it counts no commands")
+    book, commands = await still.book("MORE-1"), []
+    await still.add(book, *(f"KEPT-{n}" for n in range(3)), owner_id="ann")
+    await still.put_workspace(max_coupons=1000)
+    for first, last in ((0, 150), (150, 600)):
+        for n in range(first, last):
+            await still.add(book, f"CODE-{n:03d}", owner_id="ann", expires_ms=NOW_MS + 1000 + n)
+        assert await still.held("ann") == 3 + last
+        await still.at(NOW_MS + 1000 + last // 2)
+        before = await count_commands(still.link)
+        assert await still.held("ann") == 3 + last - last // 2 - 1
+        assert (await still.assign("MORE-1", "ann"))[0] == 201
+        commands.append(await count_commands(still.link) - before)
+        await still.unassign("MORE-1")
+        await still.at(NOW_MS)
+    assert commands[0] == commands[1]
+    assert await still.held("ann") == 603
+
+
+async def test_a_users_coupons_of_very_many_books(kind: str, still: Shop) -> None:
+    """They are counted some hundred books at a time. Under a cap the ends of those of a thousand books are judged,
+    others count as held; and with more books than one script reads nothing is added."""
+    if kind == "fakeredis":
+        pytest.skip("a server's own cursors")
+    for n in range(1100):
+        await still.add(await still.book(), f"CODE-{n:04d}", owner_id="ann", expires_ms=NOW_MS + n % 2)
+    await still.book("MORE-1", "MORE-2", "MORE-3")
+    for now, held in ((NOW_MS, 550), (NOW_MS + 1, 0)):
+        await still.at(now)
+        assert await still.held("ann") == held
+    for cap, status in ((101, 201), (101, 422)):
+        await still.put_workspace(max_coupons=cap)
+        assert (await still.assign(f"MORE-{2 - (status == 201)}", "ann"))[0] == status
+    user = f"{still.caller.prefix}u:ann"
+    await still.link.call("HSET", user, *(part for n in range(6000) for part in (f"h{10_000 + n}", 1)))
+    await still.put_workspace(max_coupons=100_000)
+    await still.refuses("user_coupon_limit", still.assign("MORE-3", "ann"))
+    await still.link.call("HDEL", user, *(f"h{10_000 + n}" for n in range(6000)))
+    assert (await still.assign("MORE-3", "ann"))[0] == 201
 
 
 async def test_the_locks_on_a_gift_that_is_taken_back(still: Shop) -> None:

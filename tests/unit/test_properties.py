@@ -68,6 +68,7 @@ _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "s": (key_names.standing, ("code",)),
     "u": (key_names.user, ("user",)),
     "lu": (key_names.locks_of_user, ("book", "user")),
+    "ue": (key_names.ends_of_user, ("book", "user")),
     "lk": (key_names.locks_of_holder, ("holder",)),
     "q": (key_names.rate, ("counter", "holder")),
     "i": (key_names.answer, ("key",)),

@@ -95,7 +95,7 @@ class _Listener:
     async def run(self, partition: int, script: str, names: Any, args: Any) -> list[Any]:
         assert partition == 2
         self.calls[script] = (tuple(names), tuple(args))
-        replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, "1"], "coupon_locks": [0, 0]}
+        replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, 1, "0"], "coupon_locks": [0, 0]}
         return (replies | {"book_stats": [0, *["0"] * 14, "USD"]}).get(script, [0])
 
 

@@ -113,6 +113,11 @@ class RecordedCode(NamedTuple):
         return self._is_available and self.expires_ms is not None
 
     @property
+    def is_held_till_end(self) -> bool:
+        """Whether its owner holds it and it has its own expiry: then it belongs to the owner's set of these."""
+        return not self.used_up and self.owner is not None and self.expires_ms is not None
+
+    @property
     def _is_available(self) -> bool:
         return not self.used_up and self.active and not self.is_blocked and self.owner is None
 

@@ -19,7 +19,7 @@ BUCKETS = 131_072
 
 _MASK = BUCKETS - 1
 
-LAYOUT = "1"
+LAYOUT = "2"
 """The number of this layout. An opening rebuilds a Redis with another layout."""
 
 
@@ -30,7 +30,7 @@ def _by_kind(**kinds: str) -> dict[str, str]:
 OWN = _by_kind(string="gate config layout newest mend erased", stream="outbox")
 """The kinds of a partition's own keys, and their types in Redis."""
 
-TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb lu lk s")
+TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb lu lk s ue")
 """The kinds of a workspace's keys, and their types."""
 
 SETS_OF_CODES = "uapox"
@@ -44,7 +44,7 @@ _PARTS = _by_kind(
     **{
         _BOOK: "b n f lb",
         f"{_BOOK}:([{SETS_OF_CODES}])": "l",
-        f"{_BOOK}:{_USER}": "lu",
+        f"{_BOOK}:{_USER}": "lu ue",
         _BUCKET: "d o g",
         _CODE: "c k kd s",
         _USER: "u",
@@ -190,6 +190,11 @@ def set_of_codes(w: str, number: int | str, which: str) -> str:
 def locks_of_user(w: str, number: int | str, user: str) -> str:
     """The locks that count against a user's limits in a book."""
     return f"{w}lu:{number}:{user}"
+
+
+def ends_of_user(w: str, number: int | str, user: str) -> str:
+    """The codes of a book that a user holds and that have an end of their own, by it."""
+    return f"{w}ue:{number}:{user}"
 
 
 def rate(w: str, which: str, of: str | int) -> str:

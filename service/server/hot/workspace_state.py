@@ -83,9 +83,14 @@ class Workspace:
         return counts_of(await self._read(caller, "book_stats", names, (book_id,)))
 
     async def user_coupons(self, caller: Caller, user_id: str) -> int:
-        """Count the user's coupons."""
-        names = (caller.gate, key_names.settings(caller.prefix))
-        return (await self._read(caller, "user_coupons", names, (encode_field(user_id),)))[1]
+        """Count the user's coupons; those of very many books not at one moment."""
+        names, user = (caller.gate, key_names.settings(caller.prefix)), encode_field(user_id)
+        held, cursor = 0, "0"
+        while True:
+            _, some, cursor = await self._read(caller, "user_coupons", names, (user, cursor))
+            held += some
+            if cursor == "0":
+                return held
 
     async def coupon_locks(self, caller: Caller, code: str) -> LiveLocks:
         """The live locks of a code in canonical form; none of an unknown one."""

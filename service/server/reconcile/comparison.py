@@ -172,9 +172,9 @@ class _Part:
         self._kinds = (
             self.wrong_types,
             Configuration(examiner),
+            self._users,
             self._coupons,
             Uses(examiner, None if existing is None else existing["o"] | existing["g"]),
-            self._users,
             Keys(examiner),
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
+from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
 from service.engine.formats.coupon_record import is_blocked
 from service.engine.formats.coupon_state import (
@@ -49,8 +50,10 @@ class Coupons(Subject):
         """`existing`: the directory's existing buckets; None to read all."""
         super().__init__(examiner)
         self._existing = existing
-        self._books: dict[str, str] = {}
-        """The book in which the record last had a suspected code."""
+        self._recorded: dict[str, RecordedCode] = {}
+        """Suspected codes as the record last had them."""
+        self._ends_read: dict[str, Item | None] = {}
+        """Where the end of a suspected code was last read among those that its owner holds."""
 
     async def compare(self) -> None:
         cut = await self._examiner.cut()
@@ -77,8 +80,12 @@ class Coupons(Subject):
         for surplus in here.values():
             suspects += surplus
         suspects += await self._find_unlike(rest)
+        await self._examine(suspects)
+
+    async def _examine(self, suspects: list[str]) -> None:
         await self._examiner.examine(self, suspects)
-        self._books.clear()
+        self._recorded.clear()
+        self._ends_read.clear()
 
     async def _find_unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
         w = self._w
@@ -87,23 +94,34 @@ class Coupons(Subject):
         records = [text for reply in await self._inspector.read(runs) for text in reply]
         suspects: list[str] = []
         several: list[RecordedCode] = []
-        ending: list[RecordedCode] = []
+        ending: list[tuple[RecordedCode, Item]] = []
         for (row, entry), text in zip(rows, records, strict=True):
             if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
                 continue
             recorded = RecordedCode(*row)
             if differing_classes(recorded, entry, text, locked=False):
                 suspects.append(recorded.code)
-            elif recorded.stand and recorded.max != 1:
+                continue
+            if recorded.stand and recorded.max != 1:
                 several.append(recorded)
             elif recorded.waits_for_end and not is_locked(entry, text):
-                ending.append(recorded)
+                key = key_names.set_of_codes(w, recorded.book, "x")
+                ending.append((recorded, Item("z", key, f"{recorded.bucket} {recorded.code}")))
+            if end := self._held_end(recorded):
+                ending.append((recorded, end))
+        return list(dict.fromkeys([*suspects, *await self._find_unlike_sets(several, ending)]))
+
+    async def _find_unlike_sets(
+        self, several: list[RecordedCode], ending: list[tuple[RecordedCode, Item]]
+    ) -> list[str]:
+        """Codes with other standing redemptions, and those whose end is not where it belongs."""
+        suspects, w = list[str](), self._w
         reads = [("ZRANGE", key_names.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
         for recorded, flat in zip(several, await self._inspector.read(reads), strict=True):
             if not _have_same_standing(recorded, pair_up(flat)):
                 suspects.append(recorded.code)
-        reads = [("ZSCORE", key_names.set_of_codes(w, one.book, "x"), f"{one.bucket} {one.code}") for one in ending]
-        for recorded, score in zip(ending, await self._inspector.read(reads), strict=True):
+        reads = [("ZSCORE", end.key, end.member) for _, end in ending]
+        for (recorded, _), score in zip(ending, await self._inspector.read(reads), strict=True):
             if score != str(recorded.expires_ms):
                 suspects.append(recorded.code)
         return suspects
@@ -113,8 +131,7 @@ class Coupons(Subject):
         reads = [("HGET", key_names.directory(self._w, key_names.bucket(code)), code) for code in codes]
         entries = await self._inspector.read(reads)
         if suspects := [code for code, entry in zip(codes, entries, strict=True) if _is_without_record(entry)]:
-            await self._examiner.examine(self, suspects)
-            self._books.clear()
+            await self._examine(suspects)
         return suspects
 
     async def pools(self) -> None:
@@ -137,21 +154,29 @@ class Coupons(Subject):
     def items(self, thing: str) -> Sequence[Item]:
         """Its entry, record, standing redemptions and locks, and the sets in which it may be."""
         w, bucket = self._w, key_names.bucket(thing)
-        book = self._books.get(thing)
+        recorded = self._recorded.get(thing)
+        end = self._ends_read[thing] = self._held_end(recorded) if recorded else None
         items = [
             Item("h", key_names.directory(w, bucket), thing),
             Item("s", key_names.coupon(w, thing)),
             Item("Z", key_names.standing(w, thing)),
             Item("n", key_names.deadlines(w, thing)),
         ]
-        if book is not None:
-            items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in SETS_OF_CODES]
-        return items
+        if recorded:
+            keys = [key_names.set_of_codes(w, recorded.book, kind) for kind in SETS_OF_CODES]
+            items += [Item("z", key, f"{bucket} {thing}") for key in keys]
+        return [*items, end] if end else items
+
+    def _held_end(self, one: RecordedCode) -> Item | None:
+        """Its end among those that its owner holds; None if it doesn't belong there."""
+        if not one.is_held_till_end:
+            return None
+        return Item("z", key_names.ends_of_user(self._w, one.book, encode_field(one.owner)), one.code)
 
     async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
         await self._examiner.quarantine.read_on()
         expected = await recorded_codes(self._pool, self._partition, self._workspace, at, things)
-        self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
+        self._recorded |= expected
         return expected
 
     def find_difference(
@@ -165,8 +190,8 @@ class Coupons(Subject):
                 return None
             removal = self._write_code(thing, (entry, text, stands), (None, None, {}))
             return Difference(("code_surplus",), name, removal, unsafe, about)
-        if one.version > seen.config:
-            return UNDECIDABLE_NOW
+        if one.version > seen.config or self._held_end(one) != self._ends_read.get(thing):
+            return UNDECIDABLE_NOW  # its end is read from the second time on
         if is_blocked(text) and self._examiner.quarantine.names(about):
             one = one._replace(is_blocked=True)
         if entry is None:
@@ -178,6 +203,8 @@ class Coupons(Subject):
         # The sets of its book are read from the second time on.
         if one.waits_for_end and not unsafe and values[4 + SETS_OF_CODES.index("x") :] != [str(one.expires_ms)]:
             classes.append("free_missing")
+        if one.is_held_till_end and values[-1] != str(one.expires_ms):
+            classes.append("user_counts")
         if not classes:
             return None
         writes = self._write(one, entry, text, stands, values[4:])
@@ -192,6 +219,8 @@ class Coupons(Subject):
             to = str(one.expires_ms) if kind == "x" and one.waits_for_end else None
             key = key_names.set_of_codes(self._w, one.book, kind)
             writes.append(Write("z", key, f"{one.bucket} {one.code}", score, to))
+        if (end := self._held_end(one)) and len(sets) > len(SETS_OF_CODES):
+            writes.append(end.change(sets[-1], str(one.expires_ms)))
         return [write for write in writes if write.seen != write.to or write.kind in "hs"]
 
     def _write_code(self, code: str, seen: _State, wanted: _State) -> list[Write]:

@@ -198,6 +198,7 @@ _DESCRIPTIONS = {
 _MASKED = {
     "c": "the record of code {}", "k": "the locks of code {}", "kd": "the deadlines of code {}",
     "s": "the standing redemptions of code {}", "u": "user {}", "lu": "the locks of user {}", "i": "key {}",
+    "ue": "the ends of user {}",
 }  # fmt: skip
 
 

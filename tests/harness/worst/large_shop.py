@@ -134,7 +134,7 @@ class LargeShop(Shop):
         await self.link.call("ZADD", f"{self.w}l:{book}:{of}", at, f"{bucket} {code}")
 
     async def holding(self, user: str, books: int) -> None:
-        """A user who has a coupon of each of many books, all with an end of their own."""
+        """A user who has a coupon of each of many books, all with an end of their own, which is over."""
         now = await self.now()
         made = [10_000 + number for number in range(books)]
         settings = (await self.link.call("GET", f"{self.w}b:1")).split(" ")
@@ -143,12 +143,10 @@ class LargeShop(Shop):
         for start in range(0, books, 500):
             some = made[start : start + 500]
             await self.link.call("MSET", *(part for book in some for part in (f"{self.w}b:{book}", text)))
-        fields = (
-            pair
-            for book in made
-            for pair in ((f"a{book}", 1), (f"h{book}", 1), (f"xCODE-{book}", f"{now + 1000 * MINUTE_MS} {book}"))
-        )
+        fields = (pair for book in made for pair in ((f"a{book}", 1), (f"h{book}", 1), (f"x{book}", 1)))
         await self.hash(f"{self.w}u:{user}", fields)
+        for book in made:
+            await self.link.call("ZADD", f"{self.w}ue:{book}:{user}", now - MINUTE_MS, f"CODE-{book}")
 
 
 def _key(token: str) -> str:

@@ -60,6 +60,7 @@ _OF_ANOTHER_TYPE: dict[str, Kind] = {
     ),
     "a key is a list": _list("used", "i:{key0}", "key {key0}", "string"),
     "a pool is a list": _list("idle", "f:{book}", "the pool of book {book}", "hash"),
+    "a user's ends are a list": _list("owned_ending", "ue:{book}:{user0}", "the ends of user {user0}", "zset"),
     "free codes with an end are a list": _list("ending", "l:{book}:x", "the set x of book {book}", "zset"),
 }
 
@@ -118,6 +119,10 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     ),
     "a user has more": Kind("owned", {"user0": "user_counts"}, _run("HINCRBY {w}u:{user0} a{book} 2")),
     "a stranger has something": Kind("idle", {"user3": "user_counts"}, _run("HSET {w}u:{user3} a{book} 3")),
+    "an end of a user's coupon gone": Kind(
+        "owned_ending", {"code0": "user_counts"}, _run("ZREM {w}ue:{book}:{user0} {code0}")
+    ),
+    "an end too much": Kind("owned_ending", {"user0": "user_counts"}, _run("ZADD {w}ue:{book}:{user0} 7 {code3}")),
     "another cap": Kind("capped", {"user0": "user_cap"}, _run("HSET {w}u:{user0} cap '1 9'")),
     "a book counts more": Kind("idle", {"book": "book_counts"}, _run("HINCRBY {w}n:{book} redeemed 3")),
     "a book counts more while it is sold": Kind(
