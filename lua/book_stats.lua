@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       3 books        hash    book's uuid → its number
 ARGV  1 book_id
 Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhausted, inactive, redemptions, rolled_back,
-      discount_e4, users, touched, taken, now_ms, currency} or {outcome}; locked ones and the time (the workspace's) as
+      discount, discount_high, users, touched, taken, now_ms, currency} or {outcome}; locked ones and the time (the workspace's) as
       numbers, other counts as strings
 Event none
 Cost  O(log n) in the locked coupons, at most 7 commands ]]
@@ -19,10 +19,10 @@ local now = workspace.now
 local number = redis.call('HGET', KEYS[3], ARGV[1])
 if not number then return { OUT.book_not_found } end
 local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive',
-  'redemptions', 'rolledBack', 'discount', 'users', 'touched', 'taken')
-for i = 1, 11 do n[i] = n[i] or '0' end
+  'redemptions', 'rolledBack', 'discount', 'discountHigh', 'users', 'touched', 'taken')
+for i = 1, 12 do n[i] = n[i] or '0' end
 local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. whole(now), '+inf')
 local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. whole(now), '+inf')
 local book = read_book(number)
 return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
-  n[11], now, book.currency or workspace.currency }
+  n[11], n[12], now, book.currency or workspace.currency }

@@ -30,7 +30,11 @@ if event then -- the usual redemption is done
   command('HINCRBY', counters, 'redemptions', '1')
   command('HINCRBY', counters, 'taken', '1')
   command('HINCRBY', counters, 'redeemed', '1')
-  if saved_e4 ~= 0 then command('HINCRBY', counters, 'discount', string.format('%d', saved_e4)) end
+  if saved_e4 ~= 0 then
+    -- @step discount_parts
+    if low_part > 0 then command('HINCRBY', counters, 'discount', string.format('%d', low_part)) end
+    if high_part > 0 then command('HINCRBY', counters, 'discountHigh', string.format('%d', high_part)) end
+  end
   -- @include counters
   local left = free_left(counters)
   if left and (left <= 0 or low and left < low) then

@@ -56,16 +56,17 @@ end
 -- What redemptions of the book change, not written yet; left: its free codes, false where they can't be counted.
 local function read_sums(counters)
   -- @include counters
-  return { redemptions = 0, new_users = 0, saved_e4 = 0, left = free_left(counters) }
+  return { redemptions = 0, new_users = 0, low = 0, high = 0, left = free_left(counters) }
 end
 
-local function write_sums(sums, key)
+local function write_sums(sums, counters)
   local by = string.format('%d', sums.redemptions)
-  command('HINCRBY', key, 'redemptions', by)
-  command('HINCRBY', key, 'taken', by)
-  command('HINCRBY', key, 'redeemed', by)
-  if sums.new_users > 0 then command('HINCRBY', key, 'users', string.format('%d', sums.new_users)) end
-  if sums.saved_e4 > 0 then command('HINCRBY', key, 'discount', string.format('%d', sums.saved_e4)) end
+  command('HINCRBY', counters, 'redemptions', by)
+  command('HINCRBY', counters, 'taken', by)
+  command('HINCRBY', counters, 'redeemed', by)
+  if sums.new_users > 0 then command('HINCRBY', counters, 'users', string.format('%d', sums.new_users)) end
+  if sums.low > 0 then command('HINCRBY', counters, 'discount', string.format('%d', sums.low)) end
+  if sums.high > 0 then command('HINCRBY', counters, 'discountHigh', string.format('%d', sums.high)) end
 end
 
 -- ends: by '<bucket> <code>' when its lock ends, false where it was redeemed.
@@ -136,7 +137,8 @@ local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key
   end
   sums.redemptions = sums.redemptions + 1
   if spent == '0' then sums.new_users = sums.new_users + 1 end
-  sums.saved_e4 = sums.saved_e4 + saved_e4
+  -- @step discount_parts
+  sums.low, sums.high = sums.low + low_part, sums.high + high_part
   local left = sums.left
   if left then
     left = left - 1
@@ -146,6 +148,5 @@ local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key
       cross(outbox, number, now, 'codes', left, 1, low)
     end
   end
-  if sums.saved_e4 > 1e15 then write_gathered() end -- a sum past 2^53 is not exact
   return event .. ' ' .. decided .. ' ' .. request .. '\n' .. book_id
 end

@@ -57,7 +57,10 @@ local function apply_redeem(c, book, max, ask, event, at)
   if count_user(ask.user, ask.user_bucket, number, 1, 1, ask.spent) == 1 then count(number, 'users', '1') end
   count(number, 'redemptions', '1')
   count(number, 'taken', '1')
-  if ask.discount ~= '0' then count(number, 'discount', ask.discount) end
+  if ask.discount ~= '0' then
+    -- @include discount_sum
+    count_discount(number, ask.discount)
+  end
   if c.user and c.uses == max then
     -- @include holding
     hold(c, book, '-1')

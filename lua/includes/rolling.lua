@@ -22,7 +22,10 @@ local function apply_rollback(c, book, e, at, restore, entry)
     end
     c.uses = c.uses - 1
   end
-  if e.discount ~= '0' then count(book.number, 'discount', '-' .. e.discount) end
+  if e.discount ~= '0' then
+    -- @include discount_sum
+    count_discount(book.number, '-' .. e.discount)
+  end
   settle(c, book, counted, set, score)
 end
 

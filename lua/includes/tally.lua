@@ -13,7 +13,7 @@ local function of_book(kept, number)
   return mine, mine[number]
 end
 
--- A counter of amounts that would pass 64 bits stays as it is, and stops nothing.
+-- A key of the wrong type stays as it is, and stops nothing.
 local function write_count(workspace, number, name, by)
   redis.pcall('HINCRBY', workspace .. 'n:' .. number, name, whole(by))
 end

@@ -11,6 +11,7 @@ import msgspec
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import BY_CODE
+from service.engine.formats.discount_sum import join_sum
 from service.engine.hot.scripts import MENDING, Scripts
 from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Call, Operation
@@ -123,9 +124,10 @@ class Shop(Stocked):
         reply = await self.decider.run(0, "book_stats", names, (str(book.book_id),))
         words = (
             "codes assigned locked_unassigned locked_assigned redeemed exhausted inactive redemptions rolled_back "
-            "discount_e4 users touched taken"
+            "discount discount_high users touched taken"
         )
-        return {name: int(value) for name, value in zip(words.split(), reply[1:14], strict=True)}
+        counts = {name: int(value) for name, value in zip(words.split(), reply[1:15], strict=True)}
+        return counts | {"discount_e4": join_sum(counts["discount"], counts["discount_high"])}
 
     async def live_locks(self, code: str) -> LiveLocks:
         return await Workspace(self.decider).coupon_locks(self.caller, code)

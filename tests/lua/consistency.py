@@ -17,6 +17,7 @@ from service.engine.formats.directory_entry import (
     DirectoryEntry,
     parse_directory_entry,
 )
+from service.engine.formats.discount_sum import join_sum
 from service.engine.formats.events import Assigned, Redeemed
 from service.engine.formats.order_entries import Gift, Place, parse_places
 from service.engine.hot.fitness import ENTRY_BYTES
@@ -276,6 +277,7 @@ def _check_counters(held: Held) -> None:
         n["discount"] = sum(redemption.event.discount_e4 for redemption in standing)
         n["users"] = len({redemption.user for redemption in standing})
         stored = {name: int(value) for name, value in held.mine.get(f"n:{number}", {}).items()}
+        stored["discount"] = join_sum(stored.get("discount", 0), stored.pop("discountHigh", 0))
         is_touched = stored.pop("touched", 0) == 1
         assert Counter(stored) == n
         assert is_touched or not redemptions, number

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from service.engine.domain.configuration import DiscountRow, TierRow
+from service.engine.domain.money import from_e4
+from service.engine.formats import discount_sum
 from service.server.hot.workspace_state import Workspace
-from tests.harness.shop import Shop
+from tests.harness.shop import Shop, together
 
 TIERED = {
     "type": "tiered",
@@ -67,6 +69,35 @@ async def test_what_a_discount_comes_to(
     book = await still.book("CODE-1", discount=discount)
     await assert_amounts(still, amounts, orderValue=value, items=items_of(lines))
     assert (await still.stats(book))["discount_e4"] == int(amounts[0].replace(".", "")) * 100
+
+
+@pytest.mark.parametrize("uses", [1, None])
+@pytest.mark.parametrize("value", [LARGEST, "100000.01", "100000.00", "99999.99"])
+async def test_no_counter_takes_a_large_discount_whole(still: Shop, uses: int | None, value: str) -> None:
+    """Discounts are summed in two counters, of which neither nears 2^63: of single redemptions, of several in a call
+    and of checkouts. What is rolled back leaves both."""
+    codes = [f"CODE-{n}" for n in range(4)]
+    book = await still.book(
+        *codes, max_redemptions_per_code=uses, discount={"type": "percentage", "value_e4": 1_000_000}
+    )
+    _, alone = await still.redeem(codes[0], "ann", orderValue=value)
+    joined = await together(*(still.redeem(code, "ann", orderValue=value) for code in codes[1:3]))
+    _, bought = await still.checkout("ann", "A-1", value, code=codes[3])
+    amount_e4 = int(value.replace(".", "")) * 100
+    names = (discount_sum.LOW, discount_sum.HIGH)
+
+    async def read_parts() -> tuple[int, ...]:
+        stored = await still.link.call("HMGET", f"{still.caller.prefix}n:{book.book}", *names)
+        return tuple(int(part or 0) for part in stored)
+
+    low, high = await read_parts()
+    assert low <= 4 * 999_999_999
+    assert discount_sum.join_sum(low, high) == 4 * amount_e4
+    counts = await Workspace(still.decider).book_counts(still.caller, str(book.book_id))
+    assert counts.discount_total == from_e4(4 * amount_e4, 2)
+    for redemption in (alone, *(body for _, body in joined), bought["redemption"]):
+        await still.rollback(redemption["redemptionId"])
+    assert await read_parts() == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -276,13 +276,20 @@ def test_orders_users_uses_and_gifts(field: UseField, recorded: str | None, valu
 def test_books_count_what_they_are_off() -> None:
     """A book's repair adds the difference of each counter, but not while the configuration changes."""
     books = Books(cast("Any", HERE))
-    values = ["3", "1", None, None, None, None, None, None, None, None]
+    values = ["3", "1", *[None] * 9]
     assert books.find_difference(7, ({7: {"codes": 3, "assigned": 1}}, 5), SEEN, values) is None
     difference = cast("Any", books.find_difference(7, ({7: {"codes": 5}}, 5), SEEN, values))
     assert difference.classes == ("book_counts",)
     assert [(write.kind, write.member, write.to) for write in difference.writes] == [
         ("n", "codes", "2"),
         ("n", "assigned", "-1"),
+    ]
+    summed = [*["0"] * 9, str(5 * 10**9), str(10**10)]
+    assert books.find_difference(7, ({7: {"discount": 10**19 + 5 * 10**9}}, 5), SEEN, summed) is None
+    difference = cast("Any", books.find_difference(7, ({7: {"discount": 3}}, 5), SEEN, summed))
+    assert [(write.member, int(write.to)) for write in difference.writes] == [
+        ("discount", 3 - 10**9),
+        ("discountHigh", 1 - 5 - 10**10),
     ]
     assert books.find_difference(7, ({}, 6), SEEN, values) == UNDECIDABLE_NOW
     assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == UNDECIDABLE_NOW
@@ -292,7 +299,7 @@ def test_books_count_what_they_are_off() -> None:
 def test_blocked_codes_are_no_difference() -> None:
     """Of a book that quarantine names, the counters that a blocked code changes are not compared."""
     books = Books(cast("Any", SimpleNamespace(**vars(HERE) | {"quarantine": ALL})))
-    values = ["3", "1", None, None, "2", None, None, None, None, None]
+    values = ["3", "1", None, None, "2", *[None] * 6]
     assert books.find_difference(7, ({7: {"codes": 3, "assigned": 2}}, 5), SEEN, values) is None
     difference = cast("Any", books.find_difference(7, ({7: {"codes": 4, "assigned": 2}}, 5), SEEN, values))
     assert [(write.member, write.to) for write in difference.writes] == [("codes", "1")]

@@ -9,6 +9,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import decode_field, decode_id, encode_field
 from service.engine.domain.money import CURRENCY_DIGITS, from_e4
 from service.engine.formats import key_names
+from service.engine.formats.discount_sum import join_sum
 from service.engine.formats.idempotency_entry import answer_payload, parse_answer
 from service.engine.hot.decider import Decider
 from service.engine.operations.caller import Caller
@@ -51,8 +52,8 @@ def counts_of(reply: list[Any]) -> BookCounts:
     """The counts in a reply of book_stats."""
     (
         codes, assigned, free_locked, held_locked, redeemed, exhausted, inactive, redemptions, rolled_back, discount,
-        users, touched, taken, now_ms,
-    ) = map(int, reply[1:15])  # fmt: skip
+        discount_high, users, touched, taken, now_ms,
+    ) = map(int, reply[1:16])  # fmt: skip
     return BookCounts(
         codes=codes,
         available=codes - assigned - redeemed - exhausted - inactive - free_locked,
@@ -63,7 +64,7 @@ def counts_of(reply: list[Any]) -> BookCounts:
         inactive=inactive,
         redemptions=redemptions,
         rolled_back=rolled_back,
-        discount_total=from_e4(discount, CURRENCY_DIGITS[reply[15]]),
+        discount_total=from_e4(join_sum(discount, discount_high), CURRENCY_DIGITS[reply[16]]),
         users=users,
         touched=bool(touched),
         taken=taken,

@@ -8,7 +8,7 @@ from hashlib import md5
 from typing import Any
 
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
-from service.engine.formats import key_names
+from service.engine.formats import discount_sum, key_names
 from service.engine.formats.coupon_state import About, Difference, Write
 from service.engine.formats.event_id import EventId
 from service.engine.formats.stored_settings import book_settings, workspace_settings
@@ -23,7 +23,11 @@ from service.server.record.workspace_rows import read_workspace
 KEYS_A_READ = 500
 MAX_AGE_MIN = 58
 """As in keys_in_order of sql/queries/reconciling.sql."""
-COUNTERS = "codes assigned redeemed exhausted inactive redemptions rolledBack discount users taken".split()
+COUNTERS = [
+    *"codes assigned redeemed exhausted inactive redemptions rolledBack users taken".split(),
+    discount_sum.LOW,
+    discount_sum.HIGH,
+]
 _OF_BLOCKED = ("inactive", "assigned")
 
 
@@ -69,9 +73,10 @@ class Books(Subject):
         if not seen.config == seen.newest == expected[1]:
             return UNDECIDABLE_NOW
         counts = expected[0].get(thing, {})
-        off = {
-            counter: counts.get(counter, 0) - int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)
-        }
+        stored = {counter: int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)}
+        discount_e4 = discount_sum.join_sum(stored.pop(discount_sum.LOW), stored.pop(discount_sum.HIGH))
+        off = {counter: counts.get(counter, 0) - value for counter, value in stored.items()}
+        off |= discount_sum.split_sum(int(counts.get("discount", 0)) - discount_e4)
         about = (About("book", str(thing)),)
         if self._examiner.quarantine.names(about):  # blocked codes count as inactive, and only Redis knows them
             off |= dict.fromkeys(_OF_BLOCKED, 0)

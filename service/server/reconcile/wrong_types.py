@@ -11,6 +11,7 @@ from service.engine.domain.field_types import decode_id
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import Difference, RecordedCode, Write, entry_of
 from service.engine.formats.directory_entry import FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, is_locked
+from service.engine.formats.discount_sum import split_sum
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import Key
 from service.engine.formats.stored_settings import book_settings, workspace_settings
@@ -141,6 +142,7 @@ class WrongTypes(Subject):
         writes: Expected = {}
         for key in things:
             counters = counts.get(int(key.parts[0]), {})
+            counters |= split_sum(int(counters.pop("discount", 0)))
             if counters.get("redemptions") or counters.get("rolledBack"):
                 counters |= {"touched": 1}
             writes[key] = [Write("h", key.name, counter, None, str(count)) for counter, count in counters.items()]

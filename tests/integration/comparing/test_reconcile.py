@@ -117,7 +117,8 @@ def test_by_the_api(workspace: DriftWorkspace) -> None:
     before = run(repair=False)
     assert (before["drift"], before["reconciledTo"]) == ({}, before["lastRecorded"])
     with workspace.service.redis() as redis:
-        redis.hincrby(workspace.key(f"n:{workspace.refuge}"), "redeemed", 5)
+        for counter in ("redeemed", "discount", "discountHigh"):
+            redis.hincrby(workspace.key(f"n:{workspace.refuge}"), counter, 5)
     response = run(repair=False)
     assert response["drift"] == drift
     assert response["lastReconciledAt"] > before["lastReconciledAt"]
