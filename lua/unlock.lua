@@ -26,6 +26,6 @@ if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   drop_lock(c, max, l, book)
   prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)
-end
-keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', ''), workspace.keep_ms)
+  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', ''), workspace.keep_ms)
+end -- else nothing was done, so nothing is stored: a repeat is decided anew, with the same reply
 return { OUT.OK, '', '', 0 }

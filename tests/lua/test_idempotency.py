@@ -128,6 +128,24 @@ async def test_a_refusal_is_not_kept(still: Shop) -> None:
     assert (await still.redeem("CODE-1", "ann", key="other"))[0] == 201
 
 
+@pytest.mark.parametrize("uses", [1, 2])
+async def test_an_unlock_that_released_nothing_leaves_nothing(still: Shop, uses: int) -> None:
+    """Of a lock that never was, was released before or has expired, an unlock succeeds, again and again, and neither
+    stores its key nor changes anything else."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    tokens = ["never-was"]
+    for _ in range(2):
+        tokens.append((await still.lock("CODE-1", "ann", lockSeconds=10))[1]["lockToken"])
+        if len(tokens) == 2:
+            assert await still.raw(lock.UNLOCK, "CODE-1", key="released", lockToken=tokens[1]) == (204, None, False)
+            assert await still.raw(lock.UNLOCK, "CODE-1", key="released", lockToken=tokens[1]) == (204, None, True)
+    await still.wait(10_001)
+    before = await still.everything()
+    for token in tokens * 2:
+        assert await still.raw(lock.UNLOCK, "CODE-1", key=f"key of {token}", lockToken=token) == (204, None, False)
+    assert await still.everything() == before
+
+
 async def test_a_key_lives_as_long_as_the_workspace_says(shop: Shop) -> None:
     """A stored answer has the workspace's time to live, by default 24 hours."""
     await shop.book("CODE-1", "CODE-2")

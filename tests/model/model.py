@@ -83,11 +83,12 @@ class Model(Operations):
                     raise Refused("idempotency_key_reused")
                 return kept.answer[0], {**(kept.answer[1] or {}), "replayed": True}
             facts = len(self.facts)
+            is_kept = name != "unlock" or self.releases_one(code or "", asked["lockToken"])
             answer = getattr(self, name)(code, asked, actual)
         except Refused as refused:
             self.retry_after_ms = refused.retry_after_ms
             return refused.status, refused.code
-        if key:
+        if key and is_kept:
             self.keys[key] = Kept((name, code, asked), answer)
             if name == "checkout" and answer[0] == 201 and facts == len(self.facts):
                 self.facts.append(("K", self.now))  # with neither redemption nor gift, the answer is the only fact

@@ -124,6 +124,10 @@ class Operations(State):
         lock.deadline = max(lock.deadline, self._deadline(c, asked.get("lockSeconds"), lock.started))
         return 200, self._lock_body(c, lock)
 
+    def releases_one(self, code: str, token: str) -> bool:
+        """Whether an unlock with this token changes anything."""
+        return any(lock.token == token for lock in self.live(self._find_coupon(code)))
+
     def unlock(self, code: str, asked: Body, actual: Body) -> Answer:
         """204; also when it was released or had expired."""
         c = self._find_coupon(code)
