@@ -23,6 +23,7 @@ async function send(path, key, body, deadline = Date.now() + 25_000) {
     } catch (error) {
       // no answer, or a part of one: it may have happened, and the repeat says so
     }
+    if (Date.now() + wait > deadline) break;
     await new Promise((resolve) => setTimeout(resolve, wait));
   }
   throw new Error(`${path}: the outcome is unknown; repeat it with the key ${key}`);
@@ -32,15 +33,33 @@ async function pay(orderId, amount) {
   if (PAYMENT_URL) await fetch(PAYMENT_URL, { method: "POST", body: JSON.stringify({ orderId, amount }) });
 }
 
+// The path of a request about a code. Encode what a shopper typed: else "../redeem/B" would be another request.
+const pathOf = (action, code) => `/v1/coupons/${action}/${encodeURIComponent(code)}`;
+
 export async function checkOut({ orderId, userId, code, value }) {
-  const order = { userId, orderId, orderValue: value };
-  const lock = await send(`/v1/coupons/lock/${code}`, `lock-${orderId}`, { userId, orderId });
+  // fetch takes "." and ".." out of a path, encoded or not. No code has a point.
+  if (!/^[\w-]{4,64}$/.test(code)) return { status: "refused", code: "coupon_not_found" };
+  const lock = await send(pathOf("lock", code), `lock-${orderId}`, { userId, orderId });
   if (!lock.ok) return { status: "refused", code: lock.code };
-  const price = await send("/v1/coupons/validate", `validate-${orderId}`, { code, ...order });
-  if (!price.ok) return { status: "refused", code: price.code };  // the lock expires
+  const { lockToken } = lock;
+  const asked = { code, lockToken, userId, orderId, orderValue: value };
+  const price = await send("/v1/coupons/validate", `validate-${orderId}`, asked);
+  if (!price.ok || !price.valid) {  // 200 says that it was decided, `valid` says how
+    await send(pathOf("unlock", code), `unlock-${orderId}`, { lockToken });
+    return { status: "refused", code: price.ok ? price.reasons[0] : price.code };
+  }
   await pay(orderId, price.finalAmount ?? value);
-  // Store the order as unknown here: if this process ends now, a job sends the next request again.
-  const redemption = await send(`/v1/coupons/redeem/${code}`, `redeem-${orderId}`, order);
+  const paid = { orderId, userId, code: lock.code, value, lockToken };
+  // Store `paid` as unknown here: if this process ends now, a job goes on with `redeem`.
+  return redeem(paid);
+}
+
+// Redeem a paid order once, however often this is done.
+export async function redeem(paid) {
+  const { orderId, userId, code, value, lockToken } = paid;
+  const order = { orderValue: value, orderId, lockToken, userId };  // byte for byte what nightly.py sends
+  const redemption = await send(pathOf("redeem", code), `redeem-${orderId}`, order).catch(() => null);
+  if (!redemption) return { status: "unknown", ...paid };
   if (!redemption.ok) return { status: "refund", code: redemption.code };  // nothing was redeemed: give the money back
   return { status: "paid", amount: redemption.finalAmount };
 }

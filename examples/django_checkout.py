@@ -18,8 +18,8 @@ from scrip_client import Client, OutcomeUnknown, Refused, Unreachable
 
 SECRET_KEY, ROOT_URLCONF, DEBUG, ALLOWED_HOSTS = "example", __name__, False, ["*"]
 """Django's settings; in a project they have a module of their own."""
-ORDERS: dict[str, str] = {}
-"""The state of each order: a model of your shop."""
+ORDERS: dict[str, dict[str, str]] = {}
+"""What is known of each order: a model of your shop."""
 
 
 @cache
@@ -36,6 +36,11 @@ def refund(order_id: str) -> None:
     """Give the payment back, if there was one."""
 
 
+def refuse(order_id: str, code: str) -> JsonResponse:
+    ORDERS[order_id] = {"status": "refused"}
+    return JsonResponse({"status": "refused", "code": code}, status=409)
+
+
 @csrf_exempt
 @require_POST
 def check_out(request: HttpRequest) -> JsonResponse:
@@ -46,18 +51,19 @@ def check_out(request: HttpRequest) -> JsonResponse:
         with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id) as held:
             price = scrip.validate_coupon(code=order["code"], user_id=user, order_id=order_id, order_value=value)
             if not price.valid:  # the end of the block releases the lock
-                ORDERS[order_id] = "refused"
-                return JsonResponse({"status": "refused", "code": price.reasons[0]}, status=409)
+                return refuse(order_id, price.reasons[0])
             pay(order_id, value if price.final_amount is None else price.final_amount)
-            ORDERS[order_id] = "unknown"  # stored before the request, for the nightly job
+            # Stored before the request, with what the nightly job needs to send the same one.
+            ORDERS[order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}
             redemption = held.redeem(order_value=value, idempotency_key=f"redeem-{order_id}")
-    except OutcomeUnknown:
-        return JsonResponse({"status": "unknown"}, status=202)
-    except (Refused, Unreachable) as error:  # nothing was changed
+    except OutcomeUnknown as error:
+        if order_id in ORDERS:
+            return JsonResponse({"status": "unknown"}, status=202)
+        return refuse(order_id, error.code)  # the lock is unknown, and nothing was paid
+    except (Refused, Unreachable) as error:  # nothing was redeemed
         refund(order_id)
-        ORDERS[order_id] = "refused"
-        return JsonResponse({"status": "refused", "code": error.code}, status=409)
-    ORDERS[order_id] = "paid"
+        return refuse(order_id, error.code)
+    ORDERS[order_id] = {"status": "paid"}
     return JsonResponse({"status": "paid", "amount": str(redemption.final_amount)})
 
 

@@ -16,8 +16,8 @@ from litestar.params import JSONBody
 
 from scrip_client import AsyncClient, OutcomeUnknown, Refused, Unreachable
 
-ORDERS: dict[str, str] = {}
-"""The state of each order: a table of your shop."""
+ORDERS: dict[str, dict[str, str]] = {}
+"""What is known of each order: a table of your shop."""
 
 
 @dataclass
@@ -36,6 +36,11 @@ async def refund(order: Order) -> None:
     """Give the payment back, if there was one."""
 
 
+def refuse(order: Order, code: str) -> Response[Any]:
+    ORDERS[order.order_id] = {"status": "refused"}
+    return Response({"status": "refused", "code": code}, status_code=409)
+
+
 @post("/checkout", status_code=200)
 async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
     scrip: AsyncClient = state.scrip
@@ -45,18 +50,19 @@ async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
                 code=data.code, user_id=data.user_id, order_id=data.order_id, order_value=data.value
             )
             if not price.valid:  # the end of the block releases the lock
-                ORDERS[data.order_id] = "refused"
-                return Response({"status": "refused", "code": price.reasons[0]}, status_code=409)
+                return refuse(data, price.reasons[0])
             await pay(data, data.value if price.final_amount is None else price.final_amount)
-            ORDERS[data.order_id] = "unknown"  # stored before the request, for the nightly job
+            # Stored before the request, with what the nightly job needs to send the same one.
+            ORDERS[data.order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}
             redemption = await held.redeem(order_value=data.value, idempotency_key=f"redeem-{data.order_id}")
-    except OutcomeUnknown:
-        return Response({"status": "unknown"}, status_code=202)
-    except (Refused, Unreachable) as error:  # nothing was changed
+    except OutcomeUnknown as error:
+        if data.order_id in ORDERS:
+            return Response({"status": "unknown"}, status_code=202)
+        return refuse(data, error.code)  # the lock is unknown, and nothing was paid
+    except (Refused, Unreachable) as error:  # nothing was redeemed
         await refund(data)
-        ORDERS[data.order_id] = "refused"
-        return Response({"status": "refused", "code": error.code}, status_code=409)
-    ORDERS[data.order_id] = "paid"
+        return refuse(data, error.code)
+    ORDERS[data.order_id] = {"status": "paid"}
     return Response({"status": "paid", "amount": str(redemption.final_amount)})
 
 

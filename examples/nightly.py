@@ -1,7 +1,8 @@
 """The nightly job of a shop: settle the orders whose answer was lost, roll cancelled ones back, and compare the rest.
 
 SCRIP_URL and SCRIP_KEY (scopes `checkout` and `manage`) are set; run `python -m examples.nightly orders.csv BOOK_ID`.
-orders.csv has orderId,userId,code,value,status; status is paid, unknown or cancelled.
+orders.csv has orderId,userId,code,value,status,lockToken; status is paid, unknown or cancelled. code and lockToken are
+those of the lock's answer.
 """
 
 import csv
@@ -16,16 +17,12 @@ from scrip_client import Client, Refused, refusals
 Order = Mapping[str, str]
 
 
-def settle(scrip: Client, order: Order) -> str:
-    """Send a lost request again, under its own key: it happened once, or happens now. Return the order's new state."""
-    try:
-        scrip.redeem_coupon(
-            order["code"], user_id=order["userId"], order_id=order["orderId"], order_value=order["value"],
-            idempotency_key=f"redeem-{order['orderId']}",
-        )  # fmt: skip
-    except Refused as refusal:
-        return f"refused: {refusal.code}"  # nothing was redeemed: give the money back
-    return "paid"
+def settle(scrip: Client, order: Order) -> None:
+    """Send a lost request again, the same under its own key: it happened once, or happens now."""
+    scrip.redeem_coupon(
+        order["code"], user_id=order["userId"], order_id=order["orderId"], order_value=order["value"],
+        lock_token=order["lockToken"] or None, idempotency_key=f"redeem-{order['orderId']}",
+    )  # fmt: skip
 
 
 def cancel(scrip: Client, order: Order) -> None:
@@ -39,10 +36,16 @@ def run(scrip: Client, orders: Iterable[Order], book_id: str) -> Iterator[str]:
     expected: set[tuple[str, str]] = set()
     for order in orders:
         state = order["status"]
-        if state == "cancelled":
-            cancel(scrip, order)
-        elif state == "unknown" and (state := settle(scrip, order)) != "paid":
-            yield f"{order['orderId']}: {state}"
+        try:
+            if state == "cancelled":
+                cancel(scrip, order)
+            elif state == "unknown":
+                settle(scrip, order)
+                state = "paid"
+        except refusals.IdempotencyKeyReused as refusal:  # not the same request: do not give the money back yet
+            yield f"{order['orderId']}: unknown: {refusal.code}"
+        except Refused as refusal:  # nothing was redeemed: give the money back
+            yield f"{order['orderId']}: refused: {refusal.code}"
         if state == "paid":
             expected.add((order["orderId"], order["code"]))
     items = scrip.list_book_redemptions(book_id, limit=1000)

@@ -149,19 +149,53 @@ PAGES = {
 """Each page that is made from the source, and what makes it."""
 
 
+_HTTP_FILE = """\
+# Requests for editors. Change the values here; a value that goes into a path must be percent-encoded.
+@scrip = http://127.0.0.1:8000
+@key = demo_admin
+@code = SUMMER-A
+@userId = user-42
+@orderId = A-1001
+"""
+_FROM_ANSWERS = {
+    "bookId": "Create a book",
+    "lockToken": "Lock a coupon",
+    "redemptionId": "Redeem a coupon",
+    "jobId": "Generate codes",
+    "keyId": "Create a key",
+    "webhookId": "Create a webhook",
+    "deliveryId": "List a webhook's deliveries",
+    "eventId": "List events in quarantine",
+    "requestId": "Lock a coupon",
+}
+"""Values that the service makes, and a request whose answer, or refusal, has each."""
+_NAMED = {*_FROM_ANSWERS, "code", "userId", "orderId"}
+
+
 def render_http_file() -> str:
-    """A file of requests for editors (`.http`): each operation with the example of the OpenAPI document."""
-    lines = ["@scrip = http://127.0.0.1:8000\n@key = demo_admin\n"]
+    """A file of requests for editors (`.http`): each operation with the example of the OpenAPI document. What must be
+    there, such as a code or a lock, is a variable: what is made up would be refused."""
+    lines = [_HTTP_FILE]
+    lines += [f'# Of the answer to "{request}":\n@{name} = \n' for name, request in _FROM_ANSWERS.items()]
     for method, path, operation in list_operations():
         contents = operation.get("requestBody", {}).get("content", {})
-        lines.append(
-            f"\n### {operation['summary']}\n{method} {{{{scrip}}}}{path.replace('{', '{{').replace('}', '}}')}\n"
-        )
+        needed = [one["name"] for one in operation["parameters"] if one["in"] == "query" and one["required"]]
+        address = "?".join([path, *(f"{name}={{{name}}}" for name in needed)])
+        lines.append(f"\n### {operation['summary']}\n")
+        lines.append(f"{method} {{{{scrip}}}}{address.replace('{', '{{').replace('}', '}}')}\n")
         lines.append("Authorization: Bearer {{key}}\n")
         if examples := contents.get("application/json", {}).get("examples"):
-            body = json.dumps(examples["example"]["value"], indent=2, ensure_ascii=False)
+            body = json.dumps(_with_variables(examples["example"]["value"]), indent=2, ensure_ascii=False)
             lines.append(f"Content-Type: application/json\n\n{body}\n")
     return "".join(lines)
+
+
+def _with_variables(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_variables(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: f"{{{{{name}}}}}" if name in _NAMED else _with_variables(one) for name, one in value.items()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import msgspec
 from scrip_client._version import __version__
 from scrip_client.errors import OutcomeUnknown, Refused, ScripError, UnexpectedResponse, Unreachable
 from scrip_client.generated.models import Page, Problem
-from scrip_client.generated.refusals import BY_CODE
+from scrip_client.generated.refusals import BY_CODE, NotFound
 
 T = TypeVar("T")
 File: TypeAlias = str | bytes | BinaryIO
@@ -34,6 +34,8 @@ _TRANSIENT = frozenset({408, 429, 503})
 _UNDECIDED = frozenset({401, 403, 408, 429, 503})
 """Statuses of refusals that the service sends before it looks for the Idempotency-Key."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 8.0
+_NO_NAMES = frozenset(("", ".", ".."))
+"""Parts that a path loses on its way."""
 
 log = logging.getLogger("scrip_client")
 
@@ -108,14 +110,15 @@ def make_call(
     recorded_within_s: int | None = None,
     changes: bool = True,
 ) -> Call[Any]:
-    """Make a call, with a new Idempotency-Key if `key` is None."""
+    """Make a call, with a new Idempotency-Key if `key` is None. Raises NotFound for a value that would change the path:
+    URLs are sent without `.` and `..`, which would be another operation's."""
     if isinstance(body, str):
         body = body.encode()
     elif isinstance(body, Mapping):
         body = msgspec.json.encode(body)
     elif isinstance(body, Sequence) and not isinstance(body, bytes):
         body, media_type = msgspec.json.encode({"codes": body}), "application/json"
-    return Call(
+    call = Call[Any](
         operation=operation,
         method=method,
         path=path,
@@ -127,11 +130,19 @@ def make_call(
         recorded_within_s=recorded_within_s,
         changes=changes,
     )
+    if not _NO_NAMES.isdisjoint(path.split("/")[1:]):
+        detail = "Nothing was sent: nothing has the name '', '.' or '..'. Send another one."
+        problem = Problem(
+            type="/problems/not_found", title="Not found", status=404, detail=detail, instance="", code="not_found",
+            request_id="",
+        )  # fmt: skip
+        raise NotFound(f"{operation}: {detail}", call, problem)
+    return call
 
 
 def segment(text: str) -> str:
-    """A part of a path."""
-    return quote(text, safe="")
+    """A part of a path. A lone surrogate, which no name has, becomes a question mark, which no name has either."""
+    return quote(text, safe="", errors="replace")
 
 
 def fields(**values: Any) -> dict[str, Any]:

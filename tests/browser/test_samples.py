@@ -76,6 +76,10 @@ def shop(service: Service) -> Shop:
     return Shop(own, make_setup(own) | {"event": make_quarantined(own)})
 
 
+def _list_files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 def _run_python(name: str, sample: str) -> None:
     with redirect_stdout(io.TextIOWrapper(io.BytesIO())):
         exec(compile(sample, name, "exec"), {})
@@ -91,9 +95,22 @@ def _run_node(name: str, sample: str) -> None:
 
 def _run(name: str, *command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert done.returncode == 0, (name, command[-1], done.stdout, done.stderr)
+    if done.returncode:  # as a whole: an assert would cut it
+        pytest.fail("\n".join((name, command[-1], done.stdout, done.stderr)))
 
 
+_HOSTILE = (
+    "../redeem/{}",
+    "{}/../../redeem/{}",
+    "{}?a=b",
+    "{}#",
+    "%2e%2e",
+    "\\..\\{}",
+    "'; touch hurt; '",
+    "$(touch hurt)",
+    '"',
+)
+_OF_A_CODE = ("lockCoupon", "redeemCoupon", "getCoupon")
 _RUNS = {"Python": _run_python, "curl": _run_curl, "Node": _run_node}
 
 
@@ -140,3 +157,65 @@ async def test_each_example_is_well_formed(service: Service, browser: Browser, m
     for language in ("curl", "Node"):
         assert not [text for text in await page.evaluate(_SHOWN, language) if re.search(r"<\w+>", text)]
     watched.assert_no_errors()
+
+
+@pytest.mark.parametrize("language", _RUNS)
+async def test_a_hostile_code_stays_a_code(
+    language: str, shop: Shop, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample for a code that would lead elsewhere is not found, and changes nothing. For one that a URL loses there
+    is no sample."""
+    watched = Watched(page := await browser.new_page(), shop.service.run.url)
+    await page.goto(f"{watched.url}/schema")
+    await expect(page.locator(".operation").first).to_be_visible()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCRIP_KEY", f"{shop.service.workspace}_admin")
+    free = shop.setup["free7"]
+    usable = dict(shop.list_requests(shop.service.anonymous.get("/schema/openapi.json").json()))
+    codes = [one.replace("{}", free) for one in _HOSTILE]
+    before = shop.service.held()
+    for code in codes:
+        requests = [(name, usable[name] | {"values": {"code": code}, "headers": {}}) for name in _OF_A_CODE]
+        for sample in await page.evaluate(_WRITE, [language, requests]):
+            with pytest.raises((Refused, pytest.fail.Exception), match="not_found"):
+                _RUNS[language](code, sample)
+    lost = [("lockCoupon", usable["lockCoupon"] | {"values": {"code": code}}) for code in (".", "..", "")]
+    assert set(await page.evaluate(_WRITE, [language, lost])) == {"# The request is not valid yet."}
+    assert shop.service.held() == before
+    assert _list_files(tmp_path) == []
+
+
+async def test_samples_under_locks_and_orders(shop: Shop, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The samples of a sale say what happened: under an expired lock, after a lost answer, and after a rollback."""
+    watched = Watched(page := await browser.new_page(), shop.service.run.url)
+    await page.goto(f"{watched.url}/schema")
+    await expect(page.locator(".operation").first).to_be_visible()
+    monkeypatch.setenv("SCRIP_KEY", f"{shop.service.workspace}_admin")
+    book = shop.service.book(code := new_code())
+    order = {"userId": "ann", "orderId": new_id("order")}
+
+    async def run(name: str, body: dict[str, Any], key: str = "") -> None:
+        request = _BODILESS | {
+            "values": {"code": code, "orderId": order["orderId"]},
+            "query": {},
+            "body": json.dumps(body),
+        }
+        request |= {"type": "application/json", "headers": {"Idempotency-Key": key} if key else {}}
+        (sample,) = await page.evaluate(_WRITE, ["Python", [(name, request)]])
+        _run_python(name, sample)
+
+    token = shop.service.checkout.post(f"/v1/coupons/lock/{code}", json=order).json()["lockToken"]
+    await run("extendLock", {"lockToken": token})
+    shop.service.operate.post("/v1/test/clock", json={"now": "2036-11-27T00:00:00Z"})
+    with pytest.raises(refusals.LockLost):
+        await run("extendLock", {"lockToken": token})
+    with pytest.raises(refusals.LockLost):
+        await run("redeemCoupon", order | {"lockToken": token})
+    key = new_id("key")
+    for _ in range(2):  # the answer to the first was lost
+        await run("redeemCoupon", order, key)
+    assert shop.service.manage.get(f"/v1/books/{book}/stats").json()["redemptions"] == 1
+    await run("rollbackOrder", {})
+    with pytest.raises(refusals.AlreadyRolledBack):
+        await run("rollbackOrder", {})
+    assert shop.service.manage.get(f"/v1/books/{book}/stats").json()["redemptions"] == 0

@@ -24,6 +24,8 @@ LOCK = {
     "lockSeconds": 300,
     "expiresAt": "2026-11-20T09:19:00.123Z",
 }
+UNDER_LOCK = {"lockToken": "lockToken-of-the-answer-to-lock"}
+"""In a request: a made-up token would be refused, and would not say where the right one is."""
 REDEMPTION: dict[str, Any] = {
     "redemptionId": "019aa0b3-0d1e-7c44-9b1f-6b1d2f0c5a77",
     "code": "SUMMER-7QX2",

@@ -32,7 +32,7 @@ LockToken = Annotated[
     msgspec.Meta(
         pattern=r"^[!-~]{1,64}$(?![\s\S])",
         description="As the answer to the lock has it.",
-        examples=["q1W2e3R4t5Y6u7I8"],
+        examples=[parts.UNDER_LOCK["lockToken"]],
     ),
 ]
 LockSeconds = Annotated[
@@ -166,7 +166,7 @@ EXTEND = Operation(
         summary="Extend a lock",
         returns="The lock with its new end.",
         description="Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`.",
-        example={"lockToken": parts.LOCK["lockToken"], "lockSeconds": 300},
+        example=parts.UNDER_LOCK | {"lockSeconds": 300},
         answer=parts.LOCK,
         refusals=f"coupon_not_found coupon_inactive book_inactive lock_lost lock_ceiling {parts.TRAFFIC}",
     ),
@@ -180,7 +180,7 @@ UNLOCK = Operation(
         summary="Release a lock",
         returns="The lock no longer holds the coupon.",
         description="Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`.",
-        example={"lockToken": parts.LOCK["lockToken"]},
+        example=parts.UNDER_LOCK,
         refusals="coupon_not_found outcome_unknown",
     ),
 )

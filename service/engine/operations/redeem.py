@@ -188,7 +188,7 @@ REDEEM = Operation(
         returns="The redemption.",
         description="Spend one use of the coupon (the voucher, the promo code), with the discount that the book gives. "
         "Scope `checkout`.",
-        example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
+        example=parts.ORDER,
         answer=parts.REDEMPTION | {"durability": "fsynced"},
         repeated="This user has already redeemed it for this order, which is still remembered, and the "
         "redemption was not rolled back.",

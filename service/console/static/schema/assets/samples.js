@@ -14,9 +14,15 @@ const isOpen = (operation) => operation.security?.length === 0;
 const isFile = ({ type }) => type != null && type !== "application/json";
 const indent = (text, by) => text.replaceAll("\n", `\n${by}`);
 
+// Throws for a value that URLs lose on their way, encoded or not: the request would be another operation's.
+function segment(value) {
+  if (/^\.{0,2}$/.test(value)) throw new Error(`Nothing has the name "${value}".`);
+  return encodeURIComponent(value).replace(/^%3C(\w+)%3E$/, "<$1>");
+}
+
 export function address({ operation, values, query }) {
   const search = new URLSearchParams(query);
-  const path = operation.path.replace(/{(\w+)}/g, (_, name) => encodeURIComponent(values[name]).replace(/^%3C(\w+)%3E$/, "<$1>"));
+  const path = operation.path.replace(/{(\w+)}/g, (_, name) => segment(values[name]));
   return search.size > 0 ? `${path}?${search}` : path;
 }
 
@@ -114,10 +120,12 @@ function asPython(request) {
 
 export const LANGUAGES = { curl: asCurl, Python: asPython, Node: asNode };
 
-// The request as code. While it is no request, such as one whose body is not JSON, a comment says so.
+// The request as code. While it is no request, such as one whose body is not JSON, or whose path leads elsewhere, a
+// comment says so.
 export function write(language, request) {
   try {
     if (request.body !== null && !isFile(request)) JSON.parse(request.body);
+    address(request);
     return LANGUAGES[language](request);
   } catch {
     return "# The request is not valid yet.";

@@ -100,7 +100,7 @@ export function trying(operation) {
     } catch (error) {
       fill(place, h("p", { class: "error" }, error.name === "TimeoutError"
         ? "No answer within 30 s. A change may have been made: send it again with the same Idempotency-Key or order."
-        : "The request could not be sent, or its answer was lost. Check the headers and that the service runs, then send it again."));
+        : "The request could not be sent, or its answer was lost. Check the path, the headers and that the service runs, then send it again."));
     } finally {
       go.disabled = false;
     }
