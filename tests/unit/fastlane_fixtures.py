@@ -143,7 +143,9 @@ class Client:
 
     async def settle(self) -> bytes:
         """All bytes that the client receives once no task is left to run."""
-        for _ in range(20):
+        left = 20
+        while left or self.protocol._is_due:
+            left = max(left - 1, 0)
             await asyncio.sleep(0)
         return self.wire.sent
 

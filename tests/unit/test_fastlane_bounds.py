@@ -1,6 +1,8 @@
 """The bounds of a connection without a network: framing, sizes, timeouts, and the server's shutdown."""
 
+import asyncio
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -80,6 +82,46 @@ async def test_trailers() -> None:
     client.send(_CHUNKED)
     await client.ask(b"7\r\n[2,3,4]\r\n0\r\nAuthorization: Bearer one\r\n\r\n")
     assert client.headers == [(b"host", b"scrip"), (b"transfer-encoding", b"chunked")]
+
+
+@pytest.mark.parametrize("size", [1, 10_000])
+async def test_many_empty_lines(size: int) -> None:
+    """Empty lines before a request are dropped, however many there are; the request is answered."""
+    client = Client()
+    assert await client.ask(b"\r\n" * size + _GET + b"\r\n") == [200]
+    client = Client()
+    client.send(b"\r\n" * size)
+    assert (client.protocol._kept, client.protocol._early) == (b"", b"")
+    assert await client.ask(request()[:10], request()[10:]) == []
+    assert len(client.decider.asked) == 1
+
+
+async def test_many_chunks() -> None:
+    """Chunks that arrive at once are read in turns; meanwhile the transport reads nothing, whoever wants more."""
+    client = Client()
+    body = b"1\r\na\r\n" * 30_000 + b"0\r\n\r\n"
+    client.send(_CHUNKED + body)
+    left = [len(client.protocol._kept)]
+    assert not client.wire.reading
+    while client.protocol._kept:
+        client.protocol.flow.resume_reading()  # as a handler that has read what there was
+        assert not client.wire.reading
+        await asyncio.sleep(0)
+        left.append(len(client.protocol._kept))
+    assert max(before - after for before, after in pairwise(left)) == bounded_protocol.TURN_BYTES
+    await client.settle()
+    assert client.passed == [("POST /x", b"a" * 30_000)]
+
+
+async def test_chunks_beside_a_client_that_does_not_read() -> None:
+    """A body goes on to be read while the client reads no response."""
+    client = Client()
+    client.send(_CHUNKED + b"1\r\na\r\n" * 3_000)
+    client.protocol.pause_writing()
+    await client.ask(b"0\r\n\r\n")
+    assert client.protocol._kept == b""
+    client.protocol.resume_writing()
+    assert statuses(await client.settle()) == [200]
 
 
 async def test_large_heads() -> None:

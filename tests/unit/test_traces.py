@@ -126,8 +126,8 @@ async def test_requests_without_a_span(shop: Shop, seen: Seen, sent: str) -> Non
     """A request that its caller did not sample has no span, and its event no trace; also behind a sampled one."""
     await shop.send()
     shop.client.send(request("/v1/coupons/redeem/EFGH", more=f"traceparent: {sent}\r\n" if sent else ""))
-    shop.reply([BY_CODE["coupon_exhausted"].number])  # the next request begins within this reply
-    await asyncio.sleep(0)
+    shop.reply([BY_CODE["coupon_exhausted"].number])
+    await shop.client.settle()
     assert b"trace" not in _request_part(shop.redis.wire.writes[-1][-1])
     shop.reply([BY_CODE["coupon_exhausted"].number])
     assert statuses(shop.client.wire.sent) == [409, 409]

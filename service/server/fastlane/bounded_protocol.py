@@ -14,7 +14,7 @@ from service.engine.domain.errors import Refusal, malformed
 from service.server.answers.accounting import NOBODY, answers, new_request_id, now_s
 from service.server.answers.refused_requests import refused_requests
 from service.server.fastlane.joined_writes import JoiningTransport
-from service.server.fastlane.request_heads import find_head, read_head, refused_start
+from service.server.fastlane.request_heads import drop_empty_lines, find_head, read_head, refused_start
 from service.server.fastlane.response_bytes import heads_of
 
 HEAD_S, BODY_S = 5.0, 10.0
@@ -32,6 +32,8 @@ DRAIN_S = 0.5
 """How long an idle connection stays open at shutdown, for a request in flight."""
 LOOK_S = 1.0
 PIPELINED_BYTES = 64 << 10
+TURN_BYTES = 8 << 10
+"""Chunks of a body that a connection has read in one turn of the event loop: up to a millisecond of work."""
 MAX_CONNECTIONS = 10_000
 MAX_TURNED_AWAY = 500
 """Connections beyond the bound that get a refusal; the others are closed."""
@@ -58,6 +60,7 @@ class Bounded(HttpToolsProtocol):
     1. Collect a head, bounded in bytes and time, and check it strictly. Refuse an invalid one and close the connection.
     2. Pass the head to uvicorn's parser, and the body as it arrives.
     3. After the response, read the next request. Buffer up to 64 KiB of pipelined data, then pause reading.
+       Each turn of the event loop reads one request, or TURN_BYTES of chunks: others wait little for many short ones.
     4. Check once a second for progress. Refuse a slow request with 408, or abort the connection.
     5. At shutdown, answer open requests with `Connection: close`, and requests that arrive within half a second.
 
@@ -65,8 +68,8 @@ class Bounded(HttpToolsProtocol):
     """
 
     __slots__ = (
-        "_age_s", "_early", "_ending", "_heads", "_in_head", "_joined", "_kept", "_left", "_max_connections", "_passed",
-        "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
+        "_age_s", "_early", "_ending", "_heads", "_in_head", "_is_due", "_joined", "_kept", "_left", "_max_connections",
+        "_passed", "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
     )  # fmt: skip
 
     def __init__(
@@ -81,10 +84,11 @@ class Bounded(HttpToolsProtocol):
         self._heads = heads_of(server_state)
         self._max_connections = max_connections
         self._state = HEAD
-        self._early = b""  # an incomplete head
+        self._early = bytearray()  # an incomplete head
         self._left: int | None = 0  # bytes of the body still to pass to the parser; None if it is chunked
         self._passed = 0  # bytes since the last progress
-        self._kept = b""  # pipelined data
+        self._kept = bytearray()  # data to be read after a response, or in the next turn of the event loop
+        self._is_due = False  # whether it will be read in the next turn
         self._ending = False
         self._turn = self._turn_seen = 0  # grows with all progress
         self._unsent = 0
@@ -110,44 +114,92 @@ class Bounded(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        self._state, self._kept, self._early = LINGERING, b"", b""
+        self._forget()
         super().connection_lost(exc)
         self._joined.forget()
 
     def data_received(self, data: bytes) -> None:
-        if self._early:
-            data, self._early = self._early + data, b""
-        self._take(data)
+        if self._kept:
+            self._kept += data
+        elif rest := self._take(data):
+            self._kept += rest
+            self._read_soon()
+        if len(self._kept) > PIPELINED_BYTES and not self._joined.is_held:
+            self._joined.is_held = True
+            self._raw.pause_reading()
 
-    def _take(self, data: bytes) -> None:
-        """Process data; keep the rest while a request waits for its response."""
+    def _read_soon(self) -> None:
+        """Read kept data in the next turn of the event loop, unless it waits for a response."""
+        waits = self._state == WAITING or (self._state == HEAD and self.flow.write_paused)
+        if self._kept and not waits and not self._is_due:
+            self._is_due = True
+            self.loop.call_soon(self._read_kept)
+
+    def _read_kept(self) -> None:
+        piece = bytes(self._kept[:TURN_BYTES])
+        rest = self._take(piece)
+        del self._kept[: len(piece) - len(rest)]
+        self._is_due = False
+        self._read_soon()
+        if not self._kept:
+            self._release()
+
+    def _release(self) -> None:
+        """Let the transport read again."""
+        if self._joined.is_held:
+            self._joined.is_held = False
+            if not self.flow.read_paused and not self._raw.is_closing():
+                self._raw.resume_reading()
+
+    def _take(self, data: bytes) -> bytes:
+        """Process one request, or a piece of a body. Returns what waits for a response, or for the next turn."""
         while data:
             state = self._state
             if state == LINGERING:
                 self.flow.pause_reading()
                 self.loop.call_later(DISCARD_S, self.flow.resume_reading)
-                return
+                return b""
             if state == WAITING or (state == HEAD and self.flow.write_paused):
-                self._keep(data)
-                return
-            data = self._begin(data) if state == HEAD else self._pass(data) if state == PASSING else self._collect(data)
+                return data
+            if state == HEAD:
+                data = self._begin(self._join_head(data) if self._early else data)
+                if self._state == HEAD:
+                    return data
+            elif state == PASSING and self._left is None:  # of short chunks each takes time
+                self._pass(data[:TURN_BYTES])
+                return b"" if self._state == LINGERING else data[TURN_BYTES:]
+            else:
+                data = self._pass(data) if state == PASSING else self._collect(data)
+        return b""
 
-    def _keep(self, data: bytes) -> None:
-        self._kept += data
-        if len(self._kept) > PIPELINED_BYTES:
-            self.flow.pause_reading()
+    def _join_head(self, data: bytes) -> bytes:
+        """The head that began earlier, and this data; nothing while its end is missing."""
+        seen = len(self._early)
+        self._early += data
+        if self._early.find(b"\r\n\r\n", max(seen - 3, 0)) < 0:
+            self._check_start(seen)
+            return b""
+        data = bytes(self._early)
+        self._early.clear()
+        return data
+
+    def _check_start(self, seen: int) -> None:
+        """Refuse an incomplete head that can't become one. Earlier calls have checked `seen` bytes of it."""
+        if refusal := refused_start(self._early, seen):
+            self._refuse(refusal)
+        else:
+            self._turn += not self._passed
+            self._passed = len(self._early)
 
     def _begin(self, data: bytes) -> bytes:
         """Process a head. Returns the rest of the data."""
         match = find_head(data)
         if match is None:
             if data.startswith(b"\r\n"):
-                return data[2:]  # RFC 9112, 2.2
-            if refusal := refused_start(data, self._passed):
-                self._refuse(refusal)
-            else:
-                self._turn += not self._passed
-                self._early, self._passed = data, len(data)
+                rest = drop_empty_lines(data)
+                return self._begin(rest) if rest else rest
+            self._early += data
+            self._check_start(0)
             return b""
         try:
             head = read_head(data, match)
@@ -198,9 +250,7 @@ class Bounded(HttpToolsProtocol):
         self._turn += 1
         if self.flow.read_paused:
             self.flow.resume_reading()
-        if self._kept:
-            kept, self._kept = self._kept, b""
-            self._take(kept)
+        self._read_soon()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Refuse invalid or slow data, and close the connection."""
@@ -227,11 +277,16 @@ class Bounded(HttpToolsProtocol):
             self._raw.close()
 
     def _linger(self) -> None:
-        self._state, self._kept, self._early = LINGERING, b"", b""
+        self._forget()
         self._turn += 1
         self.flow.resume_reading()
+        self._release()
         if self._raw.can_write_eof() and not self._raw.is_closing():
             self._raw.write_eof()
+
+    def _forget(self) -> None:
+        """Read nothing more of what the client sends."""
+        self._state, self._kept, self._early = LINGERING, bytearray(), bytearray()
 
     def _look(self) -> None:
         unsent = self._raw.get_write_buffer_size()
@@ -273,7 +328,7 @@ class Bounded(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _close_idle(self) -> None:
-        if self._state == HEAD and not self._passed:
+        if self._state == HEAD and not self._passed and not self._kept:
             self._raw.close()
 
     def resume_writing(self) -> None:

@@ -1,4 +1,5 @@
-"""Join the writes of a response's head and body (10 of 130 µs): bounded_protocol.py wraps each transport in this."""
+"""Join the writes of a response's head and body (10 of 130 µs), and hold back data that is not read yet:
+bounded_protocol.py wraps each transport in this."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 class JoiningTransport:
     """A transport that joins the writes of one turn of the event loop. `close` calls `on_close`."""
 
-    __slots__ = ("_call_soon", "_on_close", "_transport", "parts")
+    __slots__ = ("_call_soon", "_on_close", "_transport", "is_held", "parts")
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]
@@ -16,6 +17,12 @@ class JoiningTransport:
         self._transport, self._call_soon, self._on_close = transport, loop.call_soon, on_close
         self.parts: list[bytes] = []
         """What is to be written at the end of this turn."""
+        self.is_held = False
+        """Whether reading stays paused, also when a handler reads the body: the protocol has enough to process."""
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            self._transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn."""

@@ -78,7 +78,7 @@ class Protocol(Bounded):
         self._proxied = self._lane is not None and self._lane.proxies.trusts(self._ip)
 
     def data_received(self, data: bytes) -> None:
-        if self._state == HEAD and not self._early and not self.flow.write_paused:  # saves a call
+        if self._state == HEAD and not (self._early or self._kept or self.flow.write_paused):  # saves a call
             if self._usual and self._ask_by_shape(data):
                 return
             data = self._begin(data)

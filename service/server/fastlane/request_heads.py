@@ -28,6 +28,12 @@ class Head(NamedTuple):
     length: int | None
 
 
+def drop_empty_lines(data: bytes) -> bytes:
+    """The data without the empty lines before a request (RFC 9112, 2.2)."""
+    rest = data.lstrip(b"\r\n")
+    return data[: len(data) - len(rest)].replace(b"\r\n", b"") + rest
+
+
 def read_head(data: bytes, match: "re.Match[bytes]") -> Head:
     """Check and parse the head that find_head matched. Refusal `malformed` or `headers_too_large`."""
     method, target, minor, lines = match.groups()
@@ -69,7 +75,7 @@ def _length(values: dict[bytes, list[bytes]], minor: bytes) -> int | None:
     return int(lengths[0])
 
 
-def refused_start(data: bytes, seen: int) -> Refusal | None:
+def refused_start(data: bytearray, seen: int) -> Refusal | None:
     """The refusal of data that can't become a head, or None. Earlier calls have checked `seen` bytes."""
     if len(data) > MAX_HEAD_BYTES:
         return Refusal("headers_too_large")
