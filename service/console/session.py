@@ -35,6 +35,7 @@ from service.server.api.context import Context
 from service.server.api.reading import parse_query, read_json_body
 from service.server.record.console_sessions import begin_session, end_session
 from service.server.record.workspace_rows import read_workspace
+from service.server.requests.cookies import read_cookie
 
 OPERATORS = ("manage", "operate")
 """To sign in, a key needs one of these scopes."""
@@ -93,7 +94,7 @@ async def read_session(request: Request[Any, Any, Any]) -> Response[Session | No
     """The session; 204 without one, which is not an error: the page requests this at each visit."""
     parse_query(request)
     try:
-        return Response(await _session(request.app.state.context, request.cookies.get(SESSION_COOKIE, "")))
+        return Response(await _session(request.app.state.context, read_cookie(request, SESSION_COOKIE)))
     except Refusal as refusal:
         if refusal.code != "unauthenticated":
             raise
@@ -109,7 +110,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     caller = authenticate(request, SCOPES)
     set_actor(request, caller)
     context: Context = request.app.state.context
-    await end_session(context.pool, caller, request.cookies[SESSION_COOKIE])
+    await end_session(context.pool, caller, read_cookie(request, SESSION_COOKIE))
     await settle_keys(context)
     answer: Response[None] = Response(None, status_code=204)
     answer.set_cookie(session_cookie(request, "", max_age=0))

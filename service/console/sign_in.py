@@ -30,6 +30,7 @@ from service.server.api.configuration_writes import settle_keys
 from service.server.api.context import Context
 from service.server.record.console_sessions import begin_session
 from service.server.record.workspace_rows import workspace_named
+from service.server.requests.cookies import read_cookie
 
 MAX_AT_ONCE = 20
 """Of a process: sign-ins that wait for the provider. More are refused at once."""
@@ -69,7 +70,7 @@ async def begin(request: Request[Any, Any, Any]) -> Response[None]:
 async def finish(request: Request[Any, Any, Any]) -> Response[None]:
     """The provider leads the browser here. Begin a session, and lead to the console."""
     context: Context = request.app.state.context
-    query, secret = request.query_params, request.cookies.get(_COOKIE, "")
+    query, secret = request.query_params, read_cookie(request, _COOKIE)
     try:
         provider = find_provider(context.settings.sign_in, secret, query.get("state", ""))
         if "code" not in query:

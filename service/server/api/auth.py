@@ -21,6 +21,7 @@ from service.engine.record.actor import Actor, ActorKind, current_actor
 from service.server.answers.accounting import now_s
 from service.server.api.request_limits import count_request
 from service.server.record.console_sessions import LIFE
+from service.server.requests.cookies import read_cookie
 
 OPEN = {"open": True}
 """The `opt` of handlers and routers that need no credentials. A handler without it and without roles (documented.py)
@@ -82,7 +83,7 @@ def authenticate(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Cal
     and `forbidden` for a change by a session without its CSRF token."""
     keyring = request.app.state.context.keyring
     authorization = request.headers.get("authorization", "")
-    if not authorization and (secret := request.cookies.get(SESSION_COOKIE)):
+    if not authorization and (secret := read_cookie(request, SESSION_COOKIE)):
         caller = keyring.authenticate_session(secret, roles, now_s())
         if request.scope["method"] not in _SAFE:
             check_origin(request)
