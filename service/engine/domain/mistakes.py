@@ -7,6 +7,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -128,7 +129,7 @@ def _structural(
     kind: type[msgspec.Struct], members: dict[str, Any], path: str, strict: bool, only: str | None = None
 ) -> Iterator[Mistake]:
     """The fields of wrong names, types and ranges."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields_of(kind)
     tag = kind.__struct_config__.tag_field
     for name in members:
         if name not in fields and name != tag and only in (None, name):
@@ -140,6 +141,11 @@ def _structural(
             yield from _of_value(field.type, members[name], _join(path, name), strict)
         elif field.required:
             yield "malformed", FieldError(_join(path, name), _REQUIRED)
+
+
+@lru_cache(maxsize=256)
+def _fields_of(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _of_value(kind: Any, value: Any, path: str, strict: bool) -> Iterator[Mistake]:

@@ -129,6 +129,18 @@ def test_each_of_a_batch_counts(service: Service) -> None:
     assert answer.headers["RateLimit"].startswith('"requests";r=0;')
 
 
+def test_invalid_operations_of_a_batch_count(service: Service) -> None:
+    """An operation that is refused without a script counts, too, and has its own refusal while requests are left."""
+    client = key_of(service, "checkout", requestsPerMinute=3)
+    sent = {"operations": [{"op": "lock", "code": "A"}, {"op": "lock"}, 1, {}, {"op": "x"}]}
+    answer = client.post("/v1/batch", json=sent)
+    codes = [result["body"]["code"] for result in ok(answer)["results"]]
+    assert codes == ["malformed", "malformed", "malformed", "rate_limited", "rate_limited"]
+    assert answer.headers["RateLimit"].startswith('"requests";r=0;')
+    unlimited = ok(service.checkout.post("/v1/batch", json=sent))["results"]
+    assert [result["body"]["code"] for result in unlimited] == [*["malformed"] * 4, "invalid"]
+
+
 def test_limits_are_settings(service: Service) -> None:
     """A key's limits replace the workspace's; a change applies to the next request, and a rotation keeps them."""
     client = key_of(service, "checkout")

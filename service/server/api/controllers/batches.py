@@ -27,11 +27,14 @@ from service.server.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.server.api.hot_path import call_without_body
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import BATCH_BYTES, read_json_bytes, unpack_request
+from service.server.api.request_limits import add_count, make_count
 from service.server.api.session_actions import NOT_IN_SESSION
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = MAX_REQUESTS
 """Operations between two turns of the event loop: about 1 ms to prepare or to render, and one call to Redis."""
+REFUSED_AT_ONCE = 16
+"""Operations that are refused without Redis, in one turn: to name a mistake takes several times as long."""
 
 _any_of = [*({"$ref": f"#/components/schemas/{name}"} for name in _ANSWERS), {"type": "null"}]
 _Body = Annotated[
@@ -162,18 +165,22 @@ async def _run(
     request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], wait_s: int | None
 ) -> _BatchRun:
     """Decode, prepare and send AT_ONCE operations, wait for their replies, and continue with the next ones, so that no
-    other request waits for a whole batch. Then render all results."""
+    other request waits for a whole batch. Then render all results. An operation that is already refused is counted."""
     context: Context = request.app.state.context
     decider, partition = context.decider, call.caller.partition
     wait = await Wait.begin(context, call.caller, wait_s)
     entries: list[_Operation] = []
+    count = make_count(call) if call.caller.limits else None
     for start in range(0, len(operations), AT_ONCE):
-        some = [_prepare(call, one) for one in operations[start : start + AT_ONCE]]
-        sent = [(entry, entry.command) for entry in some if entry.command]
+        some = await _prepare_some(call, operations[start : start + AT_ONCE])
+        sent = [(entry, command) for entry in some if (command := entry.command or count)]
         replies = await decider.run_all(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
         )
         for (entry, command), reply in zip(sent, replies, strict=True):
+            if isinstance(entry.reply, Refusal):
+                entry.reply = add_count(entry.reply, reply)
+                continue
             entry.reply = reply
             if not isinstance(reply, Refusal) and needs_facts(reply):
                 entry.reply = await _resolve_recall(context, call, command, reply)
@@ -183,12 +190,9 @@ async def _run(
     durability, in_record = decider.durability(partition), False
     durable = [entry for entry in done if entry.row and entry.row.operation.durable]
     if wait and durable:
-        in_record = await wait.finish([_answer(call, entry, durability, "") for entry in durable])
+        in_record = await wait.finish(await _render(call, durable, durability, ""))
         durability = "recorded" if in_record else durability
-    results, request_id = list[Rendered](), request.scope["state"]["request_id"]
-    for start in range(0, len(entries), AT_ONCE):
-        results += [_answer(call, entry, durability, request_id) for entry in entries[start : start + AT_ONCE]]
-        await asyncio.sleep(0)
+    results = await _render(call, entries, durability, request.scope["state"]["request_id"])
     changed = any(entry.row and not entry.row.reads for entry in done)
     return _BatchRun(entries, results, durability, changed, unknown, in_record)
 
@@ -207,8 +211,8 @@ async def _restore_body(
         if names:
             command = prepare_records(call.caller, names)
             records = read_records(await decide(context.decider, context.pool, call.caller, command))
-        for operation, answer in zip(operations[start : start + AT_ONCE], answers, strict=True):
-            entry = _prepare(call, operation, runs=False)
+        entries = await _prepare_some(call, operations[start : start + AT_ONCE], runs=False)
+        for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Refusal):
                 entry.reply = answer
             elif isinstance(entry.reply, Refusal):
@@ -228,6 +232,21 @@ async def _resolve_recall(context: Context, call: Call, command: Command, reply:
         return refusal
 
 
+async def _prepare_some(
+    call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], *, runs: bool = True
+) -> list[_Operation]:
+    """As _prepare, in several turns of the event loop if many are refused."""
+    entries: list[_Operation] = []
+    refused = 0
+    for operation in operations:
+        entries.append(_prepare(call, operation, runs=runs))
+        refused += isinstance(entries[-1].reply, Refusal)
+        if refused == REFUSED_AT_ONCE:
+            refused = 0
+            await asyncio.sleep(0)
+    return entries
+
+
 def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, runs: bool = True) -> _Operation:
     """Decode an operation and make its command, or set the refusal. One that will not run needs no limits."""
     entry = _Operation()
@@ -237,6 +256,15 @@ def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, runs: bool 
     except Refusal as refusal:
         entry.reply = refusal
     return entry
+
+
+async def _render(call: Call, entries: Sequence[_Operation], durability: str, request_id: str) -> list[Rendered]:
+    """The results, AT_ONCE in a turn of the event loop."""
+    results: list[Rendered] = []
+    for start in range(0, len(entries), AT_ONCE):
+        results += [_answer(call, entry, durability, request_id) for entry in entries[start : start + AT_ONCE]]
+        await asyncio.sleep(0)
+    return results
 
 
 def _answer(call: Call, entry: _Operation, durability: str, request_id: str) -> Rendered:
