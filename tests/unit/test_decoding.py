@@ -8,12 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from litestar.datastructures import Headers
 
-from service.engine.domain.decoding import convert, decode
+from service.engine.domain import plain_texts
+from service.engine.domain.decoding import MAX_VALUES, convert, decode
 from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import LONGEST, find_fault
 from service.engine.operations import lock, redeem, rollback
 from service.engine.operations.base import Call, Command, Operation, parse_code
+from service.engine.operations.batch import Batch
 from service.engine.operations.order_fields import order_amounts
+from service.server.api.durability import MAX_PREFERENCES, parse_preferred_wait_s
 from service.server.requests.book_requests import CreateBook
 from tests.unit.refusals import catch_refusal
 from tests.unit.test_scripts import CALLER
@@ -43,6 +48,39 @@ def test_invalid_json_is_malformed(body: bytes) -> None:
     """A body of broken JSON, wrong bytes, lone surrogates, unknown literals or endless nesting is malformed."""
     code, fields = catch_refusal(prepare, LOCK, body)
     assert (code, len(fields)) == ("malformed", 1)
+
+
+def test_a_body_of_very_many_values() -> None:
+    """A body with a list that has too many values is refused undecoded; a text may have as many commas."""
+    values = b",".join([b"1"] * MAX_VALUES)
+    decoder = msgspec.json.Decoder(Batch)
+    assert catch_refusal(decode, decoder, b'{"operations":[' + values + b"]}") == ("malformed", ["operations[0]"])
+    assert catch_refusal(decode, decoder, b'{"operations":[1,' + values + b"]}") == ("too_large", [])
+    assert catch_refusal(prepare, LOCK, b'{"userId":"1,' + values + b'"}') == ("invalid", ["userId"])
+
+
+def test_only_the_parts_that_a_body_may_have_are_searched_for_amounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long list is refused by its bound before its items are searched for odd amounts, one by one."""
+    searched: list[Any] = []
+    monkeypatch.setattr(plain_texts, "check_texts", lambda _, value: searched.append(value))
+    body = b'{"tags":[' + b",".join([b'"1_0"'] * 10_000) + b"]}"
+    code, _ = catch_refusal(decode, msgspec.json.Decoder(CreateBook), body)
+    assert (code, searched) == ("malformed", [])
+
+
+def test_the_fault_of_a_long_text() -> None:
+    """Of a text that is too long anyway only the first characters are looked at."""
+    looked_at: list[str] = []
+    assert find_fault("a" * 100_000, lambda one: looked_at.append(one) or True) == "100000 characters"
+    assert len(looked_at) == LONGEST
+
+
+def test_many_preferences() -> None:
+    """A `Prefer` with very many preferences is refused: each would be compared with the one that is known."""
+    many = [f"a{'b' * number}" for number in range(MAX_PREFERENCES)]
+    assert parse_preferred_wait_s(Headers({"prefer": ", ".join(many)})) is None
+    more = Headers({"prefer": ", ".join([*many, "durability=recorded"])})
+    assert catch_refusal(parse_preferred_wait_s, more) == ("malformed", ["Prefer"])
 
 
 @pytest.mark.parametrize(

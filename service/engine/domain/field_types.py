@@ -117,9 +117,14 @@ def canonicalize_code(text: str) -> str | None:
     return None if code in RESERVED_CODES else code
 
 
+LONGEST = 512
+"""Characters that no text may exceed whose faults are named: the most are those of a name in a path."""
+
+
 def find_fault(text: str, is_allowed: Callable[[str], object]) -> str:
-    """The first character that a text may not have, by name and place: `a space at position 5`; else its length."""
-    for place, character in enumerate(text, 1):
+    """The first character that a text may not have, by name and place: `a space at position 5`; else its length, which
+    is the fault of any text beyond LONGEST."""
+    for place, character in enumerate(text[:LONGEST], 1):
         if not is_allowed(character):
             if character in _NAMES or "!" <= character <= "~":
                 return f"{_NAMES.get(character, f'`{character}`')} at position {place}"

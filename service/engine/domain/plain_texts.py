@@ -13,7 +13,7 @@ from service.engine.domain.errors import BadField
 from service.engine.domain.money import MAX_DIGITS, is_plain
 
 _odd_amount = re.compile(
-    rb'"(?=["\\+\-.0-9_eE\s\x80-\xff])(?!-?[0-9]{1,50}(?:\.[0-9]{1,50})?")(?:[-+0-9._eE\s\x80-\xff]|\\[bfnrt]|\\u[0-9a-fA-F]{4})*"'
+    rb'"(?=["\\+\-.0-9_eE\s\x80-\xff])(?!-?[0-9]{1,50}(?:\.[0-9]{1,50})?")(?:[-+0-9._eE\s\x80-\xff]++|\\[bfnrt]|\\u[0-9a-fA-F]{4})*"'
 )
 """A string that msgspec may accept as a Decimal though it is not an amount in plain notation, or is very long."""
 
@@ -43,6 +43,12 @@ def amounts_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 def has_amounts(kind: Any) -> bool:
     """Whether the type is an amount, or has some."""
     return b'"format":"decimal"' in msgspec.json.encode(msgspec.json.schema(kind))
+
+
+@lru_cache(maxsize=256)
+def has_lists(kind: Any) -> bool:
+    """Whether the type is a list, or has some."""
+    return b'"type":"array"' in msgspec.json.encode(msgspec.json.schema(kind))
 
 
 def _check_texts(kind: inspect.Type, value: Any, path: str) -> None:

@@ -18,6 +18,7 @@ from service.engine.record.facts.recorded_wait import AnswerScope
 from service.server.api.context import Context
 
 DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
+MAX_PREFERENCES = 20
 _LEVELS: tuple[str, ...] = get_args(Durability)
 RECORDED = "durability=recorded"
 """The value of `Preference-Applied`."""
@@ -31,7 +32,10 @@ def parse_preferred_wait_s(headers: Headers) -> int | None:
     if not prefer:
         return None
     preferences: dict[str, str] = {}
-    for part in ",".join(prefer).split(","):
+    parts = ",".join(prefer).split(",", MAX_PREFERENCES)
+    if len(parts) > MAX_PREFERENCES:
+        raise malformed("Prefer", f"must have at most {MAX_PREFERENCES} preferences")
+    for part in parts:
         if match := _preference(part):
             preferences.setdefault(match[1].lower(), match[2] or "")
     for name in preferences:
