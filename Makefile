@@ -70,9 +70,10 @@ load: $(READY) ## load a service with locust, then check that nothing is over it
 lab: $(READY) ## break a service on purpose, and judge what comes of it: PART=faults|alarms|attack|races|client|hostile|mutants|drifts
 	@$(BIN)/python -m tests.lab $(PART) $(ARGS)
 
-# FUZZ="--seed 1" and EXAMPLES=1000 are for the two in their order.
-fuzz: $(READY) ## send 20,000 requests made up from the OpenAPI document, and 20,000 inputs to each parser and to the protocol
+# FUZZ="--seed 1" is for the first two, EXAMPLES=1000 for the last.
+fuzz: $(READY) ## send 20,000 requests made up from the OpenAPI document, both ends of each of its types, and 20,000 inputs to each parser and to the protocol
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
+	@$(BIN)/python -m tests.schemathesis.type_ends $(FUZZ)
 	@SCRIP_FUZZ=$(or $(EXAMPLES),20000) $(BIN)/pytest tests/unit/test_properties.py -q
 
 # Not part of `lint`, since it needs the package index and its advisories, and new advisories turn it red by themselves.

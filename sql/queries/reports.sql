@@ -78,12 +78,13 @@ WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END A
 GROUP BY date_trunc($2, start, $5), 2 HAVING sum(assigned + redemptions + rolled_back) > 0 ORDER BY 1, 2 LIMIT $9;
 
 -- name: read_report_bounds
--- A workspace's time zone, and the beginning and end of the intervals that have these times.
--- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz
+-- A workspace's time zone, and the beginning and end of the intervals that have these times. Where the last interval
+-- passes the last time that Python has, it ends there.
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 latest timestamptz
 SELECT
   time_zone, date_trunc($2, $3::timestamptz, time_zone) AS first,
-  (date_trunc($2, $4::timestamptz - interval '1 ms', time_zone) AT TIME ZONE time_zone + ('1 ' || $2)::interval)
-    AT TIME ZONE time_zone AS last
+  least((date_trunc($2, $4::timestamptz - interval '1 ms', time_zone) AT TIME ZONE time_zone + ('1 ' || $2)::interval)
+    AT TIME ZONE time_zone, $5::timestamptz) AS last
 FROM workspaces WHERE workspace = $1;
 
 -- name: read_sales

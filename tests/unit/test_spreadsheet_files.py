@@ -147,6 +147,10 @@ def test_files_of_all_languages(language: str, delimiter: Delimiter, encoding: s
         (["31.12.2026", "12/31/2026"], "dates"),
         (["", "2026-12-31T00:00:00Z", "02/03/2026"], "dates"),
         (["2026-12-31", "02/03/2026"], "dates"),
+        (["01.12.2030", "12/31/2030"], "dates"),
+        (["12/31/2030", "01.12.2030"], "dates"),
+        (["31.12.2030", "01/12/2030"], "dates"),
+        (["31.12.2030", "01-12-2030"], "dates"),
         (["32/33/2026"], "dates"),
         (["31.12.2026", "01.02.2026"], "timeZone"),
         (["2026-12-31"], "timeZone"),
@@ -200,10 +204,10 @@ def test_forms_of_dates(text: str, options: dict[str, Any], result: str) -> None
 def test_dates_that_differ_from_the_first_ones() -> None:
     """Beyond the first 16 KiB a date of another order is an invalid line, and so is one of a form that was not asked
     for; the other lines are added."""
-    late = ["12/31/2026", "01.02.2026", "01.02.27", "2026-02-01"]
+    late = ["01/02/2026", "01.02.2026", "01.02.27", "2026-02-01"]
     results = read_times([*["31.12.2026"] * 2000, *late], time_zone="UTC")[2000:]
     assert results == [
-        "expiresAt: must be a date that exists, in the order day, month, year",
+        "expiresAt: has no offset: send `dates`, or add one",
         "2026-02-01T23:59:59.999Z",
         "expiresAt: must have a year of four digits, unless `dates` is sent",
         "2026-02-01T23:59:59.999Z",
@@ -216,7 +220,7 @@ def test_dates_that_differ_from_the_first_ones() -> None:
     ]
     assert read_times([*["2026-12-31"] * 2000, *late], time_zone="UTC")[2000:] == [
         "2026-02-01T23:59:59.999Z",
-        "expiresAt: must be a date that exists, in the order year, month, day",
+        "expiresAt: has no offset: send `dates`, or add one",
     ]
 
 
@@ -239,22 +243,37 @@ def test_a_header_is_reported(word: str) -> None:
     assert len(lines) == 2
 
 
+FORMS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%Y-%m-%d", "%d-%m-%Y", "%d/%m/%y", "%m/%d/%y")
+
+
 @given(
-    st.lists(st.dates(date(2026, 1, 1), date(2035, 12, 31)), min_size=1, max_size=8),
-    st.sampled_from(["%d.%m.%Y", "%m/%d/%Y", "%Y-%m-%d", "%d/%m/%y", "%m/%d/%y"]),
+    st.lists(st.tuples(st.dates(date(2026, 1, 1), date(2035, 12, 31)), st.booleans()), min_size=1, max_size=8),
+    st.tuples(st.sampled_from(FORMS), st.sampled_from(FORMS)),
 )
-def test_no_date_is_read_wrong(days: list[date], form: str) -> None:
-    """A column that was written in one form is read as it was meant, or refused."""
-    meant = [datetime.combine(day, time(), UTC) + timedelta(days=1, milliseconds=-1) for day in days]
+def test_no_date_is_read_wrong(days: list[tuple[date, bool]], forms: tuple[str, str]) -> None:
+    """A column whose dates are of one form or two, of other separators, is read as it was meant, or refused."""
+    if forms[0][2] == forms[1][2]:
+        forms = (forms[0], forms[0])
+    ends = [datetime.combine(day, time(), UTC) + timedelta(days=1, milliseconds=-1) for day, _ in days]
+    meant = [from_ms(round(at.timestamp() * 1000)) for at in ends]
     try:
-        results = read_times([format(day, form) for day in days], time_zone="UTC")
+        results = read_times([format(day, forms[form]) for day, form in days], time_zone="UTC")
     except Refusal as refusal:
         results = [error.field for error in refusal.errors]
-    assert results in (["dates"], [from_ms(round(at.timestamp() * 1000)) for at in meant])
+    assert results in (["dates"], meant)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Berlin", "CET ", "../../etc/passwd", "Europe", "W. Europe Standard Time", "A" * 99]
+    "name",
+    [
+        "",
+        "Berlin",
+        "CET ",
+        "../../etc/passwd",
+        "Europe",
+        "W. Europe Standard Time",
+        "A" * 99,
+    ],
 )
 def test_unknown_time_zones(name: str) -> None:
     """Only names of the IANA database are time zones."""

@@ -496,6 +496,8 @@ class Dates(Model, kw_only=True):
 
     order: str | None
     """The order of day, month and year in dates. Null if `dates` is needed."""
+    separators: str
+    """The order is that of dates with these separators. A later date with another one is invalid."""
     time_zone: str | None
     """The time zone of times without an offset. Null if `timeZone` is needed."""
     example: str

@@ -867,7 +867,8 @@ def assign_code(
 
 
 def upload_coupons(*, codes: Sequence[str], book_id: str, idempotency_key: str | None = None) -> Call[models.Uploaded]:
-    """Upload codes to the book that the body names. Add codes. Scope `manage`.
+    """Upload codes to the book that the body names. Add codes. In a body above 1 MiB `bookId` comes before `codes`.
+    Scope `manage`.
 
     - codes: The codes, in upper or lower case.
     - book_id: The book's id.

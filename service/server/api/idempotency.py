@@ -43,11 +43,12 @@ class ActionResult(msgspec.Struct, Generic[T], kw_only=True):
 
 
 class Stream:
-    """A body that is too large for memory. Its digest is available when all parts have been read."""
+    """A body that is too large for memory. Its digest, and that of what came `before` the parts, is available when all
+    parts have been read."""
 
-    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+    def __init__(self, parts: AsyncIterator[bytes], before: bytes = b"") -> None:
         self._parts = parts
-        self._digest = hashlib.blake2b(digest_size=16)
+        self._digest = hashlib.blake2b(before, digest_size=16)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._parts:

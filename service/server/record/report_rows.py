@@ -9,6 +9,7 @@ from uuid import UUID
 
 from asyncpg import Pool, Record
 
+from service.engine.domain.times import LATEST_MS, to_datetime
 from service.engine.record.pool import Database, open_cursor
 from service.engine.record.queries import query
 
@@ -78,7 +79,8 @@ class Recorded(NamedTuple):
 
 async def read_span(database: Database, workspace: int, interval: Interval, first: datetime, last: datetime) -> Span:
     """The intervals that have these times."""
-    row: Any = await database.fetchrow(query("read_report_bounds"), workspace, interval, first, last)
+    latest = to_datetime(LATEST_MS)
+    row: Any = await database.fetchrow(query("read_report_bounds"), workspace, interval, first, last, latest)
     return Span(workspace, interval, row["first"], row["last"], row["time_zone"])
 
 

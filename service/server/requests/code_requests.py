@@ -31,7 +31,7 @@ from service.engine.domain.file_kinds import BEGIN_BYTES, UTF_16, explain_kind
 from service.engine.domain.times import Time, check_times, find_zone
 from service.server.requests.book_requests import MAX_CODES
 from service.server.requests.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
-from service.server.requests.csv_dates import Reading, parse_time
+from service.server.requests.csv_dates import SEPARATORS, Reading, parse_time
 from service.server.requests.csv_layout import (
     BOM,
     DELIMITERS,
@@ -233,7 +233,8 @@ class Lines:
         if self.layout.problem:
             raise malformed(self.layout.problem_field or "header", self.layout.problem)
         sent, dates = self._options.dates, self.layout.dates
-        self._dates = Reading(dates.order if dates else sent, find_zone(self._options.time_zone), sent is not None)
+        order, separators = (dates.order, dates.separators) if dates else (sent, SEPARATORS if sent else "")
+        self._dates = Reading(order, separators, find_zone(self._options.time_zone), sent is not None)
         self._delimiter = DELIMITERS[self.layout.delimiter]
         self._columns = tuple(column.field or "" for column in self.layout.columns)
         self._skips_header = self.layout.has_header

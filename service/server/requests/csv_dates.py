@@ -17,6 +17,7 @@ from service.engine.domain.times import Time, Timestamp, check_time, find_zone, 
 
 Order = Literal["dmy", "mdy", "ymd"]
 _ORDERS: dict[Order, str] = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "year, month, day"}
+SEPARATORS = "-./"
 _BUDDHIST = range(2500, 2700)
 """Years that a spreadsheet in Thai writes for 1957 to 2156."""
 
@@ -31,6 +32,12 @@ class Dates(Answer, kw_only=True):
     """How dates and times without an offset are read."""
 
     order: Annotated[Order | None, msgspec.Meta(description="Null if `dates` is needed.")]
+    separators: Annotated[
+        str,
+        msgspec.Meta(
+            description="The order is that of dates with these separators. A later date with another one is invalid."
+        ),
+    ]
     time_zone: Annotated[str | None, msgspec.Meta(description="Null if `timeZone` is needed.")]
     example: Annotated[str, msgspec.Meta(description="The first value of the file.")]
     read_as: Annotated[
@@ -42,6 +49,8 @@ class Reading(NamedTuple):
     """How to read the times of a column."""
 
     order: Order | None = None
+    separators: str = ""
+    """The order is that of dates with these."""
     zone: ZoneInfo | None = None
     has_short_years: bool = False
     """Whether a year may have two digits: only if the client has sent the order."""
@@ -51,20 +60,26 @@ def detect_dates(
     texts: Iterable[str], sent: Order | None, time_zone: str | None
 ) -> tuple[Dates | None, FieldError | None]:
     """How to read the dates among a column's first values, or None if there are none; and the option that the client
-    must send for that."""
+    must send for that. A date shows the order of those with the same separator alone."""
     found: dict[Order | None, str] = {}
+    forms: dict[str, dict[Order | None, str]] = {}
     for text in texts:
         if match := _match(text):
-            found.setdefault(_find_order(match), text)
+            order = _find_order(match)
+            found.setdefault(order, text)
+            if order != "ymd":
+                forms.setdefault(match[2], {}).setdefault(order, text)
     if not found:
         return None, None
     orders: list[Order] = [order for order in found if order in ("dmy", "mdy")]
-    order = sent or (orders[0] if len(orders) == 1 else "ymd" if found.keys() == {"ymd"} else None)
+    open_form = next((form for form in forms.values() if form.keys() == {None}), None)
+    order = sent or (orders[0] if len(orders) == 1 and not open_form else None if forms else "ymd")
+    separators = SEPARATORS if sent else "".join(sorted(forms))
     example = next(iter(found.values()))
     read_as = problem = None
     if order is None:
-        both = f'"{found["dmy"]}" begins with a day, "{found["mdy"]}" with a month' if orders else ""
-        example = found.get(None, example)
+        both = f'"{found["dmy"]}" begins with a day, "{found["mdy"]}" with a month' if len(orders) > 1 else ""
+        example = open_form[None] if open_form else example
         why = both or f'"{example}" can be read in several ways'
         also = "" if time_zone else ", and `timeZone`"
         problem = FieldError("dates", f"is needed: {why}; send `dates=dmy` or `dates=mdy`{also}")
@@ -74,8 +89,9 @@ def detect_dates(
         )
     else:
         with suppress(BadField):
-            read_as = from_ms(parse_time(example, Reading(order, find_zone(time_zone), sent is not None)))
-    return Dates(order=order, time_zone=time_zone, example=example, read_as=read_as), problem
+            reading = Reading(order, separators, find_zone(time_zone), sent is not None)
+            read_as = from_ms(parse_time(example, reading))
+    return Dates(order=order, separators=separators, time_zone=time_zone, example=example, read_as=read_as), problem
 
 
 def _find_order(match: re.Match[str]) -> Order | None:
@@ -103,8 +119,8 @@ def parse_time(text: str, reading: Reading) -> int:
 
 
 def _parse_local(match: re.Match[str], reading: Reading) -> datetime:
-    first, _, second, third, hour, minute, seconds, fraction, half = match.groups()
-    order = "ymd" if len(first) > 2 else reading.order
+    first, separator, second, third, hour, minute, seconds, fraction, half = match.groups()
+    order = "ymd" if len(first) > 2 else reading.order if separator in reading.separators else None
     if order is None or reading.zone is None:
         missing = " and ".join(
             name for name, is_known in (("`dates`", order), ("`timeZone`", reading.zone)) if not is_known

@@ -9,7 +9,7 @@ import msgspec
 from service.engine.domain.decoding import decode
 from service.engine.domain.errors import FieldError, Refusal, malformed, refuse_fields
 from service.engine.domain.file_kinds import explain_kind
-from service.server.requests.code_requests import LINES, CodeLine, RejectedLine, UploadCodes, parse_list
+from service.server.requests.code_requests import LINES, CodeLine, RejectedLine, UploadCodes, UploadCodesOf, parse_list
 
 MAX_ITEM_BYTES = 64 << 10
 """Of one item of the list."""
@@ -17,12 +17,25 @@ MAX_AROUND_BYTES = 1_024
 """Before and after the list."""
 
 _SPACE, _TEXT = rb"[ \t\r\n]*+", rb'"[^"\\]*+(?:\\.[^"\\]*+)*'
-_begin = re.compile(_SPACE + rb"\{" + _SPACE + rb'"codes"' + _SPACE + rb":" + _SPACE + rb"\[").match
+_CODES = rb'"codes"' + _SPACE + rb":" + _SPACE + rb"\["
+_begin = re.compile(_SPACE + rb"\{" + _SPACE + _CODES).match
+_begin_with_book = re.compile(
+    _SPACE + rb"\{" + _SPACE + rb'"bookId"' + _SPACE + rb":" + _SPACE + _TEXT + rb'"' + _SPACE + rb"," + _SPACE + _CODES
+).match
 _items = re.compile(rb"(?:" + _SPACE + _TEXT + rb'"' + _SPACE + rb",)+", re.DOTALL).match
 _end = re.compile(rb"(" + _SPACE + rb"(?:" + _TEXT + rb'"' + _SPACE + rb")?)\]", re.DOTALL).match
 _is_unfinished = re.compile(_SPACE + rb"(?:" + _TEXT + rb'(?:\\|"' + _SPACE + rb")?)?", re.DOTALL).fullmatch
 _item_number, _position = re.compile(r"codes\[(\d+)\]"), re.compile(r" \(byte \d+\)")
-_decoder = msgspec.json.Decoder(UploadCodes)
+_decoder, _decoder_with_book = msgspec.json.Decoder(UploadCodes), msgspec.json.Decoder(UploadCodesOf)
+
+
+def split_book(begin: bytes) -> tuple[str, bytes, bytes] | None:
+    """The `bookId` of a body that begins so, what is before the codes, and the other bytes as JsonCodes parses them.
+    None if `bookId` does not come first, or not yet. Raises Refusal `malformed`."""
+    found = _begin_with_book(begin)
+    if found is None:
+        return None
+    return decode(_decoder_with_book, found[0] + b"]}").book_id, found[0], b'{"codes":[' + begin[found.end() :]
 
 
 class JsonCodes:

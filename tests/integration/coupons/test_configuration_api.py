@@ -84,6 +84,29 @@ def test_an_upload_is_usable_at_once(service: Service) -> None:
     assert changed == coupons[1] | {"status": "inactive"}
 
 
+def test_a_large_upload_to_the_book_in_the_body(service: Service) -> None:
+    """JSON of up to 16 MiB is accepted with the book before the codes, and its repeat is replayed; above 1 MiB with the
+    book after them, and above 16 MiB, it is refused. Another book under the same key is another request."""
+    path, mark, key = "/v1/coupons/codes", new_code(), {"Idempotency-Key": new_id()}
+    book, codes = service.book(), [f"{mark}-{number}" for number in range(3)]
+    fill = ["-" * 1000] * 2000
+    large = {"bookId": book, "codes": [*codes, *fill]}
+    counts = ok(service.manage.post(path, json=large, headers=key))
+    assert (counts["added"], counts["invalid"]) == (3, 2000)
+    again = service.manage.post(path, json=large, headers=key)
+    assert (again.json(), again.headers["Idempotency-Replayed"]) == (counts, "true")
+    other = service.manage.post(path, json=large | {"bookId": service.book()}, headers=key)
+    refused(other, 422, "idempotency_key_reused")
+    refused(service.manage.post(path, json={"codes": fill, "bookId": book}), 400, "malformed", "bookId")
+    refused(service.manage.post(path, json={"bookId": book, "codes": fill * 9}), 413, "too_large")
+    for body in ({"codes": codes, "bookId": book}, {"bookId": book, "codes": codes}):
+        assert ok(service.manage.post(path, json=body)) == {"added": 0, "duplicates": 3, "invalid": 0, "errors": []}
+    refused(service.manage.post(path, json={"bookId": new_id(), "codes": codes}), 404, "book_not_found")
+    refused(service.manage.post(path, json={"bookId": 5, "codes": codes}), 400, "malformed", "bookId")
+    refused(service.manage.post(path, json={"bookId": book, "codes": [*codes, 5]}), 400, "malformed", "codes[3]")
+    refused(service.manage.post(path, json={"bookId": book, "codes": codes, "x": 1}), 400, "malformed", "x")
+
+
 def test_dates_of_a_spreadsheet(service: Service) -> None:
     """A file whose dates are open is refused, and its dry run says what to send; then coupons end as it was meant."""
     path, code = f"/v1/books/{service.book()}/codes", new_code()
@@ -100,7 +123,7 @@ def test_dates_of_a_spreadsheet(service: Service) -> None:
     query |= {"timeZone": "Europe/Berlin"}
     result = ok(service.manage.post(path, params=query, content=data, headers=headers))
     time = "2030-02-01T22:59:59.999Z"
-    dates = {"order": "dmy", "timeZone": "Europe/Berlin", "example": "01.02.2030", "readAs": time}
+    dates = {"order": "dmy", "separators": "-./", "timeZone": "Europe/Berlin", "example": "01.02.2030", "readAs": time}
     assert (result["added"], result["file"]["dates"]) == (1, dates)
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["expiresAt"] == time
 

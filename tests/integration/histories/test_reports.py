@@ -251,6 +251,16 @@ def test_refused_times(shop: ReportedShop, query: dict[str, str], param: str):
     refused(shop.client.get(f"{FUNNEL}.csv", params=query), 422, "invalid", param)
 
 
+def test_times_at_both_ends(shop: ReportedShop) -> None:
+    """A report at the first and at the last time has no items, and its times are ones that a client can read."""
+    for at in ("1970-01-01T00:00:00.001Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999+14:00"):
+        for interval in ("hour", "day", "week"):
+            for path in (SALES, FUNNEL):
+                report = ok(shop.client.get(path, params={"to": at, "interval": interval}))
+                assert report["items"] == []
+                assert report["from"] < report["to"] <= "9999-12-31T23:59:59.999Z"
+
+
 def test_an_unknown_book(service: Service, shop: ReportedShop):
     """An unknown book, and one of another workspace, is refused."""
     for book in (str(uuid4()), service.book()):

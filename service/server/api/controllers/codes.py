@@ -14,7 +14,6 @@ from uuid_utils import uuid7
 from service.common.serial_runner import SerialRunner
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.field_types import Answer, Page
-from service.engine.domain.field_types import Request as _Request
 from service.engine.domain.times import Timestamp
 from service.engine.operations.caller import Caller
 from service.server.answers.views import Job
@@ -28,17 +27,14 @@ from service.server.api.csv_rows import MEDIA_TYPE, Excel
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, Stream, read_key, run_once
 from service.server.api.reading import (
-    UPLOAD_BYTES,
-    UPLOAD_JSON_BYTES,
     Listing,
     check_client,
     decode_position,
     parse_media_type,
-    read_chunks,
     read_json_body,
-    refuse_media_type,
     unpack_request,
 )
+from service.server.api.upload_bodies import open_body, open_body_with_book
 from service.server.record.code_pages import FIRST, STEP, page_codes
 from service.server.record.code_rows import add_codes
 from service.server.record.job_rows import create_generation
@@ -124,13 +120,6 @@ class ListCodes(Listing, kw_only=True):
     ] = None
 
 
-class _RawCodesOf(_Request, kw_only=True):
-    """UploadCodesOf, whose codes are parsed later."""
-
-    book_id: str
-    codes: msgspec.Raw
-
-
 class CodeOfBook(Answer):
     """A code in a list, with the latest redemption that was not rolled back."""
 
@@ -179,7 +168,8 @@ class Codes(Controller):
 
         `expiresAt` has RFC 3339 times, or dates and times as a spreadsheet writes them: `31.12.2026`,
         `12/31/2026 11:59 PM`, `2026-12-31 23:59`. The file is refused until `timeZone` is sent, and if the first 16 KiB
-        do not show whether the day or the month comes first, `dates`. A later date of another order is an invalid line.
+        do not show whether the day or the month comes first, `dates`. A date shows the order of those with the same
+        separator alone; a later date of another order or separator is an invalid line.
         A date without a time is the end of that day.
 
         CSV and text may have up to 1 GiB, JSON 16 MiB, without compression; JSON in UTF-8, the others also in UTF-16
@@ -193,7 +183,7 @@ class Codes(Controller):
             book = await find_book(context, caller, book_id)
             if params.dry_run:
                 read_key(request)  # refuses a bad key, as a real run does
-            parser, chunks = _open_body(request, kind, params)
+            parser, chunks = open_body(request, kind, params)
             if params.dry_run:
                 parsed = parse_body(request, book, parser, chunks)
                 result = await upload_dry_run.check_upload(context, book.workspace, parsed, parser, chunks)
@@ -223,7 +213,7 @@ class Codes(Controller):
         kind = parse_media_type(request.headers)
         with context.bulk.uploads.one(caller.workspace):
             book = await find_book(context, caller, book_id)
-            parser, chunks = _open_body(request, kind, params)
+            parser, chunks = open_body(request, kind, params)
             content = await upload_dry_run.collect_rejected(parse_body(request, book, parser, chunks), params.excel)
         headers = {"Content-Disposition": f'attachment; filename="rejected-{book_id}.csv"'}
         return Response(content.decode(), headers=headers, media_type=MEDIA_TYPE, status_code=200)
@@ -266,12 +256,11 @@ class Codes(Controller):
         ),
     )
     async def upload_of(self, request: Request[Any, Any, Any]) -> Response[Uploaded]:
-        """Add codes. Scope `manage`."""
+        """Add codes. In a body above 1 MiB `bookId` comes before `codes`. Scope `manage`."""
         caller, context, _ = unpack_request(request)
         with context.bulk.uploads.one(caller.workspace):
-            body, payload = await read_json_body(request, _RawCodesOf)
-            book = await find_book(context, caller, payload.book_id)
-            parser, codes = JsonCodes(), _send_whole(b'{"codes":' + payload.codes + b"}")
+            book_id, body, codes = await open_body_with_book(request)
+            book, parser = await find_book(context, caller, book_id), JsonCodes()
             return await _add_once(request, caller, book, body, parse_body(request, book, parser, codes), parser)
 
     @post(
@@ -303,25 +292,10 @@ class Codes(Controller):
         return await run_once(request, body, act)
 
 
-def _open_body(
-    request: Request[Any, Any, Any], kind: str, options: CsvOptions
-) -> tuple[Lines | JsonCodes, AsyncIterator[bytes]]:
-    """The parser for a body of this media type, and the body's parts."""
-    if kind == "application/json":
-        return JsonCodes(), read_chunks(request, UPLOAD_JSON_BYTES)
-    if kind not in ("text/csv", "text/plain"):
-        raise refuse_media_type(kind, "application/json, text/csv or text/plain")
-    return Lines(kind == "text/csv", options), read_chunks(request, UPLOAD_BYTES)
-
-
 def _add_layout(result: Uploaded, parser: Lines | JsonCodes) -> Uploaded:
     if parser.layout is not None:
         result.file = parser.layout
     return result
-
-
-async def _send_whole(body: bytes) -> AsyncIterator[bytes]:
-    yield body
 
 
 async def _add_once(
