@@ -47,11 +47,12 @@ SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3)
 ORDER BY epoch, seq, kind DESC;
 
 -- name: free_orders
--- Free the places in orders of redemptions that were rolled back.
+-- Free the places in orders of redemptions that were rolled back. Returns the places.
 -- $1 workspaces int[]  $2 orders text[]  $3 redemptions text[]
 DELETE FROM order_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, order_id, redemption_id)
 WHERE order_uses.workspace = gone.workspace AND order_uses.order_id = gone.order_id
-  AND order_uses.redemption_id = gone.redemption_id::uuid;
+  AND order_uses.redemption_id = gone.redemption_id::uuid
+RETURNING gone.redemption_id, slot;
 
 -- name: free_singles
 -- Free the codes with one use of rolled-back redemptions.

@@ -18,7 +18,13 @@ from service.engine.hot import outbox as redis
 from service.engine.hot.outbox import Fields, Outbox, Read
 from service.engine.hot.unrecorded import State, Unrecorded
 from service.engine.record import pool as postgres
-from service.engine.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, record, refusal_reason
+from service.engine.record.facts.event_writer import (
+    EVENT_ERRORS,
+    NeedsSmallerBatch,
+    RejectedEvent,
+    record,
+    refusal_reason,
+)
 from service.engine.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition
 from service.engine.worker import metrics
 from service.engine.worker.opening.standbys import Standbys
@@ -72,8 +78,9 @@ class Flusher:
 
     1. Read from the anchor, the last recorded entry, which must still be there byte for byte.
     2. Check that the ids have no gap. An epoch's first, `<epoch>-0`, may follow any of an older epoch.
-    3. Record up to 5,000 events in one transaction with the cursor. If Postgres refuses, halve the batch down to the
-       refused event, and quarantine it in the transaction that moves the cursor past it.
+    3. Record up to 5,000 events in one transaction with the cursor. Events whose order one transaction can't check are
+       recorded in two parts. If Postgres refuses, halve the batch down to the refused event, and quarantine it in the
+       transaction that moves the cursor past it.
     4. After a broken connection or a commit in doubt, pause, read the cursor, and continue from there. If the slot has
        left the node, raise that: the other node's partition must be opened first.
     5. Trim entries recorded more than two minutes or 100,000 events ago, but never the anchor nor what too few standbys
@@ -230,26 +237,27 @@ class Flusher:
 
     async def _record(self, first: int, batch: Read) -> None:
         """Record consecutive events from a number on, and quarantine those that Postgres refuses."""
-        try:
-            entries = [(seq, *split_entry(fields)) for seq, (_, fields) in enumerate(batch, first)]
-            await self._commit(first + len(batch) - 1, batch[-1], entries)
-            self._refused_in_a_row = 0
-        except EVENT_ERRORS as error:
-            await self._refused(first, batch, error)
+        pending = [(first, batch)]
+        while pending:
+            first, batch = pending.pop()
+            try:
+                entries = [(seq, *split_entry(fields)) for seq, (_, fields) in enumerate(batch, first)]
+                await self._commit(first + len(batch) - 1, batch[-1], entries)
+                self._refused_in_a_row = 0
+            except EVENT_ERRORS as error:
+                if len(batch) > 1:
+                    place = _where_to_split(first, batch, error)
+                    pending += [(first + place, batch[place:]), (first, batch[:place])]
+                else:
+                    await self._quarantine(first, batch[0], error)
 
-    async def _refused(self, first: int, batch: Read, error: Exception) -> None:
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._record(first, batch[:middle])
-            await self._record(first + middle, batch[middle:])
-            return
+    async def _quarantine(self, seq: int, entry: tuple[bytes, Fields], error: Exception) -> None:
         if self._refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
             raise TooManyRefused(
                 f"{self._refused_in_a_row} events in a row, the last for {refusal_reason(error)}"
             ) from error
-        (entry,) = batch
         d, r, _ = split_entry(entry[1])
-        await self._commit(first, entry, [], [RejectedEvent(first, refusal_reason(error), d, r)])
+        await self._commit(seq, entry, [], [RejectedEvent(seq, refusal_reason(error), d, r)])
         self._refused_in_a_row += 1
         self._log.error("event_quarantined", event_id=entry[0].decode(), reason=refusal_reason(error))
 
@@ -298,6 +306,14 @@ class Flusher:
         if self._trimmed_exactly != self._cursor == flushed and self._marks[-1][0] < time.monotonic() - KEEP_S:
             await self._outbox.trim(bytes(self._cursor), exactly=True)
             self._trimmed = self._trimmed_exactly = self._cursor
+
+
+def _where_to_split(first: int, batch: Read, error: Exception) -> int:
+    """How many events of a refused batch to record before the others: those before the event that needs it, else half,
+    down to the refused one."""
+    if isinstance(error, NeedsSmallerBatch) and error.seq is not None and error.seq > first:
+        return error.seq - first
+    return len(batch) // 2
 
 
 def _kind_of(error: Exception) -> metrics.RetryError:

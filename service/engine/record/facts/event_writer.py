@@ -29,6 +29,7 @@ from service.engine.formats.events import (
     read_redemption,
 )
 from service.engine.formats.redemption_id import id_from_numbers
+from service.engine.record.facts.uses import NeedsSmallerBatch, Uses
 from service.engine.record.pool import BY_INDEX, Connection, Database, count_changed, error_name, set_locally
 from service.engine.record.queries import query
 
@@ -48,10 +49,6 @@ _KEYS = "epoch seq workspace key op at entry".split()
 _SINGLE_USES = "workspace code redemption_id".split()
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
-
-
-class NeedsSmallerBatch(ValueError):
-    """One transaction's checks don't see the order of these events. Record fewer at once; one alone never raises it."""
 
 
 class KeyReused(ValueError):
@@ -143,9 +140,9 @@ class _Batch:
     """The rows of one transaction, as lines of COPY.
 
     A use that is spent and given back within the batch is not written. A use that was spent before the batch and
-    given back in it is deleted first, so that it can be spent again. If that would hide a conflict, the batch raises
-    NeedsSmallerBatch. Likewise, an assignment that was taken back within the batch is not written as open, and an open
-    one from before the batch is deleted first.
+    given back in it is deleted first, so that it can be spent again; its place in an order must not have been taken
+    before that. If that would hide a conflict, the batch raises NeedsSmallerBatch. Likewise, an assignment that was
+    taken back within the batch is not written as open, and an open one from before the batch is deleted first.
     """
 
     def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
@@ -166,14 +163,18 @@ class _Batch:
         self._assigned_at: list[str] = []
         self._redeemed_ids: list[str] = []
         self._rolled_back_ids: list[str] = []
-        self._uses = _Uses()
+        self._uses = Uses()
         self._notices: list[str] = []
         self._keys: dict[tuple[str, str], tuple[int, str, str, str, str, str]] = {}
         for entry in entries:
-            if entry[1].startswith(b"R "):
-                self._redeemed(*entry)
-            else:
-                self._other(*entry)
+            try:
+                if entry[1].startswith(b"R "):
+                    self._redeemed(*entry)
+                else:
+                    self._other(*entry)
+            except NeedsSmallerBatch as error:
+                error.seq = entry[0]
+                raise
 
     def _other(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         event = parse(self._epoch, seq, d, r, kept)
@@ -199,7 +200,7 @@ class _Batch:
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
         uses = self._uses
         if uses.orders_freed:
-            await connection.execute(query("free_orders"), *zip(*uses.orders_freed, strict=True))
+            uses.check_places(await connection.fetch(query("free_orders"), *zip(*uses.orders_freed, strict=True)))
         if uses.singles_freed:
             await connection.execute(query("free_singles"), *zip(*uses.singles_freed, strict=True))
         await _copy(connection, "order_uses", _ORDER_USES, uses.orders())
@@ -342,62 +343,6 @@ class _Batch:
 
     def _line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
         return f"{self._head}{seq}\t{w}\t{book}\t{code}\t{user}"
-
-
-class _Uses:
-    """Uses that are spent and given back within a batch: of places in orders, and of codes with one use. Lines of
-    COPY are parsed only if one is given back."""
-
-    def __init__(self) -> None:
-        self._new_orders: list[str] = []
-        self._new_singles: list[str] = []
-        self.take_place, self.use_up = self._new_orders.append, self._new_singles.append
-        self._orders: dict[str, dict[str, str]] = {}
-        self._singles: dict[str, str] = {}
-        self.orders_freed: list[tuple[int, str, str]] = []
-        """Workspace, order and redemption of places taken before the batch."""
-        self.singles_freed: list[tuple[int, str, str]] = []
-        """Workspace, code and redemption of codes used before the batch."""
-
-    def give_back(self, event: RolledBack) -> None:
-        """Undo a redemption's uses. Raises NeedsSmallerBatch."""
-        self._parse_lines()
-        order, own_id = event.order, event.redemption_id
-        if order is not None:
-            uses = self._orders.get(f"{event.workspace}\t{order}", {})
-            if own_id in uses:
-                if uses.pop(own_id) in uses.values():
-                    raise NeedsSmallerBatch("a place in an order was used twice")
-            elif uses:
-                raise NeedsSmallerBatch("an order was used and given back")
-            else:
-                self.orders_freed.append((event.workspace, order, own_id))
-        code = f"{event.workspace}\t{event.code}"
-        single = self._singles.get(code)
-        if single == own_id:
-            del self._singles[code]
-        elif single is not None:
-            raise NeedsSmallerBatch("a code was used and given back")
-        else:
-            self.singles_freed.append((event.workspace, event.code, own_id))
-
-    def orders(self) -> list[str]:
-        parsed = [f"{order}\t{i}\t{slot}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
-        return parsed + self._new_orders
-
-    def singles(self) -> list[str]:
-        return [f"{code}\t{own_id}\n" for code, own_id in self._singles.items()] + self._new_singles
-
-    def _parse_lines(self) -> None:
-        for line in self._new_orders:
-            order, own_id, slot = line[:-1].rsplit("\t", 2)
-            self._orders.setdefault(order, {})[own_id] = slot
-        for line in self._new_singles:
-            code, own_id = line[:-1].rsplit("\t", 1)
-            if self._singles.setdefault(code, own_id) != own_id:
-                raise NeedsSmallerBatch("a code with one use was used twice")
-        self._new_orders.clear()
-        self._new_singles.clear()
 
 
 def find_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
