@@ -1,10 +1,14 @@
 """CSV: quoting, line ends, and no cell that a spreadsheet takes for a formula."""
 
+import csv
+import io
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.server.api.csv_rows import CsvStyle, encode_csv_head, encode_csv_pages, encode_csv_rows
+from service.server.api.csv_rows import CsvStyle, Excel, encode_csv_head, encode_csv_pages, encode_csv_rows
 
 
 def test_rows() -> None:
@@ -45,11 +49,28 @@ async def test_times_for_excel() -> None:
     [
         ("a,b", b'"a,b"'), ('a"b', b'"a""b"'), ("a\nb", b'"a\nb"'), ("a\rb", b'"a\rb"'), (" a ", b" a "),
         ('"', b'""""'),
-        ("=1+1", b"'=1+1"), ("+1", b"'+1"), ("-1", b"'-1"), ("@SUM(A1)", b"'@SUM(A1)"), ("\t=1", b"'\t=1"),
-        ("\r=1", b"\"'\r=1\""), ("\n=1", b"\"'\n=1\""), ('=HYPERLINK("x","y")', b'"\'=HYPERLINK(""x"",""y"")"'),
+        ("=1+1", b"'=1+1"), ("+1", b"'+1"), ("-1", b"'-1"), ("@SUM(A1)", b"'@SUM(A1)"), ("\t=1", b"'\t'=1"),
+        ("\r=1", b"\"'\r'=1\""), ("\n=1", b"\"'\n'=1\""), ('=HYPERLINK("x","y")', b'"\'=HYPERLINK(""x"",""y"")"'),
         ("=a,b", b"\"'=a,b\""), ('-"', b'"\'-"""'), ("a=1", b"a=1"), ("'=1", b"'=1"), ("1-1", b"1-1"), (-1, b"-1"),
+        ("a;=1+1", b"a;'=1+1"), ("a|-1", b"a|'-1"), ("a;b", b"a;b"), ("a; +1", b"a; +1"),
     ],
 )  # fmt: skip
 def test_hostile_cells(cell: str | int, written: bytes) -> None:
     """A cell with a separator, quote or line end is quoted; a formula gets a leading ', also within quotes."""
     assert encode_csv_rows([["x", cell, "y"]]) == b"x," + written + b",y\r\n"
+
+
+_CELL = st.text("ab=+-@＝;,|\t\r\n\"' 1", max_size=8)
+
+
+_ROWS = st.lists(st.lists(_CELL, min_size=3, max_size=3), min_size=1, max_size=2)
+
+
+@given(_ROWS, st.sampled_from([None, "comma", "semicolon"]))
+def test_no_cell_is_a_formula_at_any_separator(rows: list[list[str]], excel: Excel) -> None:
+    """No part of a line is a formula, whichever usual separator it is split at, with quotes or without."""
+    text = encode_csv_rows(rows, excel).decode()
+    for separator in ",;|\t":
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting):
+                assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "＝"))], (separator, row)

@@ -26,10 +26,11 @@ Time = Annotated[
 ]
 """A time in a request. The struct calls check_times, since msgspec has no bounds for times."""
 
-_ZONE = "^[A-Z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,32}){0,2}$"
+_ZONE = "^(?![CEMW]ET$)[A-Z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,32}){0,2}$"
 _is_zone = re.compile(_ZONE).match
 ZoneName = Annotated[str, msgspec.Meta(examples=["Europe/Berlin"], extra_json_schema={"pattern": _ZONE})]
-"""A time zone in a request. The struct calls find_zone."""
+"""A time zone in a request. The struct calls find_zone. CET, EET, MET and WET are none: Postgres takes them for
+abbreviations, which have no summer time, and Python for zones."""
 
 LATEST_MS = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z: the last time that datetime, Postgres and RFC 3339 all have."""
@@ -76,7 +77,7 @@ def check_times(request: msgspec.Struct, path: str = "") -> None:
 
 
 def find_zone(name: str | None) -> ZoneInfo | None:
-    """The time zone of this name. Raises BadField if the IANA database has none."""
+    """The time zone of this name. Raises BadField if the IANA database has none, or Postgres takes it for another."""
     if name is None:
         return None
     try:
@@ -84,4 +85,5 @@ def find_zone(name: str | None) -> ZoneInfo | None:
             return ZoneInfo(name)
     except (ValueError, OSError, LookupError):  # no file of this name, a folder, or a file without a zone
         pass
-    raise BadField("timeZone", "must be an IANA time zone such as Europe/Berlin")
+    hint = ", and no abbreviation" if len(name) == 3 else ""
+    raise BadField("timeZone", f"must be an IANA time zone such as Europe/Berlin{hint}")

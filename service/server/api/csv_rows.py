@@ -4,6 +4,7 @@ jobs.py, codes.py and upload_dry_run.py call this."""
 import contextlib
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple, TypeVar
@@ -30,7 +31,10 @@ MEDIA_TYPE = "text/csv"
 _TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
 _AMOUNTS = frozenset("orderValue discountAmount finalAmount balanceSpent returnedAmount".split())
 """Columns that Excel needs in another form."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_SIGNS = "=+@＝＋－＠-"
+_formula = re.compile(rf'^(?=[\t\r\n{_SIGNS}])|[,;|\t\r\n](?="*[{_SIGNS}])')
+"""Where a formula begins: first in a cell, and after what may separate cells for a program that splits at another
+character. Such a program does not see this file's quotes as quotes."""
 
 
 class CsvFormat(Request):
@@ -54,7 +58,7 @@ def encode_csv_head(columns: Sequence[str], excel: Excel) -> bytes:
 def encode_csv_rows(rows: Iterable[Sequence[Cell]], excel: Excel = None) -> bytes:
     """The rows in UTF-8, each ended by CRLF; None is an empty cell.
 
-    A `'` precedes a text that a spreadsheet would evaluate as a formula.
+    A `'` precedes what a spreadsheet would evaluate as a formula, at whichever usual separator it splits the lines.
     """
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=DELIMITERS[excel or "comma"], lineterminator="\r\n")
@@ -109,4 +113,4 @@ def _localize_time(text: str, zone: ZoneInfo) -> str:
 
 
 def _escape_formula(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return _formula.sub(r"\g<0>'", cell) if isinstance(cell, str) else cell
