@@ -128,6 +128,10 @@ STORES = [
           f"time() - ({largest('scrip_reconciled_timestamp_seconds')} > 0)"}, "ScripNoComparison"),
     panel("Failing tasks", "none", {"{{partition}} {{task}}": largest("scrip_task_failing", "task")},
           "ScripTaskFailing"),
+    panel("Things that fail", "none", {
+        "{{partition}} {{task}}": largest("scrip_set_aside", "task"),
+        "an API's {{task}}": rate("scrip_left_out_total", "task"),
+    }, "ScripSetAside"),
     panel("Redis and Postgres answer", "none", {
         "Redis of {{partition}}, {{instance}}": "scrip_redis_up{NS}",
         "Postgres, {{instance}}": "scrip_postgres_up{NS}",

@@ -42,32 +42,43 @@ NICENESS = 10
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--job", metavar="FENCE", type=int, hidden=True, help="Run the partition's job, under this fence.")
 @click.option("--turn", is_flag=True, hidden=True, help="Run as the worker's scheduled comparison.")
-def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) -> None:
+@click.option("--retry", is_flag=True, hidden=True, help="Compare the workspaces that failed before, as the worker.")
+def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool, retry: bool) -> None:
     """Compare Redis with Postgres, while requests go on.
 
     Events in the outbox that are not recorded yet are never changed. Exits with 0 if nothing differs any more, 1 if
-    differences are left, 2 if the comparison is not possible.
+    differences are left, 2 if the comparison, or that of a workspace, is not possible.
     """
     settings = config.load()
     logs.configure(settings.log_level, "reconcile")
-    if turn or job is not None:
+    is_quiet = turn or retry
+    if is_quiet or job is not None:
         os.nice(NICENESS)
     if job is not None:
         work = _run_job(settings, partition or 0, job)
     else:
-        work = _compare_all(settings, partition, repair, turn)
+        work = _compare_all(settings, partition, repair, is_quiet, retry)
     sys.exit(asyncio.run(work))
 
 
-async def _compare_all(settings: Settings, only: int | None, repair: bool, is_quiet: bool) -> int:
-    """Return the exit code. A scheduled comparison is quiet, and ends with 0 also if differences are left."""
-    differences_left = 0
+async def _compare_all(settings: Settings, only: int | None, repair: bool, is_quiet: bool, is_retry: bool) -> int:
+    """Return the exit code. A worker's comparison is quiet, and ends with 0 also if differences are left, or workspaces
+    were set aside. A partition that can't be compared keeps no other from it."""
+    differences_left, failed, not_possible = 0, 0, list[str]()
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         for row in await find_partitions(pool, only):
-            compare = partial(_compare, redis_url, pool, row.id, repair=repair, replica=replica)
-            outcome = await (compare() if is_quiet else _compare_and_print(row.id, compare))
-            differences_left += outcome.left.total()
-    return 0 if is_quiet or not differences_left else 1
+            compare = partial(_compare, redis_url, pool, row.id, repair=repair, is_retry=is_retry, replica=replica)
+            try:
+                outcome = await (compare() if is_quiet else _compare_and_print(row.id, compare))
+            except Unusable as unusable:
+                not_possible.append(f"partition {row.id}: {unusable.message}" if only is None else unusable.message)
+                continue
+            differences_left, failed = differences_left + outcome.left.total(), failed + len(outcome.failed)
+    if not_possible:
+        raise Unusable("\n".join(not_possible))
+    if is_quiet:
+        return 0
+    return 2 if failed else 1 if differences_left else 0
 
 
 async def _compare_and_print(partition: int, compare: Callable[..., Awaitable[Outcome]]) -> Outcome:
@@ -95,9 +106,10 @@ async def _compare_and_print(partition: int, compare: Callable[..., Awaitable[Ou
 
 
 async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options: Any) -> Outcome:
-    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable."""
+    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable, also if the one workspace
+    can't be compared."""
     try:
-        return await comparison.reconcile(redis_url, pool, partition, **options)
+        outcome = await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
         raise Unusable(f"reconcile_running: {busy}.") from None
     except (NotOpen, Fenced) as closed:
@@ -111,6 +123,9 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
     except (*ERRORS, Broken, hiredis.ReplyError) as error:  # a job's error is that of a ClickException
         message = explain(error) or f"unavailable: {type(error).__name__}. `scrip doctor` names the server."
         raise Unusable(message) from error
+    if outcome.failed and options.get("workspace") is not None:
+        raise Unusable("not_compared: the comparison failed, and is tried again. `scrip doctor` has the reason.")
+    return outcome
 
 
 @asynccontextmanager
@@ -149,6 +164,11 @@ def _render_table(outcome: Outcome, listed: list[str], unlisted: int) -> str:
         lines += listed
         if unlisted:
             lines.append(f"  and {unlisted} more, in the log.")
+    if outcome.failed:
+        numbers = ", ".join(map(str, outcome.failed))
+        lines.append(
+            f"Not compared, and tried again by the worker: workspace {numbers}. `scrip doctor` has the reason."
+        )
     if outcome.unsettled:
         lines.append(f"{outcome.unsettled} items changed at every read; the next comparison reads them again.")
     return "\n".join(lines)

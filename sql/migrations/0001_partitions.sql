@@ -121,7 +121,8 @@ CREATE TABLE rebuild_orders (
   reason text NOT NULL DEFAULT ''
 );
 
--- The worker's failing tasks, a row each while they fail (docs/internals/decisions/0030).
+-- The worker's failing tasks, a row each while they fail (docs/internals/decisions/0030), and the things that tasks have set
+-- aside (docs/internals/decisions/0095).
 CREATE TABLE failing_tasks (
   partition int,
   task text,
@@ -129,5 +130,17 @@ CREATE TABLE failing_tasks (
   reason text NOT NULL, -- the last error's type, without its details
   since timestamptz NOT NULL DEFAULT now(),
   last_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (partition, task)
+  thing text COLLATE "C" DEFAULT '', -- '' is the whole task
+  workspace int, -- of the thing
+  next_try_at timestamptz, -- until then the task leaves the thing out
+  PRIMARY KEY (partition, task, thing),
+  CHECK ((thing = '') = (next_try_at IS NULL))
 );
+
+-- Whether a task of a partition leaves a thing out for now.
+CREATE FUNCTION is_set_aside(of_partition int, of_task text, named text) RETURNS boolean STABLE LANGUAGE sql AS $$
+  SELECT EXISTS (
+    SELECT FROM failing_tasks
+    WHERE partition = of_partition AND task = of_task AND thing = named AND next_try_at > clock_timestamp()
+  )
+$$;

@@ -5,13 +5,15 @@ UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2
 RETURNING book;
 
 -- name: books_that_ran_low
--- A partition's active books with a threshold of which a notice said that free codes were few, the last notice first.
+-- A partition's active books with a threshold of which a notice said that free codes were few, the last notice first;
+-- without those that are set aside.
 -- $1 partition int  $2 limit int
 SELECT books.workspace, workspaces.name, books.book_id, low_stock_threshold FROM (
   SELECT workspace, book, max(epoch) AS epoch, max(seq) AS seq FROM stock_notices
   WHERE partition = $1 AND what = 'codes' GROUP BY workspace, book
 ) AS noticed JOIN books USING (workspace, book) JOIN workspaces USING (workspace)
 WHERE workspaces.partition = $1 AND status = 'active' AND low_stock_threshold IS NOT NULL AND archived_at IS NULL
+  AND NOT is_set_aside($1, 'watching_stock', 'book ' || book_id)
 ORDER BY epoch DESC, seq DESC LIMIT $2;
 
 -- name: lock_book_count
@@ -41,9 +43,11 @@ WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR
 ORDER BY book DESC LIMIT $3;
 
 -- name: page_stocked_books
--- A partition's books with `keepFree`, in order, after one.
+-- A partition's books with `keepFree`, in order, after one; and whether each is set aside.
 -- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
-SELECT workspace, book, book_id, books.version, keep_free FROM books JOIN workspaces USING (workspace)
+SELECT
+  workspace, book, book_id, books.version, keep_free, is_set_aside($1, 'restocking', 'book ' || book_id) AS is_set_aside
+FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND archived_at IS NULL AND (workspace, book) > ($2, $3)
 ORDER BY workspace, book LIMIT $4;
 

@@ -116,16 +116,22 @@ FROM recording WHERE workspace = $1 AND pseudonym = $2 AND version = $3
 RETURNING pseudonym;
 
 -- name: has_deletions_after
--- Whether users of a partition are being deleted, or a deletion ended after an event.
--- $1 partition int  $2 epoch bigint  $3 seq bigint
+-- Whether users of a partition, or of one workspace, are being deleted, or a deletion ended after an event.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspace int
 SELECT EXISTS (
   SELECT FROM erasures WHERE partition = $1 AND (done_epoch IS NULL OR (done_epoch, done_seq) > ($2, $3))
+    AND ($4::int IS NULL OR workspace = $4)
 );
 
 -- name: is_erased
 -- Whether a pseudonym has replaced its user.
 -- $1 workspace int  $2 pseudonym text
 SELECT finished_at IS NOT NULL FROM erasures WHERE workspace = $1 AND pseudonym = $2;
+
+-- name: is_erasing
+-- Whether a deletion of a user of a workspace has not ended.
+-- $1 workspace int
+SELECT EXISTS (SELECT FROM erasures WHERE workspace = $1 AND user_id IS NOT NULL);
 
 -- name: keys_after
 -- Those of these idempotency keys that are of events after one.
@@ -192,7 +198,8 @@ WHERE r.workspace = $1 AND r.user_id = $2 AND (r.epoch, r.seq) <= ($3, $4) AND r
 ORDER BY redemption_id LIMIT $6;
 
 -- name: pending_erasures
--- A partition's users to delete, the oldest order first.
+-- A partition's users to delete, without those that are set aside; the oldest order first.
 -- $1 partition int  $2 limit int
 SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position FROM erasures
-WHERE partition = $1 AND user_id IS NOT NULL ORDER BY started_at LIMIT $2;
+WHERE partition = $1 AND user_id IS NOT NULL AND NOT is_set_aside($1, 'erasing', 'user ' || pseudonym)
+ORDER BY started_at LIMIT $2;

@@ -135,18 +135,21 @@ SELECT job_id, CASE WHEN $3 = 'cancelled' THEN tell_webhooks($1, 'job.finished',
 -- Begin a turn of a job of a kind: of the workspace that was served longest ago, the job with the least left to do. For
 -- each second since its order or its last turn, a job counts as 10,000 codes smaller. Of a cancelled change the codes that
 -- scripts were deciding are still to be stored. Returns no row if another worker has the lease. A job that another
--- transaction has locked is left out, so that nothing waits for it.
+-- transaction has locked is left out, so that nothing waits for it; so is one that the task has set aside.
 -- $1 partition int  $2 fence bigint  $3 kind text  $4 served int[]
 UPDATE jobs SET turn_at = now()
 WHERE job_id = (
   SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN partitions ON id = partition
   WHERE id = $1 AND fence = $2 AND kind = $3 AND (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
+    AND NOT is_set_aside(
+      $1, CASE kind WHEN 'generate' THEN 'generating' WHEN 'change' THEN 'changing' ELSE 'reconciling' END, 'job ' || job_id
+    )
   ORDER BY
     array_position($4::int[], workspace) NULLS FIRST,
     requested - done - 10000 * extract(epoch FROM now() - coalesce(turn_at, started_at)), job_id
   LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
 )
-RETURNING job_id;
+RETURNING job_id, workspace;
 
 -- name: undecided_users
 -- The first users of a job for whom nothing is decided yet, in the request's order.

@@ -44,7 +44,7 @@ SELECT workspace, (
 )::bigint FROM unnest($1::int[]) AS wanted (workspace);
 
 -- name: counts_of_books
--- The expected counters of these books after an event; zeros may be missing.
+-- The expected counters of these books after an event, as numeric: a sum has no bound. Zeros may be missing.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 books int[]
 WITH counted AS (
   SELECT c.book, CASE
@@ -62,7 +62,7 @@ SELECT * FROM (
   UNION ALL SELECT book, 'taken', count(*) FROM redeemed WHERE taken GROUP BY book
   UNION ALL SELECT book, 'redemptions', count(*) FROM redeemed WHERE stands GROUP BY book
   UNION ALL SELECT book, 'rolledBack', count(*) FROM redeemed WHERE NOT stands GROUP BY book
-  UNION ALL SELECT book, 'discount', (sum(discount_amount) * 10000)::bigint FROM redeemed WHERE stands GROUP BY book
+  UNION ALL SELECT book, 'discount', sum(discount_amount) * 10000 FROM redeemed WHERE stands GROUP BY book
   UNION ALL SELECT book, 'users', count(*) FROM (SELECT DISTINCT book, user_id FROM redeemed WHERE stands) AS users GROUP BY book
 ) AS counts;
 
@@ -144,18 +144,22 @@ FROM workspaces LEFT JOIN reconciled USING (workspace) GROUP BY workspaces.parti
 SELECT epoch, seq, at, left_over FROM reconciled WHERE workspace = $1;
 
 -- name: read_removals
--- How often books began to leave a partition's Redis, and whether one is leaving.
+-- How often books began to leave a partition's Redis, and whether one is leaving now.
 -- $1 partition int
 SELECT coalesce((SELECT removals FROM reconciling WHERE partition = $1), 0),
-  EXISTS (SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = $1 AND archiving);
+  EXISTS (SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = $1 AND archiving
+    AND NOT is_set_aside($1, 'retaining', 'book ' || book_id));
 
 -- name: reconcile_work
--- Whether a job of a partition waits, and whether the scheduled comparison is due.
+-- Whether a job of a partition waits, the scheduled comparison is due, and a workspace that was set aside is due again.
 -- $1 partition int  $2 turn timestamptz
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
-  WHERE partition = $1 AND status = 'running' AND kind = 'reconcile'
-) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn;
+  WHERE partition = $1 AND status = 'running' AND kind = 'reconcile' AND NOT is_set_aside($1, 'reconciling', 'job ' || job_id)
+) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn, EXISTS (
+  SELECT FROM failing_tasks
+  WHERE partition = $1 AND task = 'reconciling' AND thing LIKE 'workspace %' AND next_try_at <= clock_timestamp()
+) AS retry;
 
 -- name: recorded_keys
 -- These of a workspace's unexpired idempotency keys up to an event, with the expected entry and the remaining lifetime;
@@ -257,6 +261,14 @@ INSERT INTO reconciling (partition) VALUES ($1) ON CONFLICT DO NOTHING;
 -- The numbers of a partition's workspaces.
 -- $1 partition int
 SELECT workspace FROM workspaces WHERE partition = $1 ORDER BY workspace;
+
+-- name: workspaces_to_retry
+-- The workspaces of a partition whose comparison was set aside, and is due again.
+-- $1 partition int
+SELECT workspace FROM failing_tasks JOIN workspaces USING (workspace)
+WHERE failing_tasks.partition = $1 AND workspaces.partition = $1 AND task = 'reconciling' AND thing LIKE 'workspace %'
+  AND next_try_at <= clock_timestamp()
+ORDER BY workspace;
 
 -- name: write_reconciled
 -- Store the result of a workspace's comparison.

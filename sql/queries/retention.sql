@@ -18,19 +18,22 @@ RETURNING book;
 SELECT drop_old_months($1);
 
 -- name: find_archiving_books
--- Books of a partition of which Redis may have something.
+-- Books of a partition of which Redis may have something, without those that are set aside, and of workspaces in which a
+-- user is being deleted.
 -- $1 partition int  $2 limit int
 SELECT workspace, book, book_id, books.version FROM books JOIN workspaces w USING (workspace)
-WHERE w.partition = $1 AND archiving ORDER BY 1, 2 LIMIT $2;
+WHERE w.partition = $1 AND archiving AND NOT is_set_aside($1, 'retaining', 'book ' || book_id)
+  AND NOT EXISTS (SELECT FROM erasures WHERE erasures.workspace = books.workspace AND user_id IS NOT NULL)
+ORDER BY 1, 2 LIMIT $2;
 
 -- name: find_ended_books
--- The live books of a partition that ended first, so many days ago, and have no running job.
+-- The live books of a partition that ended first, so many days ago, have no running job and are not set aside.
 -- $1 partition int  $2 days int  $3 limit int
 SELECT workspace, book, book_id, books.version FROM books JOIN workspaces w USING (workspace)
 WHERE w.partition = $1 AND mode = 'live' AND archived_at IS NULL AND ended_at < now() - $2 * interval '1 day'
   AND NOT EXISTS (
     SELECT FROM jobs WHERE jobs.workspace = books.workspace AND jobs.book = books.book AND jobs.status = 'running'
-  )
+  ) AND NOT is_set_aside($1, 'retaining', 'book ' || book_id)
 ORDER BY ended_at LIMIT $3;
 
 -- name: finish_archiving

@@ -33,8 +33,8 @@ CROSS JOIN LATERAL (
 WHERE EXISTS (SELECT FROM partitions WHERE id = $4 AND fence = $5);
 
 -- name: listening_webhooks
--- A partition's active webhooks, with their pending deliveries, counted up to a bound. Returns nothing if the fence has
--- changed.
+-- A partition's active webhooks that are not set aside, with their pending deliveries, counted up to a bound. Returns
+-- nothing if the fence has changed.
 -- $1 partition int  $2 fence bigint  $3 count_to int
 SELECT
   webhook, workspace, webhook_id, url, secret, CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret, epoch, seq,
@@ -51,7 +51,8 @@ CROSS JOIN LATERAL (
     WHERE webhook_deliveries.webhook = webhooks.webhook AND webhook_deliveries.status = 'pending' ORDER BY position LIMIT $3
   ) AS waiting
 ) AS counts
-WHERE webhooks.partition = $1 AND status = 'active' AND deleted_at IS NULL;
+WHERE webhooks.partition = $1 AND status = 'active' AND deleted_at IS NULL
+  AND NOT is_set_aside($1, 'sending', 'webhook ' || webhook_id);
 
 -- name: make_deliveries
 -- Make deliveries of a partition's next facts for webhooks at the same position. Returns their new position, the number

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.common import build_info
+from service.common import build_info, left_out
 from service.engine.hot.scripts import JOINED
 from service.engine.operations.table import ROWS
 from service.engine.worker import metrics, server_metrics
@@ -24,7 +24,7 @@ from tests.site import list_pages, render_llms
 MAX_WORDS_OF_ALL = 15_000
 _source = re.compile(r"(?<![\w./*-])[\w./-]+\.(?:py|lua|sql)\b")
 _PROCESSES = {
-    "API processes": (build_info, request_metrics, process_metrics, partition_metrics),
+    "API processes": (build_info, left_out, request_metrics, process_metrics, partition_metrics),
     "Workers": (build_info, metrics, server_metrics, job_metrics),
 }
 

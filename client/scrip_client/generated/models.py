@@ -425,7 +425,9 @@ class Consistency(Model, kw_only=True):
     drift: dict[str, int]
     """The differences that it found and did not repair: how many of each kind."""
     failing: list[FailingTask]
-    """Tasks of the partition's worker that fail and are started again."""
+    """Tasks of the partition's worker that fail and are started again, and things of the workspace that they have
+    set aside, and try again later.
+    """
 
 
 class Coupon(Model, kw_only=True):
@@ -600,12 +602,14 @@ class Entry(Model, kw_only=True):
 
 
 class FailingTask(Model, kw_only=True):
-    """A task of the partition's worker that fails and restarts."""
+    """A task of the partition's worker that fails and restarts, or a thing of the workspace that it has set aside."""
 
     task: str
     """The task. `opening`: the state is `recovering`. `worker`: no living worker has had the partition's lease for
     ten seconds, so that nothing is recorded.
     """
+    thing: str | None
+    """What the task has set aside, such as `book` or `user` with an id; null for the whole task."""
     failures: int
     """How often it has failed."""
     reason: str

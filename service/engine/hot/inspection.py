@@ -13,7 +13,7 @@ from service.engine.formats.gate_text import parse_gate
 from service.engine.formats.stored_settings import parse_versions
 from service.engine.hot.connection import Connection
 from service.engine.hot.decider import is_wrong_type
-from service.engine.hot.expired_locks import sweep_locks
+from service.engine.hot.expired_locks import Contain, sweep_locks
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import RECONCILING, Scripts
 
@@ -100,9 +100,9 @@ class RedisInspector(Server):
                 raise reply
         return replies
 
-    async def sweep_locks(self) -> None:
+    async def sweep_locks(self, contain: Contain) -> None:
         """Remove expired locks, which no repair changes."""
-        await sweep_locks(self, lambda _, script, names, args: self.run(self._scripts, script, names, args))
+        await sweep_locks(self, lambda _, script, names, args: self.run(self._scripts, script, names, args), contain)
 
     async def gate_is_ours(self) -> bool:
         """Whether the gate lets scripts of this epoch run."""

@@ -58,6 +58,7 @@ async def end_process(database: Database, process: str) -> None:
             await database.execute(query("end_process"), process)
 
 
-async def prune_processes(database: Database) -> None:
-    """Delete the rows of processes that ended without deleting their own."""
+async def prune_processes(database: Database, _limit: int = 0) -> int:
+    """Delete all rows of processes that ended without deleting their own."""
     await database.execute(query("prune_processes"))
+    return 0

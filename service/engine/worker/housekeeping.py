@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 
 from service.engine.record.facts.event_writer import prune_keys
+from service.engine.record.partitions.failing_tasks import prune_set_aside
 from service.engine.record.pool import wait_out_outage
 from service.engine.record.processes import prune_processes
 from service.engine.record.queries import query
+from service.engine.worker.set_aside import SetAside, Thing
 
 Prune = Callable[[asyncpg.Pool, int], Awaitable[int]]
 
@@ -24,16 +26,25 @@ MOST_TABLES = 4
 
 
 async def clean_up(pool: asyncpg.Pool, prunes: Sequence[Prune]) -> None:
-    """Run every ten minutes. Several workers may run it at once: each step takes its own locks."""
+    """Run every ten minutes. Several workers may run it at once: each step takes its own locks. A step that fails keeps
+    no other from its work."""
+    aside = SetAside(pool, 0, "housekeeping")
+
+    async def run(prune: Prune) -> None:
+        for _ in range(MAX_BATCHES):
+            if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
+                break
+
+    steps = (_ensure_months, prune_processes, prune_keys, prune_set_aside, *prunes)
     while True:
         with wait_out_outage():
-            await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
-            await prune_processes(pool)
-            for prune in (prune_keys, *prunes):
-                for _ in range(MAX_BATCHES):
-                    if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
-                        break
+            await aside.each(steps, lambda prune: Thing(prune.__name__), run)
         await asyncio.sleep(EVERY_S)
+
+
+async def _ensure_months(pool: asyncpg.Pool, _limit: int) -> int:
+    await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
+    return 0
 
 
 async def refresh_statistics(pool: asyncpg.Pool) -> None:

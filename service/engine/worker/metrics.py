@@ -2,7 +2,7 @@
 and dashboards use the names and labels."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
 
@@ -52,7 +52,10 @@ _OPENINGS = Counter("scrip_openings", "Openings, by how they restored Redis.", [
 _EXPIRED = Counter("scrip_expired_locks", "Coupons whose expired locks were removed.", ["partition"])
 _STANDBYS_MISSING = Gauge("scrip_standbys_missing", "SCRIP_STANDBYS less the standbys of Postgres that stream.")
 _TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is started again.", ["partition", "task"])
-_TASK_FAILURES = Counter("scrip_task_failures", "How often a task has failed.", ["partition", "task"])
+_TASK_FAILURES = Counter(
+    "scrip_task_failures", "How often a task, or one thing of it, has failed.", ["partition", "task"]
+)
+_SET_ASIDE = Gauge("scrip_set_aside", "Things that a task has set aside, as they fail.", ["partition", "task"])
 
 
 def count_recorded(partition: int, events: int) -> None:
@@ -92,6 +95,17 @@ def show_standbys(wanted: int, streaming: int) -> None:
 def count_task_failure(partition: int, task: str) -> None:
     _TASK_FAILING.labels(str(partition), task).set(1)
     _TASK_FAILURES.labels(str(partition), task).inc()
+
+
+def count_set_aside(partition: int, task: str) -> None:
+    _TASK_FAILURES.labels(str(partition), task).inc()
+
+
+def show_set_aside(counts: Mapping[tuple[int, str], int]) -> None:
+    """Show how many things are set aside, by partition and task."""
+    _SET_ASIDE.clear()
+    for (partition, task), things in counts.items():
+        _SET_ASIDE.labels(str(partition), task).set(things)
 
 
 def clear_task_failure(partition: int, task: str) -> None:

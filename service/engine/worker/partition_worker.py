@@ -270,7 +270,7 @@ class PartitionWorker:
         opened = OpenPartition(pool, server, scripts, fence, self._lease, projector)
         return {
             "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(self._lease),
-            "sweeping": lambda: sweep(server, scripts),
+            "sweeping": lambda: sweep(pool, server, scripts),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
             **self._parts.tasks_of(opened),
         }

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from service.engine.record.partitions.failing_tasks import count_set_aside
 from service.engine.record.partitions.standby_rows import count_streaming
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker import metrics
@@ -26,7 +27,7 @@ class ServerMetrics(Collector):
         self._postgres_offset_s: float | None = None
 
     async def follow_postgres(self, pool: asyncpg.Pool, standbys: int) -> None:
-        """Every 15 seconds look at Postgres: its clock, its standbys, and the jobs that have not ended."""
+        """Every 15 seconds look at Postgres: its clock, its standbys, and what tasks have set aside."""
         while True:
             self._postgres_offset_s = None
             with wait_out_outage():
@@ -34,6 +35,7 @@ class ServerMetrics(Collector):
                 clock, streaming = await count_streaming(pool)
                 self._postgres_offset_s = clock.timestamp() - (asked_s + time.time()) / 2
                 metrics.show_standbys(standbys, streaming)
+                metrics.show_set_aside(await count_set_aside(pool))
             await asyncio.sleep(LOOK_S)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:

@@ -287,10 +287,12 @@ SHARED = {
     "lastReconciledAt": "When the last comparison ended; null if there was none.",
     "reconciledTo": "The event up to which it compared; null if there was none.",
     "drift": "The differences that it found and did not repair: how many of each kind.",
-    "failing": "Tasks of the partition's worker that fail and are started again.",
+    "failing": "Tasks of the partition's worker that fail and are started again, and things of the workspace that they "
+    "have set aside, and try again later.",
     "task": "The task. `opening`: the state is `recovering`. `worker`: no living worker has had the partition's lease "
     "for ten seconds, so that nothing is recorded.",
     "failures": "How often it has failed.",
+    "FailingTask.thing": "What the task has set aside, such as `book` or `user` with an id; null for the whole task.",
     "FailingTask.reason": "The type of the last error.",
     "FailingTask.since": "Since when it fails.",
     "eventId": "The event's id: its epoch and number.",

@@ -34,6 +34,11 @@ _FIX_TASK = (
     "Find the cause in the worker's log, and fix the cause (NOPERM: load the users of deploy/redis-acl again): "
     "docs/operations.md#scriptaskfailing."
 )
+_FIX_THING = (
+    "Others go on, and each thing is tried again. Find the cause in the log (`set_aside`): "
+    "docs/operations.md#scripsetaside."
+)
+_NEWEST_SET_ASIDE = 3
 _CAUSES: dict[Cause, str] = {
     "refused": "that Postgres refused to record",
     "not_redone": "that Redis could not apply again",
@@ -65,7 +70,8 @@ def judge_record(row: Partition, record: RecordState, compared: LastComparisons 
         yield Check("lease", "bad", says, advice)
     yield _judge_quarantine(record.quarantine)
     yield _judge_recovery(record)
-    yield _judge_tasks(record.failing)
+    yield _judge_tasks([one for one in record.failing if not one.thing])
+    yield _judge_set_aside([one for one in record.failing if one.thing])
     yield _judge_drift(compared)
 
 
@@ -182,6 +188,20 @@ def _judge_tasks(failing: Sequence[FailingTask]) -> Check:
     if not failing:
         return Check("tasks", "ok", "no task fails")
     return Check("tasks", "bad", "; ".join(map(_describe_failure, failing)), _FIX_TASK)
+
+
+def _judge_set_aside(things: Sequence[FailingTask]) -> Check:
+    if not things:
+        return Check("set aside", "ok", "nothing")
+    newest = sorted(things, key=lambda one: one.since, reverse=True)[:_NEWEST_SET_ASIDE]
+    says = f"{count_noun(len(things), 'thing')} that failed; the newest: {'; '.join(map(_describe_thing, newest))}"
+    return Check("set aside", "bad", says, _FIX_THING)
+
+
+def _describe_thing(thing: FailingTask) -> str:
+    of = f" of {thing.workspace}" if thing.workspace else ""
+    since = f"{thing.since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{thing.task}, {thing.thing}{of}: {thing.failures} times since {since} ({thing.reason})"
 
 
 def _judge_drift(compared: LastComparisons | None) -> Check:

@@ -3,11 +3,11 @@ starts that (comparison_runner.py). Classes of differences are stored, and names
 parts come in an order: what others are counted from is repaired first."""
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from logging import ERROR, WARNING
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 import structlog
@@ -19,15 +19,16 @@ from service.engine.formats.key_names import Key
 from service.engine.hot.connection import connect
 from service.engine.hot.inspection import RedisInspector
 from service.engine.record.partitions.partition_rows import read_partition
+from service.engine.worker.set_aside import SetAside, Thing
 from service.server.reconcile.bucket_walk import SMALL, BucketsByKind, buckets_of
 from service.server.reconcile.counter_differences import Books, Configuration, Keys
 from service.server.reconcile.coupon_differences import Coupons
-from service.server.reconcile.examination import Examiner
+from service.server.reconcile.examination import Examiner, NotRecorded
 from service.server.reconcile.use_differences import Uses
 from service.server.reconcile.user_differences import Users
 from service.server.reconcile.wrong_types import WrongTypes, group_by_workspace
 from service.server.record import comparisons as record
-from service.server.record.bulk_reads import BulkReads, PrimaryReads, ReplicaReads
+from service.server.record.bulk_reads import BulkReads, PrimaryReads, ReplicaAway, ReplicaBehind, ReplicaReads
 from service.server.record.workspace_rows import learn_names
 
 MAX_STRAYS = 100_000
@@ -51,8 +52,13 @@ class Outcome(NamedTuple):
     left: Counter[Class]
     unsettled: int
     at: EventId
+    failed: Sequence[int] = ()
+    """The workspaces that could not be compared, and are compared again later."""
 
 
+T = TypeVar("T")
+_OF_ALL = (Busy, NotOpen, NotRecorded, ReplicaBehind, ReplicaAway)
+"""Errors that concern all workspaces."""
 Report = Callable[[Difference, str], None]
 Progress = Callable[[int, int], None]
 
@@ -64,12 +70,14 @@ async def reconcile(
     *,
     repair: bool,
     workspace: int | None = None,
+    is_retry: bool = False,
     report: Report = lambda _difference, _state: None,
     progress: Progress = lambda _done, _total: None,
     replica: asyncpg.Pool | None = None,
 ) -> Outcome:
-    """Compare a partition's Redis with the record, or one workspace's part; with `repair`, repair differences. First
-    passes read `replica` if there is one.
+    """Compare a partition's Redis with the record, or one workspace's part, or those that failed before and are due
+    again; with `repair`, repair differences. First passes read `replica` if there is one. A workspace that can't be
+    compared is set aside.
 
     Raises Busy, NotOpen, NotRecorded, ReplicaBehind, ReplicaAway; Fenced and Broken if Redis is no longer the verified
     one.
@@ -77,8 +85,12 @@ async def reconcile(
     await learn_names(pool)
     bulk = ReplicaReads(pool, replica, partition) if replica else PrimaryReads(pool, partition)
     work = _Work(pool, bulk, partition, repair, report, progress)
-    outcome = await work.compare(redis_url, workspace)
-    if workspace is None:
+    if is_retry:
+        workspaces = await record.workspaces_to_retry(pool, partition)
+    else:
+        workspaces = [workspace] if workspace is not None else await record.workspaces_of(pool, partition)
+    outcome = await work.compare(redis_url, workspaces)
+    if workspace is None and not is_retry:
         await record.note_comparison(pool, partition)
     return outcome
 
@@ -98,6 +110,9 @@ class _Work:
         self.pool, self.bulk, self._partition, self.repair = pool, bulk, partition, repair
         self._report, self._progress = report, progress
         self._done, self._total, self._removals = 0, 0, 0
+        self._aside = SetAside(pool, partition, "reconciling", raised=_OF_ALL)
+        self._parts: dict[int, _Part] = {}
+        """Of the workspaces at which nothing has failed."""
 
     def count(self, more: int) -> None:
         self._done = min(self._done + more, self._total)
@@ -116,43 +131,54 @@ class _Work:
         if removals.are_running or removals.begun != self._removals:
             raise Busy(f"archived books of partition {self._partition} are leaving Redis; retry when that is done")
 
-    async def compare(self, redis_url: str, workspace: int | None) -> Outcome:
+    async def compare(self, redis_url: str, workspaces: Sequence[int]) -> Outcome:
         row = await read_partition(self.pool, self._partition)
         if row.state != "open":
             raise NotOpen(f"partition {self._partition} is being opened")
         self._removals = (await record.read_removals(self.pool, self._partition)).begun
         await self.raise_if_void()
-        workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
         sizes = await self.bulk.count_compared(workspaces)
         self._total = sum(sizes.values())
         with closing(await connect(redis_url, "scrip-reconcile", partition=self._partition)) as connection:
             inspector = RedisInspector(connection, self._partition, row.epoch, row.nonce)
-            await self._start(inspector)
+            await inspector.start()
             existing = await buckets_of(inspector, {number for number in workspaces if sizes[number] <= SMALL})
-            parts = {number: _Part(self, inspector, number, existing.get(number)) for number in workspaces}
+            self._parts = {number: _Part(self, inspector, number, existing.get(number)) for number in workspaces}
+            if self.repair:  # before it, as no repair changes expired locks
+                await inspector.sweep_locks(lambda locks: self._within(locks.workspace))
             async for page in inspector.walk_keys(key_names.TYPES):
-                for number, some in group_by_workspace(page).items():
-                    if number in parts:
-                        await parts[number].wrong_types.suspect(some)
-            for part in parts.values():
-                await part.compare()
+                await self._each(group_by_workspace(page), lambda part, some: part.wrong_types.suspect(some))
+            await self._each(dict.fromkeys(workspaces, None), lambda part, _: part.compare())
             async for page in inspector.walk_keys({"c", "s", "u"}):
-                for number, some in group_by_workspace(page).items():
-                    if number in parts:
-                        await parts[number].strays(some)
-            outcomes = [await part.finish() for part in parts.values()]
+                await self._each(group_by_workspace(page), lambda part, some: part.strays(some))
+            outcomes: list[Outcome] = []
+            for number in list(self._parts):
+                async with self._within(number, is_last=True):
+                    outcomes.append(await self._parts[number].finish())
         differing, left = Counter[Class](), Counter[Class]()
         for outcome in outcomes:
             differing, left = differing + outcome.differing, left + outcome.left
         self.count(self._total)
         at = max((outcome.at for outcome in outcomes), default=NO_EVENT)
-        return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at)
+        failed = [number for number in workspaces if number not in self._parts]
+        return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at, failed)
 
-    async def _start(self, inspector: RedisInspector) -> None:
-        """Before a repair, remove expired locks."""
-        await inspector.start()
-        if self.repair:
-            await inspector.sweep_locks()
+    async def _each(self, things: Mapping[int, T], work: "Callable[[_Part, T], Awaitable[object]]") -> None:
+        """Work on something of each workspace."""
+        for number, some in things.items():
+            if number in self._parts:
+                async with self._within(number):
+                    await work(self._parts[number], some)
+
+    @asynccontextmanager
+    async def _within(self, workspace: int, is_last: bool = False) -> AsyncIterator[None]:
+        """Work on a workspace, which is left out from now on if that fails."""
+        async with self._aside.contain(Thing(f"workspace {workspace}", workspace), is_last=is_last):
+            try:
+                yield
+            except Exception:
+                self._parts.pop(workspace, None)
+                raise
 
 
 class _Part:

@@ -11,6 +11,7 @@ import asyncpg
 import click
 import structlog
 
+from service.engine.worker.set_aside import SetAside, Thing
 from service.server.reconcile.comparison import Outcome
 from service.server.record import job_rows
 from service.server.record.job_rows import JobRow, JobStopped, Reconciling
@@ -31,10 +32,18 @@ class _Progress:
 
 
 async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Callable[..., Awaitable[Outcome]]) -> int:
-    """Run a waiting comparison job of the partition; a failure is the job's error. Return 1 to retry it, else 0."""
-    job = await job_rows.take_job(pool, partition, fence, "reconcile")
-    if job is None:
+    """Run a waiting comparison job of the partition; a failure is the job's error. Return 1 to retry it, else 0. A job
+    at which anything else fails is set aside."""
+    turn = await job_rows.begin_turn(pool, partition, fence, "reconcile")
+    if turn is None:
         return 0
+    async with SetAside(pool, partition, "reconciling").contain(Thing(f"job {turn.job_id}", turn.workspace)):
+        job = (await job_rows.jobs_by_id(pool, [turn.job_id]))[turn.job_id]
+        return await _run(pool, job, fence, compare)
+    return 0
+
+
+async def _run(pool: asyncpg.Pool, job: JobRow, fence: int, compare: Callable[..., Awaitable[Outcome]]) -> int:
     progress = _Progress(0, job.requested)
     storing = asyncio.create_task(_store(pool, job, fence, progress))
     repair = cast("Reconciling", job.parameters).repair

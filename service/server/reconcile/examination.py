@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import asyncpg
 import structlog
@@ -133,7 +133,12 @@ class Examiner:
             batches = [waiting[start : start + kind.at_once] for start in range(0, len(waiting), kind.at_once)]
             for start in range(0, len(batches), AT_ONCE):
                 comparing = [self._compare_once(kind, batch, suspected) for batch in batches[start : start + AT_ONCE]]
-                again += [thing for some in await asyncio.gather(*comparing) for thing in some]
+                ended = await asyncio.gather(
+                    *comparing, return_exceptions=True
+                )  # none goes on after an error of another
+                if failed := next((one for one in ended if isinstance(one, BaseException)), None):
+                    raise failed
+                again += [thing for some in cast("list[list[Any]]", ended) for thing in some]
             if not again:
                 return
             waiting = again
@@ -149,7 +154,7 @@ class Examiner:
         seen = await self.inspector.read_values([item for some in items for item in some])
         await self.wait_until_recorded(seen.at)
         expected = await kind.fetch_expected(seen.at, things)
-        is_deleting = await has_deletions_after(self.pool, self.partition, seen.at)
+        is_deleting = await has_deletions_after(self.pool, self.partition, seen.at, self.workspace)
         again: list[Any] = []
         start_index = 0
         for thing, some in zip(things, items, strict=True):

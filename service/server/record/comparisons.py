@@ -122,7 +122,7 @@ def group_counts(rows: Sequence[Sequence[Any]]) -> dict[int, dict[str, int]]:
     counts_by_book: dict[int, dict[str, int]] = {}
     for book, counter, count in rows:
         if count:
-            counts_by_book.setdefault(book, {})[counter] = count
+            counts_by_book.setdefault(book, {})[counter] = int(count)
     return counts_by_book
 
 
@@ -140,6 +140,11 @@ async def books_numbers(database: Database, workspace: int) -> list[int]:
 
 async def workspaces_of(database: Database, partition: int) -> list[int]:
     return [row[0] for row in await database.fetch(query("workspaces_of_partition"), partition)]
+
+
+async def workspaces_to_retry(database: Database, partition: int) -> list[int]:
+    """Those whose comparison failed, and is due again."""
+    return [row[0] for row in await database.fetch(query("workspaces_to_retry"), partition)]
 
 
 async def count_compared(database: Database, workspaces: Sequence[int]) -> dict[int, int]:
@@ -210,9 +215,11 @@ class ComparisonWork(NamedTuple):
     """Whether a job waits."""
     turn: bool
     """Whether the scheduled turn is due."""
+    retry: bool
+    """Whether a workspace whose comparison failed is due again."""
 
 
 async def read_work(database: Database, partition: int, turn: datetime | None) -> ComparisonWork:
     """`turn` is the last scheduled time, None without a schedule."""
     row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn))
-    return ComparisonWork(row["job"], row["turn"])
+    return ComparisonWork(row["job"], row["turn"], row["retry"])

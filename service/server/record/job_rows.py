@@ -251,13 +251,28 @@ async def set_status(pool: Pool, workspace: int, job_id: UUID, status: Control) 
         return job
 
 
+class Turn(NamedTuple):
+    """A job that has its turn; its row may be unreadable."""
+
+    job_id: UUID
+    workspace: int
+
+
+async def begin_turn(
+    database: Database, partition: int, fence: int, kind: Kind, served: Sequence[int] = ()
+) -> Turn | None:
+    """Begin a turn of a job of the partition that is not set aside; None if another worker has the lease. Of the
+    workspaces in `served` the first is preferred, and before them every other one; then a small job."""
+    row = await database.fetchrow(query("take_job"), partition, fence, kind, served)
+    return row and Turn(*row)
+
+
 async def take_job(
     database: Database, partition: int, fence: int, kind: Kind, served: Sequence[int] = ()
 ) -> JobRow | None:
-    """Begin a turn of a job of the partition; None if another worker has the lease. Of the workspaces in `served` the
-    first is preferred, and before them every other one; then a small job."""
-    job_id = await database.fetchval(query("take_job"), partition, fence, kind, served)
-    return None if job_id is None else (await jobs_by_id(database, [job_id]))[job_id]
+    """Begin a job's turn, and read the job."""
+    turn = await begin_turn(database, partition, fence, kind, served)
+    return None if turn is None else (await jobs_by_id(database, [turn.job_id]))[turn.job_id]
 
 
 async def _keep_job(connection: Connection, job: JobRow, fence: int) -> None:

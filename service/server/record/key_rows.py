@@ -14,6 +14,7 @@ import msgspec
 from asyncpg import Pool, Record, UniqueViolationError
 from uuid_utils.compat import uuid7
 
+from service.common.left_out import leave_out
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.errors import Refusal, invalid
 from service.engine.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
@@ -146,23 +147,31 @@ async def read_version(database: Database) -> int:
 
 
 async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
-    """The caller of every valid key and session, by its digest, and a version that they are at least as new as."""
+    """The caller of every valid key and session, by its digest, and a version that they are at least as new as. A key
+    whose row can't be read is left out."""
     version = await read_version(database)
     callers: dict[bytes, Caller] = {}
     for record in await database.fetch(query("read_callers")):
-        expires_at = record["expires_at"]
-        callers[record["secret_hash"]] = Caller(
-            key_id=record["key_id"],
-            person=record["person"],
-            workspace=record["workspace"],
-            workspace_id=record["workspace_id"],
-            partition=record["partition"],
-            mode=record["mode"],
-            scopes=frozenset(record["scopes"]),
-            expires_ms=None if expires_at is None else to_ms(expires_at),
-            limits=_limits_of(record),
-        )
+        try:
+            callers[record["secret_hash"]] = _caller_of(record)
+        except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:  # other tenants' keys stay valid
+            leave_out("keys", error, record["workspace"])
     return version, callers | await read_sessions(database, callers.values())
+
+
+def _caller_of(record: Record) -> Caller:
+    expires_at = record["expires_at"]
+    return Caller(
+        key_id=record["key_id"],
+        person=record["person"],
+        workspace=record["workspace"],
+        workspace_id=record["workspace_id"],
+        partition=record["partition"],
+        mode=record["mode"],
+        scopes=frozenset(record["scopes"]),
+        expires_ms=None if expires_at is None else to_ms(expires_at),
+        limits=_limits_of(record),
+    )
 
 
 def _row_of(record: Record) -> KeyRow:

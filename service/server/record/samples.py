@@ -13,8 +13,9 @@ import asyncpg
 import msgspec
 import structlog
 
+from service.common.left_out import leave_out
 from service.engine.hot.unrecorded import Backlog
-from service.engine.record.pool import ERRORS, Database, count_changed, error_name
+from service.engine.record.pool import ERRORS, Connection, Database, count_changed, error_name
 from service.engine.record.queries import query
 
 STEP_S = 10
@@ -26,6 +27,9 @@ MAX_WAITING = 60
 MAX_WORKSPACES = 1000
 """In one statement."""
 WRITE_TIMEOUT_S = 5.0
+
+_OF_DATA = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+"""Errors of a sample itself: it would never be written, and others would wait behind it."""
 
 Sample = TypeVar("Sample")
 Counts = dict[str, int]
@@ -54,7 +58,8 @@ class Sampler(Generic[Sample]):
     """Stores a process's samples.
 
     1. At the end of each step, take a sample.
-    2. Write it, after those that wait. While Postgres is away they wait, the last `max_waiting` of them.
+    2. Write it, after those that wait. While Postgres is away they wait, the last `max_waiting` of them. One that can't
+       be written is left out.
     """
 
     def __init__(
@@ -89,8 +94,11 @@ class Sampler(Generic[Sample]):
                 self._drop(oldest)
         try:
             while self._waiting:
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await self._write(self._pool, *self._waiting[0])
+                try:
+                    async with asyncio.timeout(WRITE_TIMEOUT_S):
+                        await self._write(self._pool, *self._waiting[0])
+                except _OF_DATA as error:
+                    leave_out("sampling", error)
                 self._waiting.popleft()
             self._is_failing = False
         except ERRORS as error:
@@ -104,14 +112,27 @@ class Sampler(Generic[Sample]):
 
 
 async def add_traffic(pool: asyncpg.Pool, at_s: int, traffic: Mapping[int, tuple[Counts, Times]]) -> None:
-    """Add counts by workspace to the step that begins at this time, and store that the step was sampled."""
+    """Add counts by workspace to the step that begins at this time, and store that the step was sampled. Counts of a
+    workspace that can't be added are left out."""
     rows = sorted(traffic.items())
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("add_sampled_steps"), at_s)
         for start in range(0, len(rows), MAX_WORKSPACES):
             some = rows[start : start + MAX_WORKSPACES]
-            counts, times = ([msgspec.json.encode(both[part]).decode() for _, both in some] for part in (0, 1))
-            await connection.execute(query("add_traffic"), at_s, [workspace for workspace, _ in some], counts, times)
+            try:
+                await _add_traffic(connection, at_s, some)
+            except _OF_DATA:
+                for row in some:
+                    try:
+                        await _add_traffic(connection, at_s, [row])
+                    except _OF_DATA as error:
+                        leave_out("sampling", error, row[0])
+
+
+async def _add_traffic(connection: Connection, at_s: int, rows: Sequence[tuple[int, tuple[Counts, Times]]]) -> None:
+    counts, times = ([msgspec.json.encode(both[part]).decode() for _, both in rows] for part in (0, 1))
+    async with connection.transaction():
+        await connection.execute(query("add_traffic"), at_s, [workspace for workspace, _ in rows], counts, times)
 
 
 async def add_backlog(pool: asyncpg.Pool, at_s: int, backlog: Sequence[Backlog]) -> None:

@@ -21,6 +21,7 @@ class StockedBook(msgspec.Struct, frozen=True, kw_only=True):
     book_id: UUID
     version: int
     keep_free: int
+    is_set_aside: bool = False
 
     @property
     def key(self) -> tuple[int, int]:

@@ -59,6 +59,11 @@ async def is_erased(database: Database, workspace: int, pseudonym: str) -> bool:
     return bool(await database.fetchval(query("is_erased"), workspace, pseudonym))
 
 
+async def is_erasing(database: Database, workspace: int) -> bool:
+    """Whether a user of the workspace waits for its deletion, or is being deleted."""
+    return bool(await database.fetchval(query("is_erasing"), workspace))
+
+
 async def pending_erasures(database: Database, partition: int, limit: int) -> list[Erasure]:
     return [Erasure(*row) for row in await database.fetch(query("pending_erasures"), partition, limit)]
 

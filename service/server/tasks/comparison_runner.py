@@ -11,21 +11,23 @@ import asyncpg
 
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
+from service.engine.worker.task_supervisor import Backoff
 from service.server.record import comparisons as record
 
 OFF = "off"
 POLL_S = 10.0
-RETRY_S = 10.0
+RETRY_S, LONGEST_RETRY_S = 10.0, 300.0
 STOP_S = 5.0
 
 
 class ComparisonRunner:
     """One for each open partition. Every ten seconds, and when a job waits:
 
-    1. If a job waits, or the scheduled time has passed since the last whole comparison, start `scrip reconcile`. It
-       runs in its own process, because a million codes take some ten seconds of Python. The process runs the job under
-       the fence of the worker. No book leaves Redis meanwhile.
-    2. Wait for its end. If it is killed, the next process runs the job anew.
+    1. If a job waits, the scheduled time has passed since the last whole comparison, or a workspace that it had set
+       aside is due again, start `scrip reconcile`. It runs in its own process, because a million codes take some ten
+       seconds of Python. The process runs the job under the fence of the worker. No book leaves Redis meanwhile.
+    2. Wait for its end. If it is killed, the next process runs the job anew. After an error of the whole partition the
+       next one waits for a pause that doubles from ten seconds to five minutes.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class ComparisonRunner:
         self._comparing = comparing
 
     async def run(self, lease: Lease) -> None:
-        is_scheduled = False
+        is_scheduled, backoff = False, Backoff(RETRY_S, LONGEST_RETRY_S)
         while True:
             work = None
             with wait_out_outage():
@@ -45,12 +47,14 @@ class ComparisonRunner:
                     is_scheduled = True
                 turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
                 work = await record.read_work(self._pool, self._partition, turn)
-            if work and (work.job or work.turn):
-                options = ("--job", str(self._fence)) if work.job else ("--turn",)
+            if work and any(work):
+                options = ("--job", str(self._fence)) if work.job else ("--turn",) if work.turn else ("--retry",)
                 async with self._comparing:
                     code = await self._compare(*options)
-                if code != 0:
-                    await asyncio.sleep(RETRY_S)
+                if code == 0:
+                    backoff.reset()
+                else:
+                    await asyncio.sleep(backoff.next_s())
             await lease.until_due("reconciling", POLL_S)
 
     async def _compare(self, *options: str) -> int:

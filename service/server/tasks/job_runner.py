@@ -14,6 +14,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.hot.projection import RedisProjector
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
+from service.engine.worker.set_aside import SetAside, Thing
 from service.server.record import job_rows
 from service.server.record.job_rows import JobRow, JobStopped, Kind
 
@@ -31,7 +32,8 @@ class JobRunner(ABC):
     1. Take a job. Workspaces take turns of a second; of a workspace small jobs come first.
     2. Work on it until it is done, or its turn ends. Each transaction requires the fence of the partition's lease, and
        its next holder continues the job at once.
-    3. Mark it as done; or as failed, with the sentence of a refusal that repeating does not mend.
+    3. Mark it as done; or as failed, with the sentence of a refusal that repeating does not mend. A job at which
+       anything else fails is set aside.
     """
 
     kind: ClassVar[Kind]
@@ -40,6 +42,7 @@ class JobRunner(ABC):
 
     def __init__(self, pool: asyncpg.Pool, projector: RedisProjector, partition: int, fence: int) -> None:
         self._pool, self._projector, self._partition, self._fence = pool, projector, partition, fence
+        self._aside = SetAside(pool, partition, self.task)
         self._served: dict[int, None] = {}
         """The workspaces whose jobs had a turn; first the one whose turn was longest ago."""
 
@@ -60,14 +63,15 @@ class JobRunner(ABC):
 
     async def run_one(self) -> bool:
         """Work on one job for its turn; return False if there was none. Raises a temporary Refusal."""
-        job = await job_rows.take_job(self._pool, self._partition, self._fence, self.kind, list(self._served))
-        if job is None:
+        turn = await job_rows.begin_turn(self._pool, self._partition, self._fence, self.kind, list(self._served))
+        if turn is None:
             return False
-        self._note_turn(job.workspace)
-        try:
-            await self._give_turn(job)
-        except JobStopped:
-            log.info("job_stopped", job_id=str(job.job_id))
+        self._note_turn(turn.workspace)
+        async with self._aside.contain(Thing(f"job {turn.job_id}", turn.workspace)):
+            try:
+                await self._give_turn((await job_rows.jobs_by_id(self._pool, [turn.job_id]))[turn.job_id])
+            except JobStopped:
+                log.info("job_stopped", job_id=str(turn.job_id))
         return True
 
     async def _give_turn(self, job: JobRow) -> None:

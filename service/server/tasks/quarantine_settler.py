@@ -12,11 +12,12 @@ from service.engine.record.facts.event_writer import EVENT_ERRORS, record_late, 
 from service.engine.record.partitions.partition_rows import under_lease
 from service.engine.record.pool import Connection, wait_out_outage
 from service.engine.worker.lease_keeper import Lease
+from service.engine.worker.set_aside import SetAside, Thing
 from service.server.record.code_rows import patch_coupon
 from service.server.record.comparisons import is_reconciling
 from service.server.record.job_rows import create_reconciling
 from service.server.record.quarantine_resolutions import Quarantined, list_quarantine, reject, resolve
-from service.server.record.workspace_rows import all_workspaces
+from service.server.record.workspace_rows import read_workspace_names
 
 AT_ONCE = 100_000
 RETRIES_AT_ONCE = 100
@@ -34,24 +35,31 @@ class QuarantineSettler:
        transaction with 2. Until the comparison has read them, the events' codes stay blocked.
     4. If Postgres refuses an event again, store why; the event stays in quarantine.
 
-    For events of a workspace that Postgres lacks, or of none, nothing is switched off and no comparison is ordered.
+    For events of a workspace that Postgres lacks, or of none, nothing is switched off and no comparison is ordered. A
+    workspace at which anything else fails is set aside.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int) -> None:
         self._pool, self._partition, self._fence = pool, partition, fence
+        self._aside = SetAside(pool, partition, "settling")
 
     async def run(self, lease: Lease) -> None:
         while True:
             await lease.until_due("settling")
             with wait_out_outage(log):
-                by_workspace: dict[int | None, list[Quarantined]] = {}
-                ordered = await list_quarantine(self._pool, self._partition, AT_ONCE, ordered=True)
-                known = {row.workspace for row in await all_workspaces(self._pool)} if ordered else set[int]()
-                for event in ordered:
-                    workspace = next((name.workspace for name in read_names(event.d) if name.workspace in known), None)
-                    by_workspace.setdefault(workspace, []).append(event)
-                for workspace, events in by_workspace.items():
-                    await self._settle(workspace, events)
+                await self.settle()
+
+    async def settle(self) -> None:
+        """Do what is ordered now."""
+        by_workspace: dict[int | None, list[Quarantined]] = {}
+        ordered = await list_quarantine(self._pool, self._partition, AT_ONCE, ordered=True)
+        known = set(await read_workspace_names(self._pool)) if ordered else set[int]()
+        for event in ordered:
+            workspace = next((name.workspace for name in read_names(event.d) if name.workspace in known), None)
+            by_workspace.setdefault(workspace, []).append(event)
+        resting = await self._aside.read_resting() if ordered else set[str]()
+        due = [one for one in by_workspace if _name(one).name not in resting]
+        await self._aside.each(due, _name, lambda one: self._settle(one, by_workspace[one]))
 
     async def _settle(self, workspace: int | None, events: Sequence[Quarantined]) -> None:
         if workspace is not None and await is_reconciling(self._pool, workspace):
@@ -91,3 +99,7 @@ class QuarantineSettler:
             except Refusal as refusal:
                 if refusal.code != "coupon_not_found":
                     raise
+
+
+def _name(workspace: int | None) -> Thing:
+    return Thing(f"workspace {workspace}", workspace)

@@ -2,6 +2,7 @@
 both; code_generator.py makes the codes."""
 
 import asyncio
+import contextlib
 import time
 from uuid import UUID
 
@@ -17,9 +18,10 @@ from service.engine.record.pool import wait_out_outage
 from service.engine.worker import metrics
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.metrics import MAX_LOW_BOOKS, LowBook
+from service.engine.worker.set_aside import SetAside, Thing
 from service.server.hot.workspace_state import BookCounts, counts_of
 from service.server.record.job_rows import JobRow, read_job
-from service.server.record.stock import StockedBook, books_that_ran_low, order_missing, page_stocked_books
+from service.server.record.stock import NoticedBook, StockedBook, books_that_ran_low, order_missing, page_stocked_books
 
 POLL_S = 1.0
 BOOKS_A_PAGE = 500
@@ -41,21 +43,24 @@ async def count_codes(server: Server, scripts: Scripts, workspace: int, book_id:
 async def watch_stock(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
     """Every 30 seconds read the last 50 books of which a notice said that they ran low. Show those, as a metric, that
     still have fewer free codes than their threshold."""
+    aside = SetAside(pool, server.partition, "watching_stock")
     while True:
         with wait_out_outage(log):
-            metrics.low_books.show(server.partition, await _find_low_books(pool, server, scripts))
+            metrics.low_books.show(server.partition, await _find_low_books(pool, server, scripts, aside))
         await asyncio.sleep(LOOK_S)
 
 
-async def _find_low_books(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> list[LowBook]:
+async def _find_low_books(pool: asyncpg.Pool, server: Server, scripts: Scripts, aside: SetAside) -> list[LowBook]:
     low: list[LowBook] = []
-    for book in await books_that_ran_low(pool, server.partition, MAX_LOW_BOOKS):
-        try:
+
+    async def look(book: NoticedBook) -> None:
+        with contextlib.suppress(Fenced):  # the partition is opened again: other tasks notice that
             counts = await count_codes(server, scripts, book.workspace, book.book_id)
-        except Fenced:  # the partition is opened again: other tasks notice that
-            continue
-        if counts.available < book.threshold:
-            low.append(LowBook(book.workspace_name, str(book.book_id), counts.available))
+            if counts.available < book.threshold:
+                low.append(LowBook(book.workspace_name, str(book.book_id), counts.available))
+
+    noticed = await books_that_ran_low(pool, server.partition, MAX_LOW_BOOKS)
+    await aside.each(noticed, lambda book: Thing(f"book {book.book_id}", book.workspace), look)
     return low
 
 
@@ -66,14 +71,15 @@ class Restocker:
     2. Count the free codes in Redis of each book whose current settings are projected.
     3. If there are too few, and Redis has every recorded code of the book, create a job for those that are neither free
        nor being generated. Generator runs it.
-    4. If the pattern has no room for more, log an alarm and pause the book for a minute.
+    4. If the pattern has no room for more, log an alarm and pause the book for a minute. A book at which anything else
+       fails is set aside.
     """
 
     def __init__(
         self, pool: asyncpg.Pool, server: Server, scripts: Scripts, projector: RedisProjector, partition: int
     ) -> None:
         self._pool, self._server, self._scripts, self._projector = pool, server, scripts, projector
-        self._partition = partition
+        self._partition, self._aside = partition, SetAside(pool, partition, "restocking")
         self._log = log.bind(partition=partition)
         self._after = (0, 0)
         self._ordered: dict[tuple[int, int], JobRow] = {}
@@ -98,9 +104,8 @@ class Restocker:
         if not page:
             return not is_first
         projected = await self._projector.last_seen(self._partition)
-        for book in page:
-            if book.version <= projected and not self._is_paused(book):
-                await self._restock(book)
+        due = [one for one in page if one.version <= projected and not (one.is_set_aside or self._is_paused(one))]
+        await self._aside.each(due, lambda book: Thing(f"book {book.book_id}", book.workspace), self._restock)
         return True
 
     async def _restock(self, book: StockedBook) -> None:

@@ -13,7 +13,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
 from service.engine.formats.event_id import parse_event_id
-from service.engine.hot.redis_server import ScriptFailed, Server
+from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import RETAINING, Scripts
 from service.engine.record import archived_books
 from service.engine.record.actor import Actor, current_actor
@@ -22,8 +22,9 @@ from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.projection_catchup import projector_of, runner_of
+from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet, has_recorded, wait_until
-from service.server.record.user_deletion import pending_erasures
+from service.server.record.user_deletion import is_erasing
 
 POLL_S = 600.0
 SETTLE_S = 3.5
@@ -34,6 +35,10 @@ CODES_A_RUN, USES_A_RUN, ORDERS_A_RUN = 100, 200, 200
 """Some 2 ms of Redis."""
 
 log = structlog.get_logger()
+
+
+class _Erasing(NotYet):
+    """Users of the workspace are being deleted. Its books wait for that."""
 
 
 class Retention:
@@ -49,6 +54,8 @@ class Retention:
     4. Store that it is done, under a new version of the configuration. An opening repeats steps 2 to 4 in a Redis that
        has not seen this version, since it may have lost their writes (`archive_again`).
     5. Drop the months of facts that are older than `fact_days`, if all of their books are archived.
+
+    A book at which a step fails is set aside.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Retention:
         self._erasing, self._comparing = erasing, comparing
         self._days, self._fact_days = days, fact_days
         self._partition = server.partition
+        self._aside = SetAside(pool, server.partition, "retaining")
         self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, RETAINING)
         self._run = runner_of(server, self._scripts)
         self._projector = projector_of(server, scripts)
@@ -84,39 +92,37 @@ class Retention:
                     async with self._comparing:
                         is_idle = not await self.archive_books()
                     if self._fact_days:
-                        for month in await archived_books.drop_old_months(self._pool, self._fact_days):
-                            log.info("month_dropped", month=month)
+                        async with self._aside.contain(Thing("old months")):
+                            for month in await archived_books.drop_old_months(self._pool, self._fact_days):
+                                log.info("month_dropped", month=month)
             except (NotYet, Refusal) as reason:
                 log.info("archiving_waits", partition=self._partition, reason=str(reason))
             if is_idle:
                 await lease.until_due("retaining", POLL_S)
 
     async def archive_books(self) -> bool:
-        """Archive some books to the end; return False if there is none. Raises NotYet, LeaseLost, Refusal
-        `recovering`, and ScriptFailed, for one book, after all others."""
+        """Archive some books to the end; return False if there is none. Raises NotYet, LeaseLost, and Refusal
+        `recovering`."""
         current_actor.set(Actor("service"))
         if self._days:
-            for ended in await archived_books.find_ended(self._pool, self._partition, self._days, BOOKS_AT_ONCE):
-                counts = await self._count(ended)
-                await archived_books.archive(self._pool, self._partition, self._fence, ended, self._days, counts)
+            ended = await archived_books.find_ended(self._pool, self._partition, self._days, BOOKS_AT_ONCE)
+            await self._aside.each(ended, _name, self._archive)
         books = await archived_books.find_archiving(self._pool, self._partition, BOOKS_AT_ONCE)
         if not books:
             return False
         await self._wait_for_projection()
-        failed: ScriptFailed | None = None
-        for book in books:
-            about = {"partition": self._partition, "workspace": book.workspace, "book_id": str(book.book_id)}
-            try:
-                await self._remove(book)
-            except ScriptFailed as error:
-                log.error("book_not_archived", error=str(error), **about)
-                failed = error
-                continue
-            await archived_books.finish(self._pool, self._partition, self._fence, book)
-            log.info("book_archived", **about)
-        if failed:
-            raise failed
+        await self._aside.each(books, _name, self._remove_unless_erasing)
         return True
+
+    async def _remove_unless_erasing(self, book: ArchivedBook) -> None:
+        try:
+            await self._remove(book)
+        except _Erasing as reason:
+            log.info("archiving_waits", partition=self._partition, workspace=book.workspace, reason=str(reason))
+
+    async def _archive(self, ended: ArchivedBook) -> None:
+        counts = await self._count(ended)
+        await archived_books.archive(self._pool, self._partition, self._fence, ended, self._days, counts)
 
     async def _count(self, ended: ArchivedBook) -> list[int | str]:
         w = key_names.prefix(self._partition, ended.workspace)
@@ -145,13 +151,16 @@ class Retention:
             after = await self._drop_uses(book, after)
         await self._each_page_of_codes(book, self._drop_gifts)
         await self._drop(book, "drop_book", [book.book])
+        await archived_books.finish(self._pool, self._partition, self._fence, book)
+        about = {"partition": self._partition, "workspace": book.workspace, "book_id": str(book.book_id)}
+        log.info("book_archived", **about)
 
     async def _each_page_of_codes(
         self, book: ArchivedBook, drop: Callable[[ArchivedBook, list[str]], Awaitable[None]]
     ) -> None:
         after, codes = await archived_books.page_codes(self._pool, book, -1, CODES_A_RUN)
         while codes:
-            async with self._without_erasing():
+            async with self._without_erasing(book.workspace):
                 await drop(book, codes)
             after, codes = await archived_books.page_codes(self._pool, book, after, CODES_A_RUN)
 
@@ -160,7 +169,7 @@ class Retention:
 
     async def _drop_uses(self, book: ArchivedBook, after: UUID) -> UUID | None:
         """Remove what the next redemptions after one have; return the last of them."""
-        async with self._without_erasing():
+        async with self._without_erasing(book.workspace):
             uses = await archived_books.page_uses(self._pool, book, after, USES_A_RUN)
             if not uses:
                 return None
@@ -179,12 +188,17 @@ class Retention:
         await self._run(self._partition, script, names, args)
 
     @asynccontextmanager
-    async def _without_erasing(self) -> AsyncIterator[None]:
-        """While no user is being deleted: Redis and Postgres name the same users. Raises NotYet if a deletion waits."""
+    async def _without_erasing(self, workspace: int) -> AsyncIterator[None]:
+        """While no user of the workspace is being deleted: Redis and Postgres name the same users. Raises _Erasing if a
+        deletion waits."""
         async with self._erasing:
-            if await pending_erasures(self._pool, self._partition, 1):
-                raise NotYet("users are being deleted")
+            if await is_erasing(self._pool, workspace):
+                raise _Erasing("users are being deleted")
             yield
+
+
+def _name(book: ArchivedBook) -> Thing:
+    return Thing(f"book {book.book_id}", book.workspace)
 
 
 def _place(field: str) -> tuple[str, int]:

@@ -2,7 +2,7 @@
 (docs/internals/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import structlog
@@ -17,6 +17,7 @@ from service.engine.hot.scripts import ERASING, Scripts
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.projection_catchup import projector_of, runner_of
+from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet, has_recorded, wait_until
 from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
 from service.server.record import user_deletion
@@ -46,7 +47,8 @@ class Eraser:
        starts again. Then note in Redis that Postgres has the pseudonym, so that scripts stop reading the outbox.
     7. Remove the cap, append an event without a user to the outbox, and remove the id from the row of step 1.
 
-    Each step skips what is done. After a crash, the next worker starts from step 1 with the same result.
+    Each step skips what is done. After a crash, the next worker starts from step 1 with the same result. A user at whom
+    a step fails is set aside, at step 5 all of the workspace.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Eraser:
         """`erasing` is held during a deletion."""
         self._erasing = erasing or asyncio.Lock()
         self._pool, self._server = pool, server
+        self._aside = SetAside(pool, server.partition, "erasing")
         self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
         self._run = runner_of(server, self._scripts)
         self._projector: RedisProjector = projector_of(server, scripts)
@@ -78,27 +81,32 @@ class Eraser:
             await lease.until_due("erasing")
 
     async def erase(self, users: Sequence[Erasure]) -> None:
-        """Steps 2 to 7. Raises NotYet."""
-        for user in users:
-            await self._write_cap(user)
-        await self._wait_for_projection(max(user.version for user in users))
-        for user in users:
-            await self._replace_in_redis(user)
+        """Steps 2 to 7, each for those users for whom all earlier ones succeeded. Raises NotYet."""
+        users = await self._each(users, self._write_cap)
+        await self._wait_for_projection(max((user.version for user in users), default=0))
+        users = await self._each(users, self._replace_in_redis)
         last = await self._wait_for_record()
-        for user in users:
-            await self._replace_in_counts(user)
-        for workspace in {user.workspace for user in users}:
-            await self._replace_in_keys(workspace, [user for user in users if user.workspace == workspace], last)
-        for user in users:
-            await user_deletion.erase_facts(self._pool, user, last)
-        for user in users:
-            eraser = self._eraser(user)
-            async for page in user_deletion.redemptions_of(self._pool, user, user.pseudonym):
-                await eraser.recorded(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
-            await eraser.finish(user.version)
-            if await user_deletion.finish_erasure(self._pool, user, await self._last_event()):
-                self._keys_done.pop(user.pseudonym, None)
-                log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
+        users = await self._each(users, self._replace_in_counts)
+        left, users = users, []
+        for workspace in {user.workspace for user in left}:
+            some = [user for user in left if user.workspace == workspace]
+            async with self._aside.contain(*map(_name, some), is_last=False):
+                await self._replace_in_keys(workspace, some, last)
+                users += some
+        users = await self._each(users, lambda user: user_deletion.erase_facts(self._pool, user, last))
+        await self._aside.each(users, _name, self._finish)
+
+    async def _each(self, users: Sequence[Erasure], do: Callable[[Erasure], Awaitable[None]]) -> list[Erasure]:
+        return await self._aside.each(users, _name, do, is_last=False)
+
+    async def _finish(self, user: Erasure) -> None:
+        eraser = self._eraser(user)
+        async for page in user_deletion.redemptions_of(self._pool, user, user.pseudonym):
+            await eraser.recorded(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
+        await eraser.finish(user.version)
+        if await user_deletion.finish_erasure(self._pool, user, await self._last_event()):
+            self._keys_done.pop(user.pseudonym, None)
+            log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
 
     def _eraser(self, user: Erasure) -> UserEraser:
         return UserEraser(self._run, user.partition, user.workspace, user.user_id, user.pseudonym)
@@ -164,6 +172,10 @@ class Eraser:
                 await self._wait_for_record()
                 later = await user_deletion.keys_after(self._pool, workspace, [change.key for change in changes], last)
                 await eraser.entries(change for change in changes if change.key not in later)
+
+
+def _name(user: Erasure) -> Thing:
+    return Thing(f"user {user.pseudonym}", user.workspace)
 
 
 def _find_changes(page: Sequence[tuple[str, str]], pseudonyms: dict[str, str]) -> list[KeyChange]:

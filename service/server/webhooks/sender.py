@@ -4,7 +4,8 @@ state, pause and error are stored, and shown by the API."""
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -15,6 +16,7 @@ from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.record.pool import ERRORS, wait_out_outage
 from service.engine.worker import metrics
 from service.engine.worker.lease_keeper import Lease
+from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import pause
 from service.server.record import delivery_rows
 from service.server.record.delivery_rows import Due, Ended
@@ -70,6 +72,8 @@ class Sender:
     5. Store each result: delivered, retry after a pause, or given up after three days. If every attempt of three days
        failed, or the receiver replied 410, switch the webhook off instead; its deliveries wait until it is on again.
 
+    A step is for all webhooks at once; if it fails, for each alone, and a webhook at which it fails is set aside.
+
     If the sender dies, the next holder of the partition's lease takes what has no result: each is sent at least once.
     """
 
@@ -84,6 +88,7 @@ class Sender:
         self._has_result = asyncio.Event()
         self._next_read_at = 0.0
         self._metrics = metrics.Webhooks(partition)
+        self._aside = SetAside(pool, partition, "sending")
         self._log = log.bind(partition=partition)
 
     async def run(self, lease: Lease) -> None:
@@ -110,8 +115,18 @@ class Sender:
             await self._store_results()
         await self._make_deliveries()
         await self._take_due()
-        for endpoint in self._endpoints.values():
+        for endpoint in list(self._endpoints.values()):
             self._begin(endpoint)
+            await self._aside.forget(_name(endpoint))
+
+    async def _together(
+        self, endpoints: Sequence[Endpoint], work: Callable[[Sequence[Endpoint]], Awaitable[None]]
+    ) -> None:
+        """Work on these; drop those at which it fails."""
+        done = await self._aside.together(endpoints, _name, work)
+        for endpoint in endpoints:
+            if endpoint not in done:
+                self._drop(endpoint)
 
     async def _wait_for_work(self) -> None:
         await asyncio.sleep(TURN_S)
@@ -127,13 +142,18 @@ class Sender:
                 self._endpoints[row.webhook].follow(row)
             else:
                 self._poster = self._poster or self._make_poster()
-                self._endpoints[row.webhook] = Endpoint(row, self._poster)
+                async with self._aside.contain(Thing(f"webhook {row.webhook_id}", row.workspace), is_last=False):
+                    self._endpoints[row.webhook] = Endpoint(row, self._poster)
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
-            dropped = self._endpoints.pop(webhook)
-            self._taken.difference_update(ready.due.position for ready in dropped.ready)
-            dropped.ready.clear()
+            self._drop(self._endpoints[webhook])
         self._metrics.set_pending(sum(row.pending for row in rows), max((row.oldest_s for row in rows), default=0.0))
+
+    def _drop(self, endpoint: Endpoint) -> None:
+        """Send nothing more to a webhook that is switched off, deleted or set aside."""
+        self._endpoints.pop(endpoint.webhook, None)
+        self._taken.difference_update(ready.due.position for ready in endpoint.ready)
+        endpoint.ready.clear()
 
     async def _make_deliveries(self) -> None:
         """Step 2."""
@@ -141,15 +161,19 @@ class Sender:
         for endpoint in self._endpoints.values():
             if endpoint.position < self._recorded and endpoint.pending < MAX_PENDING:
                 groups.setdefault(endpoint.position, []).append(endpoint)
-        for at, endpoints in sorted(groups.items())[:GROUPS_AT_ONCE]:
-            webhooks = [endpoint.webhook for endpoint in endpoints]
-            passed = await delivery_rows.make_deliveries(
-                *(self._pool, self._partition, self._fence, webhooks, at, self._recorded, FACTS_AT_ONCE)
-            )
-            for webhook in passed.webhooks:
-                self._endpoints[webhook].position = passed.at
-            if passed.made or passed.at < self._recorded or len(passed.webhooks) < len(webhooks):
-                self._next_read_at = 0.0
+        for _, endpoints in sorted(groups.items())[:GROUPS_AT_ONCE]:
+            await self._together(endpoints, self._make_deliveries_of)
+
+    async def _make_deliveries_of(self, endpoints: Sequence[Endpoint]) -> None:
+        """Of webhooks at the same position."""
+        webhooks, at = [endpoint.webhook for endpoint in endpoints], endpoints[0].position
+        passed = await delivery_rows.make_deliveries(
+            *(self._pool, self._partition, self._fence, webhooks, at, self._recorded, FACTS_AT_ONCE)
+        )
+        for webhook in passed.webhooks:
+            self._endpoints[webhook].position = passed.at
+        if passed.made or passed.at < self._recorded or len(passed.webhooks) < len(webhooks):
+            self._next_read_at = 0.0
 
     async def _take_due(self) -> None:
         """Step 3."""
@@ -163,8 +187,11 @@ class Sender:
                 rooms[endpoint.webhook] = room
                 count += room
                 of_workspace[endpoint.workspace] += room
-        if not rooms:
-            return
+        if rooms:
+            await self._together([self._endpoints[webhook] for webhook in rooms], partial(self._take_due_of, rooms))
+
+    async def _take_due_of(self, rooms_by_webhook: Mapping[int, int], endpoints: Sequence[Endpoint]) -> None:
+        rooms = {endpoint.webhook: rooms_by_webhook[endpoint.webhook] for endpoint in endpoints}
         dues = await delivery_rows.due_deliveries(self._pool, self._partition, self._fence, rooms, self._taken)
         bodies = await render_bodies(self._pool, self._partition, dues)
         for due in dues:
@@ -214,19 +241,25 @@ class Sender:
     async def _store_results(self) -> None:
         """Step 5. Results that can't be stored now are stored later."""
         results, self._results = self._results, []
+        endpoints = list({result.endpoint.webhook: result.endpoint for result in results}.values())
         try:
-            working = {result.endpoint.webhook for result in results if result.delivered}
-            failing = {result.endpoint.webhook for result in results if result.posted} - working
-            ended = [await self._decide(result, result.endpoint.webhook in working) for result in results]
-            await delivery_rows.store_results(
-                *(self._pool, self._partition, self._fence, ended, sorted(working), sorted(failing))
-            )
+            await self._together(endpoints, partial(self._store_results_of, results))
         except BaseException:
             self._results = results + self._results
             raise
         self._taken.difference_update(result.due.position for result in results)
         for endpoint in {result.endpoint.webhook for result in results} & self._endpoints.keys():
             self._endpoints[endpoint].may_have_due = True  # the same coupons' next events
+
+    async def _store_results_of(self, results: Sequence[_Result], endpoints: Sequence[Endpoint]) -> None:
+        webhooks = {endpoint.webhook for endpoint in endpoints}
+        results = [result for result in results if result.endpoint.webhook in webhooks]
+        working = {result.endpoint.webhook for result in results if result.delivered}
+        failing = {result.endpoint.webhook for result in results if result.posted} - working
+        ended = [await self._decide(result, result.endpoint.webhook in working) for result in results]
+        await delivery_rows.store_results(
+            *(self._pool, self._partition, self._fence, ended, sorted(working), sorted(failing))
+        )
 
     async def _decide(self, result: _Result, works: bool) -> Ended:
         endpoint, due, posted, attempt = result
@@ -265,3 +298,7 @@ class Sender:
         finally:
             if self._poster:
                 await self._poster.aclose()
+
+
+def _name(endpoint: Endpoint) -> Thing:
+    return Thing(f"webhook {endpoint.webhook_id}", endpoint.workspace)

@@ -39,6 +39,7 @@ _ONCE = (
     "computed keys,redis logs"
 ).split(",")
 _EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types reports".split()
+_EACH.insert(5, "set aside")
 
 
 class Diagnosis(NamedTuple):
@@ -356,6 +357,22 @@ async def test_a_task_that_fails(patient: Service) -> None:
     assert (failing["task"], failing["failures"], failing["reason"]) == ("erasing", 12, "ScriptFailed look WRONGTYPE")
     await patient.fetch("DELETE FROM failing_tasks")
     assert ok(patient.operate.get("/v1/ops/consistency"))["failing"] == []
+
+
+async def test_a_thing_that_is_set_aside(patient: Service) -> None:
+    """It is bad, with its workspace's name; `/v1/ops/consistency` shows it to this workspace alone."""
+    insert = """INSERT INTO failing_tasks (partition, task, failures, reason, thing, workspace, next_try_at)
+        VALUES ($1, 'retaining', 3, 'KeyError', 'book 7', $2, now() + interval '1 minute')"""
+    await patient.fetch(insert, patient.partition, patient.number)
+    await patient.fetch(insert.replace("book 7", "book 8"), patient.partition, 10**6)
+    report = _doctor(patient)
+    assert (report.code, report.bad()) == (1, {"set aside"})
+    says = report.checks["set aside"]["says"]
+    assert "2 things that failed" in says
+    assert f"retaining, book 7 of {patient.workspace}: 3 times since " in says
+    (failing,) = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
+    assert (failing["task"], failing["thing"], failing["failures"]) == ("retaining", "book 7", 3)
+    await patient.fetch("DELETE FROM failing_tasks")
 
 
 def test_the_advice_on_a_failing_opening() -> None:

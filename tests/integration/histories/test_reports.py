@@ -7,8 +7,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from service.cli import report_comparison
 from tests.harness.commands import scrip
 from tests.harness.service_fixture import Service, new_code, ok, refused
 from tests.harness.waiting import until
@@ -221,6 +223,22 @@ def test_dropped_months_are_not_compared(service: Service) -> None:
     finally:
         asyncio.run(service.fetch("UPDATE settings SET facts_from = NULL"))
     assert (result.exit_code, "facts before 2026-08 were dropped" in result.output) == (2, True)
+
+
+def test_a_partition_that_cannot_be_compared(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`scrip reports` compares the others, and exits with 2."""
+    compare, compared = report_comparison.compare_rollups, list[int]()
+
+    async def fail_for_the_first(pool: Any, partition: int, *more: Any) -> int:
+        if partition == 0:
+            raise asyncpg.NumericValueOutOfRangeError
+        compared.append(partition)
+        return await compare(pool, partition, *more)
+
+    monkeypatch.setattr(report_comparison, "compare_rollups", fail_for_the_first)
+    result = scrip("reports", **service.urls)
+    assert (result.exit_code, compared) == (2, list(range(1, service.partitions)))
+    assert "not_compared: partition 0: NumericValueOutOfRangeError" in result.output
 
 
 def test_the_time_zone_of_earlier_hours(service: Service, shop: ReportedShop):

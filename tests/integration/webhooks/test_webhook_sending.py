@@ -12,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Fact, Redeemed, StockNotice
+from service.engine.record.partitions.failing_tasks import read_failing
 from service.server.record import delivery_rows
 from service.server.record.job_rows import end_job, jobs_by_id
 from service.server.record.webhook_rows import (
@@ -44,6 +45,36 @@ DAY_S = 86_400
 def _used_and_back(code: str) -> list[Any]:
     use = redeemed(code)
     return [use, rolled_back(use)]
+
+
+@pytest.mark.parametrize("fails", ["_make_deliveries_of", "_take_due_of", "_store_results_of"])
+async def test_a_webhook_that_fails_stops_no_other(
+    office: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """At whatever step the sender fails for a webhook: it is set aside, others get all, and later it does, too."""
+    broken = await office.webhook(receiver.url("/broken"))
+    await office.webhook(receiver.url("/other"))
+    step = getattr(webhook_sender.Sender, fails)
+
+    async def fail_for_one(its: Any, *args: Any) -> None:
+        if any(endpoint.webhook_id == broken.webhook_id for endpoint in args[-1]):
+            raise KeyError("body")
+        await step(its, *args)
+
+    monkeypatch.setattr(webhook_sender.Sender, fails, fail_for_one)
+    await office.kept.write(redeemed("CODE-1"), redeemed("CODE-2"))
+    office.send()
+    await wait_until(lambda: len([got for got in receiver.got if got.path == "/other"]) == 2)
+    failing = await wait_until(lambda: read_failing(office.pool, 0))
+    assert {(one.task, one.thing) for one in failing} == {("sending", f"webhook {broken.webhook_id}")}
+    monkeypatch.setattr(webhook_sender.Sender, fails, step)
+    await office.pool.execute("UPDATE failing_tasks SET next_try_at = clock_timestamp()")
+    await wait_until(lambda: office.statuses_are(delivered=4))
+
+    async def is_forgotten() -> bool:
+        return not await read_failing(office.pool, 0)
+
+    await wait_until(is_forgotten)
 
 
 async def test_what_is_told(office: Office, receiver: Receiver) -> None:

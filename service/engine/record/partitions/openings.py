@@ -99,6 +99,7 @@ async def was_rebuilt_for(database: Database, partition: int, reason: str) -> bo
     return bool(await database.fetchval(query("was_rebuilt_for"), partition, reason))
 
 
-async def has_deletions_after(database: Database, partition: int, at: EventId) -> bool:
-    """Whether users are being deleted, or were after an event. No fact tells what Redis did for that."""
-    return bool(await database.fetchval(query("has_deletions_after"), partition, *at))
+async def has_deletions_after(database: Database, partition: int, at: EventId, workspace: int | None = None) -> bool:
+    """Whether users, of one workspace or any, are being deleted, or were after an event. No fact tells what Redis did
+    for that."""
+    return bool(await database.fetchval(query("has_deletions_after"), partition, *at, workspace))

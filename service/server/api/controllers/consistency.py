@@ -42,9 +42,10 @@ _JOB = jobs.EXAMPLE | {"kind": "reconcile", "requested": 1000000, "done": 0}
 
 
 class FailingTask(Answer):
-    """A task of the partition's worker that fails and restarts."""
+    """A task of the partition's worker that fails and restarts, or a thing of the workspace that it has set aside."""
 
     task: str
+    thing: str | None
     failures: int
     reason: str
     since: Timestamp
@@ -105,7 +106,10 @@ class ConsistencyChecks(Controller):
             drift=last.left if last else {},
             failing=[
                 *_missing_worker(context, caller.partition),
-                *(FailingTask.from_row(row) for row in await read_failing(context.pool, caller.partition)),
+                *(
+                    FailingTask.from_row(row, thing=row.thing or None)
+                    for row in await read_failing(context.pool, caller.partition, caller.workspace)
+                ),
             ],
         )
 
@@ -142,7 +146,9 @@ def _missing_worker(context: Context, partition: int) -> list[FailingTask]:
     since = context.watch.without_worker().get(partition)
     if since is None:
         return []
-    return [FailingTask(task="worker", failures=1, reason="NoLiveLease", since=from_ms(round(since * 1000)))]
+    return [
+        FailingTask(task="worker", thing=None, failures=1, reason="NoLiveLease", since=from_ms(round(since * 1000)))
+    ]
 
 
 async def lag_s(context: Context, row: Partition) -> float:
