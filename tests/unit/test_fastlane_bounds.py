@@ -96,6 +96,25 @@ async def test_many_empty_lines(size: int) -> None:
     assert len(client.decider.asked) == 1
 
 
+@pytest.mark.parametrize("sent", [_GET + b"A: " + b"a" * 5_000 + b"\r\n\r\n", request(), b"\r\n\r\n" + request()])
+async def test_a_head_in_many_pieces(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that arrives byte by byte is searched for its end once or a few times, not as often as it has bytes."""
+    searched: list[int] = []
+    find_head, refused_start = bounded_protocol.find_head, bounded_protocol.refused_start
+    monkeypatch.setattr(bounded_protocol, "find_head", lambda data: searched.append(len(data)) or find_head(data))
+    monkeypatch.setattr(
+        bounded_protocol,
+        "refused_start",
+        lambda data, seen: searched.append(len(data) - seen) or refused_start(data, seen),
+    )
+    client = Client()
+    for at in range(len(sent)):
+        client.send(sent[at : at + 1])
+    await client.settle()
+    assert len(client.passed) + len(client.decider.asked) == 1
+    assert sum(searched) <= 3 * len(sent)
+
+
 async def test_many_chunks() -> None:
     """Chunks that arrive at once are read in turns; meanwhile the transport reads nothing, whoever wants more."""
     client = Client()

@@ -162,7 +162,10 @@ class Bounded(HttpToolsProtocol):
             if state == WAITING or (state == HEAD and self.flow.write_paused):
                 return data
             if state == HEAD:
-                data = self._begin(self._join_head(data) if self._early else data)
+                if self._early:
+                    data = self._join_head(data)
+                if data:
+                    data = self._begin(data)
                 if self._state == HEAD:
                     return data
             elif state == PASSING and self._left is None:  # of short chunks each takes time
