@@ -65,6 +65,30 @@ def _check_texts(kind: inspect.Type, value: Any, path: str) -> None:
             raise BadField(path, f"must have at most {MAX_DIGITS} characters")
 
 
+@lru_cache(maxsize=256)
+def _checked_fields(struct: type) -> tuple[tuple[str, inspect.Type], ...]:
+    """The names and types of the fields that have times or amounts."""
+    kind = describe_type(struct)
+    fields = kind.fields if isinstance(kind, inspect.StructType) else ()
+    return tuple((field.encode_name, field.type) for field in fields if _is_checked(field.type))
+
+
+def _is_checked(kind: inspect.Type) -> bool:
+    match kind:
+        case inspect.DateTimeType() | inspect.DecimalType():
+            return True
+        case inspect.Metadata(type=inner):
+            return _is_checked(inner)
+        case inspect.UnionType(types=kinds):
+            return any(map(_is_checked, kinds))
+        case inspect.ListType(item_type=item):
+            return _is_checked(item)
+        case inspect.StructType(cls=struct):
+            return bool(_checked_fields(struct))
+        case _:
+            return False
+
+
 def _parts(kind: inspect.Type, value: Any, path: str) -> Iterator[tuple[inspect.Type, Any, str]]:
     """The parts of a value and the members of its union type: types, values and paths."""
     match kind:
@@ -78,8 +102,8 @@ def _parts(kind: inspect.Type, value: Any, path: str) -> Iterator[tuple[inspect.
         case inspect.StructType() if isinstance(value, dict):
             members = cast("dict[str, Any]", value)
             if kind.tag_field is None or members.get(kind.tag_field) == kind.tag:
-                for field in kind.fields:
-                    if (name := field.encode_name) in members:
-                        yield field.type, members[name], f"{path}.{name}" if path else name
+                for name, field_type in _checked_fields(kind.cls):
+                    if name in members:
+                        yield field_type, members[name], f"{path}.{name}" if path else name
         case _:
             pass
