@@ -17,6 +17,7 @@ from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
 from loadtests.own import Meter, own_service, scrip
+from loadtests.parts.floods import make_floods
 from loadtests.parts.reports import BOOKS, list_reports, write_rollups
 from loadtests.subject import opened
 from loadtests.target import Target
@@ -225,6 +226,7 @@ WORKS: dict[str, Work] = {
     "idle": _idle,
     "assigns": _assign_at_once,
     "reports": _report,
+    **make_floods(f"{GREEDY}_admin"),
 }
 
 
