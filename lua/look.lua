@@ -4,11 +4,11 @@ KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  its last entry is the moment
       3 config  string  the last version that is here with all before it
       4 newest  string  the newest version that anything is of
-ARGV  for each thing how it is read, its key and its member: h a hash's field, H all of a hash, s a string, z a score in a
+ARGV  for each thing how it is read, its key and its member: h a hash's field, s a string, z a score in a
       zset, Z a zset's first thousand, n its size, t a key's type
 Reply {OK, last event, config, newest, value…}, {'wrong type'} for the value of a key of another type; or {outcome}
 Event none
-Cost  at most 3 commands, and 1 for each of at most 480 things; O(n) in what they hold ]]
+Cost  at most 3 commands, and 1 for each of at most 480 things; of Z O(n) in at most a thousand members ]]
 -- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
@@ -24,7 +24,6 @@ for i = 1, #ARGV, 3 do
   elseif kind == 's' then value = redis.pcall('GET', key)
   elseif kind == 'z' then value = redis.pcall('ZSCORE', key, member)
   elseif kind == 'n' then value = redis.pcall('ZCARD', key)
-  elseif kind == 'H' then value = redis.pcall('HGETALL', key)
   elseif kind == 't' then value = redis.call('TYPE', key).ok
   else value = redis.pcall('ZRANGE', key, 0, 999, 'WITHSCORES') end
   if type(value) == 'table' and value.err then

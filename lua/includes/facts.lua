@@ -34,8 +34,11 @@ local function record_of(name)
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
   local entry = redis.call('XRANGE', string.sub(KEYS[1], 1, -5) .. 'outbox', name, name)[1]
-  local decided = entry and string.match(entry[2][2], '^({R})')
-  return decided and name .. ' ' .. decided .. ' ' .. string.match(entry[2][2], '^[^\n]*\n?([^\n]*)')
+  local text = entry and entry[2][2]
+  local decided = text and string.match(text, '^({R})')
+  if not decided then return nil end
+  local from = string.find(text, '\n', 1, true) or #text -- the request's part; patterns would look at each character
+  return name .. ' ' .. decided .. ' ' .. string.sub(text, from + 1, (string.find(text, '\n', from + 1, true) or 0) - 1)
 end
 
 -- A record's table; without an event where it can't be read.

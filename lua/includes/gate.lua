@@ -12,6 +12,9 @@
 -- and the names of facts that are neither in the outbox nor handed in (facts_of adds them), nil for none.
 local facts_from, lacking = 0, nil
 
+-- For includes/locking.lua: how many expired, and how many live, locks the run still removes. It may be about many coupons.
+local prunable, droppable = 400, 1000
+
 -- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of
 -- the wrong type stays as it is, and all else changes (docs/internals/decisions/0029).
 local redis = redis

@@ -27,7 +27,7 @@ local function holds(user, now, cursor, wanted)
   local byte, find, sub = string.byte, string.find, string.sub -- without patterns, which cost twice as much
   local numbers, counts, dated, most, books, at = {}, {}, {}, 0, 0, cursor
   for _ = 1, wanted and READS or 1 do
-    local page = redis.call('HSCAN', W .. 'u:' .. user, at, 'MATCH', '[hx]*', 'COUNT', '1000')
+    local page = redis.call('HSCAN', W .. 'u:' .. user, at, 'MATCH', '[hx]*', 'COUNT', wanted and '10000' or '1000')
     local fields = page[2]
     for i = 1, #fields, 2 do
       local number = sub(fields[i], 2)
@@ -38,10 +38,10 @@ local function holds(user, now, cursor, wanted)
       end
     end
     at = page[1]
-    if at == '0' then break end
+    if at == '0' or books > MOST_BOOKS * 2 then break end
   end
   local is_part = not wanted and (at ~= '0' or cursor ~= '0') -- then a book's two counts may be in two of them
-  if wanted and at ~= '0' then return true end
+  if wanted and (at ~= '0' or books > MOST_BOOKS * 2) then return true end
   local least, due_by = 0, whole(now) -- least: of books whose ends were judged
   for first = 1, math.min(books, MOST_BOOKS), BOOKS_A_READ do
     if wanted and (most < wanted or least >= wanted) then break end

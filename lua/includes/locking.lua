@@ -33,16 +33,17 @@ local function drop_lock(c, max, l, book)
   if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
 end
 
--- Remove expired locks of this code, at most 20 (`few`: 5), with their uses of limits: a clock that goes back would
--- count them again. Returns their number for a code with several uses.
-local function prune_locks(c, max, now, book, few)
+-- Remove expired locks of this code, at most 20, with their uses of limits: a clock that goes back would count them again.
+-- Returns their number for a code with several uses.
+local function prune_locks(c, max, now, book)
   if max == 1 then
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
     return
   end
-  local most, key = few and 5 or 20, W .. 'kd:' .. c.code
+  local most, key = math.min(20, prunable), W .. 'kd:' .. c.code
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, whole(most))
   if not due[1] then return 0 end
+  prunable = prunable - #due
   forget_holders(c, due, book)
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
   if #due == most and redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') == 0 then
@@ -51,13 +52,15 @@ local function prune_locks(c, max, now, book, few)
   return #due
 end
 
--- Remove all of this code's locks. The uses of limits of those beyond a hundred count until their deadlines.
+-- Remove all of this code's locks. The uses of limits of those beyond a hundred, or `droppable`, count until their deadlines.
 local function drop_locks(c, max, book, now)
   if max == 1 then
     if c.lock then drop_lock(c, max, c.lock, book) end
     return
   end
-  local live = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 100)
+  local live = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0,
+    whole(math.min(100, droppable)))
+  droppable = droppable - #live
   if live[1] then forget_holders(c, live, book) end
   redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
 end

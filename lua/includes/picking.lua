@@ -1,6 +1,6 @@
 -- A random free coupon. For lua/assign_any.lua, checkout.lua, gift.lua. Needs gate, coupon, locking, place.
 
-local MOST_WORK = 300 -- in taking back: 10 for a coupon, 1 for each of its locks
+local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 
 -- Set coupons free whose locks have expired. Returns whether there were any, and the work so far. but: as in find_free.
 local function take_back(book, now, but, work)

@@ -6,7 +6,7 @@
 local function apply_rollback(c, book, e, at, restore, entry)
   local counted, set, score = place(c, book)
   local max = limits_of(c, book)
-  prune_locks(c, max, tonumber(at), book, not entry) -- an order may have a hundred coupons
+  prune_locks(c, max, tonumber(at), book)
   local back = restore and 1 or 0
   if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.event) end
   if c.last == e.event then c.last = max ~= 1 and redis.call('ZRANGE', W .. 's:' .. c.code, -1, -1)[1] or nil end

@@ -1,17 +1,25 @@
 """The cost in a script's head is its cost at its bounds; the server counts the commands."""
 
 import re
+from collections.abc import Mapping
+
+import pytest
 
 from service.common.resources import LUA_DIR
+from service.engine.formats import key_names
 from service.engine.hot.fitness import check_server
+from service.server.reconcile.examination import pair_up
 from tests.harness.worst import CASES
-from tests.harness.worst.large_shop import LargeShop
+from tests.harness.worst.crowds import ARGUMENTS, BOUNDED, CROWDS, LOCKS, crowd, keys_to_crowd
+from tests.harness.worst.large_shop import METER, LargeShop
 from tests.harness.worst.measuring import count_commands
 from tests.lua.conftest import shop_on
 
 HEADS = {path.stem: path.read_text().split("]]", 1)[0] for path in sorted(LUA_DIR.glob("*.lua"))}
 SIZE = 3_000
 """Of what nothing bounds: with more of it no more commands are run."""
+CROWD = 2_500
+"""More than any script reads of one hash or set."""
 
 
 def most_commands(name: str) -> int:
@@ -38,6 +46,45 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
         assert count <= most_commands(case.script), case
         most[case.script] = max(most.get(case.script, 0), count)
     assert [name for name, count in most.items() if count * 6 < most_commands(name)] == []
+
+
+class MeteredShop(LargeShop):
+    is_metered = True
+
+
+@pytest.mark.parametrize("locks", ["past", "later"])
+async def test_no_cost_grows_with_what_a_tenant_can_add(valkey_for_scripts: str, locks: str) -> None:
+    """With four times as much in each bucket, hash and set no script runs more commands or reads more bytes."""
+    for case in CASES:
+        costs: list[Mapping[str, int]] = []
+        for size in (CROWD, 4 * CROWD):
+            async with shop_on("valkey", valkey_for_scripts, MeteredShop) as shop:
+                run = await case.prepare(shop, SIZE)
+                await shop.ready(run)
+                keys = await keys_to_crowd(shop, run)
+                if locks == "later" and not LOCKS & keys.keys():
+                    break
+                await crowd(shop, keys.values(), size, locks=locks)
+                await shop.link.call("DEL", METER)
+                await shop.carry_out(run)
+                costs.append({name: int(n) for name, n in pair_up(await shop.link.call("HGETALL", METER)).items()})
+        if costs:
+            one, four = costs
+            assert four["commands"] <= one["commands"] + 4, (case, keys)
+            assert four["bytes"] <= one["bytes"] * 1.05 + 200, (case, keys)
+
+
+def test_each_kind_of_key_is_a_variable_or_bounded() -> None:
+    """A kind of key can be crowded, or it is named why a tenant can't."""
+    assert not CROWDS.keys() & BOUNDED.keys()
+    assert CROWDS.keys() | BOUNDED.keys() == key_names.TYPES.keys()
+
+
+def test_each_argument_is_bounded() -> None:
+    """The table names the arguments of all scripts, and no others."""
+    heads = [head.partition("\nARGV")[2].partition("\nReply ")[0] for head in HEADS.values()]
+    named = {name for head in heads for name in re.findall(r"(?:^|  )\d+ (\w+)", head, re.MULTILINE)}
+    assert sorted(" ".join(ARGUMENTS.values()).split()) == sorted(named)
 
 
 async def test_checks_of_the_server_are_not_counted(valkey_for_scripts: str) -> None:

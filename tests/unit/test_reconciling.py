@@ -7,6 +7,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from service.engine.formats import key_names
 from service.engine.formats.coupon_state import About, Difference, RecordedCode, Write
 from service.engine.formats.event_id import EventId
 from service.engine.hot.inspection import Item, Seen
@@ -231,18 +232,22 @@ def test_a_single_use_code_with_two_uses_can_be_repaired() -> None:
 
 
 def test_users() -> None:
-    """A count of zero is no difference; a newer cap in the record is on its way."""
+    """A count of zero is no difference; a newer cap is on its way; a set of ends with too many is removed."""
     users = Users(cast("Any", HERE))
+    users._suspected["ann"] = ["a1", "x1", "cap"]
 
-    def judged(here: list[str], **counts: str) -> Any:
-        return users.find_difference("ann", {"ann": RecordedUser(counts, 5)}, SEEN, [here])
+    def judged(here: list[str | None], fields: dict[str, str], ends: int = 0, version: int = 5) -> Any:
+        return users.find_difference("ann", {"ann": RecordedUser(fields, version)}, SEEN, [*here, ends])
 
-    assert judged(["a1", "2", "h1", "0"], a1="2") is None
-    assert judged(["a1", "3"], a1="2").classes == ("user_counts",)
-    assert judged(["a1", "2"], a1="2", cap="5 3").classes == ("user_cap",)
-    assert judged([], a1="2", cap="5 3").classes == ("user_counts", "user_cap")
-    assert users.find_difference("ann", {}, SEEN, [["a1", "1"]]).classes == ("user_counts",)  # type: ignore[union-attr]
-    assert users.find_difference("ann", {"ann": RecordedUser({"cap": "6 3"}, 6)}, SEEN, [[]]) == UNDECIDABLE_NOW
+    assert judged(["2", "0", None], {"a1": "2"}) is None
+    assert judged(["3", None, None], {"a1": "2"}).classes == ("user_counts",)
+    assert judged(["2", None, None], {"a1": "2", "cap": "5 3"}).classes == ("user_cap",)
+    assert judged([None, None, None], {"a1": "2", "cap": "5 3"}).classes == ("user_counts", "user_cap")
+    assert judged(["1", None, None], {}).classes == ("user_counts",)
+    assert judged([None, None, None], {"cap": "6 3"}, version=6) == UNDECIDABLE_NOW
+    ends = key_names.ends_of_user(key_names.prefix(0, 1), 1, "ann")
+    assert judged(["2", "1", None], {"a1": "2", "x1": "1"}, ends=1) is None
+    assert judged(["2", "1", None], {"a1": "2", "x1": "1"}, ends=2).writes == [Write("t", ends, "", "zset", None)]
 
 
 @pytest.mark.parametrize(

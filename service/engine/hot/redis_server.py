@@ -32,6 +32,7 @@ FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
 LOADS_AT_ONCE = 8
 """Scripts that go out together to a server that serves others: it compiles each for a millisecond or two."""
 REWRITE_S = 600.0
+FIELDS_A_READ = 1000
 """The longest that rewriting the append-only file may take."""
 LOOK_S, BUSY_S = 0.05, 0.01
 """Between two looks at a rewrite that is under way, and before asking again for one."""
@@ -84,6 +85,27 @@ class Server:
     async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run commands together; hiredis's errors are among the replies."""
         return await self._connection.call_each(commands)
+
+    async def read_hashes(self, names: Sequence[str]) -> list[list[str]]:
+        """The fields and values of each of these hashes; nothing of a key of another type.
+
+        A large one is read a part at a time, so that no full bucket blocks others: a field may come twice, and parts
+        are of different moments.
+        """
+        hashes: list[list[str]] = [[] for _ in names]
+        cursors = dict.fromkeys(range(len(names)), "0")
+        while cursors:
+            scans = [("HSCAN", names[index], at, "COUNT", FIELDS_A_READ) for index, at in cursors.items()]
+            for index, reply in zip(list(cursors), await self.commands(scans), strict=True):
+                if isinstance(reply, hiredis.ReplyError):
+                    if kind_of(reply) != "WRONGTYPE":
+                        raise reply
+                    cursors[index] = "0"
+                else:
+                    cursors[index] = reply[0]
+                    hashes[index] += reply[1]
+            cursors = {index: at for index, at in cursors.items() if int(at)}
+        return hashes
 
     async def fitness(self) -> Fitness:
         return await check_server(self._connection.call)

@@ -66,7 +66,7 @@ class Coupons(Subject):
                 self._examiner.count(len(rows))
 
     async def _page(self, buckets: list[int], rows: list[Any], config: int) -> None:
-        replies = await self._inspector.read([("HGETALL", key_names.directory(self._w, bucket)) for bucket in buckets])
+        replies = await self._inspector.read_hashes([key_names.directory(self._w, bucket) for bucket in buckets])
         here = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
         suspects: list[str] = []
         rest: list[tuple[Any, str]] = []

@@ -52,7 +52,7 @@ class Uses(Subject):
     async def _page(self, buckets: list[int], rows: list[Any]) -> None:
         suspects: list[UseField] = []
         for kind in "og":
-            replies = await self._inspector.read([("HGETALL", _BUCKETS[kind](self._w, bucket)) for bucket in buckets])
+            replies = await self._inspector.read_hashes([_BUCKETS[kind](self._w, bucket) for bucket in buckets])
             hashes = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
             for bucket, of, field, expected in rows:
                 if of == kind and hashes[bucket].pop(field, None) != expected:

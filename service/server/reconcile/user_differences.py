@@ -35,8 +35,8 @@ class Users(Subject):
 
     def __init__(self, examiner: Examiner) -> None:
         super().__init__(examiner)
-        self._dated: dict[str, list[str]] = {}
-        """By suspected user, books of which it holds coupons with an expiry of their own."""
+        self._suspected: dict[str, list[str]] = {}
+        """By suspected user, fields that may differ."""
 
     async def compare(self) -> None:
         cut = await self._examiner.cut()
@@ -46,20 +46,21 @@ class Users(Subject):
 
     async def _page(self, rows: list[Any]) -> None:
         expected = _group_by_user([tuple(row) for row in rows])
-        replies = await self._inspector.read([("HGETALL", key_names.user(self._w, user)) for user in expected])
-        suspects = [
-            user
-            for (user, recorded), flat in zip(expected.items(), replies, strict=True)
-            if _without_zeros(recorded.fields) != _without_zeros(pair_up(flat))
-        ]
-        dated = [(user, name[1:]) for user, one in expected.items() for name in one.fields if name[0] == "x"]
-        reads = [("ZCARD", key_names.ends_of_user(self._w, book, user)) for user, book in dated]
-        for (user, book), count in zip(dated, await self._inspector.read(reads), strict=True):
-            if count != int(expected[user].fields[f"x{book}"]):
-                self._dated.setdefault(user, []).append(book)
-        suspects += [user for user in self._dated if user not in suspects]
-        await self._examiner.examine(self, suspects)
-        self._dated.clear()
+        hashes = await self._inspector.read_hashes([key_names.user(self._w, user) for user in expected])
+        for (user, recorded), flat in zip(expected.items(), hashes, strict=True):
+            here, wanted = _without_zeros(pair_up(flat)), _without_zeros(recorded.fields)
+            if unlike := sorted({name for name, _ in here.items() ^ wanted.items()}):
+                self._suspected[user] = unlike
+        dated = [(user, name) for user, one in expected.items() for name in one.fields if name[0] == "x"]
+        reads = [("ZCARD", self._ends(user, name)) for user, name in dated]
+        for (user, name), count in zip(dated, await self._inspector.read(reads), strict=True):
+            if count != int(expected[user].fields[name]):
+                self._suspected.setdefault(user, []).append(name)
+        await self._examine(list(self._suspected))
+
+    async def _examine(self, users: list[str]) -> None:
+        await self._examiner.examine(self, users)
+        self._suspected.clear()
 
     async def strays(self, users: list[str]) -> list[str]:
         """Examine and return those of Redis's users that the record doesn't know."""
@@ -67,18 +68,24 @@ class Users(Subject):
         for start in range(0, len(users), USERS_A_PAGE):
             some = users[start : start + USERS_A_PAGE]
             known = await self._examiner.bulk.known_users(self._workspace, [decode_id(user) for user in some])
-            if unknown := [user for user in some if decode_id(user) not in known]:
-                await self._examiner.examine(self, unknown)
-                suspects += unknown
+            unknown = [user for user in some if decode_id(user) not in known]
+            hashes = await self._inspector.read_hashes([key_names.user(self._w, user) for user in unknown])
+            self._suspected = {user: list(pair_up(flat)) for user, flat in zip(unknown, hashes, strict=True)}
+            await self._examine(unknown)
+            suspects += unknown
         return suspects
 
     def items(self, thing: str) -> Sequence[Item]:
-        return [Item("H", key_names.user(self._w, thing)), *(Item("n", key) for key in self._sets(thing).values())]
+        """Its suspected fields, and how many members the sets of ends have that some of these count."""
+        fields = self._fields(thing)
+        sets = [Item("n", self._ends(thing, name)) for name in fields if name[0] == "x"]
+        return [*(Item("h", key_names.user(self._w, thing), name) for name in fields), *sets]
 
-    def _sets(self, user: str) -> dict[str, str]:
-        """The keys of the suspected sets, by the field that has the count of each."""
-        books = self._dated.get(user, [])[: ITEMS_A_LOOK - 1]
-        return {f"x{book}": key_names.ends_of_user(self._w, book, user) for book in books}
+    def _fields(self, user: str) -> list[str]:
+        return list(dict.fromkeys(self._suspected[user]))[: ITEMS_A_LOOK // 2]
+
+    def _ends(self, user: str, field: str) -> str:
+        return key_names.ends_of_user(self._w, field[1:], user)
 
     async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedUser]:
         users = [decode_id(thing) for thing in things]
@@ -87,23 +94,24 @@ class Users(Subject):
     def find_difference(
         self, thing: str, expected: dict[str, RecordedUser], seen: Seen, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
-        recorded, fields = expected.get(thing, RecordedUser({}, 0)), pair_up(values[0])
+        recorded, names = expected.get(thing, RecordedUser({}, 0)), self._fields(thing)
         if recorded.version > seen.config:
             return UNDECIDABLE_NOW
-        here, wanted = _without_zeros(fields), _without_zeros(recorded.fields)
-        unlike = [name for name in sorted(here.keys() | wanted.keys()) if here.get(name) != wanted.get(name)]
-        counts = zip(self._sets(thing).items(), values[1:], strict=True)
-        removals = [Write("t", key, "", "zset", None) for (name, key), n in counts if n > int(wanted.get(name, "0"))]
-        if not unlike and not removals:
+        stored = dict(zip(names, values, strict=False))
+        wanted = {name: value for name in names if (value := recorded.fields.get(name, "0")) != "0"}
+        unlike = [name for name in names if (stored[name] or "0") != wanted.get(name, "0")]
+        counts = zip((name for name in names if name[0] == "x"), values[len(names) :], strict=True)
+        surplus = [self._ends(thing, name) for name, count in counts if count > int(wanted.get(name, "0"))]
+        if not unlike and not surplus:
             return None
         classes: list[Class] = []
-        if removals or unlike != ["cap"]:
+        if surplus or unlike != ["cap"]:
             classes.append("user_counts")
         if "cap" in unlike:
             classes.append("user_cap")
-        writes = removals + [
-            Write("h", key_names.user(self._w, thing), name, fields.get(name), wanted.get(name)) for name in unlike
-        ]
+        key = key_names.user(self._w, thing)
+        writes = [Write("t", name, "", "zset", None) for name in surplus]
+        writes += [Write("h", key, name, stored[name], wanted.get(name)) for name in unlike]
         unsafe = "" if len(writes) <= 100 else "too much of it differs"
         return Difference(tuple(classes), f"user {mask(thing)}", writes, unsafe, (About("user", thing),))
 

@@ -1,6 +1,7 @@
 """A shop that is as large as the contract lets it become, written into Redis quickly, and runs of scripts on it."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from hashlib import sha1
 from typing import Any, NamedTuple
 
 import msgspec
@@ -48,21 +49,49 @@ def case(script: str, bound: str, replies: tuple[int, ...] = (0,)) -> Callable[[
     return add
 
 
+_METER = """local server = redis
+local function bytes_of(value)
+  if type(value) ~= 'table' then return type(value) == 'string' and #value or 8 end
+  local bytes = 0
+  for _, one in pairs(value) do bytes = bytes + bytes_of(one) end
+  return bytes
+end
+local function metered(call)
+  return function(...)
+    local reply = call(...)
+    server.pcall('HINCRBY', '{meter}', 'commands', 1)
+    server.pcall('HINCRBY', '{meter}', 'bytes', bytes_of(reply))
+    return reply
+  end
+end
+local redis = setmetatable({ call = metered(server.call), pcall = metered(server.pcall) }, { __index = server })
+"""
+METER = "tests:meter"
+
+
 class LargeShop(Shop):
     """A shop whose scripts are all loaded, with more of everything than requests would make in a test's time."""
+
+    is_metered = False
+    """Whether METER counts the commands of the scripts, and the bytes of what these return."""
 
     async def open(self, epoch: int = EPOCH, **settings: Any) -> "LargeShop":
         """As a shop, and with the worker's scripts."""
         await super().open(epoch, **settings)
         self.digests: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for names, state in (
             ([*SERVING, *ERASING, *RECONCILING, *RETAINING, *WORKERS, *MENDING], "open"),
             (CLOSED, "closed"),
         ):
             scripts = Scripts(0, epoch, "nonce", names, state)
-            for text in scripts.texts.values():
-                await self.link.call("SCRIPT", "LOAD", text)
-            self.digests |= scripts.digests
+            for name, text in scripts.texts.items():
+                measured = _METER.replace("{meter}", METER) + text if self.is_metered else text
+                self.digests[name] = sha1(measured.encode(), usedforsecurity=False).hexdigest()
+                texts[self.digests[name]] = measured
+        known = await self.link.call("SCRIPT", "EXISTS", *texts)
+        for text in (text for text, is_known in zip(texts.values(), known, strict=True) if not is_known):
+            await self.link.call("SCRIPT", "LOAD", text)
         return self
 
     @property

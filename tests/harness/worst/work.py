@@ -8,7 +8,6 @@ from service.engine.hot.inspection import ITEMS_A_LOOK
 from service.engine.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
 from service.server.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.server.reconcile.coupon_differences import Coupons
-from service.server.reconcile.user_differences import Users
 from service.server.tasks import retention
 from tests.harness.colliding import colliding
 from tests.harness.script_runner import EPOCH
@@ -162,17 +161,6 @@ async def look(g: LargeShop, size: int) -> Run:
         args += [part for n in range(7) for part in ("h", f"{g.w}d:{n}", f"CODE-{number}")]
     names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
     return Run("look", names, args[: ITEMS_A_LOOK * 3])
-
-
-@case("look", "a user with 5,000 coupons of as many books")
-async def look_at_users(g: LargeShop, size: int) -> Run:
-    """As many users as one look reads, each with a coupon of each of 5,000 books, each with its own expiry."""
-    await g.book()
-    users = [f"u{number}" for number in range(Users.at_once)]
-    for user in users:
-        await g.holding(user, min(size, 5_000))
-    names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
-    return Run("look", names, [part for user in users for part in ("H", f"{g.w}u:{user}", "")])
 
 
 @case("repair", "1,000 fields, a key of the wrong type with {size}")

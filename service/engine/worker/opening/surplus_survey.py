@@ -161,7 +161,7 @@ class SurplusSurvey:
         await self._read_orders()
         seen: Counter[tuple[int, int]] = Counter()
         async for keys in self._walk("d"):
-            replies = await self._server.commands([("HGETALL", key.name) for key in keys])
+            replies = await self._server.read_hashes([key.name for key in keys])
             entries = [
                 (key.workspace, code, entry)
                 for key, flat in zip(keys, replies, strict=True)
@@ -247,7 +247,7 @@ class SurplusSurvey:
     async def _read_orders(self) -> None:
         """Read the orders of redemptions that may be missing, and compare users' counts."""
         async for keys in self._walk("og"):
-            replies = await self._server.commands([("HGETALL", key.name) for key in keys])
+            replies = await self._server.read_hashes([key.name for key in keys])
             counts: defaultdict[int, dict[tuple[str, int], int]] = defaultdict(dict)
             for key, flat in zip(keys, replies, strict=True):
                 for name, text in zip(flat[::2], flat[1::2], strict=True):
@@ -356,7 +356,7 @@ class SurplusSurvey:
             book for book in recorded if book.code_count and not seen[book.workspace, book.book]
         ]
         async for keys in self._walk("x"):
-            for flat in await self._server.commands([("HGETALL", key.name) for key in keys]):
+            for flat in await self._server.read_hashes([key.name for key in keys]):
                 self.report.unknown_books += [name for name in flat[::2] if name not in ids]
 
     def _changes_of(self, code: _Code) -> _Changes:
