@@ -8,7 +8,7 @@ ARGV  1 keys  that usual requests read; then one argument for each request. Each
 Reply {reply or error, …} in the order of the requests, with nil after the last that was decided if there are more
 Event those of the requests
 Cost  at most 3 commands, one more after each request that its own script decided, and the requests'. Scripts whose worst case
-      takes 5 ms or more run alone, but for four assignments ]]
+      takes 4 ms or more run alone, but for four assignments ]]
 local REQUESTS, unpack_values = ARGV, cmsgpack.unpack
 
 -- Redis checks only before a script's first write whether its memory is full. This changes nothing: there is no such key.
