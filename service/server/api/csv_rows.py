@@ -31,10 +31,10 @@ MEDIA_TYPE = "text/csv"
 _TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
 _AMOUNTS = frozenset("orderValue discountAmount finalAmount balanceSpent returnedAmount".split())
 """Columns that Excel needs in another form."""
-_SIGNS = "=+@＝＋－＠-"
-_formula = re.compile(rf'^(?=[\t\r\n{_SIGNS}])|[,;|\t\r\n](?="*[{_SIGNS}])')
-"""Where a formula begins: first in a cell, and after what may separate cells for a program that splits at another
-character. Such a program does not see this file's quotes as quotes."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_inner_formula = re.compile('([,;|\t\r\n])(?="*[=+@＝＋－＠-])')
+"""After what may separate cells for a program that splits at another character than the file's. Such a program does not
+take quotes in the middle of its cell for quotes."""
 
 
 class CsvFormat(Request):
@@ -113,4 +113,8 @@ def _localize_time(text: str, zone: ZoneInfo) -> str:
 
 
 def _escape_formula(cell: Cell) -> Cell:
-    return _formula.sub(r"\g<0>'", cell) if isinstance(cell, str) else cell
+    if not isinstance(cell, str):
+        return cell
+    if _inner_formula.search(cell):
+        cell = _inner_formula.sub(r"\1'", cell)
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
