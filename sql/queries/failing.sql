@@ -8,10 +8,10 @@ DELETE FROM failing_tasks WHERE partition = $1 AND task = $2 AND thing = $3;
 SELECT partition, task, count(*) FROM failing_tasks WHERE thing <> '' GROUP BY partition, task;
 
 -- name: prune_set_aside
--- Forget a bounded number of things that no task has tried again for an hour after it could: they are gone.
+-- Forget a bounded number of things that no task has tried again for two hours after it could: they are gone.
 -- $1 limit int
 DELETE FROM failing_tasks WHERE (partition, task, thing) IN (
-  SELECT partition, task, thing FROM failing_tasks WHERE next_try_at < now() - interval '1 hour' LIMIT $1
+  SELECT partition, task, thing FROM failing_tasks WHERE next_try_at < now() - interval '2 hours' LIMIT $1
 );
 
 -- name: read_failing_tasks

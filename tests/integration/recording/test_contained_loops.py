@@ -238,7 +238,7 @@ async def test_a_thing_that_goes_on_failing_rests_longer(pool: asyncpg.Pool) -> 
     (failing,) = await read_failing(pool, 0)
     assert failing.failures == 15
     assert await prune_set_aside(pool, 10) == 0
-    await pool.execute("UPDATE failing_tasks SET next_try_at = now() - interval '61 minutes'")
+    await pool.execute("UPDATE failing_tasks SET next_try_at = now() - interval '121 minutes'")
     assert await prune_set_aside(pool, 10) == 1
 
 
@@ -297,7 +297,7 @@ async def test_a_table_that_is_not_pruned(pool: asyncpg.Pool) -> None:
         return 0
 
     async with running(clean_up(pool, [prune_broken, prune_next])):
-        await pruned.wait()
+        await wait_until(pruned.is_set)
         (failing,) = await read_failing(pool, 0)
     assert (failing.task, failing.thing) == ("housekeeping", "prune_broken")
 
