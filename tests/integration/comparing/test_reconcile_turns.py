@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from service.engine.record.queries import query
+from tests.harness.commands import scrip
 from tests.harness.drifts import DriftWorkspace, populated
-from tests.harness.service_fixture import Service, ok
+from tests.harness.service_fixture import Service, new_id, ok
 from tests.harness.waiting import until, wait_until
 from tests.integration.webhooks.webhook_fixtures import Receiver
 
@@ -85,3 +86,23 @@ async def a_day_goes_by(service: Service) -> None:
 def count_more(workspace: DriftWorkspace, by: int) -> None:
     with workspace.service.redis() as redis:
         redis.hincrby(workspace.key(f"n:{workspace.refuge}"), "redeemed", by)
+
+
+async def test_a_workspace_that_cannot_be_compared(patient: Service) -> None:
+    """The command compares the others, names it and exits with 2; the worker tries it again until it succeeds."""
+    shop = await asyncio.to_thread(patient.make_workspace, new_id("odd"), "live")
+    limits = "UPDATE workspaces SET limits = $2 WHERE workspace = $1"
+    await patient.fetch(limits, shop.number, '{"nonsense": 1}')
+    compared = await asyncio.to_thread(scrip, "reconcile", **patient.urls)
+    assert (compared.exit_code, f"workspace {shop.number}." in compared.output) == (2, True)
+    assert await patient.fetch("SELECT FROM reconciled WHERE workspace = $1", patient.number)
+    failing = "SELECT FROM failing_tasks WHERE workspace = $1 AND task = 'reconciling' AND failures >= $2"
+    await wait_until(lambda: patient.fetch(failing, shop.number, 2))
+    await patient.fetch(limits, shop.number, None)
+    await patient.fetch("UPDATE failing_tasks SET next_try_at = now()")
+
+    async def is_forgotten() -> bool:
+        return not await patient.fetch(failing, shop.number, 1)
+
+    await wait_until(is_forgotten)
+    assert await patient.fetch("SELECT FROM reconciled WHERE workspace = $1", shop.number)
