@@ -125,11 +125,11 @@ FIGURES: dict[str, dict[str, float]] = {
     "docs/internals/decisions/0042-readiness.md": {
         r"(\w+) minutes after Postgres": minutes(keyring.MAX_AGE_S),
     },
+    "docs/internals/decisions/0043-many-partitions.md": {
+        r"expires after (\d+) s": lease_keeper.LEASE_S,
+    },
     "docs/internals/decisions/0058-larger-workspaces.md": {
         r"at most ([\d,]+)\)": sold_out.MAX_HINTS,
-    },
-    "docs/internals/decisions/0070-ended-sessions.md": {
-        r"expires after (\d+) s": lease_keeper.LEASE_S,
     },
     "docs/internals/decisions/0086-refused-requests.md": {
         r"keeps (\d+) refusals of callers": refused_requests.MAX_KNOWN,

@@ -1,5 +1,5 @@
 """Processes and servers with an older state decide nothing: after Postgres was restored, Redis was replaced, or a
-process was stopped (docs/internals/decisions/0014-old-knowledge.md)."""
+process was stopped (docs/internals/decisions/0047-fencing.md, docs/internals/decisions/0074-older-postgres.md)."""
 
 import asyncio
 import json
