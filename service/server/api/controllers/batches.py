@@ -33,8 +33,8 @@ from service.server.api.session_actions import NOT_IN_SESSION
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = MAX_REQUESTS
 """Operations between two turns of the event loop: about 1 ms to prepare or to render, and one call to Redis."""
-REFUSED_AT_ONCE = 16
-"""Operations that are refused without Redis, in one turn: to name a mistake takes several times as long."""
+REFUSED_AT_ONCE = 8
+"""Operations that are refused without Redis, in one turn of bulk work: to name a mistake takes longer."""
 
 _any_of = [*({"$ref": f"#/components/schemas/{name}"} for name in _ANSWERS), {"type": "null"}]
 _Body = Annotated[
@@ -172,7 +172,7 @@ async def _run(
     entries: list[_Operation] = []
     count = make_count(call) if call.caller.limits else None
     for start in range(0, len(operations), AT_ONCE):
-        some = await _prepare_some(call, operations[start : start + AT_ONCE])
+        some = await _prepare_some(context, call, operations[start : start + AT_ONCE])
         sent = [(entry, command) for entry in some if (command := entry.command or count)]
         replies = await decider.run_all(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
@@ -211,7 +211,7 @@ async def _restore_body(
         if names:
             command = prepare_records(call.caller, names)
             records = read_records(await decide(context.decider, context.pool, call.caller, command))
-        entries = await _prepare_some(call, operations[start : start + AT_ONCE], runs=False)
+        entries = await _prepare_some(context, call, operations[start : start + AT_ONCE], runs=False)
         for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Refusal):
                 entry.reply = answer
@@ -233,9 +233,9 @@ async def _resolve_recall(context: Context, call: Call, command: Command, reply:
 
 
 async def _prepare_some(
-    call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], *, runs: bool = True
+    context: Context, call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], *, runs: bool = True
 ) -> list[_Operation]:
-    """As _prepare, in several turns of the event loop if many are refused."""
+    """As _prepare. If many are refused, they take turns with bulk work, so that mistakes slow nobody else."""
     entries: list[_Operation] = []
     refused = 0
     for operation in operations:
@@ -243,7 +243,7 @@ async def _prepare_some(
         refused += isinstance(entries[-1].reply, Refusal)
         if refused == REFUSED_AT_ONCE:
             refused = 0
-            await asyncio.sleep(0)
+            await context.bulk.turns.take(call.caller.workspace)
     return entries
 
 
