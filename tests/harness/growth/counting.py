@@ -23,11 +23,8 @@ from service.engine.domain.errors import Refusal
 from service.server.requests.code_requests import Lines
 from service.server.requests.json_codes import JsonCodes
 from tests.harness.growth.long_pieces import PIECES
-from tests.harness.growth.request_shapes import SHAPES, Shape
+from tests.harness.growth.request_shapes import FREE, SHAPES, Shape
 from tests.harness.growth.storeless import Storeless
-
-FREE = 200
-"""Instructions for each byte that may grow as they like: even in the largest request they are few."""
 
 
 class Counter:

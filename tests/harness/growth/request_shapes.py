@@ -12,6 +12,8 @@ request's body."""
 FILE_BYTES = 16 << 10
 PIECE_BYTES, SHORT_BYTES = 16 << 10, 20
 """How much arrives at once of a body, and of what is sent in pieces."""
+FREE = 200
+"""Instructions for each byte that may grow as they like: even in the largest request they are few."""
 
 
 class Shape(NamedTuple):
