@@ -4,25 +4,23 @@
 -- service/server/reconcile/user_differences.py. Needs gate.
 
 local BOOKS_A_READ = 200
-local READS, MOST_BOOKS = 5, 1000
+local READS, MOST_BOOKS, MOST_JUDGED = 5, 2000, 1000
 
 -- Count the assigned coupon c among those that its user holds; by: '1', or '-1' for no more.
 local function hold(c, book, by)
   local key, number = W .. 'u:' .. c.user, book.number
-  local function add(field)
-    local left = redis.call('HINCRBY', key, field, by)
-    if type(left) == 'number' and left < 1 then redis.call('HDEL', key, field) end -- else it is of the wrong type
-  end
-  add('h' .. number)
+  local left = redis.call('HINCRBY', key, 'h' .. number, by)
+  if type(left) == 'number' and left < 1 then redis.call('HDEL', key, 'h' .. number) end -- else it is of the wrong type
   if not c.expires_at then return end
-  add('x' .. number)
+  left = redis.call('HINCRBY', key, 'x' .. number, by)
+  if type(left) == 'number' and left < 1 then redis.call('HDEL', key, 'x' .. number) end
   key = W .. 'ue:' .. number .. ':' .. c.user
   if by == '1' then redis.call('ZADD', key, whole(c.expires_at), c.code) else redis.call('ZREM', key, c.code) end
 end
 
 -- How many coupons the user holds now, of the books in one read of the hash from a cursor on; then the next cursor, '0' at
--- the end. With `wanted`: whether they are at least so many over all books; true where they are of more than MOST_BOOKS.
--- Books are read only as far as their ends may decide it.
+-- the end. With `wanted`: whether they are at least so many over all books. Books are read as far as their ends may decide
+-- it, at most MOST_JUDGED: coupons of others count as held. True where there are more books, or fields, than it reads.
 local function holds(user, now, cursor, wanted)
   local byte, find, sub = string.byte, string.find, string.sub -- without patterns, which cost twice as much
   local numbers, counts, dated, most, books, at = {}, {}, {}, 0, 0, cursor
@@ -38,12 +36,12 @@ local function holds(user, now, cursor, wanted)
       end
     end
     at = page[1]
-    if at == '0' or books > MOST_BOOKS * 2 then break end
+    if at == '0' or books > MOST_BOOKS then break end
   end
   local is_part = not wanted and (at ~= '0' or cursor ~= '0') -- then a book's two counts may be in two of them
-  if wanted and (at ~= '0' or books > MOST_BOOKS * 2) then return true end
+  if wanted and (at ~= '0' or books > MOST_BOOKS) then return true end
   local least, due_by = 0, whole(now) -- least: of books whose ends were judged
-  for first = 1, math.min(books, MOST_BOOKS), BOOKS_A_READ do
+  for first = 1, wanted and math.min(books, MOST_JUDGED) or books, BOOKS_A_READ do
     if wanted and (most < wanted or least >= wanted) then break end
     local keys, before = {}, first - 1
     for i = 1, math.min(BOOKS_A_READ, books - before) do

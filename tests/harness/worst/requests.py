@@ -16,7 +16,7 @@ CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
 ORDERS = 100
 """Places in an order."""
 TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) for n in range(1, 21))
-HELD, JUDGED = 1600, 1000
+HELD, JUDGED = 2000, 1000
 """Books of which one script counts what a user holds, and whose ends it judges (lua/includes/holding.lua)."""
 YEAR_HOURS = 8760
 """The most hours to keep an answer."""
@@ -106,9 +106,9 @@ async def _stock(g: LargeShop, size: int, number: int) -> None:
     await g.holding(USER, size)
 
 
-@case("assign_any", "1,600 coupons of as many books, 200 coupons whose locks ended and none free", (92,))
+@case("assign_any", "2,000 coupons of as many books, 200 coupons whose locks ended and none free", (92,))
 async def assign_any(g: LargeShop, size: int) -> Run:
-    """A user with coupons of 1,600 books, as many of them ended as are judged, one below the cap; 200 coupons, each
+    """A user with coupons of 2,000 books, as many of them ended as are judged, one below the cap; 200 coupons, each
     with a live lock beside ended ones; a last coupon, missing from its set."""
     size = min(size, HELD)
     await g.put_workspace(max_coupons=size - JUDGED + 1)
@@ -130,7 +130,7 @@ async def assign_any_of_many(g: LargeShop, size: int) -> Run:
     return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
 
 
-@case("assign_code", "1,600 coupons of as many books, 100 live locks and 20 that ended")
+@case("assign_code", "2,000 coupons of as many books, 100 live locks and 20 that ended")
 async def assign_code(g: LargeShop, size: int) -> Run:
     size = min(size, HELD)
     await g.put_workspace(max_coupons=size - JUDGED + 1)
@@ -213,7 +213,7 @@ async def coupon_locks(g: LargeShop, size: int) -> Run:
     return Run("coupon_locks", names, (CODE, bucket))
 
 
-@case("user_coupons", "1,600 coupons of as many books")
+@case("user_coupons", "2,000 coupons of as many books")
 async def user_coupons(g: LargeShop, size: int) -> Run:
     await g.book()
     await g.holding(USER, min(size, HELD))
