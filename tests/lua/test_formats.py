@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.field_types import encode_field
-from service.engine.formats import event_id, events, idempotency_entry, key_names, stored_settings
+from service.engine.formats import discount_sum, event_id, events, idempotency_entry, key_names, stored_settings
 from service.engine.formats.coupon_record import IDLE, UNLOCKED, CouponRecord
 from service.engine.formats.directory_entry import (
     FREE,
@@ -368,6 +368,24 @@ def test_settings_of_workspaces(
     fields = lua.run("book", text, f"3 {stored_settings.workspace_settings(row)}")
     numbers = [str(hours * 3_600_000), str(gift or "-"), str(offset)]
     assert fields == [str(per_order), "USD", "2", "-" if cap is None else str(cap), *numbers, 1]
+
+
+@ALL
+@given(st.lists(st.integers(-(10**15) + 1, 10**15 - 1).filter(bool), min_size=1, max_size=5))
+def test_sums_of_discounts(lua: Lua, amounts_e4: list[int]) -> None:
+    """The parts that scripts add to a book's two counters are those that a comparison's repair adds."""
+    text = """local parts, key = {}, W .. 'n:1'
+    for _, amount in ipairs(ARGV) do
+      redis.call('DEL', key)
+      count_discount('1', amount)
+      for _, name in ipairs({ 'discount', 'discountHigh' }) do parts[#parts + 1] = redis.call('HGET', key, name) or '0' end
+    end
+    return parts"""
+    parts = [int(part) for part in lua.run("counters discount_sum", text, *map(str, amounts_e4))]
+    for amount_e4, low, high in zip(amounts_e4, parts[::2], parts[1::2], strict=True):
+        assert discount_sum.join_sum(low, high) == amount_e4
+        expected = discount_sum.split_sum(amount_e4)
+        assert (low, high) == (expected.get(discount_sum.LOW, 0), expected.get(discount_sum.HIGH, 0))
 
 
 @ALL
