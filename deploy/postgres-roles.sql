@@ -64,6 +64,7 @@ GRANT UPDATE (user_id, order_id) ON open_assignments TO scrip_worker;
 GRANT UPDATE (owner_id, version, active, expires_at) ON codes TO scrip_worker;
 GRANT UPDATE (d, r, ordered, failure, resolution, resolved_at) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;
+GRANT UPDATE (storage_used_mib) ON workspaces TO scrip_worker;
 GRANT INSERT, UPDATE ON backlog_samples TO scrip_worker;
 GRANT DELETE ON backlog_samples, traffic_samples, sampled_steps, refused_requests TO scrip_worker;
 -- The worker delivers webhooks and switches off those that fail.

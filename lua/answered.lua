@@ -8,7 +8,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
-Cost  at most 9 commands; once an hour it reads a field for each hour of keep_ms ]]
+Cost  at most 6 commands ]]
 -- @include gate gate_refuses outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -26,5 +26,5 @@ local event = append(KEYS[4], answered_event(whole(now)), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep_entry(KEYS[3], entry, workspace.keep_ms)
 now = now - workspace.offset_ms -- keys expire by the real time
-if count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms)) then forget_hours(KEYS[5], now) end
+count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms))
 return { OUT.OK }

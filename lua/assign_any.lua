@@ -28,4 +28,4 @@ if refusal then return refusal end
 -- @include view locking outbox counters place events assignment picking
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
-return assign(c, book, workspace.keep_ms, now, user, KEYS[5], ARGV[4])
+return assign(c, book, workspace, now, user, KEYS[5], ARGV[4])

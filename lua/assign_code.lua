@@ -30,7 +30,7 @@ if c.user == user then
     -- @include facts
     return recall()
   end
-  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms)
+  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, payload, '', 0 }
 end
 if c.user then return { OUT.coupon_assigned_to_other } end
@@ -39,4 +39,4 @@ if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.c
 refusal = user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
 -- @include locking outbox counters place events assignment
-return assign(c, book, workspace.keep_ms, now, user, KEYS[6], ARGV[5])
+return assign(c, book, workspace, now, user, KEYS[6], ARGV[5])

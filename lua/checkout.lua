@@ -53,7 +53,7 @@ if before or (mine and not c) then
   local rest = gift_answer(mine and view(standing, its_book, now))
   if lacking then return recall() end
   local event, record = before and before.event or '', before and before.record or ''
-  keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.REPEATED', '@' .. event .. ' ' .. rest), workspace.keep_ms)
+  keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.REPEATED', '@' .. event .. ' ' .. rest), workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, record, before and book.id or '', 0, rest }
 end
 if c then
@@ -104,5 +104,5 @@ if gift then gift_took = apply_assign(gift, gift_book, user, whole(now), link) e
 if gift and c and gift_book.number == book.number then took, gift_took = took + gift_took, 0 end
 if c then watch_stock(KEYS[7], book, now, took, 1) end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
-keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.OK', (c and '@' .. event or '@') .. ' ' .. rest), workspace.keep_ms)
+keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.OK', (c and '@' .. event or '@') .. ' ' .. rest), workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, record, book and book.id or '', 0, rest }

@@ -16,7 +16,7 @@ Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @joined
 
 facts_from = ARGS.coupon + 1
-local reply, _, now = open_request(true, true)
+local reply, _, now = open_request(true, true, true)
 if reply then return reply end
 local c, book = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end

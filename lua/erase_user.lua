@@ -81,7 +81,10 @@ for i = 5, #ARGV, 6 do
     if left_ms > 0 and redis.call('GET', W .. 'i:' .. a) == b then redis.call('SET', W .. 'i:' .. a, c, 'PX', whole(left_ms)) end
   elseif kind == 'u' then
     if not append(KEYS[3], answered_event(whole(now)), '{}') then return { OUT.recovering } end
-    if redis.call('HGET', old_key, 'cap') == a .. ' -' then redis.call('HDEL', old_key, 'cap') end
+    if redis.call('HGET', old_key, 'cap') == a .. ' -' then
+      redis.call('HDEL', old_key, 'cap')
+      redis.call('HINCRBY', W .. 'y', 'users', -1)
+    end
   end
 end
 return { OUT.OK }

@@ -35,5 +35,5 @@ local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. '
 commit_without_event()
 put_lock(c, max, l, book, now)
 settle(c, book, counted, set, score)
-keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', payload), workspace.keep_ms)
+keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', payload), workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, payload, '', 0 }

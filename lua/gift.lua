@@ -30,7 +30,7 @@ if given_before then
     -- @include facts
     return recall()
   end
-  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms)
+  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, payload, '', 0 }
 end
 local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)
@@ -38,4 +38,4 @@ if refusal then return refusal end
 -- @include locking outbox counters place events assignment picking
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
-return assign(c, book, workspace.keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })
+return assign(c, book, workspace, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

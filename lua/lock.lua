@@ -97,5 +97,5 @@ prune_locks(c, max, now, book)
 c.max = max or 0
 put_lock(c, max, l, book, now)
 settle(c, book, counted, set, score)
-keep_entry(idempotency_key, entry_of(fingerprint, own and 'OUT.REPEATED' or 'OUT.OK', payload), keep_ms)
+keep_entry(idempotency_key, entry_of(fingerprint, own and 'OUT.REPEATED' or 'OUT.OK', payload), keep_ms, sampled_at)
 return { own and OUT.REPEATED or OUT.OK, payload, '', 0 }

@@ -15,7 +15,8 @@ local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not is_whole_workspace(ARGV[1] .. ' ' .. ARGV[2]) then return redis.error_reply('ERR settings that no script can read') end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+  local text = marked(ARGV[1] .. ' ' .. ARGV[2], mark_of(got[2] or ''))
+  redis.call('SET', KEYS[2], text)
   note_version(KEYS[3], got[3], ARGV[1])
 end
 return { OUT.OK }

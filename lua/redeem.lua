@@ -43,7 +43,7 @@ if ask.entry then
   local before = redemption_before(c, user, ask.entry)
   if lacking then return recall() end
   if before then
-    keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.REPEATED', '@' .. before.event), keep_ms)
+    keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.REPEATED', '@' .. before.event), keep_ms, sampled_at)
     return { OUT.REPEATED, before.record, book_id, 0 }
   end
 end
@@ -56,5 +56,5 @@ local event = append(outbox, decided, request, fingerprint ~= '-' and fingerprin
 if not event then return { OUT.recovering } end
 if c.uses == 0 and not ask.own then redis.call('HSET', W .. 'n:' .. number, 'touched', '1') end
 watch_stock(outbox, book, now, apply_redeem(c, book, max, ask, event, now), 1)
-keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.OK', '@' .. event), keep_ms)
+keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.OK', '@' .. event), keep_ms, sampled_at)
 return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }

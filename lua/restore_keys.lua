@@ -1,11 +1,11 @@
---[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended; those of requests outside the
-     hot path count against what their workspace may keep.
+--[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended; all count against
+     what their workspace may store.
 Called by service/engine/worker/opening/restorer.py
 KEYS  1 gate  string  epoch and state, read first
 ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
-Cost  at most 2 commands, and 5 for each of at most 500 entries, or 1 MiB of them, or one ]]
+Cost  at most 2 commands, and 3 for each of at most 500 entries, or 1 MiB of them, or one ]]
 -- @include gate gate_refuses idempotency budget
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
@@ -17,8 +17,11 @@ for i = 1, #ARGV, 3 do
   -- An answer that is here already is counted; a claim, whose answer was lost with it, is not.
   local was = redis.pcall('GETRANGE', key, '0', '60')
   local is_known = type(was) == 'string' and was ~= '' and not is_claimed(was)
-  local is_counted = not is_known and is_counted_entry(entry)
   redis.call('SET', key, entry, 'PX', ARGV[i + 2])
-  if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(ARGV[i + 2])) end
+  if not is_known then
+    local kept, left_ms = string.match(key, '^{p%d+}:w%d+:') .. 'y', tonumber(ARGV[i + 2])
+    if is_counted_entry(entry) then count_kept(kept, entry, now, left_ms)
+    else count_hot(kept, key, entry, now, left_ms, 1) end
+  end
 end
 return { OUT.OK }

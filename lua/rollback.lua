@@ -16,7 +16,7 @@ Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at m
 -- @joined
 
 facts_from = ARGS.rollback + 1
-local reply, workspace, now = open_request(true, false)
+local reply, workspace, now = open_request(true, false, true)
 if reply then return replayed(reply) end
 local id = ARGV[4]
 local record = record_of(id)
@@ -34,5 +34,5 @@ local entry = entry_of(ARGV[1], 'OUT.OK', payload)
 local book, restore = read_book(e.book), ARGV[2] == '1'
 local order = e.order ~= '-' and redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)
 if not roll_back(e, c, book, now, restore, order, KEYS[4], ARGV[3], entry) then return { OUT.recovering } end
-keep_entry(KEYS[3], entry, workspace.keep_ms)
+keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, e.record, book.id, 0, now }

@@ -18,7 +18,7 @@ Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most
 -- @limits
 
 facts_from = ARGS.rollback_order + 1
-local reply, workspace, now = open_request(true, false)
+local reply, workspace, now = open_request(true, false, true)
 if reply then return replayed(reply) end
 local restore, order = ARGV[2] == '1', redis.call('HGET', KEYS[4], ARGV[4])
 if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
@@ -58,5 +58,5 @@ if gift then
   if not event then return { OUT.recovering } end
   apply_unassign(gift, gift_book, whole(now))
 end
-keep_entry(KEYS[3], entry, workspace.keep_ms)
+keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, table.concat(records, '\n'), table.concat(books, ' '), 0, now }

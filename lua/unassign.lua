@@ -16,7 +16,7 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that
 -- @limits
 -- @joined
 
-local reply, workspace, now = open_request(true, false)
+local reply, workspace, now = open_request(true, false, true)
 if reply then return reply end
 local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
@@ -32,5 +32,5 @@ local entry = entry_of(ARGV[1], 'OUT.OK', payload)
 -- @include locking outbox counters place events assignment
 if not append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry) then return { OUT.recovering } end
 apply_unassign(c, book, whole(now))
-keep_entry(KEYS[3], entry, workspace.keep_ms)
+keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, payload, '', 0 }

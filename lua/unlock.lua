@@ -15,7 +15,7 @@ Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each o
 -- @limits
 -- @joined
 
-local reply, workspace, now = open_request(true, true)
+local reply, workspace, now = open_request(true, true, true)
 if reply then return reply end
 local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
@@ -26,6 +26,6 @@ if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   drop_lock(c, max, l, book)
   prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)
-  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', ''), workspace.keep_ms)
+  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', ''), workspace.keep_ms, workspace.sampled_at)
 end -- else nothing was done, so nothing is stored: a repeat is decided anew, with the same reply
 return { OUT.OK, '', '', 0 }

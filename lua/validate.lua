@@ -19,7 +19,7 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @joined
 
 facts_from = ARGS.validate + 1
-local reply, workspace, now = open_request(true, true)
+local reply, workspace, now = open_request(true, true, true)
 if reply then return reply end
 local _, code, bucket, user, order, token, value, currency, digits, items, sees_reasons = unpack(ARGV, 1, ARGS.validate)
 sees_reasons = sees_reasons == '1'

@@ -101,6 +101,8 @@ SALE = [
     }, "ScripSaturation"),
     panel("Free codes of books with low stock", "none", {"{{workspace}} {{book}}":
           "min by (workspace, book) (scrip_book_free_codes{NS})"}, "ScripLowStock"),
+    panel("Bound of storage in use", "percentunit", {"{{workspace}}":
+          "max by (workspace) (scrip_workspace_storage_ratio{NS})"}, "ScripStorage"),
 ]  # fmt: skip
 
 STORES = [

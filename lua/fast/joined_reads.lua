@@ -1,6 +1,6 @@
 -- What a usual lock or redemption of a call reads. Returns nil where that isn't usual. Reads workspaces, got, command; of the
 -- functions' arguments: settings_at, entry_at, settings_key, bucket_key, code. Leaves workspace_read, book (what the
--- call has read), W, keep_ms, now, now_text (as text), entry, number, book_id, status, from, till, per_code, per_user,
+-- call has read), W, keep_ms, sampled_at, now, now_text (as text), entry, number, book_id, status, from, till, per_code, per_user,
 -- total, assigned, gathered (the book). For fast/usual.lua.
 
 local workspace_read = workspaces[settings_at]
@@ -12,7 +12,8 @@ local number = string.match(entry, '^%d+')
 local book = workspace_read.books[number]
 if book == nil then book = read_usual_book(workspace_read, number) end
 if not book then return nil end
-local W, keep_ms, now, now_text = workspace_read.prefix, workspace_read.keep_ms, workspace_read.now, workspace_read.now_text
+local W, keep_ms, sampled_at = workspace_read.prefix, workspace_read.keep_ms, workspace_read.sampled_at
+local now, now_text = workspace_read.now, workspace_read.now_text
 local book_id, status, from, till = book.id, book.status, book.from, book.till
 local per_code, per_user, total, assigned = book.per_code, book.per_user, book.total, book.assigned
 local gathered = book

@@ -1,5 +1,5 @@
 -- How lua/lock.lua starts: it reads what each lock needs, and decides the usual one. Reads passes_full, passes_behind.
--- Leaves named, now, now_text (as text), per_order, keep_ms, limits (fast/settings.lua); number, entry, book_id, status,
+-- Leaves named, now, now_text (as text), per_order, keep_ms, sampled_at, limits (fast/settings.lua); number, entry, book_id, status,
 -- from, till, per_code, per_user, total, assigned, locked, lock_ms, max_lock_ms, terms (fast/book_fields.lua); of the
 -- call: fingerprint, code, bucket, user, order, asked_ms, new_token, idempotency_key, coupon_key, orders_key, users_key.
 -- For lua/lock.lua.

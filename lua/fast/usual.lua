@@ -11,8 +11,8 @@ local function read_workspace_once(settings_at, settings_key)
   local settings, workspace_read = got[settings_at], false
   if settings then
     -- @step settings
-    workspace_read = {
-      prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
+    workspace_read = not full and { -- in a full workspace each request's own script decides
+      sampled_at = sampled_at, prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
       currency = usual_currency, digits = usual_digits, limits = limits, now = now, now_text = string.format('%d', now),
       max_coupons = max_coupons, books = {}, numbers = nil, used_up = nil,
     }

@@ -2,7 +2,7 @@
 -- first lock in the book it is. Where all is as usual this writes. Else it writes nothing, and what follows decides,
 -- refusals too.
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
--- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, limits; of fast/book_fields.lua:
+-- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, sampled_at, limits; of fast/book_fields.lua:
 -- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, terms; of the code: number,
 -- entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order, asked_ms, new_token,
 -- idempotency_key, bucket_key, coupon_key, orders_key, users_key.
@@ -50,7 +50,12 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if users_locks then command('ZADD', users_locks, ends_text, new_token) end
   held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. ms_text
   if fingerprint ~= '-' then
-    command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token
-      .. ' ' .. ends_text .. ' ' .. ms_text, 'PX', keep_ms)
+    local kept = fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token .. ' ' .. ends_text
+      .. ' ' .. ms_text
+    command('SET', idempotency_key, kept, 'PX', keep_ms)
+    if sampled_at then
+      -- @include gate budget
+      count_sampled(W .. 'y', idempotency_key, kept, sampled_at, keep_ms)
+    end
   end
 end

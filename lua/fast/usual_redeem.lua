@@ -2,7 +2,7 @@
 -- book without a total. Where all is as usual this writes all but the counters. Else it writes nothing, and what
 -- follows decides, refusals too.
 -- Reads command (redis.pcall), gathered (as fast/usual_lock.lua), workspace (its number); of fast/settings.lua:
--- usual_currency, usual_digits, keep_ms; of fast/book_fields.lua: status, from, till, per_code, per_user, total,
+-- usual_currency, usual_digits, keep_ms, sampled_at; of fast/book_fields.lua: status, from, till, per_code, per_user, total,
 -- assigned, locked; of fast/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
 -- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
 -- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
@@ -75,5 +75,11 @@ for _ = 1, 1 do -- what isn't usual leaves it
       if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
     end
   end
-  if fingerprint ~= '-' then command('SET', idempotency_key, fingerprint .. ' OUT.OK @' .. event, 'PX', keep_ms) end
+  if fingerprint ~= '-' then
+    command('SET', idempotency_key, fingerprint .. ' OUT.OK @' .. event, 'PX', keep_ms)
+    if sampled_at then
+      -- @include gate budget
+      count_sampled(W .. 'y', idempotency_key, string.sub(kept, 3) .. event, sampled_at, keep_ms)
+    end
+  end
 end

@@ -36,7 +36,7 @@ end
 
 -- Assign it, and return the reply. KEYS[3] is the idempotency key's entry, ARGV[1] the fingerprint. request: the event's
 -- line `r`; gift: as apply_assign has it.
-local function assign(c, book, keep_ms, now, user, outbox, request, gift)
+local function assign(c, book, workspace, now, user, outbox, request, gift)
   local at = whole(now)
   local payload = assigned_view(c, book, user, now, at)
   if lacking then
@@ -46,6 +46,6 @@ local function assign(c, book, keep_ms, now, user, outbox, request, gift)
   local entry = entry_of(ARGV[1], 'OUT.OK', payload)
   if not append(outbox, assigned_event(c, book, user, at, gift), request, entry) then return { OUT.recovering } end
   watch_stock(outbox, book, now, apply_assign(c, book, user, at, gift), 0)
-  keep_entry(KEYS[3], entry, keep_ms)
+  keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)
   return { OUT.OK, payload, '', 0 }
 end

@@ -3,16 +3,25 @@
 -- position, and lua/validate.lua has a book's text of all: change all. Needs gate.
 
 -- max_coupons, offset_ms (by which a test workspace's clock is moved) and now (ms, on its clock) are numbers, all else is
--- text; nil for none. What follows, the limits for its books, is for lua/lock.lua and includes/limits.lua.
+-- text; nil for none. full: '1' or '2' where the workspace has reached its bound of storage (includes/storage.lua).
+-- sampled_at: of one in 64 requests the real time, for includes/idempotency.lua; else false. What follows, the limits for
+-- its books, is for lua/lock.lua and includes/limits.lua.
 local function read_workspace(settings)
-  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms =
-    string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms, full =
+    string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%-?%d+)!?(%d?)')
   local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
   return {
     per_order = per_order, currency = currency, digits = digits, max_coupons = tonumber(max_coupons), keep_ms = keep_ms,
     gift_book = gift_book ~= '-' and gift_book or nil, offset_ms = tonumber(offset_ms),
-    now = time[1] * 1000 + math.floor(time[2] / 1000) + offset_ms,
+    now = now + offset_ms, full = full ~= '' and full, sampled_at = time[2] % 64 == 0 and now,
   }
+end
+
+-- The mark of a full workspace in its settings ('!1', '!2', or ''), and settings without one with this mark.
+local function mark_of(settings) return string.match(settings, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ %-?%d+(!?%d?)') or '' end
+local function marked(settings, mark)
+  return (string.gsub(settings, '^(%S+ %S+ %S+ %S+ %S+ %S+ %S+ %-?%d+)', '%1' .. mark))
 end
 
 -- made: the settings' text, where the caller has it already; else it is read. Numbers: from and till (ms), the limits

@@ -13,9 +13,14 @@ local function entry_of(fingerprint, outcome, payload)
   return fingerprint .. ' ' .. outcome .. ' ' .. payload
 end
 
--- entry: nil for none.
-local function keep_entry(key, entry, keep_ms)
-  if entry then redis.call('SET', key, entry, 'PX', keep_ms) end
+-- entry: nil for none. sampled_at: the time if this request is counted for 64 (includes/budget.lua), else nil or false.
+local function keep_entry(key, entry, keep_ms, sampled_at)
+  if not entry then return end
+  redis.call('SET', key, entry, 'PX', keep_ms)
+  if sampled_at then
+    -- @include budget
+    count_sampled(W .. 'y', key, entry, sampled_at, keep_ms)
+  end
 end
 
 -- Whether a request (with a fingerprint: this one) runs under the key.

@@ -3,9 +3,9 @@
 
 -- Judge the gate and the entry of the request's key. KEYS 1 gate 2 workspace 3 idempotency; ARGV 1 fingerprint;
 -- passes_full, passes_behind: whether the script runs while the gate is full, or behind (service/engine/hot/scripts.py parses its
--- call: REFUSED_BY_STATE). Returns the reply, of the gate or the stored one; nil to go on, then the workspace's settings
+-- call: REFUSED_BY_STATE); adds_nothing: whether it runs in a full workspace (includes/storage.lua). Returns the reply, of the gate or the stored one; nil to go on, then the workspace's settings
 -- and the time on its clock.
-local function open_request(passes_full, passes_behind)
+local function open_request(passes_full, passes_behind, adds_nothing)
   local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
   if got[1] ~= OPEN or REPLID then -- where there are replicas, gate_refuses checks the history of an open gate, too
     -- @include gate_refuses
@@ -15,9 +15,16 @@ local function open_request(passes_full, passes_behind)
   if not got[2] then return { OUT.recovering } end
   local workspace = read_workspace(got[2])
   local now = workspace.now
-  if not got[3] then return nil, workspace, now end
-  -- @include idempotency
-  return replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now -- claims go by the real time
+  local reply
+  if got[3] then
+    -- @include idempotency
+    reply = replay(got[3], ARGV[1], now - workspace.offset_ms) -- claims go by the real time
+  end
+  if workspace.full and not reply and not adds_nothing then
+    -- @include storage
+    reply = refuse_full(workspace.full, passes_full)
+  end
+  return reply, workspace, now
 end
 
 -- The coupon of a code, its book, how often it may be redeemed and when it ends; nil where there is no such code.

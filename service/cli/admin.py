@@ -11,6 +11,7 @@ from service.cli.partitions import PARTITION
 from service.cli.tables import render_table
 from service.common.plurals import count_noun
 from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import MAX_INT
 from service.engine.operations.caller import SCOPES
 from service.server.record import key_rows, workspace_rows
 from service.server.record.console_sessions import end_sessions_of
@@ -20,7 +21,7 @@ _SCOPES = click.Choice(SCOPES)
 
 @click.group(epilog="Example: scrip workspaces list")
 def workspaces() -> None:
-    """Create and list workspaces; sign people out."""
+    """Create, list and bound workspaces; sign people out."""
 
 
 @click.group(epilog="Example: scrip keys list demo")
@@ -59,6 +60,21 @@ async def list_workspaces(connection: asyncpg.Connection) -> None:
     """List all workspaces. A test workspace has a clock that can be set."""
     rows = [(row.workspace_id, row.mode, row.name) for row in await workspace_rows.all_workspaces(connection)]
     click.echo(render_table(("ID", "MODE", "NAME"), rows))
+
+
+@workspaces.command("storage", epilog="Example: scrip workspaces storage shop 8192")
+@click.argument("workspace")
+@click.argument("mib", type=click.IntRange(1, MAX_INT), required=False)
+@with_record
+async def bound_storage(connection: asyncpg.Connection, workspace: str, mib: int | None) -> None:
+    """Show a workspace's storage in Redis; set its bound.
+
+    Without MIB it changes nothing. The worker counts the use every few seconds."""
+    number = await read_workspace_number(connection, workspace)
+    if mib is not None:
+        await workspace_rows.change_storage_bound(connection, number, mib)
+    row = await workspace_rows.read_workspace(connection, number)
+    click.echo(f"{workspace} uses {row.storage_used_mib} of {row.storage_mib} MiB.")
 
 
 @workspaces.command("sign-out", epilog="Example: scrip workspaces sign-out shop ada@shop.example")

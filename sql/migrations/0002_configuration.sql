@@ -18,6 +18,8 @@ CREATE TABLE workspaces (
   -- Limits of requests, misses and locks (docs/internals/decisions/0028-limits.md), as for keys and books; null for none.
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   time_zone text NOT NULL DEFAULT 'UTC', -- an IANA name: of the hours, days and weeks of reports
+  storage_mib int NOT NULL DEFAULT 4096 CHECK (storage_mib >= 1), -- how much it may have in Redis; an operator sets it
+  storage_used_mib int NOT NULL DEFAULT 0, -- what a worker counted last; changes without a version
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
 

@@ -9,11 +9,16 @@ SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1);
 INSERT INTO workspaces (workspace_id, name, mode, partition, version) VALUES ($1, $2, $3, $4, $5)
 RETURNING workspace;
 
+-- name: note_storage_use
+-- Store what a workspace uses of its bound of storage.
+-- $1 workspace int  $2 used_mib int
+UPDATE workspaces SET storage_used_mib = $2 WHERE workspace = $1;
+
 -- name: read_all_workspaces
 -- Every workspace, by name.
 SELECT
     workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib
 FROM workspaces ORDER BY name;
 
 -- name: read_discounts_in_its_currency
@@ -21,12 +26,22 @@ FROM workspaces ORDER BY name;
 -- $1 workspace int
 SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND discount ->> 'currency' IS NULL;
 
+-- name: read_storage
+-- What a workspace uses of its bound of storage, and the bound.
+-- $1 workspace int
+SELECT storage_used_mib, storage_mib FROM workspaces WHERE workspace = $1;
+
+-- name: read_storage_bounds
+-- The bounds of storage of a partition's workspaces, by number, and what they use.
+-- $1 partition int
+SELECT workspace, name, storage_mib, storage_used_mib FROM workspaces WHERE partition = $1 ORDER BY workspace;
+
 -- name: read_workspace
 -- A workspace by its inner number.
 -- $1 workspace int
 SELECT
     workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib
 FROM workspaces WHERE workspace = $1;
 
 -- name: read_workspace_names
@@ -38,6 +53,11 @@ SELECT workspace, name, workspace_id FROM workspaces WHERE workspace > $1;
 -- A workspace's inner number, by its name.
 -- $1 name text
 SELECT workspace FROM workspaces WHERE name = $1;
+
+-- name: update_storage_bound
+-- Change a workspace's bound of storage.
+-- $1 workspace int  $2 version bigint  $3 storage_mib int
+UPDATE workspaces SET version = $2, storage_mib = $3 WHERE workspace = $1;
 
 -- name: update_workspace
 -- Update a workspace's settings.

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from service.engine.formats import key_names
 from service.engine.formats.event_id import START
 from service.engine.formats.recovery_progress import WHOLE
+from service.engine.formats.stored_settings import without_mark
 from service.engine.hot.discovery import read_nodes
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import MENDING, Scripts
@@ -73,7 +74,7 @@ async def everything(url: str) -> dict[str, Any]:
     return {name: plain for name, held in keys.items() if (plain := _plain(name, held)) is not None}
 
 
-def _plain(name: str, held: Any) -> Any:
+def _plain(name: str, held: Any) -> Any:  # noqa: PLR0911, a case for each kind
     """Without the limit, its record's mark and the mark `touched` that unused locks leave, claims of keys, and marks of
     workspaces that left, which live in Redis alone; without counts of nothing; the bytes of stored answers as a sum,
     since a rebuild may count one in the next hour. None for what then says nothing, or has ended."""
@@ -83,8 +84,11 @@ def _plain(name: str, held: Any) -> Any:
         return None
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None
-    if kind == "y":
-        return sum(map(int, held.values()))
+    if kind == "y":  # a rebuild counts all answers of the hot path, in place of a sample; a worker stores use and bound
+        kept = [int(count) for name, count in held.items() if name.isdecimal()]
+        return (sum(kept), held.get("users", "0")) if kept or held.get("users", "0") != "0" else None
+    if kind == "w":
+        return without_mark(held)
     if kind == "n":
         counts = {counter: count for counter, count in held.items() if count != "0"}
         if not counts.keys() & {"redemptions", "rolledBack"}:

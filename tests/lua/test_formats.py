@@ -371,6 +371,19 @@ def test_settings_of_workspaces(
 
 
 @ALL
+@given(st.sampled_from(["", "!1", "!2"]), st.sampled_from(["", "!1", "!2"]), st.integers(-(10**9), 10**9))
+def test_marks_of_full_workspaces(lua: Lua, mark: str, new_mark: str, offset: int) -> None:
+    """A mark in a workspace's settings changes neither what scripts read of them nor what a comparison expects."""
+    plain = f"3 1 USD 2 - 3600000 - {offset} -/2/-"
+    text = """local text = marked(ARGV[1], ARGV[2])
+    local w = read_workspace(text)
+    return { text, mark_of(text), w.full or '-', whole(w.offset_ms), is_whole_workspace(text) and 1 or 0 }"""
+    stored, read, full, offset_ms, _ = lua.run("book", text, plain, mark)
+    assert (read, full, offset_ms) == (mark, mark[1:] or "-", str(offset))
+    assert stored_settings.without_mark(stored) == plain
+
+
+@ALL
 @given(st.lists(st.integers(-(10**15) + 1, 10**15 - 1).filter(bool), min_size=1, max_size=5))
 def test_sums_of_discounts(lua: Lua, amounts_e4: list[int]) -> None:
     """The parts that scripts add to a book's two counters are those that a comparison's repair adds."""
@@ -378,7 +391,8 @@ def test_sums_of_discounts(lua: Lua, amounts_e4: list[int]) -> None:
     for _, amount in ipairs(ARGV) do
       redis.call('DEL', key)
       count_discount('1', amount)
-      for _, name in ipairs({ 'discount', 'discountHigh' }) do parts[#parts + 1] = redis.call('HGET', key, name) or '0' end
+      parts[#parts + 1] = redis.call('HGET', key, 'discount') or '0'
+      parts[#parts + 1] = redis.call('HGET', key, 'discountHigh') or '0'
     end
     return parts"""
     parts = [int(part) for part in lua.run("counters discount_sum", text, *map(str, amounts_e4))]

@@ -26,6 +26,7 @@ from service.engine.hot.scripts import (
     PROJECTION,
     RECONCILING,
     RETAINING,
+    STORING,
     Scripts,
     compose,
     count_arguments,
@@ -38,7 +39,7 @@ from service.server.hot.workspace_state import Workspace
 from tests.harness.cases import filled
 from tests.harness.described import descriptions
 
-WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING]
+WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING, *STORING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
 PARTS = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(LUA_DIR.glob("*/*.lua"))}
 """The includes, and the texts of lua/fast/."""

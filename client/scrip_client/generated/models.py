@@ -940,6 +940,10 @@ class Problem(Model, kw_only=True):
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
     """Of each `buy` + `get` units, how many are free."""
+    storage_used_mib: int | None = None
+    """How many MiB it has there, by an estimate a few seconds old."""
+    storage_mib: int | None = None
+    """How many MiB the workspace may have in Redis; the operator sets it."""
     param: str | None = None
     """The first bad field; only if a field is bad."""
     errors: list[FieldProblem] | None = None
@@ -1352,6 +1356,10 @@ class ValidationRefusal(Model, kw_only=True):
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
     """Of each `buy` + `get` units, how many are free."""
+    storage_used_mib: int | None = None
+    """How many MiB it has there, by an estimate a few seconds old."""
+    storage_mib: int | None = None
+    """How many MiB the workspace may have in Redis; the operator sets it."""
 
 
 class Webhook(Model, kw_only=True):
@@ -1404,6 +1412,10 @@ class Workspace(Model, kw_only=True):
     """Limits of keys and books that have none of their own; null for none."""
     time_zone: str
     """The time zone in which hours, days and weeks of reports begin, by its name in the IANA database."""
+    storage_mib: int
+    """How many MiB the workspace may have in Redis; the operator sets it."""
+    storage_used_mib: int
+    """How many MiB it has there, by an estimate a few seconds old."""
 
 
 class WorkspaceLimits(Model, kw_only=True):

@@ -279,6 +279,17 @@ class KeyQuota(Refused):
     code = "key_quota"
 
 
+class StorageFull(Refused):
+    """409. The workspace has reached its bound of storage in Redis. Archive old books, or ask the operator to raise
+    the bound: `scrip workspaces storage`.
+    """
+
+    code = "storage_full"
+    figures = ("storage_used_mib", "storage_mib")
+    storage_used_mib: int | None
+    storage_mib: int | None
+
+
 class Recovering(Refused):
     """503. Redis is being verified or rebuilt; try again shortly. Nothing was changed; repeat the request after
     `Retry-After` seconds.
@@ -478,6 +489,7 @@ BY_CODE: dict[str, type[ScripError]] = {
     "too_many_misses": TooManyMisses,
     "lock_quota": LockQuota,
     "key_quota": KeyQuota,
+    "storage_full": StorageFull,
     "recovering": Recovering,
     "behind": Behind,
     "malformed": Malformed,

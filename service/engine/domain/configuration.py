@@ -32,6 +32,9 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     limits: WorkspaceLimits | None = None
     time_zone: str = "UTC"
     """An IANA name: of the hours, days and weeks of reports. Redis does not store it."""
+    storage_mib: int = 4096
+    """The bound of what it has in Redis."""
+    storage_used_mib: int = 0
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class Figures(Answer, kw_only=True):
     missing: Amount | UnsetType = UNSET
     buy: int | UnsetType = UNSET
     get: int | UnsetType = UNSET
+    storage_used_mib: int | UnsetType = UNSET
+    storage_mib: int | UnsetType = UNSET
 
 
 class Description(NamedTuple):
@@ -148,6 +150,14 @@ def _no_discount(kind: str, terms: str, items: str) -> Description:
     return Description(detail, Figures(buy=buy, get=get), "items", reason)
 
 
+def _storage_full(used_mib: str, limit_mib: str) -> Description:
+    return Description(
+        f"The workspace uses {used_mib} of the {limit_mib} MiB that it may have in Redis (`storageMib`). Archive old "
+        "books, or ask the operator to raise the bound: `scrip workspaces storage`.",
+        Figures(storage_used_mib=int(used_mib), storage_mib=int(limit_mib)),
+    )
+
+
 def _invalid(currency: str, digits_text: str, value_e4: str) -> Description:
     digits = int(digits_text)
     most = f"{digits} digits after the point, as {currency} has"
@@ -171,6 +181,7 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
     "order_value_too_low": (_order_value_too_low, "min_order_value missing currency"),
     "no_discount": (_no_discount, "buy get"),
     "invalid": (_invalid, "currency"),
+    "storage_full": (_storage_full, "storage_used_mib storage_mib"),
 }
 """By code, what describes its refusal, and the names of the figures that it may have."""
 

@@ -98,6 +98,8 @@ _ROWS = (
          "Repeat the request after `Retry-After` seconds, or release a lock."),
     _row(41, "key_quota", 429, "Stored responses have reached their size limit: wait, or send no Idempotency-Key.",
          "Repeat the request after `Retry-After` seconds."),
+    _row(44, "storage_full", 409, "The workspace has reached its bound of storage in Redis.",
+         "Archive old books, or ask the operator to raise the bound: `scrip workspaces storage`."),
     _row(90, "recovering", 503, "Redis is being verified or rebuilt; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
     _row(91, "behind", 503, "Postgres is too far behind Redis; try again shortly.",

@@ -5,12 +5,15 @@ Redis stores a workspace's and a book's after their version (lua/includes/book.l
 lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
 """
 
+import re
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, WorkspaceRow
 from service.engine.domain.field_types import encode_field
 from service.engine.domain.limits import encode_book_limits
+
+_mark = re.compile(r"^((?:\S+ ){7}-?\d+)!\d")
 
 
 class ConfigVersions(NamedTuple):
@@ -67,6 +70,12 @@ def workspace_settings(row: WorkspaceRow) -> str:
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
     books = encode_book_limits(row.limits.books if row.limits else None)
     return f"{settings} {books}" if books else settings
+
+
+def without_mark(settings: str) -> str:
+    """A workspace's settings as Redis has them, with their version and without the mark of a full workspace, which
+    lua/put_storage.lua writes: Postgres has none."""
+    return _mark.sub(r"\1", settings, count=1)
 
 
 def book_settings(row: BookRow) -> str:

@@ -50,6 +50,9 @@ MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "
 RETAINING = "book_stats drop_book drop_codes drop_gifts drop_uses".split()
 """Scripts that count a book and remove it from an open Redis."""
 
+STORING = "count_storage put_storage".split()
+"""Scripts that count what workspaces have in an open Redis."""
+
 RECONCILING = "look repair pools sweep_locks".split()
 """Scripts that compare an open Redis with Postgres."""
 

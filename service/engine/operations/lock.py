@@ -154,7 +154,7 @@ LOCK = Operation(
         example={"userId": "user-42", "orderId": "A-1001"},
         answer=parts.LOCK,
         repeated="This user already has a lock for this order; it is renewed.",
-        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_quota {parts.TRAFFIC}",
+        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_quota {parts.ADDED}",
     ),
 )
 EXTEND = Operation(
@@ -168,7 +168,7 @@ EXTEND = Operation(
         description="Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`.",
         example=parts.UNDER_LOCK | {"lockSeconds": 300},
         answer=parts.LOCK,
-        refusals=f"coupon_not_found coupon_inactive book_inactive lock_lost lock_ceiling {parts.TRAFFIC}",
+        refusals=f"coupon_not_found coupon_inactive book_inactive lock_lost lock_ceiling {parts.ADDED}",
     ),
 )
 UNLOCK = Operation(

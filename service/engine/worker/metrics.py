@@ -142,6 +142,39 @@ class LowBooks(Collector):
         yield family
 
 
+class WorkspaceStorage(NamedTuple):
+    """How much of its bound of storage a workspace uses, 1 for all."""
+
+    workspace: str
+    ratio: float
+
+
+class Storage(Collector):
+    """The workspaces that use most of their bound of storage."""
+
+    def __init__(self) -> None:
+        self._workspaces: dict[int, Sequence[WorkspaceStorage]] = {}
+
+    def show(self, partition: int, workspaces: Sequence[WorkspaceStorage]) -> None:
+        self._workspaces[partition] = workspaces
+
+    def clear(self, partition: int) -> None:
+        self._workspaces.pop(partition, None)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        text = f"Use of Redis by the {MAX_LOW_BOOKS} workspaces that use most of their bound, as a part of that."
+        yield GaugeMetricFamily("scrip_workspace_storage_ratio", text, labels=["workspace"])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        (family,) = self.describe()
+        fullest = sorted((one for some in self._workspaces.values() for one in some), key=lambda one: -one.ratio)
+        for one in fullest[:MAX_LOW_BOOKS]:
+            family.add_metric([one.workspace], one.ratio)
+        yield family
+
+
+storage = Storage()
+REGISTRY.register(storage)
 low_books = LowBooks()
 REGISTRY.register(low_books)
 
@@ -179,3 +212,4 @@ def unfollow(partition: int) -> None:
     for gauge in (_HELD, _TASK_FAILING, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
         gauge.remove_by_labels({"partition": str(partition)})
     low_books.clear(partition)
+    storage.clear(partition)

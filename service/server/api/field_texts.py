@@ -43,6 +43,8 @@ SHARED = {
     "userAgent": "The client's `User-Agent`; null if it is unknown or was erased.",
     "metadata": "Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else "
     "4 KiB, and 8 levels of objects and arrays.",
+    "storageMib": "How many MiB the workspace may have in Redis; the operator sets it.",
+    "storageUsedMib": "How many MiB it has there, by an estimate a few seconds old.",
     "durability": "How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres).",
     "valid": "Whether the coupon can be redeemed so.",
     "reasons": "The `code` of every refusal that applies; empty if there is none.",

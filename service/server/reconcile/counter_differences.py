@@ -11,7 +11,7 @@ from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.engine.formats import discount_sum, key_names
 from service.engine.formats.coupon_state import About, Difference, Write
 from service.engine.formats.event_id import EventId
-from service.engine.formats.stored_settings import book_settings, workspace_settings
+from service.engine.formats.stored_settings import book_settings, without_mark, workspace_settings
 from service.engine.hot.inspection import WRONG, Item, Seen
 from service.engine.record.actor import mask
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
@@ -110,7 +110,7 @@ class Configuration(Subject):
         if version > seen.config:
             return UNDECIDABLE_NOW
         text = f"{version} {settings}"
-        if values[0] == text:
+        if (values[0] if thing else without_mark(values[0] or "")) == text:
             return None
         write = self.items(thing)[0].change(values[0], text)
         return Difference(("configuration",), f"book {thing}" if thing else "the workspace", [write])

@@ -16,6 +16,7 @@ from service.engine.domain import discounts
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import canonicalize_code
+from service.engine.domain.storage import BOOK_BYTES
 from service.engine.domain.times import to_datetime
 from service.engine.record.actor import mask
 from service.engine.record.archived_books import check_here
@@ -26,6 +27,7 @@ from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
 from service.server.record import job_rows
+from service.server.record.storage_rows import check_storage
 from service.server.record.workspace_rows import check_gift_book, read_workspace
 from service.server.requests import book_requests
 from service.server.requests.book_requests import CreateBook, PatchBook
@@ -52,7 +54,8 @@ async def create_book(pool: Pool, workspace: int, partition: int, request: Creat
 async def insert_book(
     connection: Connection, workspace: int, partition: int, version: int, request: CreateBook
 ) -> BookRow:
-    """Create only the book, in a transaction that has its version."""
+    """Create only the book, in a transaction that has its version. Raises Refusal `storage_full`."""
+    await check_storage(connection, workspace, BOOK_BYTES)
     row = book_requests.create_book_row(
         request,
         workspace=workspace,

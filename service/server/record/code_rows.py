@@ -12,6 +12,7 @@ from msgspec import structs
 
 from service.engine.domain.configuration import CodeRow
 from service.engine.domain.errors import Refusal
+from service.engine.domain.storage import codes_bytes
 from service.engine.domain.times import from_ms, to_datetime, to_ms
 from service.engine.record.actor import mask
 from service.engine.record.archived_books import check_here
@@ -23,6 +24,7 @@ from service.engine.record.queries import query
 from service.server.record.change_results import CodeResult, PendingCodes, Result
 from service.server.record.code_pages import find_code, missing_codes
 from service.server.record.job_rows import JobRow, store_page
+from service.server.record.storage_rows import check_storage
 from service.server.requests.code_change_requests import CodeChange
 from service.server.requests.code_requests import CodeLine
 
@@ -49,8 +51,10 @@ async def add_codes(
 async def insert_codes(
     connection: Connection, workspace: int, partition: int, book: int, version: int, lines: Sequence[CodeLine]
 ) -> list[CodeRow]:
-    """Like add_codes, in a transaction that has its version; of a duplicate code, the first line counts."""
+    """Like add_codes, in a transaction that has its version; of a duplicate code, the first line counts. Raises Refusal
+    `storage_full`."""
     codes, owners, expiries_ms, limits = zip(*lines, strict=True)
+    await check_storage(connection, workspace, codes_bytes(len(codes), len(owners) - owners.count(None)))
     expiries = [None if ms is None else to_datetime(ms) for ms in expiries_ms]
     values = (workspace, book, partition, version, codes, owners, expiries, limits)
     added = cast("Record", await connection.fetchrow(query("insert_codes"), *values))

@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from service.engine.domain.configuration import BookRow, WorkspaceRow
 from service.engine.domain.errors import Refusal
+from service.engine.domain.storage import codes_bytes
 from service.engine.domain.times import from_ms, to_ms
 from service.engine.record.archived_books import check_here
 from service.engine.record.audit_entries import write_audit
@@ -31,6 +32,7 @@ from service.server.record.change_results import (
     unpack_results,
 )
 from service.server.record.comparisons import count_compared, is_reconciling
+from service.server.record.storage_rows import check_storage
 from service.server.requests.code_change_requests import ChangeCodes, CodeChange, CodeChangeProgress, CodeFilter
 from service.server.requests.code_patterns import SPARSITY, count_possible_codes, refuse_pattern
 
@@ -134,11 +136,12 @@ class AssignedCode(NamedTuple):
 
 async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
     """Create a job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`,
-    `book_archived`, `too_many_jobs`."""
+    `book_archived`, `too_many_jobs`, `storage_full`."""
     existing = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
     await check_here(connection, book.workspace, book.book)
     await _check_unfinished(connection, book.workspace, "generate", MAX_GENERATIONS)
+    await check_storage(connection, book.workspace, codes_bytes(outstanding + count))
     codes = existing + outstanding + count
     if codes * SPARSITY > count_possible_codes(pattern, charset):
         raise refuse_pattern("codePattern", pattern, charset, codes)

@@ -6,12 +6,14 @@ from typing import Any, cast
 from asyncpg import Pool, Record
 
 from service.engine.domain.configuration import UserRow
+from service.engine.domain.storage import USER_BYTES
 from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import user_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
+from service.server.record.storage_rows import check_storage
 
 
 async def create_user(
@@ -25,6 +27,8 @@ async def create_user(
         existing = await read_user(connection, workspace, user_id)
         if existing is not None:  # created meanwhile; this change has its new version
             max_coupons, metadata = existing.max_coupons, existing.metadata
+        else:
+            await check_storage(connection, workspace, USER_BYTES)
         row = await _write(connection, workspace, partition, user_id, version, max_coupons, metadata)
         if existing is None:
             await write_audit(connection, workspace, "user.created", user_id, after=_to_audit(row))

@@ -91,6 +91,18 @@ async def workspace_named(database: Database, name: str) -> int | None:
     return await database.fetchval(query("read_workspace_number"), name)
 
 
+async def change_storage_bound(connection: Connection, workspace: int, storage_mib: int) -> WorkspaceRow:
+    """Change a workspace's bound of storage; the worker applies it within seconds."""
+    async with connection.transaction():
+        partition = (await read_workspace(connection, workspace)).partition
+        version = await bump_config_version(connection, partition)
+        old = await read_workspace(connection, workspace)
+        row = msgspec.structs.replace(old, version=version, storage_mib=storage_mib)
+        await connection.execute(query("update_storage_bound"), workspace, version, storage_mib)
+        await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
+        return row
+
+
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
     """Change these fields of the workspace's row.
 
@@ -126,6 +138,7 @@ def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
         "clockOffsetMs": row.clock_offset_ms,
         "limits": row.limits,
         "timeZone": row.time_zone,
+        "storageMib": row.storage_mib,
     }
 
 

@@ -13,6 +13,7 @@ from service.server.tasks.comparison_runner import ComparisonRunner
 from service.server.tasks.quarantine_settler import QuarantineSettler
 from service.server.tasks.restocker import Restocker, watch_stock
 from service.server.tasks.retention import Retention
+from service.server.tasks.storage_watch import StorageWatch
 from service.server.tasks.user_eraser import Eraser
 from service.server.webhooks.sender import Sender
 
@@ -34,5 +35,6 @@ def partition_tasks(settings: Settings, opened: OpenPartition, make_poster: Call
         "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
         "retaining": lambda: Retention(pool, server, scripts, fence, erasing, comparing, *days).run(lease),
         "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
+        "measuring": lambda: StorageWatch(pool, server, scripts).run(lease),
         "sending": lambda: Sender(pool, partition, fence, make_poster).run(lease),
     }

@@ -28,13 +28,14 @@ CROWDS: dict[str, tuple[str, str]] = {
 LOCKS = {kind for kind, (_, value) in CROWDS.items() if "@" in value}
 BOUNDED = {
     "w": "a text of numbers and ids", "b": "a text of at most 20 tiers", "c": "a text of ids", "q": "a number",
-    "n": "the fields of a fixed list", "i": "at most half a MiB, or 64 redemptions", "y": "an hour of a year each",
+    "n": "the fields of a fixed list", "i": "at most half a MiB, or 64 redemptions", "y": "two for each hour of a year",
 }  # fmt: skip
 """Kinds of which a tenant can't raise the size, or within a bound at which a case of the table is."""
 ARGUMENTS = {
     "a number, an id or a word of ours": "becomes book book_id bucket bytes claim_ms currency cursor digits epoch "
-    "event fingerprint from gift_book_id layout lock_ms max_coupons nonce number order_bucket pseudonym_bucket "
-    "redemption_id renew repair restore sees_reasons set the to token user_bucket value_e4 version was",
+    "event fingerprint from gift_book_id layout limit_mib lock_ms max_coupons nonce number order_bucket "
+    "pseudonym_bucket redemption_id renew repair restore sees_reasons set the to token "
+    "used_mib user_bucket value_e4 version was",
     "64 characters": "code",
     "100 characters of a client's": "order pseudonym user",
     "1,000 lines, in a body of 64 KiB": "items",

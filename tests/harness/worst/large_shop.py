@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from service.engine.formats import key_names
-from service.engine.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, Scripts
+from service.engine.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, STORING, Scripts
 from service.engine.operations.base import Call, Operation
 from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
@@ -81,7 +81,7 @@ class LargeShop(Shop):
         self.digests: dict[str, str] = {}
         texts: dict[str, str] = {}
         for names, state in (
-            ([*SERVING, *ERASING, *RECONCILING, *RETAINING, *WORKERS, *MENDING], "open"),
+            ([*SERVING, *ERASING, *RECONCILING, *RETAINING, *STORING, *WORKERS, *MENDING], "open"),
             (CLOSED, "closed"),
         ):
             scripts = Scripts(0, epoch, "nonce", names, state)

@@ -35,7 +35,7 @@ _API = [*scripts.SERVING, *scripts.PROJECTION]
 _RUN = {
     "api": _API,
     "worker": [
-        *(*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING),
+        *(*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING, *scripts.STORING),
         *("drop_wrong", "fence", "set_gate"),
     ],
 }

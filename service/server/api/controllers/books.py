@@ -97,7 +97,7 @@ class Books(Controller):
             body=CreateBook,
             example=_CREATE,
             answer=EXAMPLE,
-            refusals="pattern_too_small too_many_jobs outcome_unknown",
+            refusals="pattern_too_small too_many_jobs storage_full outcome_unknown",
             located=True,
         ),
     )

@@ -153,7 +153,7 @@ class Codes(Controller):
             body=_BODIES,
             example=_CODES,
             answer=_UPLOADED,
-            refusals="book_not_found book_archived outcome_unknown",
+            refusals="book_not_found book_archived storage_full outcome_unknown",
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
@@ -252,7 +252,7 @@ class Codes(Controller):
             body=UploadCodesOf,
             example={"bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"} | _CODES,
             answer=_UPLOADED,
-            refusals="book_not_found book_archived outcome_unknown",
+            refusals="book_not_found book_archived storage_full outcome_unknown",
         ),
     )
     async def upload_of(self, request: Request[Any, Any, Any]) -> Response[Uploaded]:
@@ -273,7 +273,7 @@ class Codes(Controller):
             body=GenerateCodes,
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,
-            refusals="book_not_found book_archived pattern_too_small too_many_jobs",
+            refusals="book_not_found book_archived pattern_too_small too_many_jobs storage_full",
             located=True,
         ),
     )

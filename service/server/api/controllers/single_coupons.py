@@ -32,7 +32,7 @@ _IN_WINDOW = {"code": "SUMMER-7QX2"} | _WINDOW | _DISCOUNT
 _EXAMPLE = COUPON | {"book": books.EXAMPLE}
 _OPEN = COUPON | {"status": "available", "userId": None, "assignedAt": None, "book": books.EXAMPLE}
 
-_describe_new = partial(describe_action, refusals="code_exists outcome_unknown", located=True)
+_describe_new = partial(describe_action, refusals="code_exists storage_full outcome_unknown", located=True)
 
 
 class CouponInBook(Coupon, kw_only=True):

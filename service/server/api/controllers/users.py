@@ -94,7 +94,7 @@ class Users(Controller):
             answer=_EXAMPLE,
             answers={200: (User, "The user exists and is unchanged.")},
             located=True,
-            refusals="outcome_unknown",
+            refusals="storage_full outcome_unknown",
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[User]:

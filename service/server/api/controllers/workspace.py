@@ -50,6 +50,8 @@ _EXAMPLE = {
         "books": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 80},
     },
     "timeZone": "Europe/Berlin",
+    "storageMib": 4096,
+    "storageUsedMib": 310,
 }
 
 
@@ -100,6 +102,8 @@ class Workspace(Answer, kw_only=True):
     idempotency_hours: int
     limits: WorkspaceLimits | None
     time_zone: str
+    storage_mib: int
+    storage_used_mib: int
 
 
 class Settings(Controller):

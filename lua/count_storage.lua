@@ -1,0 +1,45 @@
+--[[ count_storage: count what a workspace has in Redis, some of its books at a time.
+Called by service/server/tasks/storage_watch.py, in the worker alone
+KEYS  1 gate       string  epoch and state, read first
+      2 workspace  string  its settings
+      3 books      hash    book's uuid → its number
+      4 kept       hash    hour → bytes of answers; users
+ARGV  1 cursor ('0' first)
+Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, users, kept_bytes} or {outcome}; records: codes
+      that have an owner, are switched off or of which all uses are spent; users and kept_bytes with the first books alone
+Event none
+Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of some 100), and one reads a field for each hour
+      that answers are kept ]]
+-- @include gate gate_refuses book budget
+
+local got = redis.call('MGET', KEYS[1], KEYS[2])
+-- Runs while the gate is full or behind, too.
+if gate_refuses(got[1], true, true) then return { OUT.recovering } end
+local codes, records, uses, locks, users, kept_bytes = 0, 0, 0, 0, 0, 0
+
+-- The locks of a set's codes, of which each may have several: by a sample of three codes.
+local function locks_in(set)
+  local size = redis.call('ZCARD', set)
+  if size == 0 then return 0 end
+  local members, found = redis.call('ZRANDMEMBER', set, '3'), 0
+  for _, member in ipairs(members) do
+    found = found + math.max(redis.call('ZCARD', W .. 'kd:' .. string.match(member, '%S+$')), 1)
+  end
+  return math.ceil(found / #members * size)
+end
+
+local page = redis.call('HSCAN', KEYS[3], ARGV[1], 'COUNT', '100')
+for i = 2, #page[2], 2 do
+  local number = page[2][i]
+  local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'taken', 'assigned', 'inactive', 'exhausted')
+  codes, uses = codes + (n[1] or 0), uses + (n[2] or 0)
+  records = records + (n[3] or 0) + (n[4] or 0) + (n[5] or 0)
+  for _, name in ipairs({ ':u', ':a' }) do locks = locks + redis.call('ZCARD', W .. 'l:' .. number .. name) end
+  for _, name in ipairs({ ':p', ':o' }) do locks = locks + locks_in(W .. 'l:' .. number .. name) end
+end
+if ARGV[1] == '0' then
+  local time = redis.call('TIME')
+  users = redis.call('HGET', KEYS[4], 'users') or '0'
+  kept_bytes = whole(sum_kept(KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000)))
+end
+return { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, users, kept_bytes }

@@ -1,0 +1,55 @@
+"""What a workspace's things take of Redis's memory, roughly, for its bound of storage: with usual names. With the
+longest ones it is up to four times as much (docs/internals/decisions/0101-storage-of-a-workspace.md)."""
+
+from typing import Literal, NamedTuple
+
+MIB = 1 << 20
+RESERVE = 1.1
+"""Redemptions go on until so many times the bound."""
+CODE_BYTES = 40
+"""Of an idle code."""
+BOOK_BYTES = 1024
+USER_BYTES = 160
+"""Of a user that was created."""
+_RECORD_BYTES, _USE_BYTES, _LOCK_BYTES = 250, 70, 220
+Mark = Literal["", "!1", "!2"]
+"""In the settings of a workspace in Redis: nothing, at the bound, beyond the reserve."""
+
+
+class Stored(NamedTuple):
+    """What a workspace has, as lua/count_storage.lua counts it."""
+
+    books: int = 0
+    codes: int = 0
+    records: int = 0
+    """Codes with an owner, switched off, or of which all of several uses are spent."""
+    uses: int = 0
+    locks: int = 0
+    users: int = 0
+    kept_bytes: int = 0
+
+    def __add__(self, other: tuple[int, ...]) -> "Stored":  # type: ignore[override]
+        return Stored(*(one + more for one, more in zip(self, other, strict=True)))
+
+    @property
+    def used_bytes(self) -> int:
+        return (
+            self.books * BOOK_BYTES
+            + self.codes * CODE_BYTES
+            + self.records * _RECORD_BYTES
+            + self.uses * _USE_BYTES
+            + self.locks * _LOCK_BYTES
+            + self.users * USER_BYTES
+            + self.kept_bytes
+        )
+
+
+def mark_of(used_bytes: int, limit_mib: int) -> Mark:
+    if used_bytes < limit_mib * MIB:
+        return ""
+    return "!1" if used_bytes < limit_mib * MIB * RESERVE else "!2"
+
+
+def codes_bytes(codes: int, owned: int = 0) -> int:
+    """Of new codes, so many of them with an owner."""
+    return codes * CODE_BYTES + owned * _RECORD_BYTES
