@@ -62,7 +62,7 @@ async def test_restored_answers_count(setup: PartitionSetup, monkeypatch: pytest
 
     async def counted() -> int:
         hours: Any = await setup.redis.hgetall(f"{w}y")
-        return sum(int(count) for hour, count in hours.items() if hour.isdecimal())  # without those of the hot path
+        return sum(int(count) for hour, count in hours.items() if hour.isdigit())  # without those of the hot path
 
     async def opens(dies_after: int = -1) -> bool:
         try:
