@@ -23,7 +23,8 @@ CREATE TABLE report_sums (
   PRIMARY KEY (workspace, step, start, book, currency)
 ) WITH (fillfactor = 50);
 
--- The first and last redemption of each user in each book. A deleted user has no row.
+-- The first and last redemption of each user in each book, and in all (book 0) once there are several: the row of the lowest
+-- book is that of all. A deleted user has no row.
 CREATE TABLE report_users (
   workspace int,
   user_id text COLLATE "C",

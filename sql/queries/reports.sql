@@ -161,7 +161,8 @@ GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET assigned = old.assigned + excluded.assigned;
 
 -- name: report_redemptions
--- Add a partition's redemptions of these events, which have these ids, to the roll-ups, and their users.
+-- Add a partition's redemptions of these events, which have these ids, to the roll-ups, and their users. Of each it
+-- reads two rows of its user, however many books that user has redeemed in.
 -- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 first text  $6 last text
 WITH made AS (
   SELECT
@@ -169,11 +170,15 @@ WITH made AS (
     discount_amount, redeemed_at AS at, time_zone AS zone, date_trunc('hour', redeemed_at, time_zone) AS hour,
     least(min(redeemed_at) OVER of_user, known.first_at) AS user_first,
     greatest(max(redeemed_at) OVER of_user, known.last_at) AS user_last,
-    greatest(max(redeemed_at) OVER of_book, known.book_last) AS book_last
-  FROM redemptions r JOIN workspaces USING (workspace) CROSS JOIN LATERAL (
-    SELECT min(first_at) AS first_at, max(last_at) AS last_at, max(last_at) FILTER (WHERE u.book = r.book) AS book_last
-    FROM report_users u WHERE u.workspace = r.workspace AND u.user_id = r.user_id
-  ) AS known
+    greatest(max(redeemed_at) OVER of_book, in_book.last_at) AS book_last,
+    known.book AS known_book, known.first_at AS known_first, known.last_at AS known_last
+  FROM redemptions r JOIN workspaces USING (workspace) LEFT JOIN LATERAL (
+    SELECT book, first_at, last_at
+    FROM report_users u WHERE u.workspace = r.workspace AND u.user_id = r.user_id ORDER BY book LIMIT 1
+  ) AS known ON true CROSS JOIN LATERAL (
+    SELECT max(last_at) AS last_at
+    FROM report_users u WHERE u.workspace = r.workspace AND u.user_id = r.user_id AND u.book = r.book
+  ) AS in_book
   WHERE r.partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4
     AND redemption_id BETWEEN $5::text::uuid AND $6::text::uuid
   WINDOW
@@ -181,7 +186,11 @@ WITH made AS (
     of_book AS (PARTITION BY r.workspace, r.user_id, r.book ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), users AS (
   INSERT INTO report_users AS old
-  SELECT workspace, user_id, book, min(at), max(at) FROM made GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+  SELECT workspace, user_id, book, min(at), max(at) FROM made GROUP BY 1, 2, 3
+  UNION ALL
+  SELECT workspace, user_id, 0, min(least(at, known_first)), max(greatest(at, known_last)) FROM made GROUP BY 1, 2
+  HAVING min(least(book, known_book)) < max(greatest(book, known_book))
+  ORDER BY 1, 2, 3
   ON CONFLICT (workspace, user_id, book) DO UPDATE SET
     first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at)
 ), hours AS MATERIALIZED (
@@ -274,16 +283,20 @@ WHERE (
 ) <> (0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 -- name: store_report_user
--- Store that a user redeemed in a book within this time.
+-- Store that a user redeemed in a book, or in all (0), within this time.
 -- $1 workspace int  $2 user text  $3 book int  $4 first timestamptz  $5 last timestamptz
 INSERT INTO report_users AS old VALUES ($1, $2, $3, $4, $5) ON CONFLICT (workspace, user_id, book) DO UPDATE SET
   first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at);
 
 -- name: store_report_users
--- Store the first and last redemption of a user in each book.
+-- Store the first and last redemption of a user in each book, and in all if these are several.
 -- $1 workspace int  $2 user text
-INSERT INTO report_users SELECT workspace, user_id, book, min(redeemed_at), max(redeemed_at)
-FROM redemptions WHERE workspace = $1 AND user_id = $2 GROUP BY 1, 2, 3 ORDER BY 3;
+WITH made AS (SELECT book, redeemed_at AS at FROM redemptions WHERE workspace = $1 AND user_id = $2)
+INSERT INTO report_users
+SELECT $1, $2, book, min(at), max(at) FROM made GROUP BY book
+UNION ALL
+SELECT $1, $2, 0, min(at), max(at) FROM made HAVING min(book) < max(book)
+ORDER BY 3;
 
 -- name: unknown_report_users
 -- The users of the transaction's own roll-ups whose first or last redemption the stored ones lack.

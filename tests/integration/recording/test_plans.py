@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
 
-from service.engine.record.pool import IN_ORDER, Connection, set_locally
+from service.engine.record.pool import BY_INDEX, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
 from service.server.record.code_rows import BY_CODE
+from tests.integration.recording.record_fixtures import make_workspace
 
 ROWS, MONTHS = 20_000, 6
+_LAST = UUID(int=(1 << 128) - 1)
 _FILL = """
 INSERT INTO redemptions (
   partition, epoch, seq, workspace, book, code, user_id, redemption_id, digits, discount_amount, redeemed_at, slot,
@@ -142,9 +145,37 @@ async def test_codes_are_looked_up_before_their_statistics_are_known(
         assert updated == [len(codes)] * (name == "change_codes")
 
 
+@pytest.mark.parametrize("analyzed", [(), (500,), (500, 10_000)])
+async def test_a_redemption_costs_the_same_whatever_its_user_did(pool: asyncpg.Pool, analyzed: tuple[int, ...]) -> None:
+    """Roll-ups of 500 redemptions read as much if their user redeemed in 10,000 books before as if in 500."""
+    known = "INSERT INTO report_users SELECT 1, 'user-1', n, now(), now() FROM generate_series($1::int, $2) n"
+    costs = []
+    async with pool.acquire() as connection, connection.transaction():
+        await make_workspace(connection)
+        await connection.execute(_FILL, 500, 1)
+        await connection.execute("UPDATE redemptions SET user_id = 'user-1', book = 1 + seq")
+        await set_locally(connection, BY_INDEX)
+        events = "int, bigint, bigint, bigint, text, text"
+        for first, last in ((0, 500), (501, 10_000)):
+            await connection.execute(known, first, last)
+            if last in analyzed:
+                await connection.execute("ANALYZE redemptions, report_users, report_sums")
+            await connection.execute(f"PREPARE counted ({events}) AS {query('report_redemptions')}")
+            nodes = await _explain(connection, f"EXECUTE counted (0, 1, 0, 499, '{UUID(int=0)}', '{_LAST}')")
+            await connection.execute("DEALLOCATE counted")
+            scans = [
+                node for node in nodes if node.get("Relation Name") == "report_users" and "Scan" in node["Node Type"]
+            ]
+            read = [(one["Actual Rows"] + one.get("Rows Removed by Filter", 0)) * one["Actual Loops"] for one in scans]
+            costs.append((sum(read), nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"]))
+    (rows, blocks), (rows_of_many, blocks_of_many) = costs
+    assert rows == rows_of_many <= 2 * 500
+    assert blocks_of_many < 2 * blocks
+
+
 async def _explain(connection: Connection, statement: str, *args: Any) -> list[dict[str, Any]]:
     """Run a statement; return the nodes of its plan."""
-    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *args)
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *args)
     assert plan
     return list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
 
