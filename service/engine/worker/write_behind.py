@@ -63,6 +63,10 @@ class TooManyRefused(Exception):
     """Postgres refuses one event after another. The cursor stays."""
 
 
+class BatchTooSlow(TimeoutError):
+    """A statement of a batch's transaction took longer than the pool waits. The next batch has half as many events."""
+
+
 class CursorMoved(Exception):
     """The cursor is not where this worker left it: a commit whose reply was lost succeeded. Start again."""
 
@@ -81,8 +85,9 @@ class Flusher:
     3. Record up to 5,000 events in one transaction with the cursor. Events whose order one transaction can't check are
        recorded in two parts. If Postgres refuses, halve the batch down to the refused event, and quarantine it in the
        transaction that moves the cursor past it.
-    4. After a broken connection or a commit in doubt, pause, read the cursor, and continue from there. If the slot has
-       left the node, raise that: the other node's partition must be opened first.
+    4. After a broken connection, a commit in doubt or a batch that took too long, pause, read the cursor, and continue
+       from there, with half of such a batch. If the slot has left the node, raise that: the other node's partition must
+       be opened first.
     5. Trim entries recorded more than two minutes or 100,000 events ago, but never the anchor nor what too few standbys
        have; while idle, up to the exact entry.
     6. Raise LeaseLost if the fence has changed, OutboxGap if events are missing.
@@ -112,6 +117,8 @@ class Flusher:
         """Entries before this one are old, or too many."""
         self._trimmed = self._trimmed_exactly = NO_EVENT
         self._refused_in_a_row = 0
+        self._at_once = BATCH_EVENTS
+        """The most events of a batch: half of those that took too long, an eighth more after each that is recorded."""
         self._closed = False
         self.held = 0
         """Entries of the outbox, if it is kept for standbys."""
@@ -136,10 +143,10 @@ class Flusher:
                 if self._closed:  # Postgres was restored to a time during an opening
                     raise LeaseLost(f"partition {self._partition} is not open")
                 while not is_cancelled():
-                    events = await self._step_or_start()
+                    most, events = self._at_once, await self._step_or_start()
                     if events == 0:
                         await self._wait_for_entry()
-                    elif events < BATCH_EVENTS:
+                    elif events < most:
                         await asyncio.sleep(min(PAUSE_S + events * PAUSE_EACH_S, LONGEST_PAUSE_S))
                     backoff.reset()
                 raise asyncio.CancelledError
@@ -165,11 +172,17 @@ class Flusher:
             self.is_idle = False
 
     async def drain(self, epoch: int) -> None:
-        """Record everything up to `<epoch>-0` once. Raises OutboxGap if that is missing, and errors of both servers."""
+        """Record everything up to `<epoch>-0` once, in smaller batches if one takes too long. Raises OutboxGap if that
+        is missing, and errors of both servers."""
         await self.start()
         while self._cursor[0] < epoch:
-            if await self.step() == 0:
-                raise OutboxGap(f"the outbox ends before {epoch}-0")
+            most = self._at_once
+            try:
+                if await self.step() == 0:
+                    raise OutboxGap(f"the outbox ends before {epoch}-0")
+            except BatchTooSlow:
+                if most == 1:
+                    raise
 
     async def start(self) -> None:
         """Continue from the cursor. Raises LeaseLost."""
@@ -223,12 +236,12 @@ class Flusher:
     async def _read(self) -> Read:
         """The entries after the anchor. Raises AnchorLost."""
         anchor = bytes(self._cursor)
-        entries = await self._outbox.entries(anchor, BATCH_EVENTS + 1)
+        entries = await self._outbox.entries(anchor, self._at_once + 1)
         if not entries or entries[0][0] != anchor:
             raise AnchorLost(f"{self._cursor} is recorded and not in the outbox")
         if _digest(*entries[0]) != self._digest:
             raise AnchorLost(f"{self._cursor} is not the entry that was recorded")
-        if len(entries) > BATCH_EVENTS:
+        if len(entries) > self._at_once:
             last = await self._outbox.last()
             self.unrecorded.see_tail(_parse(last) if last else NO_EVENT)
         else:
@@ -268,9 +281,13 @@ class Flusher:
         digest = _digest(*last)
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             with metrics.time_recording(to - seq):
-                moved = await record(
-                    *(connection, self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
-                )
+                batch = (self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
+                try:
+                    moved = await record(connection, *batch)
+                except (TimeoutError, asyncpg.QueryCanceledError) as error:
+                    self._at_once = max(1, min(self._at_once, to - seq) // 2)
+                    raise BatchTooSlow(f"{to - seq} events") from error
+        self._at_once = min(BATCH_EVENTS, self._at_once + self._at_once // 8 + 1)
         self._advance(moved, EventId(epoch, to), digest, to - seq)
 
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:

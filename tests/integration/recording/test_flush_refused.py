@@ -1,9 +1,11 @@
 """What stops the flusher: gaps, lost anchors, lost leases, refused events and unknown epochs."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from service.engine.record.facts import event_writer
 from service.engine.record.partitions.partition_rows import LeaseLost
 from service.engine.worker import write_behind
 from service.engine.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
@@ -185,6 +187,54 @@ async def test_many_refusals_in_a_row_stop_the_worker(
         await (await make_flusher()).run()
     assert await shop.cursor() == (shop.epoch, 15)
     assert len(await shop.quarantined()) == 10
+
+
+@pytest.mark.parametrize("commits", [False, True])
+async def test_a_batch_that_takes_too_long_is_halved(
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, commits: bool
+):
+    """While more than 20 events at once take too long, the next batch has half as many; later ones grow again. A commit
+    whose reply came too late is not repeated."""
+    sizes = _record_at_most(20, monkeypatch, commits=commits)
+    await shop.sell(300)
+    await caught_up(shop, await make_flusher())
+    assert await shop.facts() == shop.appended
+    assert sizes[:1] == [300] if commits else sizes[:8] == [300, 150, 75, 37, 18, 21, 10, 12]
+
+
+async def test_an_opening_records_in_smaller_batches(
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
+    """A drain halves a batch that takes too long, down to one event; if that takes too long, the error is raised."""
+    monkeypatch.setattr(write_behind, "BATCH_EVENTS", 40)
+    sizes = _record_at_most(20, monkeypatch)
+    await shop.sell(50)
+    with pytest.raises(OutboxGap):
+        await (await make_flusher()).drain(shop.epoch + 1)
+    assert await shop.facts() == shop.appended
+    assert sizes == [40, 20, 23, 11, 13, 6]
+    await shop.sell(40)
+    sizes = _record_at_most(0, monkeypatch)
+    with pytest.raises(write_behind.BatchTooSlow):
+        await (await make_flusher()).drain(shop.epoch + 1)
+    assert sizes == [40, 20, 10, 5, 2, 1]
+
+
+def _record_at_most(most: int, monkeypatch: pytest.MonkeyPatch, *, commits: bool = False) -> list[int]:
+    """Let larger batches take too long, before or after their commit; return the sizes of all, as they are tried."""
+    sizes: list[int] = []
+
+    async def record_slowly(*args: Any) -> bool:
+        sizes.append(len(args[6]))
+        if sizes[-1] > most and not commits:
+            raise TimeoutError
+        moved = await event_writer.record(*args)
+        if sizes[-1] > most:
+            raise TimeoutError
+        return moved
+
+    monkeypatch.setattr(write_behind, "record", record_slowly)
+    return sizes
 
 
 async def test_draining_an_outbox_that_ends_too_soon(shop: RecordedShop, make_flusher: MakeFlusher):
