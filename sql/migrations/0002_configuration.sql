@@ -121,6 +121,9 @@ CREATE TABLE books (
 CREATE INDEX books_ended ON books (ended_at) WHERE archived_at IS NULL;
 CREATE INDEX books_archiving ON books (workspace, book) WHERE archiving;
 CREATE INDEX books_changed ON books (version);
+-- The discounts that a new currency of the workspace must fit.
+CREATE INDEX books_in_its_currency ON books (workspace, version, book)
+WHERE discount IS NOT NULL AND discount ->> 'currency' IS NULL;
 -- The list of usable books: expired ones are skipped within the index.
 CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))
 WHERE single = 'time-specific' AND status = 'active';

@@ -1,7 +1,7 @@
--- name: has_time_zone
--- Whether Postgres has a time zone of this name.
+-- name: check_time_zone
+-- An error if Postgres has no time zone of this name; pg_timezone_names would read the files of all.
 -- $1 name text
-SELECT EXISTS (SELECT FROM pg_timezone_names WHERE name = $1);
+SELECT date_trunc('hour', now(), $1);
 
 -- name: insert_workspace
 -- Insert a workspace with default settings.
@@ -14,17 +14,19 @@ RETURNING workspace;
 -- $1 workspace int  $2 used_mib int
 UPDATE workspaces SET storage_used_mib = $2 WHERE workspace = $1;
 
+-- name: page_discounts_in_its_currency
+-- The discounts of a workspace's books without a currency of their own that changed after a version and book.
+-- $1 workspace int  $2 version bigint  $3 book int  $4 limit int
+SELECT version, book, discount FROM books
+WHERE workspace = $1 AND (version, book) > ($2, $3) AND discount IS NOT NULL AND discount ->> 'currency' IS NULL
+ORDER BY version, book LIMIT $4;
+
 -- name: read_all_workspaces
 -- Every workspace, by name.
 SELECT
     workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
     max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib
 FROM workspaces ORDER BY name;
-
--- name: read_discounts_in_its_currency
--- The discounts of a workspace's books without a currency of their own.
--- $1 workspace int
-SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND discount ->> 'currency' IS NULL;
 
 -- name: read_storage
 -- What a workspace uses of its bound of storage, and the bound.

@@ -27,6 +27,10 @@ LATE = 100
 """So many numbers are read again: a lower one may be committed later than a higher one."""
 
 
+PAGE = 20
+"""Books whose discounts are decoded in one piece."""
+
+
 class NameTaken(Exception):
     """A workspace has this name."""
 
@@ -104,21 +108,25 @@ async def change_storage_bound(connection: Connection, workspace: int, storage_m
 
 
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
-    """Change these fields of the workspace's row.
+    """Change these fields of the workspace's row. Others of the partition wait from the new version on: what depends on
+    how much the workspace has is done before it.
 
     Raises Refusal `invalid` if a discount doesn't fit the new currency, the gift book is not the workspace's, or
     Postgres lacks the time zone.
     """
+    if "time_zone" in changes:
+        await _check_time_zone(pool, changes["time_zone"])
+    currency, checked = changes.get("currency"), (0, 0)
+    if currency is not None:
+        checked = await _check_discounts(pool, workspace, currency, checked)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
+        if currency is not None:
+            await _check_discounts(connection, workspace, currency, checked)  # of books that changed meanwhile
         old = await read_workspace(connection, workspace)
         row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
-        for (discount,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
-            check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.currency)
         await check_gift_book(connection, workspace, row.gift_book_id)
-        if row.time_zone != old.time_zone and not await connection.fetchval(query("has_time_zone"), row.time_zone):
-            raise invalid("timeZone", "must be a time zone that Postgres has, too")
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
         stored = (*values, row.clock_offset_ms, encode_json(row.limits))
         await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)
@@ -126,6 +134,25 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             await connection.execute(query("bump_keys_version"))
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
+
+
+async def _check_time_zone(database: Database, name: str) -> None:
+    try:
+        await database.execute(query("check_time_zone"), name)
+    except asyncpg.InvalidParameterValueError:
+        raise invalid("timeZone", "must be a time zone that Postgres has, too") from None
+
+
+async def _check_discounts(
+    database: Database, workspace: int, currency: str, after: tuple[int, int]
+) -> tuple[int, int]:
+    """Check the discounts in the workspace's currency of the books that changed after one's version and number; return
+    the last one's. A page takes the event loop a few milliseconds."""
+    while page := await database.fetch(query("page_discounts_in_its_currency"), workspace, *after, PAGE):
+        for row in page:
+            check_discount_digits(decode_discount(msgspec.json.decode(row["discount"])), currency)
+        after = (page[-1]["version"], page[-1]["book"])
+    return after
 
 
 def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
