@@ -222,6 +222,7 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_of_workspace ON jobs (workspace, job_id);
 CREATE INDEX jobs_of_book ON jobs (workspace, book, job_id) WHERE changed > 0;
+CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX jobs_unfinished ON jobs (workspace, job_id) WHERE status IN ('running', 'paused') OR pending IS NOT NULL;
 
 -- What became of each code of a change: some thousand in a row, packed (service/server/record/change_results.py).

@@ -101,11 +101,10 @@ SELECT jobs.*, partition, book_id FROM jobs JOIN workspaces USING (workspace) LE
 WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
 
 -- name: prune_jobs
--- Among a bounded number of the oldest jobs, delete those that ended long ago, with their results.
+-- Delete a bounded number of the jobs that ended long ago, with their results, the first to end first.
 -- $1 days int  $2 limit int
 DELETE FROM jobs WHERE job_id IN (
-  SELECT job_id FROM (SELECT job_id, finished_at FROM jobs ORDER BY job_id LIMIT $2) AS oldest
-  WHERE finished_at < now() - $1 * interval '1 day'
+  SELECT job_id FROM jobs WHERE finished_at < now() - $1 * interval '1 day' ORDER BY finished_at LIMIT $2
 );
 
 -- name: read_outstanding_codes
