@@ -112,16 +112,22 @@ GROUP BY start, key;
 
 -- name: recount_new_user
 -- Count the redemptions of a user whom roll-ups took for a deleted one of the same name, now under a pseudonym, as a new
--- user's.
+-- user's. They are all later than the deleted one's, which are read once: nothing is recorded meanwhile.
 -- $1 workspace int  $2 user text  $3 pseudonym text
-WITH made AS (
+WITH deleted AS MATERIALIZED (
+  SELECT book, min(redeemed_at) AS first, max(redeemed_at) AS last FROM redemptions
+  WHERE workspace = $1 AND user_id = $3 GROUP BY book
+), made AS (
   SELECT
-    book, coalesce(r.currency, '') AS currency, redeemed_at AS at, time_zone AS zone, user_id = $2 AS is_new,
-    min(redeemed_at) OVER earlier AS first, max(redeemed_at) OVER earlier AS last, max(redeemed_at) OVER of_book AS book_last,
-    min(redeemed_at) FILTER (WHERE user_id = $2) OVER earlier AS new_first,
-    max(redeemed_at) FILTER (WHERE user_id = $2) OVER earlier AS new_last,
-    max(redeemed_at) FILTER (WHERE user_id = $2) OVER of_book AS book_new_last
-  FROM redemptions r JOIN workspaces USING (workspace) WHERE workspace = $1 AND user_id IN ($2, $3)
+    book, coalesce(r.currency, '') AS currency, redeemed_at AS at, time_zone AS zone,
+    least(min(redeemed_at) OVER earlier, of_all.first) AS first,
+    greatest(max(redeemed_at) OVER earlier, of_all.last) AS last,
+    greatest(max(redeemed_at) OVER of_book, deleted.last) AS book_last,
+    min(redeemed_at) OVER earlier AS new_first, max(redeemed_at) OVER earlier AS new_last,
+    max(redeemed_at) OVER of_book AS book_new_last
+  FROM redemptions r JOIN workspaces USING (workspace) LEFT JOIN deleted USING (book)
+  CROSS JOIN (SELECT min(first) AS first, max(last) AS last FROM deleted) AS of_all
+  WHERE workspace = $1 AND user_id = $2
   WINDOW
     earlier AS (ORDER BY epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
     of_book AS (PARTITION BY book ORDER BY epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -132,7 +138,6 @@ WITH made AS (
     is_new_user(date_trunc(unit, at, zone), one.new_last, new_first) AS after
   FROM made CROSS JOIN (VALUES ('hour', 'hour'), ('day', 'day'), ('day', 'week')) AS units (step, unit)
   CROSS JOIN LATERAL (VALUES (made.book, book_last, book_new_last), (0, last, new_last)) AS one (book, last, new_last)
-  WHERE is_new
 )
 INSERT INTO report_sums AS old (
   workspace, step, start, book, currency, new_users, returning_users, week_new, week_returning

@@ -173,6 +173,21 @@ async def test_a_redemption_costs_the_same_whatever_its_user_did(pool: asyncpg.P
     assert blocks_of_many < 2 * blocks
 
 
+async def test_a_deletion_sorts_only_what_a_new_user_redeemed(pool: asyncpg.Pool) -> None:
+    """While nothing is recorded, a deletion reads the deleted user's redemptions once, and orders only those that a new
+    user of this name made since."""
+    async with pool.acquire() as connection, connection.transaction():
+        await make_workspace(connection)
+        await connection.execute(_FILL, 2000, 1)
+        await connection.execute(
+            "UPDATE redemptions SET user_id = CASE WHEN seq < 1990 THEN 'deleted-1' ELSE 'user' END"
+        )
+        nodes = await _explain(connection, query("recount_new_user"), 1, "user", "deleted-1")
+    ordered = [node["Actual Rows"] for node in nodes if node["Node Type"] == "WindowAgg"]
+    assert ordered
+    assert set(ordered) == {10}
+
+
 async def _explain(connection: Connection, statement: str, *args: Any) -> list[dict[str, Any]]:
     """Run a statement; return the nodes of its plan."""
     plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *args)
