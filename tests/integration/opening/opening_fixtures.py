@@ -168,8 +168,11 @@ class PartitionSetup:
         return row["kind"]
 
     async def everything(self) -> dict[bytes, Any]:
-        """Return what Redis holds of the workspace."""
-        return await self.values(f"{self.caller.prefix}*")
+        """Return what Redis holds of the workspace. Without samples of stored answers, of which a rebuild counts all."""
+        held = await self.values(f"{self.caller.prefix}*")
+        name = f"{self.caller.prefix}y".encode()
+        counts = {field: n for field, n in held.pop(name, {}).items() if not field.startswith(b"h") and n != b"0"}
+        return held | ({name: counts} if counts else {})
 
     async def values(self, names: str = "*") -> dict[bytes, Any]:
         """Return the values of keys that match the pattern, except streams."""
