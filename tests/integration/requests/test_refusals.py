@@ -37,6 +37,7 @@ ELSEWHERE = {
     "too_many_misses": "tests/integration/access/test_limited.py",
     "lock_quota": "tests/integration/access/test_limited.py",
     "key_quota": "tests/integration/access/test_key_budget.py",
+    "storage_full": "tests/integration/bulk/test_storage_bound.py",
     "book_archived": "tests/integration/histories/test_archived_books.py",
     "job_ended": "tests/integration/bulk/test_code_changes.py",
     "too_many_jobs": "tests/integration/bulk/test_code_changes.py",
