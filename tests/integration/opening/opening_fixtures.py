@@ -168,7 +168,7 @@ class PartitionSetup:
         return row["kind"]
 
     async def everything(self) -> dict[bytes, Any]:
-        """Return what Redis holds of the workspace. Without samples of stored answers, of which a rebuild counts all."""
+        """Return what Redis holds of the workspace, without samples of stored answers: a rebuild counts all."""
         held = await self.values(f"{self.caller.prefix}*")
         name = f"{self.caller.prefix}y".encode()
         counts = {field: n for field, n in held.pop(name, {}).items() if not field.startswith(b"h") and n != b"0"}
