@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
+from service.common.fair_queue import FairGate
+
 MAX_PAUSE_S = 1.0
 
 
@@ -16,7 +18,7 @@ class Pace:
     def __init__(self, share: float) -> None:
         self._rest_for_each_s = 1 / share - 1
         self._began = self._worked_s = self._due = 0.0
-        self._turn = asyncio.Lock()
+        self._gate = FairGate(1, 1)
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
@@ -29,10 +31,10 @@ class Pace:
         await asyncio.sleep(self._find_pause())
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, workspace: int) -> AsyncIterator[None]:
         """A piece of work, after what is left of the pause of the piece before it; several tasks work one after the
-        other."""
-        async with self._turn:
+        other, and workspaces take turns."""
+        async with self._gate.one(workspace):
             await asyncio.sleep(max(0.0, self._due - time.monotonic()))
             try:
                 with self:

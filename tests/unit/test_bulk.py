@@ -76,7 +76,7 @@ def test_large_reads_are_one_at_a_time() -> None:
 
     async def use(bulk: Bulk) -> None:
         large = (bulk.read(workspace, PIECE + 1, read) for workspace in (1, 2))
-        assert await asyncio.gather(_all(bulk.read_pages(pages())), *large) == [[[1]] * 3, 1, 1]
+        assert await asyncio.gather(_all(bulk.read_pages(1, pages())), *large) == [[[1]] * 3, 1, 1]
         assert seen == [1] * 5
         await asyncio.gather(bulk.read(1, PIECE + 1, read), bulk.read(1, PIECE, read))
         assert seen[5:] == [1, 2]

@@ -57,7 +57,7 @@ async def test_few_codes_wait_for_no_turn() -> None:
         return [0]
 
     projector = RedisProjector(run, pace=pace)
-    async with pace.turn():
+    async with pace.turn(1):
         many = asyncio.create_task(projector.codes(1, 0, 7, _rows(FEW_CODES + 1)))
         await projector.codes(1, 0, 7, _rows(1))
         assert wrote == [1]
@@ -75,11 +75,11 @@ async def test_each_turn_has_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(paces, "MAX_PAUSE_S", 60.0)
     monkeypatch.setattr(paces, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(paces, "asyncio", SimpleNamespace(sleep=rest, Lock=asyncio.Lock))
+    monkeypatch.setattr(paces, "asyncio", SimpleNamespace(sleep=rest))
     pace = Pace(0.25)
     for works_s, idle_s in ((1.0, 2.0), (2.0, 60.0), (4.0, 0.0), (0.0, 0.0)):
         with contextlib.suppress(ValueError):
-            async with pace.turn():
+            async with pace.turn(1):
                 now += works_s
                 if works_s == 4.0:
                     raise ValueError

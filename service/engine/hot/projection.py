@@ -81,7 +81,7 @@ class RedisProjector:
         head = (version, "1" if whole else "")
         at_once = RUNS_AT_ONCE if self._pace is None else 1
         for start in range(0, len(runs), at_once):
-            async with nullcontext() if self._pace is None or len(rows) <= FEW_CODES else self._pace.turn():
+            async with nullcontext() if self._pace is None or len(rows) <= FEW_CODES else self._pace.turn(workspace):
                 # These go out in one write, and one fsync covers them.
                 going = [
                     self._run(partition, "put_codes", names, (book, *head, *_arguments(some)))

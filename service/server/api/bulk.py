@@ -5,10 +5,11 @@ pages of lists (controllers) use it."""
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
+from service.common.fair_queue import FairQueue
 from service.common.pace import Pace
 from service.engine.domain.errors import Refusal
 
@@ -78,14 +79,13 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
+        self._queue = FairQueue()
         self._is_due = False
         self._began_s = self._owed_s = 0.0
 
     async def take(self, workspace: int) -> None:
         """Wait for a turn, which lasts until the caller's next `await`."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(workspace, deque()).append(turn)
+        turn = self._queue.add(workspace)
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._give)
@@ -93,18 +93,13 @@ class Turns:
 
     def _give(self) -> None:
         """Wake the next caller. Its turn is what runs until `_pause`, which must be scheduled after set_result."""
-        while self._waiting:
-            workspace = next(iter(self._waiting))
-            waiting = self._waiting.pop(workspace)
-            turn = waiting.popleft()
-            if waiting:
-                self._waiting[workspace] = waiting
-            if not turn.cancelled():
-                self._began_s = time.perf_counter()
-                turn.set_result(None)
-                asyncio.get_running_loop().call_soon(self._pause)
-                return
-        self._is_due = False
+        following = self._queue.pop()
+        if following is None:
+            self._is_due = False
+            return
+        self._began_s = time.perf_counter()
+        following[1].set_result(None)
+        asyncio.get_running_loop().call_soon(self._pause)
 
     def _pause(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,14 +130,14 @@ class Bulk:
         if limit <= PIECE:
             return await read()
         with self.pages.one(workspace):
-            async with self.at_postgres.turn():
+            async with self.at_postgres.turn(workspace):
                 return await read()
 
-    async def read_pages(self, pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
+    async def read_pages(self, workspace: int, pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
         """The pages of a file, each read in its turn at Postgres."""
         async with contextlib.aclosing(pages):  # type: ignore[type-var]
             while True:
-                async with self.at_postgres.turn():
+                async with self.at_postgres.turn(workspace):
                     page = await anext(pages, None)
                 if page is None:
                     return

@@ -85,7 +85,7 @@ async def _count_lines(context: Context, workspace: int, parsed: Parsed) -> Uplo
     batch: list[str] = []
 
     async def count_batch(codes: Sequence[str]) -> None:
-        async with context.bulk.at_postgres.turn():
+        async with context.bulk.at_postgres.turn(workspace):
             known = await find_known_codes(context.pool, workspace, codes)
         new.add(code for code in codes if code not in known)
 

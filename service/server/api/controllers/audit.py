@@ -124,7 +124,7 @@ class Audit(Controller):
         context.bulk.exports.check(caller.workspace)
         headers, style = await wait_for_replica(context), await read_style(context, caller, params.excel)
         read = partial(page_audit, context.replica.pool, caller.workspace, PAGE)
-        pages = context.bulk.read_pages(read_all(read))
+        pages = context.bulk.read_pages(caller.workspace, read_all(read))
         lines = encode_csv_pages(_COLUMNS, pages, _read_cells, style)
         return CsvFile(context.bulk, caller.workspace, lines, "audit.csv", headers)
 

@@ -130,7 +130,7 @@ async def _answer(
         workspace = await read_workspace(context.pool, caller.workspace)
         # Rows of users are bulk work for Postgres, as uploads are.
         async with (
-            context.bulk.at_postgres.turn() if order.users else nullcontext(),
+            context.bulk.at_postgres.turn(book.workspace) if order.users else nullcontext(),
             context.pool.acquire() as connection,
             connection.transaction(),
         ):

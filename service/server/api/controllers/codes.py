@@ -328,7 +328,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     where = (book.workspace, book.partition)
 
     async def write(lines: list[CodeLine]) -> None:
-        async with context.bulk.at_postgres.turn():
+        async with context.bulk.at_postgres.turn(book.workspace):
             change = Change(context, book.partition)
             version, rows = await add_codes(context.pool, *where, book.book, lines, upload)
         result.added += len(rows)

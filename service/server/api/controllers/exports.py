@@ -79,7 +79,7 @@ class Exports(Controller):
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, style, headers = await _begin_export(request, book_id)
         read = partial(listed_codes, context.replica.pool, book.workspace, book.book, PAGE)
-        pages = context.bulk.read_pages(read_all(read))
+        pages = context.bulk.read_pages(book.workspace, read_all(read))
         lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells, style)
         return CsvFile(context.bulk, book.workspace, lines, f"codes-{book.book_id}.csv", headers)
 
@@ -98,7 +98,7 @@ class Exports(Controller):
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
         book, context, style, headers = await _begin_export(request, book_id)
-        pages = context.bulk.read_pages(_page_redemptions(context.replica.pool, book))
+        pages = context.bulk.read_pages(book.workspace, _page_redemptions(context.replica.pool, book))
         names = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
         lines = encode_csv_pages(names, pages, _read_redemption_cells, style)
         return CsvFile(context.bulk, book.workspace, lines, f"redemptions-{book.book_id}.csv", headers)

@@ -131,7 +131,7 @@ class Jobs(Controller):
         context.bulk.exports.check(caller.workspace)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
         columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
-        pages = context.bulk.read_pages(_read_results(context.pool, job))
+        pages = context.bulk.read_pages(job.workspace, _read_results(context.pool, job))
         lines = encode_csv_pages(columns, pages, tuple, CsvStyle(params.excel))
         return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
 
