@@ -1,7 +1,6 @@
 """Books with their states and counts, as the overview, the list and a book's page show them. session.py registers the
 routes; the console's scripts read these names. BookNow copies BookRow's fields by name."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from service.engine.domain.field_types import Page
 from service.engine.domain.times import Timestamp
 from service.engine.operations.caller import Caller
 from service.server.api.auth import FOR_MANAGERS
-from service.server.api.book_counts import count_book
+from service.server.api.book_counts import count_or_none
 from service.server.api.context import Context
 from service.server.api.controllers.books import BookId, ListBooks, find_book, list_books
 from service.server.api.reading import unpack_request
@@ -77,10 +76,8 @@ class Stocks(Controller):
 
 async def count_books(context: Context, caller: Caller, rows: Sequence[BookRow]) -> list[BookNow]:
     """The books, each counted by a script."""
-    counts = await asyncio.gather(*(count_book(context, caller, row.book_id) for row in rows), return_exceptions=True)
-    return [
-        _render(row, count if isinstance(count, BookCounts) else None) for row, count in zip(rows, counts, strict=True)
-    ]
+    counts = await context.bulk.gather(caller.workspace, rows, lambda row: count_or_none(context, caller, row.book_id))
+    return [_render(row, count) for row, count in zip(rows, counts, strict=True)]
 
 
 def _render(row: BookRow, counts: BookCounts | None) -> BookNow:

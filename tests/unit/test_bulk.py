@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +15,7 @@ import pytest
 from service.engine.domain.errors import Refusal
 from service.engine.operations.caller import Caller
 from service.server.api import bulk
-from service.server.api.bulk import PAGES_OF_ONE, PIECE, Bulk, Slots, Turns
+from service.server.api.bulk import PAGES_OF_ONE, PIECE, SCRIPTS, Bulk, Slots, Turns
 from service.server.api.reading import Listing, unpack_request
 
 
@@ -82,6 +83,39 @@ def test_large_reads_are_one_at_a_time() -> None:
         assert seen[5:] == [1, 2]
 
     asyncio.run(use(Bulk()))
+
+
+@pytest.mark.parametrize("rows", [SCRIPTS, SCRIPTS + 1, PIECE + 1])
+def test_scripts_at_once_are_bounded(rows: int) -> None:
+    """Two requests with a script for each of their rows: each starts at most SCRIPTS, both together if there are more.
+    A large page needs a slot."""
+    running, most, slots = 0, 0, set[int]()
+
+    async def run_script(row: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        slots.add(bulk.pages.running)
+        await asyncio.sleep(0)
+        running -= 1
+        return row
+
+    async def use() -> None:
+        pages = await asyncio.gather(*(bulk.gather(workspace, range(rows), run_script) for workspace in (1, 2)))
+        assert pages == [[*range(rows)]] * 2
+
+    bulk = Bulk()
+    asyncio.run(use())
+    assert most == (2 * SCRIPTS if rows == SCRIPTS else SCRIPTS)
+    assert (slots == {0}) == (rows <= PIECE)
+
+
+def test_no_page_starts_its_scripts_by_itself() -> None:
+    """Handlers run a script for each row by Bulk.gather, never by asyncio.gather."""
+    folder = Path(bulk.__file__).parents[2]
+    handlers = [*folder.glob("server/api/controllers/*.py"), folder / "console/stocks.py"]
+    assert [path.name for path in handlers if "asyncio.gather(" in path.read_text()] == []
+    assert len(handlers) > 10
 
 
 async def _all(pages: AsyncIterator[Sequence[int]]) -> list[Sequence[int]]:

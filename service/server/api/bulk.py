@@ -25,6 +25,10 @@ PIECE = 100
 AT_POSTGRES = 0.5
 """For this share of the time uploads, dry runs, exports, large pages and lists of users for jobs together use a
 connection to Postgres."""
+SCRIPTS = 20
+"""Scripts that a request starts at once: about a millisecond of Redis."""
+AT_REDIS = 1 / 3
+"""For this share of the time requests that read by more scripts use Redis and the event loop."""
 PAUSE = 2.0
 """Bulk work pauses for this multiple of the time that it takes: it has at most a third of the event loop's time."""
 Row = TypeVar("Row")
@@ -119,7 +123,7 @@ class Bulk:
             return Slots(what, max(1, most // processes), max(1, most_of_one // processes))
 
         self.turns = Turns()
-        self.at_postgres = Pace(AT_POSTGRES)
+        self.at_postgres, self.at_redis = Pace(AT_POSTGRES), Pace(AT_REDIS)
         self.uploads = make("uploads", MAX_UPLOADS, UPLOADS_OF_ONE)
         self.exports = make("exports", MAX_EXPORTS, EXPORTS_OF_ONE)
         self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)
@@ -132,6 +136,18 @@ class Bulk:
         with self.pages.one(workspace):
             async with self.at_postgres.turn(workspace):
                 return await read()
+
+    async def gather(self, workspace: int, rows: Sequence[Row], run: Callable[[Row], Awaitable[Item]]) -> list[Item]:
+        """What `run` reads by a script for each row: up to SCRIPTS at once, more in turns at Redis. Raises Refusal as
+        Slots.check."""
+        if len(rows) <= SCRIPTS:
+            return await asyncio.gather(*map(run, rows))
+        items: list[Item] = []
+        with self.pages.one(workspace) if len(rows) > PIECE else contextlib.nullcontext():
+            for start in range(0, len(rows), SCRIPTS):
+                async with self.at_redis.turn(workspace):
+                    items += await asyncio.gather(*map(run, rows[start : start + SCRIPTS]))
+        return items
 
     async def read_pages(self, workspace: int, pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
         """The pages of a file, each read in its turn at Postgres."""

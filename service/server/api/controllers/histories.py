@@ -2,7 +2,6 @@
 coupons, are Redis's. app.py registers it; roles.py has the scope of each operation id. Other controllers and the
 console call `wait_recorded` and its like."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -207,7 +206,7 @@ async def _page_coupons(
     for _ in range(MAX_PAGES):
         limit = params.limit - len(items)
         page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
-        coupons = await asyncio.gather(*(read_coupon(request, held.code) for held in page.items))
+        coupons = await context.bulk.gather(caller.workspace, page.items, lambda held: read_coupon(request, held.code))
         for coupon in coupons:
             if coupon and coupon.status == "locked":
                 coupon.status = "assigned"

@@ -1,7 +1,6 @@
 """Reports: redemptions and the way to them, by interval. app.py registers it; roles.py has the scope of each operation
 id. All figures are roll-ups (docs/internals/decisions/0092-reports.md), except when a book was sold out."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from service.engine.domain.outcomes import find_status
 from service.engine.domain.times import Time, Timestamp, check_times, from_ms, to_datetime, to_ms
 from service.engine.operations.caller import Caller
 from service.engine.operations.table import DONE
-from service.server.api.book_counts import count_book
+from service.server.api.book_counts import count_or_none
 from service.server.api.context import Context
 from service.server.api.controllers.books import find_book
 from service.server.api.controllers.histories import LAG, wait_at_replica
@@ -30,7 +29,6 @@ from service.server.api.csv_rows import MEDIA_TYPE, Cell, CsvStyle, Excel, encod
 from service.server.api.csv_stream import CsvFile
 from service.server.api.documented import describe_history
 from service.server.api.reading import unpack_request
-from service.server.hot.workspace_state import BookCounts
 from service.server.record import report_rows
 from service.server.record.object_names import read_names
 from service.server.record.report_rows import Ends, Grouping, Groups, Interval, Recorded, Sales, Span
@@ -336,13 +334,13 @@ async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping
         return {(end.from_ms, end.book_id, end.currency): end for end in ends if first_ms <= end.from_ms < last_ms}
 
     last = list((await read(books)).values())
-    counts = await asyncio.gather(
-        *(count_book(context, caller, UUID(end.book_id)) for end in last), return_exceptions=True
+    counts = await context.bulk.gather(
+        caller.workspace, last, lambda end: count_or_none(context, caller, UUID(end.book_id))
     )
     sold_out = {
         end.book_id
         for end, count in zip(last, counts, strict=True)
-        if isinstance(count, BookCounts) and find_end_of_sale(end.max_redemptions, count, count.taken)
+        if count and find_end_of_sale(end.max_redemptions, count, count.taken)
     }
     if not sold_out:
         return {}

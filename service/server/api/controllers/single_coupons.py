@@ -1,7 +1,6 @@
 """Single coupons: each is created together with its own book. Also lists time-specific coupons valid now. app.py
 registers it; roles.py has the scope of each operation id."""
 
-import asyncio
 from functools import partial
 from typing import Any
 
@@ -113,8 +112,10 @@ class SingleCoupons(Controller):
         before = decode_position(params, page_cursors.ACTIVE)
         rows = await page_active(context.pool, caller.workspace, params.limit + 1, before)
         page = page_cursors.ACTIVE.make_page(rows, params.limit, lambda row: (row[0].book,))
-        coupons = await asyncio.gather(  # without those that other requests are creating
-            *(read_or_none(_read_with_book(request, book, code), "coupon_not_found") for book, code in page.items)
+        coupons = await context.bulk.gather(  # without those that other requests are creating
+            caller.workspace,
+            page.items,
+            lambda row: read_or_none(_read_with_book(request, *row), "coupon_not_found"),
         )
         return ActivePage(items=[item for item in coupons if item is not None], next_cursor=page.next_cursor)
 

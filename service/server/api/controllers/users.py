@@ -120,8 +120,10 @@ class Users(Controller):
         rows = await page_users(context.pool, caller.workspace, params.limit + 1, before)
         default = await _read_default(context, caller)
         page = page_cursors.USERS.make_page(rows, params.limit, lambda placed: (placed[1],))
-        items = await asyncio.gather(
-            *(_render_user(context, caller, row.user_id, row, default) for row, _ in page.items)
+        items = await context.bulk.gather(
+            caller.workspace,
+            page.items,
+            lambda placed: _render_user(context, caller, placed[0].user_id, placed[0], default),
         )
         return UserPage(items=items, next_cursor=page.next_cursor)
 
