@@ -23,6 +23,10 @@ class FairQueue:
         """How many tasks of the workspace wait."""
         return sum(not turn.done() for turn in self._waiting.get(workspace, ()))
 
+    def count_all(self) -> int:
+        """How many tasks wait."""
+        return sum(map(self.count, self._waiting))
+
     def pop(self, may_run: Callable[[int], bool] = lambda _: True) -> tuple[int, asyncio.Future[None]] | None:
         """The next task that nobody cancelled, of a workspace that may run one, and its workspace."""
         for workspace in [*self._waiting]:
@@ -46,7 +50,7 @@ class FairGate:
         self.most, self.most_of_one = most, most_of_one
         self._running: Counter[int] = Counter()
         self._queue = FairQueue()
-        self.waiting = self._queue.count
+        self.waiting, self.all_waiting = self._queue.count, self._queue.count_all
 
     @asynccontextmanager
     async def one(self, workspace: int) -> AsyncIterator[None]:

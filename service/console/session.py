@@ -20,6 +20,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Answer
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.operations.caller import SCOPES
+from service.engine.record.shared_pool import current_workspace
 from service.server.answers.accounting import now_s
 from service.server.api.auth import (
     OPEN,
@@ -79,6 +80,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     _, payload = await read_json_body(request, SignIn, _MAX_BYTES)
     context: Context = request.app.state.context
     caller = context.keyring.authenticate(f"Bearer {payload.key}", OPERATORS, now_s())
+    current_workspace.set(caller.workspace)
     if caller.key_id is None:
         raise Refusal("forbidden", "Sign in with an API key, not with a user token.")
     set_actor(request, caller)

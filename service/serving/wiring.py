@@ -25,6 +25,7 @@ from service.engine.record import pool as postgres
 from service.engine.record.facts.quarantined_events import count_blocked, count_quarantines
 from service.engine.record.processes import BEAT_S, end_process, name_process, renew_process
 from service.engine.record.program_versions import WrongNumber, check_number
+from service.engine.record.shared_pool import LEAST, SharedPool
 from service.server.access.user_tokens import Issuer, Tokens
 from service.server.answers.accounting import answers
 from service.server.answers.refused_requests import refused_requests
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from service.common.spans import Traces
 
 MAX_CONNECTIONS = 10
-"""Postgres connections of all API processes together; each process has at least two."""
+"""Postgres connections of all API processes together; each process has at least LEAST (shared_pool.py)."""
 MAX_REPLICA_CONNECTIONS = 8
 """Connections of all API processes together to the replica."""
 POLL_TIMEOUT_S = 2.0
@@ -66,8 +67,10 @@ log = structlog.get_logger()
 async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIterator[Context]:
     """Connect to Redis and Postgres and yield the context of an API process; close everything at the end."""
     redis_url, database_url = find_servers(settings)
-    max_size = max(2, MAX_CONNECTIONS // settings.api_processes)
-    pool = await postgres.connect_when_there(database_url, name="scrip-api", min_size=2, max_size=max_size)
+    max_size = max(LEAST, MAX_CONNECTIONS // settings.api_processes)
+    pool = await postgres.connect_when_there(
+        database_url, name="scrip-api", min_size=2, max_size=max_size, kind=SharedPool
+    )
     durability = settings.redis_durability
     async with (
         open_deciding(redis_url, pool, durability, traces) as deciding,
@@ -142,9 +145,9 @@ async def _connect_replica(settings: Settings) -> asyncpg.Pool | None:
     """A pool that connects when it is first used: a replica that is away keeps no API from starting."""
     if settings.database_read_url is None:
         return None
-    size = max(1, MAX_REPLICA_CONNECTIONS // settings.api_processes)
+    size = max(LEAST, MAX_REPLICA_CONNECTIONS // settings.api_processes)
     return await postgres.connect(
-        settings.database_read_url, name="scrip-api-reads", min_size=0, max_size=size, is_replica=True
+        settings.database_read_url, name="scrip-api-reads", min_size=0, max_size=size, is_replica=True, kind=SharedPool
     )
 
 

@@ -142,7 +142,7 @@ def test_large_pages_at_once_are_bounded() -> None:
 def _request(bulk: Bulk, workspace: int, query: dict[str, str]) -> Any:
     """A request of a workspace, to a process with this bulk work."""
     caller = Caller(None, workspace, UUID(int=0), 0, "live", frozenset())
-    app = SimpleNamespace(state=SimpleNamespace(context=SimpleNamespace(bulk=bulk)))
+    app = SimpleNamespace(state=SimpleNamespace(context=SimpleNamespace(bulk=bulk, pool=None)))
     return SimpleNamespace(app=app, scope={"query_string": urlencode(query).encode(), "state": {"caller": caller}})
 
 

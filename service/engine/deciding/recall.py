@@ -18,6 +18,7 @@ from service.engine.operations.caller import Caller
 from service.engine.record.facts.redemption_records import ORDER, records_of
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.record.pool import ERRORS, is_away
+from service.engine.record.shared_pool import current_workspace
 
 AS_OF = "as of"
 """Precedes the moment of the facts, `<nonce>:<epoch>/<erased>` (lua/includes/facts.lua), as the script's reply has it.
@@ -37,6 +38,7 @@ async def decide(decider: Decider, pool: Pool, caller: Caller, command: Command)
 async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: Command, reply: Reply) -> Reply:
     """As decide, for a command that has run once with this reply. A reply that needs facts is [RECALL, their names
     between spaces, the moment that they must be of]."""
+    current_workspace.set(caller.workspace)
     as_of, facts = "", list[str]()  # all facts each time: with some of them the script may get further, and need others
     for _ in range(MAX_RUNS - 1):  # one has run already
         if reply[0] != RECALL:

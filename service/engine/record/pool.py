@@ -17,6 +17,7 @@ from asyncpg.pool import PoolConnectionProxy
 from service.common.certificates import note_certificate
 from service.common.tracebacks import find_reason
 from service.engine.record.sessions import unbound_reason
+from service.engine.record.shared_pool import SharedPool
 
 log = structlog.get_logger()
 
@@ -87,11 +88,19 @@ async def connect(
     max_size: int = 8,
     command_timeout_s: float = 30.0,
     is_replica: bool = False,
+    kind: type[asyncpg.Pool] = asyncpg.Pool,
 ) -> asyncpg.Pool:
     """A bounded pool. Each new connection is checked. Raises UnfitDatabase if the server is too old, may lose commits,
     or is read-only; UnboundSession if the role or the URL lacks a setting. Of a replica only the latter is checked."""
-    return await asyncpg.create_pool(
-        **_read_url(database_url),
+    url = _read_url(database_url)
+    return await kind(
+        url.pop("dsn"),
+        **url,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        loop=None,
+        max_queries=50_000,
+        max_inactive_connection_lifetime=300.0,
         min_size=min_size,
         max_size=max_size,
         command_timeout=command_timeout_s,
@@ -135,7 +144,8 @@ async def connect_once(database_url: str, *, name: str = "scrip", **options: Any
 def count_waiting(pool: asyncpg.Pool) -> int:
     """How many callers wait for a connection of the pool; asyncpg doesn't say."""
     queue: Any = pool._queue  # noqa: SLF001
-    return sum(not waiter.done() for waiter in queue._getters) if queue else 0  # noqa: SLF001
+    in_turn = pool.gate.all_waiting() if isinstance(pool, SharedPool) else 0
+    return in_turn + (sum(not waiter.done() for waiter in queue._getters) if queue else 0)  # noqa: SLF001
 
 
 def is_pooled(database_url: str) -> bool:

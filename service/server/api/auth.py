@@ -18,6 +18,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.operations.call_headers import clean_user_agent
 from service.engine.operations.caller import Caller
 from service.engine.record.actor import Actor, ActorKind, current_actor
+from service.engine.record.shared_pool import current_workspace
 from service.server.answers.accounting import now_s
 from service.server.api.request_limits import count_request
 from service.server.record.console_sessions import LIFE
@@ -45,6 +46,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         raise Refusal("forbidden")
     request = cast("Request[Any, Any, Any]", connection)
     caller = connection.scope["state"]["caller"] = authenticate(request, roles)
+    current_workspace.set(caller.workspace)
     set_actor(request, caller)
     if caller.limits and not handler.opt.get("counted") and roles != _UNLIMITED:
         await count_request(request, caller)

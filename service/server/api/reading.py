@@ -19,6 +19,7 @@ from service.engine.domain.field_types import Nothing
 from service.engine.domain.file_kinds import find_remedy
 from service.engine.domain.uuids import parse_uuid
 from service.engine.operations.caller import Caller
+from service.engine.record.shared_pool import check_waiting
 from service.server.api.auth import get_caller
 from service.server.api.bulk import PIECE
 from service.server.api.context import Context
@@ -158,8 +159,9 @@ async def read_json_body(
 
 def unpack_request(request: Request[Any, Any, Any], kind: "type[Query]" = Nothing) -> tuple[Caller, Context, Query]:
     """The authenticated caller, the objects of this process, and the query. Raises Refusal for a bad query, and if the
-    workspace reads too many large pages already."""
+    workspace reads too many large pages already, or too many of its requests wait for Postgres."""
     caller, context, params = get_caller(request), request.app.state.context, parse_query(request, kind)
+    check_waiting(context.pool, caller.workspace)
     if isinstance(params, Listing) and params.limit > PIECE:
         context.bulk.pages.check(caller.workspace)
     return caller, context, params

@@ -4,6 +4,7 @@ earlier answers (histories.py), and before a user is deleted (users.py)."""
 import asyncio
 import heapq
 from collections.abc import Sequence
+from contextvars import Context
 from itertools import count
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class Recorded:
         heapq.heappush(self._waiting.setdefault(partition, []), (epoch, seq, next(self._order), answer))
         self._waiters += 1
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll(), name="recorded")
+            self._poller = asyncio.create_task(self._poll(), name="recorded", context=Context())  # for all workspaces
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 return await answer
