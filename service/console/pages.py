@@ -1,14 +1,16 @@
 """The pages: static files that use the API like any client. This module also serves the demo checkout. app.py and
 session.py register the routes. The headers are the pages' protection: they allow scripts of this site alone."""
 
+import asyncio
 from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response, Router, get
+from litestar._openapi.plugin import OpenAPIPlugin
 from litestar.file_system import BaseLocalFileSystem
-from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import FileInfo
 
@@ -77,6 +79,28 @@ class SchemaPage(OpenAPIRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """The page's `index.html`, unchanged."""
         return (_PAGES / "schema" / "index.html").read_bytes()
+
+
+class SchemaDocument(JsonRenderPlugin):
+    """`/schema/openapi.json`, as build_document made it."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The document's bytes."""
+        return request.app.state.document.result()
+
+
+async def build_document(request: Request[Any, Any, Any]) -> None:
+    """Make the OpenAPI document before the first request below `/schema`, in a thread, since it takes a second.
+    Requests that come meanwhile wait."""
+    state = request.app.state
+    if "document" not in state:
+        state.document = asyncio.ensure_future(asyncio.to_thread(_make_document, request))
+    await asyncio.shield(state.document)
+
+
+def _make_document(request: Request[Any, Any, Any]) -> bytes:
+    schema = request.app.plugins.get(OpenAPIPlugin).provide_openapi_schema()
+    return SchemaDocument.render_json(request, schema)
 
 
 class _Files(BaseLocalFileSystem):

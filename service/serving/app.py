@@ -19,7 +19,15 @@ from litestar.types import Scope
 
 from service.common.config import Settings
 from service.common.metrics_port import serve_metrics
-from service.console.pages import SchemaPage, asset_router, checkout_pages, icon, with_page_headers
+from service.console.pages import (
+    SchemaDocument,
+    SchemaPage,
+    asset_router,
+    build_document,
+    checkout_pages,
+    icon,
+    with_page_headers,
+)
 from service.console.session import console_pages
 from service.engine.domain.errors import Refusal
 from service.engine.record.pool import ERRORS, is_away
@@ -161,6 +169,7 @@ def _make_openapi_config() -> OpenAPIConfig:
     router = Router(
         "/schema",
         route_handlers=[asset_router("schema")],
+        before_request=build_document,
         after_request=with_page_headers,
         opt=OPEN,
         include_in_schema=False,
@@ -177,7 +186,7 @@ def _make_openapi_config() -> OpenAPIConfig:
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,
         openapi_router=router,
-        render_plugins=[SchemaPage()],
+        render_plugins=[SchemaPage(), SchemaDocument()],
         components=Components(
             security_schemes={
                 "key": SecurityScheme(type="http", scheme="bearer", description="An API key."),

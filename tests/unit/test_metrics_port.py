@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from service.common import metrics_port
 from service.common.child_processes import StartError
-from service.common.metrics_port import MAX_CONNECTIONS, serve_metrics
+from service.common.metrics_port import FRESH_S, MAX_CONNECTIONS, render_metrics, serve_metrics
 from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S, wait_until
 
@@ -43,6 +45,18 @@ async def test_what_it_answers() -> None:
         assert (ready.status_code, ready.json()) == (503, {"failing": ["leases"]})
         assert (await client.get("/v1/books")).status_code == 404
         assert (await client.post("/metrics")).status_code == 405
+
+
+def test_renderings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often metrics are read, a format is rendered once in a second, and all readers share its bytes."""
+    now_s, rendered = 1e9, list[float]()
+    monkeypatch.setattr(metrics_port, "time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(metrics_port, "generate_latest", lambda _: rendered.append(now_s) or b"%d" % len(rendered))
+    texts = [render_metrics("")[0] for _ in range(100)]
+    assert (rendered, {id(text) for text in texts}) == ([now_s], {id(texts[0])})
+    assert render_metrics("application/openmetrics-text")[0].endswith(b"# EOF\n")
+    now_s += FRESH_S
+    assert [render_metrics("")[0] for _ in range(2)] == [b"2", b"2"]
 
 
 async def test_bounds() -> None:

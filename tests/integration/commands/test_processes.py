@@ -5,16 +5,18 @@ import os
 import re
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
-from itertools import pairwise
+from itertools import combinations
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
+from service.common.metrics_port import FRESH_S
 from tests.harness.running import Run
 from tests.harness.servers import free_port
 from tests.harness.service_fixture import Service, new_id, ok, refused, shared_service
@@ -134,18 +136,24 @@ def _metrics(service: Service, client: httpx.Client | None = None) -> dict[str, 
 
 
 async def _fallen_counters(service: Service, pid: int, which: signal.Signals, reached: Callable[[], bool]) -> list[str]:
-    """Signal a process, read /metrics until `reached`, and return the counters that fell meanwhile. A read may fail:
-    a process that ends resets the connections that it has not accepted."""
-    seen = [await asyncio.to_thread(_metrics, service)]
+    """Signal a process, read /metrics until `reached`, and return the counters that fell meanwhile, among what was not
+    rendered in the same FRESH_S. A read may fail: a process that ends resets the connections that it has not accepted.
+    """
+    seen = [(time.monotonic(), await asyncio.to_thread(_metrics, service))]
     os.kill(pid, which)
     last = False
     async with asyncio.timeout(PATIENCE_S):
         while not last:
             last = reached()
             with suppress(httpx.TransportError):
-                seen.append(await asyncio.to_thread(_metrics, service))
-    counters = [{name: value for name, value in one.items() if "_total" in name} for one in seen]
-    return [name for before, after in pairwise(counters) for name in before if after.get(name, 0) < before[name]]
+                seen.append((time.monotonic(), await asyncio.to_thread(_metrics, service)))
+    return [
+        name
+        for (before_s, before), (after_s, after) in combinations(seen, 2)
+        if after_s - before_s > FRESH_S
+        for name in before
+        if "_total" in name and after.get(name, 0) < before[name]
+    ]
 
 
 @pytest.fixture
@@ -202,7 +210,7 @@ def test_metrics(service: Service, clients: list[httpx.Client]) -> None:
     before = _metrics(service).get(name, 0)
     for client in clients:
         refused(client.get("/v1/nothing"), 404, "not_found")
-    until(lambda: {_metrics(service, client)[name] for client in clients} == {before + len(clients)})
+    until(lambda: {_metrics(service, client).get(name) for client in clients} == {before + len(clients)})
     assert clients[0].get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
     assert _metrics(service)["scrip_api_processes"] == 2
     until(lambda: _metrics(service)["scrip_http_connections"] >= len(clients))

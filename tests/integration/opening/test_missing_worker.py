@@ -64,9 +64,9 @@ def test_a_missing_worker_is_named(patient: Service, alone: httpx.Client, monkey
         until(lambda: mine in failing())
         tasks = alone.get("/v1/ops/consistency", headers=patient.operate.headers).json()["failing"]
         assert [(one["task"], one["reason"]) for one in tasks] == [("worker", "NoLiveLease")]
-        assert f"{shown} 1.0" in alone.get("/metrics").text
+        until(lambda: f"{shown} 1.0" in alone.get("/metrics").text)
     until(lambda: mine not in failing())
-    assert f"{shown} 0.0" in alone.get("/metrics").text
+    until(lambda: f"{shown} 0.0" in alone.get("/metrics").text)
 
 
 async def test_quarantine_is_counted_from_its_table(patient: Service, alone: httpx.Client) -> None:
