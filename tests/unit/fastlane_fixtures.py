@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from service.engine.domain.errors import Refusal
 from service.engine.operations.caller import Caller
 from service.server.access.keyring import Keyring
+from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS, Newcomers
 from service.server.fastlane.protocol import Protocol
 from service.server.fastlane.routes import Lane
 
@@ -100,7 +101,7 @@ class Client:
     """One connection, of the same server as `beside`; call within an event loop. A request that isn't hot is answered
     with its path and its body's length."""
 
-    def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None) -> None:
+    def __init__(self, *, hot: bool = True, connections: int = MAX_CONNECTIONS, beside: "Client | None" = None) -> None:
         self.decider, self.keyring, self.wire = Decider(), Keyring(), ByteTransport()
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
         self.keyring.confirm(time.monotonic())
@@ -111,12 +112,15 @@ class Client:
         config = uvicorn.Config(self._elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
         config.proxy_headers, config.timeout_keep_alive = False, 30
         config.load()
-        self.state = ServerState()
+        self.state = beside.state if beside else ServerState()
+        self.newcomers: Newcomers = beside.newcomers if beside else OrderedDict()
         self.state.default_headers = [(b"date", b"now")]
         lane = Lane(self.decider, self.keyring, None)  # type: ignore[arg-type]
         self.lane = beside.lane if beside else lane if hot else None
         loop = asyncio.get_running_loop()
-        self.protocol = Protocol(config, self.state, {}, loop, max_connections=connections, lane=self.lane)
+        self.protocol = Protocol(
+            config, self.state, {}, loop, max_connections=connections, newcomers=self.newcomers, lane=self.lane
+        )
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
 
     def send(self, data: bytes) -> None:

@@ -3,13 +3,16 @@
 import asyncio
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
+from litestar import Request
 
+from service.server.api import auth
 from service.server.fastlane import bounded_protocol
 from service.server.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.harness.framing import refused
-from tests.unit.fastlane_fixtures import Client, request, statuses
+from tests.unit.fastlane_fixtures import Client, caller, request, statuses
 
 _GET = b"GET /x HTTP/1.1\r\nHost: scrip\r\n"
 _CHUNKED = b"POST /x HTTP/1.1\r\nHost: scrip\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -239,6 +242,48 @@ async def test_too_many_connections() -> None:
     assert client.decider.asked == []
     client.look(int(bounded_protocol.LINGER_S))
     assert client.wire.aborted
+
+
+async def test_newcomers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a connection takes the place of the oldest that has sent no good key; known callers keep theirs,
+    through the fast lane and Litestar. Only if all are known it is refused."""
+    known = Client(connections=3)
+    known.answer()
+    wrong = Client(connections=3, beside=known)
+    wrong.send(request(key="no"))
+    silent = Client(connections=3, beside=known)
+    assert not any(client.wire.closed for client in (wrong, silent))
+    last = Client(connections=3, beside=known)
+    assert (wrong.wire.aborted, silent.wire.closed, known.wire.closed) == (True, False, False)
+    wrong.protocol.connection_lost(None)
+    await last.ask(_GET + b"\r\n")
+    monkeypatch.setattr(auth, "authenticate", lambda *_: caller("one"))
+    await auth.admit(Request(dict(last.protocol.scope)), SimpleNamespace(opt=auth.FOR_MANAGERS))  # type: ignore[arg-type]
+    silent.protocol.connection_lost(None)
+    third = Client(connections=3, beside=known)
+    third.send(request())
+    beyond = Client(connections=3, beside=known)
+    assert statuses(beyond.wire.sent) == [503]
+    assert not any(client.wire.closed for client in (known, last, third))
+    assert list(known.newcomers) == [beyond.protocol]
+
+
+@pytest.mark.parametrize("first", [0, 60 << 10], ids=["head", "all but the end"])
+@pytest.mark.parametrize("key", ["one", "no"])
+async def test_large_bodies_of_unknown_callers(key: str, first: int) -> None:
+    """A hot body of more than 4 KiB that arrives in parts is collected for a known caller alone; others get 401."""
+    sent = request(body=b'{"userId":"u"}' + b" " * (60 << 10), key=key)
+    start = sent.index(b"\r\n\r\n") + 4 + first
+    client = Client()
+    client.send(sent[:start])
+    collects = key == "one"
+    assert statuses(client.wire.sent) == [401] * (not collects)
+    client.send(sent[start:-1])
+    assert (len(client.protocol._body) > 60 << 10) == collects
+    client.send(sent[-1:])
+    assert (client.wire.eof, len(client.decider.asked)) == (not collects, collects)
+    small = Client()
+    assert await small.ask(request(key=key)[:-3]) == []
 
 
 @pytest.mark.parametrize("whole", [request(), _GET + b"\r\n"], ids=["hot", "elsewhere"])

@@ -45,7 +45,10 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     if roles is None:
         raise Refusal("forbidden")
     request = cast("Request[Any, Any, Any]", connection)
-    caller = connection.scope["state"]["caller"] = authenticate(request, roles)
+    state = connection.scope["state"]
+    caller = state["caller"] = authenticate(request, roles)
+    if admit_connection := state.get("admit_connection"):
+        admit_connection()
     current_workspace.set(caller.workspace)
     set_actor(request, caller)
     if caller.limits and not handler.opt.get("counted") and roles != _UNLIMITED:

@@ -3,6 +3,7 @@ all requests. server.py reads MAX_CONNECTIONS; reading.py calls `has_left`."""
 
 import asyncio
 import select
+from collections import OrderedDict
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade
@@ -36,7 +37,7 @@ TURN_BYTES = 8 << 10
 """Chunks of a body that a connection has read in one turn of the event loop: up to a millisecond of work."""
 MAX_CONNECTIONS = 10_000
 MAX_TURNED_AWAY = 500
-"""Connections beyond the bound that get a refusal; the others are closed."""
+"""Connections beyond the bound that get a refusal, or another's place; the others are closed."""
 
 HEAD, BODY, PASSING, WAITING, LINGERING = range(5)
 """The states of a connection: between requests or in a head; collecting a hot body; passing a body to uvicorn; waiting
@@ -68,8 +69,8 @@ class Bounded(HttpToolsProtocol):
     """
 
     __slots__ = (
-        "_age_s", "_early", "_ending", "_heads", "_in_head", "_is_due", "_joined", "_kept", "_left", "_max_connections",
-        "_passed", "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
+        "_age_s", "_early", "_ending", "_heads", "_in_head", "_is_due", "_is_new", "_joined", "_kept", "_left",
+        "_max_connections", "_newcomers", "_passed", "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
     )  # fmt: skip
 
     def __init__(
@@ -79,10 +80,14 @@ class Bounded(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        newcomers: "Newcomers | None" = None,
     ) -> None:
+        """uvicorn's arguments. `newcomers` is shared by the connections of a process."""
         super().__init__(config, server_state, app_state, _loop)
         self._heads = heads_of(server_state)
         self._max_connections = max_connections
+        self._newcomers: Newcomers = OrderedDict() if newcomers is None else newcomers
+        self._is_new = True
         self._state = HEAD
         self._early = bytearray()  # an incomplete head
         self._left: int | None = 0  # bytes of the body still to pass to the parser; None if it is chunked
@@ -107,13 +112,31 @@ class Bounded(HttpToolsProtocol):
         over = len(self.connections) - self._max_connections
         if over > 0:
             answers.note_refused_connection()
+            self._make_room(over)
+        self._newcomers[self] = None
+
+    def _make_room(self, over: int) -> None:
+        """End the oldest newcomer, so that silent connections keep nobody out; without one, refuse this connection."""
         if over > MAX_TURNED_AWAY:
-            transport.abort()
-        elif over > 0:
+            self._raw.abort()
+        elif self._newcomers:
+            oldest, _ = self._newcomers.popitem(last=False)
+            oldest.abort()
+        else:
             self._refuse(Refusal.temporary("unavailable"))
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._raw.abort()
+
+    def admit(self) -> None:
+        """Keep the connection even if there are too many: its caller is known."""
+        self._is_new = False
+        self._newcomers.pop(self, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
+        self._newcomers.pop(self, None)
         self._forget()
         super().connection_lost(exc)
         self._joined.forget()
@@ -352,7 +375,7 @@ class Bounded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
-        self.scope.setdefault("state", {})["transport"] = self._raw
+        self.scope.setdefault("state", {}).update(transport=self._raw, admit_connection=self.admit)
         if self._ending or self._left is None or self._left > LAST_BYTES:
             self.cycle.keep_alive = False
 
@@ -368,3 +391,7 @@ class Bounded(HttpToolsProtocol):
         elif self._state == PASSING:
             self._turn += 1
             self.flow.resume_reading()
+
+
+Newcomers = OrderedDict[Bounded, None]
+"""Connections without a request of a known caller, from the oldest on. Not a dict, whose first is slow to find."""

@@ -36,6 +36,9 @@ from service.server.fastlane.routes import (
 )
 from service.server.fastlane.shapes import OPERATION, RequestShape, shapes_of
 
+UNKNOWN_BYTES = 4 << 10
+"""Of a body that are collected before the caller is known. Usual bodies are shorter: they are authenticated once."""
+
 log = structlog.get_logger()
 
 
@@ -101,8 +104,7 @@ class Protocol(Bounded):
         end = start + values[LENGTH]
         self._turn += 1
         if len(data) < end:
-            self._state, self._body, self._missing = BODY, bytearray(data[start:]), end - len(data)
-            return b""
+            return self._begin_body(lane, data[start:], end - len(data))
         self._ask(lane, data[start:end])
         self._misses += 1
         if not self._misses & (self._misses - 1) and self._misses > 2 and len(data) == end and self._caller:
@@ -110,6 +112,17 @@ class Protocol(Bounded):
             if shape:
                 self._usual[data[OPERATION]] = shape
         return data[end:]
+
+    def _begin_body(self, lane: Lane, part: bytes, missing: int) -> bytes:
+        """Collect the rest of a body. A large one of an unknown caller is refused before it takes memory."""
+        if len(part) + missing > UNKNOWN_BYTES:
+            try:
+                lane.keyring.authenticate(self._values[AUTHORIZATION] or "", self._row.roles, now_s())
+            except Refusal as refusal:
+                self._refuse(refusal)
+                return b""
+        self._state, self._body, self._missing = BODY, bytearray(part), missing
+        return b""
 
     def _ask_by_shape(self, data: bytes) -> bool:
         """Begin a whole request of an adopted shape, and return whether it is one. A shape that does not match is
@@ -144,6 +157,8 @@ class Protocol(Bounded):
         self._caller = None
         try:
             caller = self._caller = lane.keyring.authenticate(values[AUTHORIZATION] or "", row.roles, self._began_s)
+            if self._is_new:
+                self.admit()
             ip = self._ip
             if ip and self._proxied and values[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, values[FORWARDED])
