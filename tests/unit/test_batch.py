@@ -10,9 +10,10 @@ from service.engine.domain.decoding import decode
 from service.engine.domain.errors import Refusal
 from service.engine.operations.assign import ASSIGN_ANY, ASSIGN_CODE
 from service.engine.operations.base import Operation
-from service.engine.operations.batch import AnyOperation, read, split
+from service.engine.operations.batch import AnyOperation, BatchAssign, read, split
 from service.engine.operations.redeem import REDEEM
 from service.engine.operations.table import ROWS
+from service.server.api.controllers.batches import _cut
 from tests.unit.fastlane_fixtures import caller
 from tests.unit.refusals import catch_refusal
 
@@ -97,3 +98,17 @@ def test_a_bad_operation_leaves_the_others_alone() -> None:
     assert [bytes(cast("msgspec.Raw", raw)) for raw in split(caller("one"), body)] == [
         b"1", b'{"op": "\xff"}', b'{"op": "x", "op": []}', b'"y"', b'{"op": "unlock"}',
     ]  # fmt: skip
+
+
+def test_pieces() -> None:
+    """A piece of a batch has 64 operations, or 16 KiB that must be decoded, and one operation at least."""
+    large, half, usual = msgspec.Raw(b" " * 45_000), msgspec.Raw(b" " * 8_000), BatchAssign(user_id="u", code="ABCD")
+    for operations, lengths in (
+        ([usual] * 130, [64, 64, 2]),
+        ([large] * 3, [1, 1, 1]),
+        ([half] * 5, [2, 2, 1]),
+        ([usual, large, half, half, usual], [1, 1, 3]),
+    ):
+        pieces = [operations[piece] for piece in _cut(operations)]
+        assert [len(piece) for piece in pieces] == lengths
+        assert [operation for piece in pieces for operation in piece] == operations

@@ -27,6 +27,7 @@ def _string(path: str, field: str, text: str, size: int) -> tuple[Shape, int]:
 
 _ITEMS = ",".join(['{"sku":"a","quantity":1,"unitPrice":"1.00"}'] * 1_000)
 _ODD = f'{{"userId":"u","code":"ABCD","orderValue":"1000","items":[{_ITEMS}],"currency":"1_0"}}'
+_LARGE = f'{{"op":"validate","userId":"u","code":"ABCD","orderValue":"1000","items":[{_ITEMS}]}}'
 _CONNECTIONS = ("line ends '\\r\\n'", "chunks of a byte", "trailers")
 _FILES = (
     "text/csv 'A#,u,31.12.2036,\\n'",
@@ -54,6 +55,7 @@ PIECES: dict[str, tuple[Shape, int]] = {
     "1 MiB, spaces": _body("/v1/batch", b" " * JSON_BYTES),
     "1 MiB, nested objects": _body("/v1/books", fill('{"a":', JSON_BYTES)),
     "1 MiB, a batch of numbers": _list("/v1/batch", "operations", "1", JSON_BYTES),
+    "a batch of 15 orders of 1,000 items": _body("/v1/batch", f'{{"operations":[{",".join([_LARGE] * 15)}]}}'.encode()),
     "a batch of 49,000 numbers": _list("/v1/batch", "operations", "1", 2 * 49_000),
     **{f"a batch of {operation}": _batch(operation) for operation in OPERATIONS},
     **{f"a file, {name}": (SHAPES["files"][name], FILE_BYTES) for name in _FILES},

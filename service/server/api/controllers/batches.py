@@ -2,7 +2,7 @@
 stored under a key (batch_answers.py) is read again by other versions."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -33,6 +33,8 @@ from service.server.api.session_actions import NOT_IN_SESSION
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = MAX_REQUESTS
 """Operations between two turns of the event loop: about 1 ms to prepare or to render, and one call to Redis."""
+BYTES_AT_ONCE = 16 << 10
+"""Of operations that must be decoded: 16 KiB of `items` take 2 ms. An operation has at least a turn of its own."""
 REFUSED_AT_ONCE = 8
 """Operations that are refused without Redis, in one turn of bulk work: to name a mistake takes longer."""
 
@@ -171,8 +173,8 @@ async def _run(
     wait = await Wait.begin(context, call.caller, wait_s)
     entries: list[_Operation] = []
     count = make_count(call) if call.caller.limits else None
-    for start in range(0, len(operations), AT_ONCE):
-        some = await _prepare_some(context, call, operations[start : start + AT_ONCE])
+    for piece in _cut(operations):
+        some = await _prepare_some(context, call, operations[piece])
         sent = [(entry, command) for entry in some if (command := entry.command or count)]
         replies = await decider.run_all(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
@@ -204,14 +206,14 @@ async def _restore_body(
     redemptions and Postgres is unreachable."""
     context: Context = request.app.state.context
     results: list[Rendered] = []
-    for start in range(0, len(operations), AT_ONCE):
-        answers = stored.answers[start : start + AT_ONCE]
+    for piece in _cut(operations):
+        answers = stored.answers[piece]
         names = [name for answer in answers if isinstance(answer, KeptReply) for name in answer.names]
         records: Records = {}
         if names:
             command = prepare_records(call.caller, names)
             records = read_records(await decide(context.decider, context.pool, call.caller, command))
-        entries = await _prepare_some(context, call, operations[start : start + AT_ONCE], runs=False)
+        entries = await _prepare_some(context, call, operations[piece], runs=False)
         for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Refusal):
                 entry.reply = answer
@@ -232,12 +234,31 @@ async def _resolve_recall(context: Context, call: Call, command: Command, reply:
         return refusal
 
 
+def _cut(operations: Sequence[msgspec.Raw | msgspec.Struct]) -> Iterator[slice]:
+    """The pieces of a batch: up to AT_ONCE operations each, and BYTES_AT_ONCE."""
+    start = size = 0
+    for at, operation in enumerate(operations):
+        size += _size(operation)
+        if at > start and (at - start == AT_ONCE or size > BYTES_AT_ONCE):
+            yield slice(start, at)
+            start, size = at, _size(operation)
+    yield slice(start, len(operations))
+
+
+def _size(operation: msgspec.Raw | msgspec.Struct) -> int:
+    """The bytes that are still to be decoded."""
+    return len(operation) if isinstance(operation, msgspec.Raw) else 0
+
+
 async def _prepare_some(
     context: Context, call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], *, runs: bool = True
 ) -> list[_Operation]:
-    """As _prepare. If many are refused, they take turns with bulk work, so that mistakes slow nobody else."""
+    """As _prepare. If they are large, or many are refused, they take turns with bulk work, so that they slow nobody
+    else."""
     entries: list[_Operation] = []
     refused = 0
+    if len(operations) < AT_ONCE and sum(map(_size, operations)) > BYTES_AT_ONCE // 2:
+        await context.bulk.turns.take(call.caller.workspace)
     for operation in operations:
         entries.append(_prepare(call, operation, runs=runs))
         refused += isinstance(entries[-1].reply, Refusal)
