@@ -10,6 +10,7 @@ import pytest
 from service.common.fair_queue import FairGate
 from service.common.pace import Pace
 from service.server.api.bulk import PIECE, Bulk
+from tests.harness.waiting import PATIENCE_S
 
 Enter = Callable[[int], AbstractAsyncContextManager[None]]
 
@@ -105,7 +106,7 @@ def test_a_cancelled_task_frees_its_place(at: int) -> None:
         async with gate.one(2):  # else it waits without an end
             assert gate.waiting(1) == 0
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_who_is_full_does_not_keep_others_waiting() -> None:
@@ -125,4 +126,4 @@ def test_who_is_full_does_not_keep_others_waiting() -> None:
         await second
         assert gate.waiting(1) == 0
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))

@@ -13,6 +13,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.record import shared_pool
 from service.engine.record.pool import count_waiting
 from service.engine.record.shared_pool import LEAST, MAX_WAITING, SharedPool, check_waiting, current_workspace
+from tests.harness.waiting import PATIENCE_S
 
 
 class Statements:
@@ -68,7 +69,7 @@ async def test_statements_at_once_are_bounded(size: int, of_one: int, in_all: in
     await _settle()
     assert statements.running[None] == 1
     statements.end.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     assert statements.running.total() == 0
 
 
@@ -86,7 +87,7 @@ async def test_a_workspace_with_too_many_waiting_statements() -> None:
     assert refused.value.retry_after_ms
     check_waiting(statements.pool, 2)
     statements.end.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     check_waiting(statements.pool, 1)
 
 
