@@ -64,18 +64,24 @@ def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool, 
 async def _compare_all(settings: Settings, only: int | None, repair: bool, is_quiet: bool, is_retry: bool) -> int:
     """Return the exit code. A worker's comparison is quiet, and ends with 0 also if differences are left, or workspaces
     were set aside. A partition that can't be compared keeps no other from it."""
-    differences_left, failed, not_possible = 0, 0, list[str]()
+    differences_left, failed = 0, 0
+    not_possible: dict[str, list[int]] = {}
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
-        for row in await find_partitions(pool, only):
+        partitions = await find_partitions(pool, only)
+        for row in partitions:
             compare = partial(_compare, redis_url, pool, row.id, repair=repair, is_retry=is_retry, replica=replica)
             try:
                 outcome = await (compare() if is_quiet else _compare_and_print(row.id, compare))
             except Unusable as unusable:
-                not_possible.append(f"partition {row.id}: {unusable.message}" if only is None else unusable.message)
+                not_possible.setdefault(unusable.message, []).append(row.id)
                 continue
             differences_left, failed = differences_left + outcome.left.total(), failed + len(outcome.failed)
     if not_possible:
-        raise Unusable("\n".join(not_possible))
+        where = {
+            message: "" if len(numbers) == len(partitions) else f" Partitions: {', '.join(map(str, numbers))}."
+            for message, numbers in not_possible.items()
+        }
+        raise Unusable("\n".join(message + partitions_of for message, partitions_of in where.items()))
     if is_quiet:
         return 0
     return 2 if failed else 1 if differences_left else 0

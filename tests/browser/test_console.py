@@ -243,7 +243,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     async with page.expect_download() as saving:
         await operator.button("Save the rejected lines").click()
     await (await saving.value).save_as(tmp_path / "refused.csv")
-    assert (tmp_path / "refused.csv").read_text().splitlines()[1].endswith(",eve;=no code;")
+    assert (tmp_path / "refused.csv").read_text().splitlines()[1].endswith(",eve;'=no code;")
     await expect(page.get_by_text("choose it again: codes that were added before count as duplicates")).to_be_visible()
     await operator.picture("console-upload")
     await operator.button("Upload 2 codes").click()

@@ -12,7 +12,7 @@ from service.engine.domain.errors import Refusal
 
 WAIT_S = 10.0
 """How long a workspace's statement waits for a connection. Then it fails as if Postgres were away."""
-MAX_WAITING = 64
+MAX_WAITING = 256
 """Beyond so many statements that wait, a workspace's requests that need Postgres are refused before they begin."""
 LEAST = 3
 """Connections of a process: one of its own, and one of each of two workspaces."""

@@ -137,6 +137,8 @@ class Bounded(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         self._newcomers.pop(self, None)
+        if self.scope:  # else they would keep each other from being freed
+            self.scope.get("state", {}).pop("admit_connection", None)
         self._forget()
         super().connection_lost(exc)
         self._joined.forget()
