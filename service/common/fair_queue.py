@@ -1,5 +1,5 @@
-"""Tasks that wait for their turn. Workspaces take turns, whatever each has waiting: bulk.py, pace.py and pool.py let
-tasks wait here."""
+"""Tasks that wait for their turn. Workspaces take turns, whatever each has waiting: bulk.py, pace.py and shared_pool.py
+let tasks wait here."""
 
 import asyncio
 from collections import Counter, deque
