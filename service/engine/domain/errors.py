@@ -48,6 +48,12 @@ class Refusal(Exception):
         """The stable code that client programs compare."""
         return self.outcome.code
 
+    def drop_frames(self) -> "Refusal":
+        """This refusal without the frames that raised it, so that the garbage collector need not walk them while many
+        refusals are kept."""
+        self.__context__ = None
+        return self.with_traceback(None)
+
     @classmethod
     def temporary(cls, code: str, detail: str = "", least_ms: int = 500, most_ms: int = 2000) -> "Refusal":
         """A refusal with a random `Retry-After` between the two times, so that clients do not retry all at once."""

@@ -275,7 +275,7 @@ def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, runs: bool 
         entry.row, entry.code, entry.struct = read(call.caller, operation)
         entry.command = begin_decoded(entry.row, call, entry.code, entry.struct, counted=not runs)
     except Refusal as refusal:
-        entry.reply = refusal
+        entry.reply = refusal.drop_frames()
     return entry
 
 
