@@ -16,7 +16,7 @@ from uuid import uuid4
 from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
-from loadtests.own import Meter, own_service, scrip
+from loadtests.own import Meter, own_service
 from loadtests.parts.floods import make_floods
 from loadtests.parts.reports import BOOKS, list_reports, write_rollups
 from loadtests.subject import opened
@@ -176,11 +176,6 @@ async def _compare(tenant: GreedyTenant) -> None:
         await _count_job(tenant, "/v1/ops/reconcile", {"repair": False})
 
 
-async def _move(tenant: GreedyTenant) -> None:
-    for partition in ("1", "0"):
-        tenant.counts[f"exit {await scrip(tenant.run, 'move', GREEDY, partition)}"] += 1
-
-
 async def _hanging_webhooks(tenant: GreedyTenant) -> None:
     """Webhooks whose receiver accepts and never answers, and what they are told of."""
     server = await asyncio.start_server(lambda *_: asyncio.sleep(WAITING_S), "127.0.0.1", 0)
@@ -221,7 +216,6 @@ WORKS: dict[str, Work] = {
     "export": _reads("/v1/books/{}/codes.csv"),
     "lists": _reads("/v1/books/{}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"),
     "comparison": _compare,
-    "move": _move,
     "webhooks": _hanging_webhooks,
     "idle": _idle,
     "assigns": _assign_at_once,
@@ -298,7 +292,7 @@ async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:
 async def _prepare(run: Run, chosen: argparse.Namespace) -> GreedyTenant:
     target = Target(Barrage(run.url, f"{GREEDY}_admin"), 1)
     tenant = GreedyTenant(run, target, await target.book(), await target.book(), Counter())
-    if {"switch", "export", "lists", "comparison", "move", "webhooks", "assigns"} & set(chosen.works):
+    if {"switch", "export", "lists", "comparison", "webhooks", "assigns"} & set(chosen.works):
         await target.run_job(f"/v1/books/{tenant.large}/codes/generate", {"count": chosen.codes})
     return tenant
 
