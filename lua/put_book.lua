@@ -19,7 +19,9 @@ local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then
   return redis.error_reply('ERR settings that no script can read')
 end
-if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
+local version, _, status = string.match(got[2] or '', '^(%S+) (%S+) (%S+)')
+-- A book that a worker closed, as it could not read it, may be put again with the same version.
+if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] and status == 'unreadable' then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])
   note_version(KEYS[5], got[3], ARGV[1])

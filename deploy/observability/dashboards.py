@@ -133,7 +133,7 @@ STORES = [
     panel("Things that fail", "none", {
         "{{partition}} {{task}}": largest("scrip_set_aside", "task"),
         "an API's {{task}}": rate("scrip_left_out_total", "task"),
-    }, "ScripSetAside"),
+    }, "ScripLeftOut", "ScripSetAside"),
     panel("Redis and Postgres answer", "none", {
         "Redis of {{partition}}, {{instance}}": "scrip_redis_up{NS}",
         "Postgres, {{instance}}": "scrip_postgres_up{NS}",

@@ -24,7 +24,7 @@ SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
 -- name: lock_stocked_book
 -- Lock a book with `keepFree`. Until the transaction ends, no other adds or orders codes of it.
 -- $1 workspace int  $2 book int
-SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+SELECT {book}, code_count FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived' AND archived_at IS NULL
 FOR UPDATE OF books;
 
@@ -36,7 +36,7 @@ SELECT coalesce(max(book), 0) + 1 FROM books WHERE workspace = $1;
 -- name: page_books
 -- A workspace's books, newest first.
 -- $1 workspace int  $2 before int  $3 limit int  $4 status text  $5 tag text  $6 q text
-SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR status = $4)
     AND ($5::text IS NULL OR $5 = ANY (tags))
     AND ($6::text IS NULL OR strpos(lower(books.name), lower($6)) > 0 OR strpos(lower(description), lower($6)) > 0)
@@ -54,7 +54,7 @@ ORDER BY workspace, book LIMIT $4;
 -- name: read_book
 -- A book of a workspace by its id.
 -- $1 workspace int  $2 book_id uuid
-SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book_id = $2;
 
 -- name: read_book_id
@@ -65,7 +65,7 @@ SELECT book_id FROM books WHERE workspace = $1 AND book = $2;
 -- name: read_books
 -- Books of a workspace by their numbers.
 -- $1 workspace int  $2 books int[]
-SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book = ANY ($2);
 
 -- name: write_book

@@ -1,7 +1,7 @@
 -- name: changed_books
 -- A partition's books that changed after one version, up to another, by version.
 -- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
-SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND books.version > $2 AND books.version <= $3 ORDER BY books.version LIMIT $4;
 
 -- name: changed_codes

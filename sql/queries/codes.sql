@@ -7,9 +7,14 @@
 -- $1 workspace int  $2 book int  $3 codes text[]  $4 version bigint  $5 active boolean  $6 has_expiry boolean
 -- $7 expires_at timestamptz
 WITH old AS (
-  SELECT one.*, active <> $5 OR ($6 AND expires_at IS DISTINCT FROM $7) AS is_changed
+  SELECT
+    workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, position, place,
+    active <> $5 OR ($6 AND expires_at IS DISTINCT FROM $7) AS is_changed
   FROM unnest($3::text[]) AS named (name) CROSS JOIN LATERAL (
-    SELECT *, ctid AS place FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
+    SELECT
+      workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, position,
+      ctid AS place
+    FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
   ) AS one
   WHERE book = $2 AND code = name
 ), changed AS (

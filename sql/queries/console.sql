@@ -15,7 +15,7 @@ SELECT
 -- name: redemptions_of_user_between
 -- A user's redemptions, newest first, before one and from one on, of one book if it is given.
 -- $1 workspace int  $2 limit int  $3 before uuid  $4 since uuid  $5 book_id uuid  $6 user text
-SELECT * FROM past_redemptions WHERE workspace = $1 AND user_id = $6 AND redemption_id < $3 AND redemption_id >= $4
+SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND user_id = $6 AND redemption_id < $3 AND redemption_id >= $4
     AND ($5::uuid IS NULL OR book_id = $5)
 ORDER BY redemption_id DESC LIMIT $2;
 
@@ -24,12 +24,12 @@ ORDER BY redemption_id DESC LIMIT $2;
 -- each book, and of these the newest, so that it reads nothing of other workspaces.
 -- $1 workspace int  $2 limit int  $3 before uuid  $4 since uuid  $5 book_id uuid
 WITH newest AS (
-  SELECT r.redemption_id FROM books b CROSS JOIN LATERAL (
+  SELECT r.redemption_id AS id FROM books b CROSS JOIN LATERAL (
     SELECT redemption_id FROM redemptions WHERE workspace = $1 AND redemptions.book = b.book AND redemption_id < $3
         AND redemption_id >= $4
     ORDER BY redemption_id DESC LIMIT $2
   ) AS r WHERE b.workspace = $1 AND ($5::uuid IS NULL OR b.book_id = $5) ORDER BY r.redemption_id DESC LIMIT $2
 )
-SELECT p.* FROM newest CROSS JOIN LATERAL (
-  SELECT * FROM past_redemptions WHERE past_redemptions.redemption_id = newest.redemption_id
-) AS p ORDER BY p.redemption_id DESC;
+SELECT {redemption} FROM newest CROSS JOIN LATERAL (
+  SELECT {redemption} FROM past_redemptions WHERE redemption_id = newest.id
+) AS one ORDER BY redemption_id DESC;

@@ -27,20 +27,20 @@ SELECT ensure_fact_partitions($1);
 -- name: facts_in_order
 -- A partition's facts after an event, in order; a checkout's redemption before its gift.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
-SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
+SELECT {fact} FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
 -- name: facts_of_event
 -- The facts of an event: two for a checkout with a gift. With its workspace, also if that has moved to another partition
 -- since.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspace int
-SELECT * FROM facts
+SELECT {fact} FROM facts
 WHERE partition = ANY (ARRAY[$1, (SELECT partition FROM workspaces WHERE workspace = $4)]) AND epoch = $2 AND seq = $3
 ORDER BY kind DESC;
 
 -- name: facts_to_redo
 -- As facts_in_order, without facts of archived books.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
-SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3)
+SELECT {fact} FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3)
   AND (workspace, book) NOT IN (
     SELECT workspace, book FROM books WHERE archived_at IS NOT NULL
   )

@@ -39,22 +39,22 @@ DELETE FROM stock_notices WHERE (partition, epoch, seq, noticed_at) IN (
 -- name: redemption
 -- One redemption.
 -- $1 workspace int  $2 redemption uuid
-SELECT * FROM past_redemptions WHERE workspace = $1 AND redemption_id = $2;
+SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND redemption_id = $2;
 
 -- name: redemptions_of_book
 -- A book's redemptions, newest first, after a last one.
 -- $1 workspace int  $2 book int  $3 limit int  $4 last uuid
-SELECT * FROM past_redemptions WHERE workspace = $1 AND book = $2 AND redemption_id < $4
+SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND book = $2 AND redemption_id < $4
 ORDER BY redemption_id DESC LIMIT $3;
 
 -- name: redemptions_of_code
 -- A code's redemptions, newest first, after a last one.
 -- $1 workspace int  $2 code text  $3 limit int  $4 last uuid
-SELECT * FROM past_redemptions WHERE workspace = $1 AND code = $2 AND redemption_id < $4
+SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND code = $2 AND redemption_id < $4
 ORDER BY redemption_id DESC LIMIT $3;
 
 -- name: redemptions_of_user
 -- A user's redemptions, newest first, after a last one.
 -- $1 workspace int  $2 user text  $3 limit int  $4 last uuid
-SELECT * FROM past_redemptions WHERE workspace = $1 AND user_id = $2 AND redemption_id < $4
+SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND user_id = $2 AND redemption_id < $4
 ORDER BY redemption_id DESC LIMIT $3;

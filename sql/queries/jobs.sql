@@ -69,7 +69,7 @@ SELECT $1, $2, $4 + number - 1, user_id FROM unnest($3::text[]) WITH ORDINALITY 
 -- name: jobs_by_id
 -- These jobs, of any workspace.
 -- $1 job_ids uuid[]
-SELECT jobs.*, partition, book_id FROM jobs JOIN workspaces USING (workspace) LEFT JOIN books USING (workspace, book)
+SELECT {job} FROM jobs JOIN workspaces USING (workspace) LEFT JOIN books USING (workspace, book)
 WHERE job_id = ANY ($1);
 
 -- name: keep_pending
@@ -97,7 +97,7 @@ SELECT position, lines FROM job_results WHERE job_id = $1 AND position < $2 ORDE
 -- name: page_jobs
 -- A workspace's jobs, newest first, before one.
 -- $1 workspace int  $2 limit int  $3 before uuid
-SELECT jobs.*, partition, book_id FROM jobs JOIN workspaces USING (workspace) LEFT JOIN books USING (workspace, book)
+SELECT {job} FROM jobs JOIN workspaces USING (workspace) LEFT JOIN books USING (workspace, book)
 WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
 
 -- name: prune_jobs

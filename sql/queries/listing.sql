@@ -25,7 +25,8 @@ FROM (
     CASE WHEN used_under IS NULL THEN coalesce(c.max_redemptions, b.max_redemptions_per_code) ELSE nullif(used_under, 0) END
       AS most
   FROM (
-    SELECT * FROM codes WHERE workspace = $1 AND book = $2 AND position < $4 ORDER BY position DESC LIMIT $3
+    SELECT position, code, active, owner_id, created_at, expires_at, max_redemptions FROM codes
+    WHERE workspace = $1 AND book = $2 AND position < $4 ORDER BY position DESC LIMIT $3
   ) AS c
   JOIN books b ON b.workspace = $1 AND b.book = $2
   JOIN workspaces w ON w.workspace = $1

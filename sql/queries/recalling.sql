@@ -13,4 +13,4 @@ SELECT EXISTS (
 -- The redemption of an event, in any workspace. With a condition on the workspace, Postgres uses its index by workspace
 -- for a month that was empty at planning.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
-SELECT * FROM facts WHERE kind = 'R' AND partition = $1 AND epoch = $2 AND seq = $3;
+SELECT {fact} FROM facts WHERE kind = 'R' AND partition = $1 AND epoch = $2 AND seq = $3;

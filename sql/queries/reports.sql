@@ -70,7 +70,7 @@ WHERE workspace = $1 AND book_id = ANY ($4);
 -- Assignments and standing redemptions of a report by interval and group.
 -- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid
 -- $8 tag text  $9 limit int
-WITH groups AS MATERIALIZED (SELECT * FROM report_groups($1, $6, $7, $8))
+WITH groups AS MATERIALIZED (SELECT book, name FROM report_groups($1, $6, $7, $8))
 SELECT
   ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, sum(assigned)::bigint AS assigned, sum(redemptions)::bigint AS redeemed
 FROM report_sums JOIN groups USING (book)
@@ -91,7 +91,7 @@ FROM workspaces WHERE workspace = $1;
 -- The redemptions of a report by interval, group and currency.
 -- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid
 -- $8 tag text  $9 limit int
-WITH groups AS MATERIALIZED (SELECT * FROM report_groups($1, $6, $7, $8))
+WITH groups AS MATERIALIZED (SELECT book, name FROM report_groups($1, $6, $7, $8))
 SELECT
   ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, currency, sum(redemptions)::bigint AS redemptions,
   sum(order_value) AS order_value, sum(discount_amount) AS discount_amount, sum(rolled_back)::bigint AS rolled_back,
@@ -280,7 +280,10 @@ SELECT * FROM (
     coalesce(own.week_new, 0) - coalesce(old.week_new, 0) AS week_new,
     coalesce(own.week_returning, 0) - coalesce(old.week_returning, 0) AS week_returning
   FROM pg_temp.report_sums AS own FULL JOIN (
-    SELECT * FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
+    SELECT
+      workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount, assigned, new_users,
+      returning_users, week_new, week_returning
+    FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
   ) AS old USING (workspace, step, start, book, currency)
 ) AS more
 WHERE (
@@ -290,14 +293,14 @@ WHERE (
 -- name: store_report_user
 -- Store that a user redeemed in a book, or in all (0), within this time.
 -- $1 workspace int  $2 user text  $3 book int  $4 first timestamptz  $5 last timestamptz
-INSERT INTO report_users AS old VALUES ($1, $2, $3, $4, $5) ON CONFLICT (workspace, user_id, book) DO UPDATE SET
+INSERT INTO report_users AS old (workspace, user_id, book, first_at, last_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (workspace, user_id, book) DO UPDATE SET
   first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at);
 
 -- name: store_report_users
 -- Store the first and last redemption of a user in each book, and in all if these are several.
 -- $1 workspace int  $2 user text
 WITH made AS (SELECT book, redeemed_at AS at FROM redemptions WHERE workspace = $1 AND user_id = $2)
-INSERT INTO report_users
+INSERT INTO report_users (workspace, user_id, book, first_at, last_at)
 SELECT $1, $2, book, min(at), max(at) FROM made GROUP BY book
 UNION ALL
 SELECT $1, $2, 0, min(at), max(at) FROM made HAVING min(book) < max(book)
@@ -305,5 +308,6 @@ ORDER BY 3;
 
 -- name: unknown_report_users
 -- The users of the transaction's own roll-ups whose first or last redemption the stored ones lack.
-SELECT own.* FROM pg_temp.report_users AS own LEFT JOIN public.report_users AS old USING (workspace, user_id, book)
+SELECT workspace, user_id, book, own.first_at, own.last_at
+FROM pg_temp.report_users AS own LEFT JOIN public.report_users AS old USING (workspace, user_id, book)
 WHERE old.book IS NULL OR own.first_at < old.first_at OR own.last_at > old.last_at;

@@ -62,5 +62,7 @@ WHERE partition = $1 AND step_s = $2 AND at >= to_timestamp($3::bigint) AND at <
 -- had requests has empty objects; one in which no process counted has no row.
 -- $1 workspace int  $2 step_s int  $3 since_s bigint  $4 until_s bigint
 SELECT extract(epoch FROM at)::bigint AS at_s, coalesce(counts, '{}') AS counts, coalesce(times, '{}') AS times
-FROM sampled_steps LEFT JOIN (SELECT * FROM traffic_samples WHERE workspace = $1) AS own USING (step_s, at)
+FROM sampled_steps LEFT JOIN (
+  SELECT step_s, at, counts, times FROM traffic_samples WHERE workspace = $1
+) AS own USING (step_s, at)
 WHERE step_s = $2 AND at >= to_timestamp($3::bigint) AND at < to_timestamp($4::bigint) ORDER BY at;

@@ -21,7 +21,9 @@ SELECT
   coalesce(extract(epoch FROM now() - first_attempt_at), 0)::float8 AS age_s
 FROM unnest($1::int[], $2::int[]) AS wanted (number, room)
 CROSS JOIN LATERAL (
-  SELECT one.* FROM webhook_deliveries AS one JOIN webhooks USING (webhook)
+  SELECT
+    position, webhook, event_id, event, happened_at, one.epoch, one.seq, about, data, attempts, first_attempt_at
+  FROM webhook_deliveries AS one JOIN webhooks USING (webhook)
   WHERE one.webhook = wanted.number AND webhooks.status = 'active' AND deleted_at IS NULL
     AND one.status = 'pending' AND next_attempt_at <= now() AND position <> ALL ($3::bigint[])
     AND (
@@ -144,7 +146,7 @@ FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
 -- name: redemptions_by_id
 -- These redemptions, of any workspace.
 -- $1 redemptions uuid[]
-SELECT * FROM past_redemptions WHERE redemption_id = ANY($1);
+SELECT {redemption} FROM past_redemptions WHERE redemption_id = ANY($1);
 
 -- name: settle_deliveries
 -- Store the results of attempts, unless the fence has changed. Of each delivery the newest attempts are kept.

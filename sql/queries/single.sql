@@ -8,7 +8,7 @@ UPDATE books SET single = $3 WHERE workspace = $1 AND book = $2;
 -- active and not expired. The coupon is the book's first code.
 -- $1 workspace int  $2 before int  $3 limit int
 WITH clock AS (SELECT now() + clock_offset_ms * interval '1 ms' AS at FROM workspaces WHERE workspace = $1)
-SELECT books.*, partition, currency AS workspace_currency, code
+SELECT {book}, code
 FROM books JOIN workspaces USING (workspace) CROSS JOIN LATERAL (
   SELECT code, active, expires_at FROM codes
   WHERE codes.workspace = $1 AND codes.book = books.book ORDER BY position LIMIT 1

@@ -73,7 +73,7 @@ SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
 FROM workspaces w CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) CROSS JOIN LATERAL (
-  SELECT * FROM facts
+  SELECT {fact} FROM facts
   WHERE facts.partition = w.partition AND facts.epoch = wanted.epoch AND facts.seq = wanted.seq AND workspace = $1
   LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book

@@ -28,7 +28,7 @@ def test_a_head_lists_the_parameters(name: str):
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sql")), ids=lambda path: path.name)
 def test_statements_are_in_alphabetical_order(path: Path):
     """A file's statements are in the order of their names."""
-    names = re.findall(r"^-- name: (\S+)$", path.read_text(), re.MULTILINE)
+    names = re.findall(r"^-- (?:name|columns): (\S+)$", path.read_text(), re.MULTILINE)
     assert names == sorted(names)
 
 
@@ -37,6 +37,13 @@ def test_no_statement_changes_its_session():
     leaves = re.compile(r"^(SET|LISTEN|PREPARE|CREATE)\b|pg_(try_)?advisory_lock|WITH HOLD|set_config")
     texts = {name: re.sub("^--.*\n", "", text, flags=re.MULTILINE) for name, text in QUERIES.items()}
     assert [name for name, text in texts.items() if leaves.search(text)] == []
+
+
+def test_no_statement_reads_all_columns_of_a_table():
+    """A statement names the columns that it reads, so that a newer version may add others."""
+    every = re.compile(r"(?:SELECT|RETURNING|,)\s+\*(?! FROM (?:\(|unnest\(|redemptions_at\())|\b(?!gone\b)\w+\.\*")
+    texts = {name: re.sub("^--.*\n", "", text, flags=re.MULTILINE) for name, text in QUERIES.items()}
+    assert [name for name, text in texts.items() if every.search(text)] == []
 
 
 def test_every_statement_is_used():

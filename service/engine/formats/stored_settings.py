@@ -108,6 +108,7 @@ def book_settings(row: BookRow) -> str:
 
 
 def closed_book_settings(book_id: UUID) -> str:
-    """The settings of a book that can't be projected: inactive, so that its codes can't be used."""
+    """The settings of a book that can't be projected: not active, so that its codes can't be used.
+    lua/put_book.lua knows its status."""
     nothing = (None,) * 9
-    return _joined(book_id, "inactive", None, None, 1, None, None, None, False, False, 1, 1, *nothing)
+    return _joined(book_id, "unreadable", None, None, 1, None, None, None, False, False, 1, 1, *nothing)

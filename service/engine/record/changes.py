@@ -23,13 +23,14 @@ Row = WorkspaceRow | BookRow | UserRow | CodeRow
 
 
 class Unreadable(NamedTuple):
-    """A row that this version of the service can't read; `book` and its id if it is a book's."""
+    """A row that this version of the service can't read, and the error; `book` and its id if it is a book's."""
 
     kind: str
     workspace: int
     version: int
     book: int | None
     book_id: UUID | None
+    error: Exception
 
 
 class Change(NamedTuple):
@@ -52,9 +53,8 @@ async def changes_since(database: Pool, partition: int, version: int) -> AsyncGe
         if last <= version:
             return
         await set_locally(connection, PAUSING)
-        for name, row_of in _FIRST:
-            async for page in _pages(connection, name, partition, version, last):
-                yield _readable(name.removeprefix("changed_"), version, page, row_of)
+        async for change in _settings(connection, partition, version, last):
+            yield change
         # Everything: begin with the oldest book's codes, and allow for rows of archived books between others.
         codes_after = version or (await read_history_start(connection, partition)).version
         async for page in _pages(connection, "changed_codes", partition, codes_after, last):
@@ -63,15 +63,30 @@ async def changes_since(database: Pool, partition: int, version: int) -> AsyncGe
         yield Change(last, [])
 
 
+async def all_settings(database: Pool, partition: int) -> AsyncGenerator[Change, None]:
+    """As changes_since, everything but codes. Close it: it holds a transaction."""
+    async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        await set_locally(connection, PAUSING)
+        last = cast("int", await connection.fetchval(query("read_config_version"), partition))
+        async for change in _settings(connection, partition, 0, last):
+            yield change
+
+
+async def _settings(connection: Connection, partition: int, version: int, last: int) -> AsyncIterator[Change]:
+    for name, row_of in _FIRST:
+        async for page in _pages(connection, name, partition, version, last):
+            yield _readable(name.removeprefix("changed_"), version, page, row_of)
+
+
 def _readable(kind: str, version: int, page: Sequence[Record], row_of: Callable[[Record], Row]) -> Change:
     """A page's rows, and separately those that can't be read."""
     rows, unreadable = list[Row](), list[Unreadable]()
     for record in page:
         try:
             rows.append(row_of(record))
-        except (ValueError, TypeError, LookupError, msgspec.MsgspecError):
+        except (ValueError, TypeError, LookupError, msgspec.MsgspecError) as error:
             book = (record["book"], record["book_id"]) if row_of is book_row else (None, None)
-            unreadable.append(Unreadable(kind, record["workspace"], record["version"], *book))
+            unreadable.append(Unreadable(kind, record["workspace"], record["version"], *book, error))
     return Change(version, rows, unreadable)
 
 

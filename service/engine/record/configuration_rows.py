@@ -12,10 +12,8 @@ from service.engine.domain.money import CURRENCY_DIGITS
 from service.engine.domain.times import to_ms
 from service.engine.record.stored_json import limits_from
 
-_ELSEWHERE = (
-    "code_count single code archived_at archiving ended_at last_counts after_epoch after_seq after_version".split()
-)
-"""Columns that are no fields of BookRow."""
+_MORE = ("code", "code_count")
+"""Columns that a query of books selects as well."""
 
 
 def workspace_row(record: Record) -> WorkspaceRow:
@@ -31,7 +29,7 @@ def book_row(record: Record) -> BookRow:
         fields[f"{name}_ms"] = None if at is None else to_ms(at)
     for name in ("created", "updated"):
         fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
-    for name in _ELSEWHERE:
+    for name in _MORE:
         fields.pop(name, None)
     discount = fields["discount"]
     fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))

@@ -15,12 +15,13 @@ from service.engine.hot.decider import Reply
 from service.engine.hot.projection import SHARE, RedisProjector, Run
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import Scripts
-from service.engine.record.changes import changes_since
+from service.engine.record.changes import all_settings, changes_since
 from service.engine.record.partitions.partition_rows import confirm_incarnation, read_partition
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.opening.older_postgres import find_surplus
-from service.engine.worker.projector import log_skipped_code, project
+from service.engine.worker.projector import PROJECTING, log_skipped_code, project
+from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.write_behind import AnchorLost
 
 POLL_S = 1.0
@@ -49,7 +50,7 @@ class ProjectionCatchUp:
 
     1. If Redis is ahead of Postgres, stop: the partition must be opened anew. After a restart of Postgres, which may
        have been restored, look also at events (service/engine/worker/opening/older_postgres.py).
-    2. Project what was missing a second ago already.
+    2. Project what was missing a second ago already, and what was set aside and has rested: all of it at the start.
     3. If Postgres has restarted more than COMPARE_AFTER_S ago, no process still projects what it wrote before.
        Confirm that Redis is not ahead, so that Postgres takes changes again.
     """
@@ -57,6 +58,9 @@ class ProjectionCatchUp:
     def __init__(self, server: Server, projector: RedisProjector, pool: asyncpg.Pool, fence: int) -> None:
         self._server, self._projector, self._pool, self._fence = server, projector, pool, fence
         self._partition = server.partition
+        self._left_out = SetAside(pool, server.partition, PROJECTING)
+        self._tried = False
+        """Whether all that is set aside was tried, at the start."""
         self._missing = 0
         self._unconfirmed: tuple[str, float] = ("", 0.0)
         """An unconfirmed Postgres, and when this worker first read it."""
@@ -83,11 +87,27 @@ class ProjectionCatchUp:
             log.info("projection_behind", partition=self._partition, versions=row.config_version - seen)
             async with aclosing(changes_since(self._pool, self._partition, seen)) as changes:
                 async for change in changes:
-                    await project(self._projector, self._partition, change)
+                    await project(self._projector, self._partition, change, self._left_out)
+        is_whole = await self._try_again()
         self._missing = row.config_version
         if not row.confirmed:
             await self._confirm_later(row.incarnation)
-        return row.config_version if row.confirmed and seen == row.config_version else None
+        return row.config_version if row.confirmed and is_whole and seen == row.config_version else None
+
+    async def _try_again(self) -> bool:
+        """Return whether nothing is set aside."""
+        stored = set(await self._left_out.read_stored())
+        due = stored - await self._left_out.read_resting() if stored and self._tried else stored
+        self._tried = True
+        if not due:
+            return not stored
+        failed = set[str]()
+        async with aclosing(all_settings(self._pool, self._partition)) as changes:
+            async for change in changes:
+                failed |= await project(self._projector, self._partition, change, self._left_out, due)
+        for name in due - failed:
+            await self._left_out.forget(Thing(name))
+        return not stored - due and not failed
 
     async def _confirm_later(self, incarnation: str) -> None:
         if self._unconfirmed[0] != incarnation:

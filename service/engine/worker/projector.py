@@ -1,5 +1,8 @@
-"""Write configuration into Redis for a worker. A row that can't be written is skipped with an alarm. restorer.py
-and projection_catchup.py call this. The version is written after its rows, as it says that Redis has them."""
+"""Write configuration into Redis for a worker. A row that can't be read or written is set aside, and tried again.
+restorer.py and projection_catchup.py call this. The version is written after its rows, as it says that Redis has
+them."""
+
+from collections.abc import Container
 
 import msgspec
 import structlog
@@ -9,8 +12,8 @@ from service.engine.domain.configuration import BookRow, CodeRow, UserRow, Works
 from service.engine.hot.projection import RedisProjector
 from service.engine.hot.redis_server import ScriptFailed
 from service.engine.record.actor import mask
-from service.engine.record.changes import Change, Unreadable
-from service.engine.worker.task_supervisor import reason_of
+from service.engine.record.changes import Change, Row, Unreadable
+from service.engine.worker.set_aside import SetAside, Thing
 
 _ROW_ERRORS = (ValueError, TypeError, LookupError, msgspec.MsgspecError)
 """Errors of the row itself; ScriptFailed has those of Redis."""
@@ -18,29 +21,51 @@ _ROW_ERRORS = (ValueError, TypeError, LookupError, msgspec.MsgspecError)
 log = structlog.get_logger()
 
 
-async def project(projector: RedisProjector, partition: int, change: Change) -> None:
-    """Write a change's rows, then the version up to which Redis has everything. Skip a row that can't be read or
-    written; the codes of a skipped book can't be used."""
-    rows = change.rows
+PROJECTING = "projecting"
+"""The task that sets rows aside: an alert knows it (deploy/observability/rules.yaml)."""
+
+
+async def project(
+    projector: RedisProjector, partition: int, change: Change, left_out: SetAside, only: Container[str] | None = None
+) -> set[str]:
+    """Write a change's rows, or only those of these things, then the version up to which Redis has everything. Set
+    aside a row that can't be read or written; the codes of such a book can't be used. Return the things set aside."""
+    failed = set[str]()
+
+    async def leave_out(row: Unreadable) -> None:
+        thing = _name(row)
+        failed.add(thing.name)
+        await left_out.add(thing, row.error)
+        if row.book is not None and row.book_id is not None:
+            await projector.close_book(partition, row.workspace, row.book, row.book_id, row.version)
+
     for unreadable in change.unreadable:
-        await _skip(projector, partition, unreadable, "unreadable")
-    if rows and isinstance(rows[0], CodeRow):
+        await leave_out(unreadable)
+    if change.rows and isinstance(change.rows[0], CodeRow):
         await project_codes(projector, partition, change)
-    for row in rows:
+    for row in change.rows:
+        if only is not None and _name(row).name not in only:
+            continue
         try:
-            match row:
-                case WorkspaceRow():
-                    workspace_names[row.workspace] = row.name, str(row.workspace_id)
-                    await projector.workspace(row)
-                case BookRow():
-                    await projector.book(row)
-                case UserRow():
-                    await projector.user(row)
+            await _write(projector, row)
         except (*_ROW_ERRORS, ScriptFailed) as error:
             if isinstance(error, ScriptFailed) and not error.is_own:
                 raise
-            await _skip(projector, partition, _describe_row(row), reason_of(error))
+            book = (row.book, row.book_id) if isinstance(row, BookRow) else (None, None)
+            await leave_out(Unreadable(type(row).__name__, row.workspace, row.version, *book, error))
     await projector.seen_all(partition, change.version)
+    return failed
+
+
+async def _write(projector: RedisProjector, row: Row) -> None:
+    match row:
+        case WorkspaceRow():
+            workspace_names[row.workspace] = row.name, str(row.workspace_id)
+            await projector.workspace(row)
+        case BookRow():
+            await projector.book(row)
+        case UserRow():
+            await projector.user(row)
 
 
 async def project_codes(projector: RedisProjector, partition: int, change: Change, whole: bool = False) -> None:
@@ -57,14 +82,8 @@ def log_skipped_code(row: CodeRow) -> None:
     log.error("code_left_out", partition=row.partition, workspace=row.workspace, code=mask(row.code))
 
 
-def _describe_row(row: object) -> Unreadable:
-    kind = type(row).__name__.removesuffix("Row").lower() + "s"
-    book = (row.book, row.book_id) if isinstance(row, BookRow) else (None, None)
-    return Unreadable(kind, row.workspace, row.version, *book)  # type: ignore[attr-defined]
-
-
-async def _skip(projector: RedisProjector, partition: int, row: Unreadable, reason: str) -> None:
-    about = {"partition": partition, "workspace": row.workspace, "version": row.version, "book": row.book}
-    log.error("configuration_left_out", kind=row.kind, reason=reason, **about)
-    if row.book is not None and row.book_id is not None:
-        await projector.close_book(partition, row.workspace, row.book, row.book_id, row.version)
+def _name(row: Unreadable | Row) -> Thing:
+    """What is set aside: a book, or a workspace's settings and users."""
+    if isinstance(row, BookRow | Unreadable) and row.book_id:
+        return Thing(f"book {row.book_id}", row.workspace)
+    return Thing(f"workspace {row.workspace}", row.workspace)

@@ -62,14 +62,14 @@ class SetAside:
     async def contain(self, *things: Thing, is_last: bool = True) -> AsyncIterator[None]:
         """Work on one thing, or on several at once. An error of theirs ends the block, and is not raised. After the
         last block for a thing its failures are forgotten."""
-        await self._read_stored()
+        await self.read_stored()
         try:
             yield
         except Exception as error:
             if not await self._is_of_one(error):
                 raise
             for thing in things:
-                await self._set_aside(thing, error)
+                await self.add(thing, error)
         else:
             for thing in things if is_last else ():
                 await self.forget(thing)
@@ -107,18 +107,15 @@ class SetAside:
 
     async def forget(self, thing: Thing) -> None:
         """Forget the failures of a thing, as it has succeeded."""
-        stored = await self._read_stored()
+        stored = await self.read_stored()
         if thing.name in stored:
             await failing_tasks.clear_task_failures(self._pool, self._partition, self._task, thing.name)
             stored.discard(thing.name)
             self._log.info("tried_again", thing=thing.name, workspace=thing.workspace)
 
-    async def read_resting(self) -> set[str]:
-        """The names of the things that are left out now, for work that no query finds."""
-        return await failing_tasks.read_resting(self._pool, self._partition, self._task)
-
-    async def _set_aside(self, thing: Thing, error: Exception) -> None:
-        reason, stored = reason_of(error), await self._read_stored()
+    async def add(self, thing: Thing, error: Exception) -> None:
+        """Set a thing aside, as this error is its own."""
+        reason, stored = reason_of(error), await self.read_stored()
         resting = await failing_tasks.set_aside(self._pool, self._partition, self._task, *thing, reason, PAUSES_S)
         stored.add(thing.name)
         metrics.count_set_aside(self._partition, self._task)
@@ -132,10 +129,15 @@ class SetAside:
             exc_info=error,
         )
 
-    async def _read_stored(self) -> set[str]:
+    async def read_stored(self) -> set[str]:
+        """The names of all things that are set aside."""
         if self._stored is None:
             self._stored = await failing_tasks.read_set_aside(self._pool, self._partition, self._task)
         return self._stored
+
+    async def read_resting(self) -> set[str]:
+        """The names of the things that are left out now, for work that no query finds."""
+        return await failing_tasks.read_resting(self._pool, self._partition, self._task)
 
     async def _is_of_one(self, error: Exception) -> bool:
         """Whether other things may succeed. A statement that took too long is of its thing if Postgres answers

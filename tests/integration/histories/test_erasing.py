@@ -16,6 +16,8 @@ from service.engine.record.changes import changes_since
 from service.engine.worker import write_behind
 from service.engine.worker.opening import restorer
 from service.engine.worker.projection_catchup import projector_of
+from service.engine.worker.projector import PROJECTING
+from service.engine.worker.set_aside import SetAside
 from service.engine.worker.waiting import NotYet
 from service.engine.worker.write_behind import Flusher
 from service.server.record.code_rows import add_codes
@@ -110,7 +112,7 @@ async def project(setup: PartitionSetup) -> None:
     """Project configuration to Redis, as the worker does."""
     async with projecting(setup) as projector:
         async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
-            await restorer.project(projector, 0, change)
+            await restorer.project(projector, 0, change, SetAside(setup.pool, 0, PROJECTING))
 
 
 async def test_killed_at_each_step_and_begun_again(setup: PartitionSetup) -> None:

@@ -22,7 +22,9 @@ from service.engine.record.partitions.failing_tasks import read_failing
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.opening import restorer
 from service.engine.worker.projection_catchup import projector_of
+from service.engine.worker.projector import PROJECTING
 from service.engine.worker.script_versions import own_scripts
+from service.engine.worker.set_aside import SetAside
 from service.engine.worker.waiting import NotYet
 from service.engine.worker.write_behind import Flusher
 from service.server.api.book_counts import count_book
@@ -85,7 +87,7 @@ async def project(setup: PartitionSetup) -> None:
     async with setup.server() as server:
         projector = projector_of(server, await setup.scripts())
         async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
-            await restorer.project(projector, 0, change)
+            await restorer.project(projector, 0, change, SetAside(setup.pool, 0, PROJECTING))
     assert row
 
 

@@ -1,9 +1,11 @@
 """A partition with some traffic behind it, opened by workers that may die at any command."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -30,11 +32,13 @@ from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.opening import partition_opening as opening
 from service.engine.worker.opening import restorer
 from service.engine.worker.opening.partition_opening import Opening
+from service.engine.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import Flusher
 from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from tests.harness.reaching import reach
+from tests.harness.waiting import PATIENCE_S
 from tests.integration.recording.record_fixtures import make_book, make_caller, take_partition
 
 _SNAPSHOT = """
@@ -139,6 +143,23 @@ class PartitionSetup:
         """Open the partition as another worker, and let the API process read its new epoch."""
         await self.open()
         await self.learn()
+
+    async def catch_up(self) -> None:
+        """Project what Redis lacks, as the worker's task does, until Redis has everything."""
+        async with self.server() as server:
+            fence = (await read_partition(self.pool, 0)).fence
+            projector = projector_of(server, await self.scripts())
+            caught_up, lease = asyncio.Event(), Mock()
+
+            async def until_configured(_: int) -> None:
+                caught_up.set()
+                await asyncio.Event().wait()
+
+            lease.until_configured = until_configured
+            working = asyncio.create_task(ProjectionCatchUp(server, projector, self.pool, fence).run(lease))
+            await asyncio.wait_for(caught_up.wait(), PATIENCE_S)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
     async def rebuild(self) -> None:
         """Empty Redis, and open the partition again."""

@@ -31,7 +31,7 @@ from tests.lab.faults.proxy import Forwarder
 
 APIS = 2
 _ALARMS = (
-    "partition_stopped", "script_failed", "event_quarantined", "event_not_redone", "configuration_left_out",
+    "partition_stopped", "script_failed", "event_quarantined", "event_not_redone",
     "code_left_out", "answer_left_out",
 )  # fmt: skip
 KEY = "drill_admin"

@@ -33,7 +33,8 @@ from service.engine.record.facts.quarantined_events import page_quarantine
 from service.engine.record.partitions.openings import advance_recovery
 from service.engine.record.pool import Connection
 from service.engine.worker.opening.unappliable_events import TooManyFailed, UnappliableEvents
-from service.engine.worker.projector import log_skipped_code, project, project_codes
+from service.engine.worker.projector import PROJECTING, log_skipped_code, project, project_codes
+from service.engine.worker.set_aside import SetAside
 
 EVENTS_A_RUN = 250
 """Some 7 ms in Redis, and one fsync. Each event or key has three arguments."""
@@ -117,6 +118,7 @@ class Restorer:
         self._filled: dict[int, Buckets] = {}
         """By workspace, the directory's buckets into which a whole rebuild has written codes."""
         self.projector = RedisProjector(self._run, log_skipped_code)
+        self._left_out = SetAside(pool, self._partition, PROJECTING)
 
     async def mark(self, text: str) -> None:
         """Write the recovery's progress; '' when it is done: then all keys have this layout."""
@@ -151,7 +153,7 @@ class Restorer:
                     while len(in_flight) >= VERSIONS_AT_ONCE or (in_flight and not change.rows):
                         await in_flight.popleft()
                     if not change.rows or not isinstance(change.rows[0], CodeRow):
-                        await project(self.projector, self._partition, change)
+                        await project(self.projector, self._partition, change, self._left_out)
             finally:
                 await asyncio.gather(*in_flight, return_exceptions=True)
 

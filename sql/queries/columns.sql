@@ -1,0 +1,24 @@
+-- Lists of columns that several statements select, as {name}: so that a column that a newer version has added to a table
+-- or a view reaches no row of this version (docs/upgrading.md).
+
+-- columns: book
+-- A book with its workspace, of books JOIN workspaces.
+workspace, partition, book, book_id, books.version, books.name, description, status, valid_from, valid_until,
+max_redemptions_per_code, max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock,
+lock_seconds, max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, books.gift_book_id,
+keep_free, tags, metadata, created_by, books.created_at, updated_at, books.limits, currency AS workspace_currency
+
+-- columns: fact
+-- Of the view facts.
+kind, partition, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4,
+currency, digits, discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq
+
+-- columns: job
+-- A job with its partition and its book, of jobs JOIN workspaces LEFT JOIN books.
+job_id, workspace, kind, parameters, jobs.status, requested, done, errors, started_at, finished_at, changed, unchanged,
+refused, before, pending, partition, book, book_id
+
+-- columns: redemption
+-- Of the view past_redemptions.
+redemption_id, workspace, book, book_id, code, user_id, order_id, value_e4, currency, digits, discount_e4, redeemed_at_ms,
+rolled_back_at_ms, ip, user_agent, metadata
