@@ -1,27 +1,32 @@
-"""`scrip workspaces` and `scrip keys`: create, list, revoke. main.py loads it. Scripts read the columns: keep them."""
+"""`scrip workspaces` and `scrip keys`: create, list, revoke. main.py loads it. Names in the JSON stay."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import click
+import msgspec
 
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
-from service.cli.tables import render_table
+from service.cli.tables import AS_JSON, render_json, render_table
 from service.common.plurals import count_noun
+from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import MAX_INT
+from service.engine.domain.limits import KeyLimits
 from service.engine.operations.caller import SCOPES
 from service.server.record import key_rows, workspace_rows
 from service.server.record.console_sessions import end_sessions_of
 
 _SCOPES = click.Choice(SCOPES)
+_LIMIT = click.IntRange(1, MAX_INT)
 
 
 @click.group(epilog="Example: scrip workspaces list")
 def workspaces() -> None:
-    """Create, list and bound workspaces; sign people out."""
+    """Create, list, limit and suspend workspaces; sign people out."""
 
 
 @click.group(epilog="Example: scrip keys list demo")
@@ -54,12 +59,80 @@ async def create_workspace(connection: asyncpg.Connection, name: str, test: bool
     click.echo(str(row.workspace_id))
 
 
-@workspaces.command("list", epilog="Example: scrip workspaces list")
+@workspaces.command("list", epilog="Example: scrip workspaces list --json")
+@AS_JSON
 @with_record
-async def list_workspaces(connection: asyncpg.Connection) -> None:
+async def list_workspaces(connection: asyncpg.Connection, as_json: bool) -> None:
     """List all workspaces. A test workspace has a clock that can be set."""
-    rows = [(row.workspace_id, row.mode, row.name) for row in await workspace_rows.all_workspaces(connection)]
-    click.echo(render_table(("ID", "MODE", "NAME"), rows))
+    rows = await workspace_rows.all_workspaces(connection)
+    if as_json:
+        click.echo(render_json([_outline(row) for row in rows]))
+        return
+    cells = [
+        (row.workspace_id, row.mode, row.partition, "suspended" if row.is_suspended else "active", row.name)
+        for row in rows
+    ]
+    click.echo(render_table(("ID", "MODE", "PARTITION", "STATUS", "NAME"), cells))
+
+
+def _outline(row: WorkspaceRow) -> dict[str, Any]:
+    return {
+        "workspaceId": row.workspace_id,
+        "name": row.name,
+        "mode": row.mode,
+        "partition": row.partition,
+        "status": "suspended" if row.is_suspended else "active",
+        "operatorLimits": row.operator_limits,
+        "storageMib": row.storage_mib,
+        "storageUsedMib": row.storage_used_mib,
+    }
+
+
+@workspaces.command("suspend", epilog="Example: scrip workspaces suspend shop")
+@click.argument("workspace")
+@with_record
+async def suspend(connection: asyncpg.Connection, workspace: str) -> None:
+    """Refuse all requests of a workspace, within a second.
+
+    They get 403 `workspace_suspended`, also those of its users and in the console. What it has stays; its events are
+    recorded, its jobs and webhooks go on."""
+    await workspace_rows.suspend_workspace(connection, await read_workspace_number(connection, workspace), True)
+    click.echo(f"{workspace} is suspended. `scrip workspaces resume {workspace}` ends it.")
+
+
+@workspaces.command("resume", epilog="Example: scrip workspaces resume shop")
+@click.argument("workspace")
+@with_record
+async def resume(connection: asyncpg.Connection, workspace: str) -> None:
+    """Serve a suspended workspace again, within a second."""
+    await workspace_rows.suspend_workspace(connection, await read_workspace_number(connection, workspace), False)
+    click.echo(f"{workspace} is served.")
+
+
+@workspaces.command("limit", epilog="Example: scrip workspaces limit shop --requests-per-minute 6000")
+@click.argument("workspace")
+@click.option("--requests-per-minute", type=_LIMIT, help="Requests of each key.")
+@click.option("--misses-per-minute", type=_LIMIT, help="Unknown or others' codes of each key.")
+@click.option("--address-misses-per-minute", type=_LIMIT, help="The same, of each client address.")
+@click.option("--live-locks", type=_LIMIT, help="Locks at a time of each key.")
+@click.option("--off", is_flag=True, help="Remove these limits.")
+@with_record
+async def limit(connection: asyncpg.Connection, workspace: str, off: bool, **given: int | None) -> None:
+    """Limit each key of a workspace, or show the limits.
+
+    They hold within a second. The workspace's own limits may be lower; its keys can't set higher ones. An option that
+    is not given stays as it is."""
+    number = await read_workspace_number(connection, workspace)
+    row = await workspace_rows.read_workspace(connection, number)
+    new = {name: value for name, value in given.items() if value is not None}
+    if off and new:
+        raise click.UsageError("--off removes all limits: give no other.")
+    if off or new:
+        limits = None if off else msgspec.structs.replace(row.operator_limits or KeyLimits(), **new)
+        row = await workspace_rows.set_operator_limits(connection, number, limits)
+    for field in msgspec.structs.fields(KeyLimits):
+        value = getattr(row.operator_limits or KeyLimits(), field.name)
+        click.echo(f"{field.name.replace('_', ' ')}: {'no limit' if value is None else value}")
 
 
 @workspaces.command("storage", epilog="Example: scrip workspaces storage shop 8192")
@@ -109,16 +182,33 @@ async def create_key(connection: asyncpg.Connection, workspace: str, name: str, 
 
 @keys.command("list", epilog="Example: scrip keys list demo")
 @click.argument("workspace")
+@AS_JSON
 @with_record
-async def list_keys(connection: asyncpg.Connection, workspace: str) -> None:
+async def list_keys(connection: asyncpg.Connection, workspace: str, as_json: bool) -> None:
     """List a workspace's keys, newest first. SECRET is how a key's secret begins."""
     rows = await key_rows.page_keys(
         connection, await read_workspace_number(connection, workspace), key_rows.MAX_KEYS, None
     )
+    if as_json:
+        click.echo(render_json([_outline_key(row) for row in rows]))
+        return
     cells = [
         (row.key_id, f"{row.prefix}…", ",".join(row.scopes), _format_time(row.last_used_at), row.name) for row in rows
     ]
     click.echo(render_table(("ID", "SECRET", "SCOPES", "LAST USED", "NAME"), cells))
+
+
+def _outline_key(row: key_rows.KeyRow) -> dict[str, Any]:
+    return {
+        "keyId": row.key_id,
+        "name": row.name,
+        "prefix": row.prefix,
+        "scopes": row.scopes,
+        "createdAt": row.created_at,
+        "expiresAt": row.expires_at,
+        "lastUsedAt": row.last_used_at,
+        "limits": row.limits,
+    }
 
 
 def _read_key_id(_context: click.Context, _argument: click.Parameter, text: str) -> UUID:

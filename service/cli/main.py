@@ -22,7 +22,7 @@ COMMANDS = {
     "requests": ("service.cli.requests", "Find a refused request by its id."),
     "run": ("service.cli.process_commands", "Run the whole service on this machine, with demo data."),
     "worker": ("service.cli.process_commands", "Run a worker: it records in Postgres what Redis decides."),
-    "workspaces": ("service.cli.admin", "Create, list and bound workspaces; sign people out."),
+    "workspaces": ("service.cli.admin", "Create, list, limit and suspend workspaces; sign people out."),
 }
 """Each command's module, and the first sentence of its help for the list of commands."""
 

@@ -6,7 +6,7 @@ import asyncpg
 import click
 
 from service.cli.failures import with_record
-from service.cli.tables import render_json, render_table
+from service.cli.tables import AS_JSON, render_json, render_table
 from service.common import config
 from service.common.running_service import find_service
 from service.engine.record.partitions.partition_rows import count_workspaces, read_partitions
@@ -18,7 +18,7 @@ _COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
 
 
 @click.command(epilog="Example: scrip partitions --json")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@AS_JSON
 @with_record
 async def partitions(connection: asyncpg.Connection, as_json: bool) -> None:
     """List the partitions.

@@ -12,7 +12,7 @@ from service.cli import worker_orders
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
 from service.cli.quarantine_report import describe_held
-from service.cli.tables import render_json, render_table
+from service.cli.tables import AS_JSON, render_json, render_table
 from service.common import config
 from service.common.plurals import count_noun
 from service.common.running_service import find_service
@@ -62,7 +62,7 @@ def quarantine() -> None:
 
 @quarantine.command(name="list", epilog="Example: scrip quarantine list --partition 3")
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@AS_JSON
 @with_record
 async def list_events(connection: asyncpg.Connection, partition: int | None, as_json: bool) -> None:
     """List unresolved events, the oldest first, at most 1,000."""

@@ -4,7 +4,7 @@ import asyncpg
 import click
 
 from service.cli.failures import with_record
-from service.cli.tables import render_json, render_table
+from service.cli.tables import AS_JSON, render_json, render_table
 from service.engine.domain.times import from_ms
 from service.server.answers.accounting import NOBODY
 from service.server.record.refused_batches import find_refused
@@ -15,7 +15,7 @@ _COLUMNS = ("at", "workspace", "route", "status", "outcome", "tookMs", "subject"
 
 @click.command(epilog="Example: scrip requests 019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90")
 @click.argument("request_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@AS_JSON
 @with_record
 async def requests(connection: asyncpg.Connection, request_id: str, as_json: bool) -> None:
     """Find a refused request by its id.

@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
 import msgspec
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""The option of commands that list something."""
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

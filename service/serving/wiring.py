@@ -159,7 +159,7 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
     row = await read_workspace(context.pool, number)
     limits = await limits_of_users(context.pool, row)
     place = (number, row.workspace_id, row.partition, row.mode)
-    return Caller(None, *place, frozenset(), limits=limits)
+    return Caller(None, *place, frozenset(), limits=limits, is_suspended=row.is_suspended)
 
 
 class _PostgresPoller:

@@ -20,6 +20,9 @@ CREATE TABLE workspaces (
   time_zone text NOT NULL DEFAULT 'UTC', -- an IANA name: of the hours, days and weeks of reports
   storage_mib int NOT NULL DEFAULT 4096 CHECK (storage_mib >= 1), -- how much it may have in Redis; an operator sets it
   storage_used_mib int NOT NULL DEFAULT 0, -- what a worker counted last; changes without a version
+  -- An operator of the service sets both: the most that limits of its keys may be, and since when all is refused.
+  operator_limits jsonb CHECK (jsonb_typeof(operator_limits) = 'object'),
+  suspended_at timestamptz,
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
 

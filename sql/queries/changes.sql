@@ -23,10 +23,7 @@ WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $
 -- name: changed_workspaces
 -- A partition's workspaces that changed after one version, up to another, by version.
 -- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
-SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib
-FROM workspaces WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $4;
+SELECT {workspace} FROM workspaces WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $4;
 
 -- name: read_config_version
 -- A partition's newest configuration version.

@@ -22,3 +22,8 @@ refused, before, pending, partition, book, book_id
 -- Of the view past_redemptions.
 redemption_id, workspace, book, book_id, code, user_id, order_id, value_e4, currency, digits, discount_e4, redeemed_at_ms,
 rolled_back_at_ms, ip, user_agent, metadata
+
+-- columns: workspace
+workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,
+idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib, operator_limits,
+suspended_at IS NOT NULL AS is_suspended

@@ -50,7 +50,7 @@ WITH credentials AS (
 )
 SELECT
     secret_hash, key_id, person, workspace, workspace_id, partition, mode, scopes, expires_at, credentials.limits,
-    workspaces.limits AS workspace_limits, EXISTS (
+    workspaces.limits AS workspace_limits, operator_limits, suspended_at IS NOT NULL AS is_suspended, EXISTS (
         SELECT FROM books
         WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL
     ) AS of_books

@@ -23,10 +23,7 @@ ORDER BY version, book LIMIT $4;
 
 -- name: read_all_workspaces
 -- Every workspace, by name.
-SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib
-FROM workspaces ORDER BY name;
+SELECT {workspace} FROM workspaces ORDER BY name;
 
 -- name: read_storage
 -- What a workspace uses of its bound of storage, and the bound.
@@ -41,10 +38,7 @@ SELECT workspace, name, storage_mib, storage_used_mib FROM workspaces WHERE part
 -- name: read_workspace
 -- A workspace by its inner number.
 -- $1 workspace int
-SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, time_zone, storage_mib, storage_used_mib
-FROM workspaces WHERE workspace = $1;
+SELECT {workspace} FROM workspaces WHERE workspace = $1;
 
 -- name: read_workspace_names
 -- Names and ids of the workspaces after this one.
@@ -55,6 +49,16 @@ SELECT workspace, name, workspace_id FROM workspaces WHERE workspace > $1;
 -- A workspace's inner number, by its name.
 -- $1 name text
 SELECT workspace FROM workspaces WHERE name = $1;
+
+-- name: suspend_workspace
+-- Suspend a workspace, or end that.
+-- $1 workspace int  $2 version bigint  $3 is_suspended boolean
+UPDATE workspaces SET version = $2, suspended_at = CASE WHEN $3 THEN coalesce(suspended_at, now()) END WHERE workspace = $1;
+
+-- name: update_operator_limits
+-- Set the most that limits of a workspace's keys may be.
+-- $1 workspace int  $2 version bigint  $3 operator_limits jsonb
+UPDATE workspaces SET version = $2, operator_limits = $3 WHERE workspace = $1;
 
 -- name: update_storage_bound
 -- Change a workspace's bound of storage.

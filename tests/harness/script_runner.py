@@ -127,7 +127,7 @@ class ScriptRunner:
     def limit(self, of_books: bool = False, scopes: Sequence[str] = SCOPES, **limits: int) -> Self:
         """From now on requests are another key's, with these limits; `of_books` where a book may limit misses."""
         key_id = uuid4()
-        words = encode_key_limits(KeyLimits(**limits), None, of_books=of_books)
+        words = encode_key_limits(KeyLimits(**limits), None, None, of_books=of_books)
         self.caller = replace(self.caller, key_id=key_id, scopes=frozenset(scopes), limits=words)
         return self
 

@@ -126,7 +126,7 @@ class Twins(RuleBasedStateMachine):
             plain,
             key_id=self.key_ids[limits.key],
             scopes=frozenset({"public"}) if is_public else plain.scopes,
-            limits=encode_key_limits(limits.of_keys[limits.key], None, of_books=of_books),
+            limits=encode_key_limits(limits.of_keys[limits.key], None, None, of_books=of_books),
         )
 
     def forget_minutes(self) -> None:

@@ -1416,6 +1416,8 @@ class Workspace(Model, kw_only=True):
     """How many MiB the workspace may have in Redis; the operator sets it."""
     storage_used_mib: int
     """How many MiB it has there, by an estimate a few seconds old."""
+    operator_limits: KeyLimits | None
+    """The most that the limits of its keys may be; the operator of the service sets them."""
 
 
 class WorkspaceLimits(Model, kw_only=True):

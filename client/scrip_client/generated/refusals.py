@@ -328,6 +328,12 @@ class Forbidden(Refused):
     code = "forbidden"
 
 
+class WorkspaceSuspended(Refused):
+    """403. This workspace is suspended: all its requests are refused. Ask who operates this service."""
+
+    code = "workspace_suspended"
+
+
 class JobNotFound(Refused):
     """404. The job does not exist. Send the `jobId` of the response that started the job."""
 
@@ -495,6 +501,7 @@ BY_CODE: dict[str, type[ScripError]] = {
     "malformed": Malformed,
     "unauthenticated": Unauthenticated,
     "forbidden": Forbidden,
+    "workspace_suspended": WorkspaceSuspended,
     "job_not_found": JobNotFound,
     "event_not_found": EventNotFound,
     "not_found": NotFound,

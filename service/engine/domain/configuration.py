@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.engine.domain.limits import BookLimits, WorkspaceLimits
+from service.engine.domain.limits import BookLimits, KeyLimits, WorkspaceLimits
 
 
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,10 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     storage_mib: int = 4096
     """The bound of what it has in Redis."""
     storage_used_mib: int = 0
+    operator_limits: KeyLimits | None = None
+    """The most that the limits of its keys may be. An operator sets it, as `is_suspended`; Redis stores neither."""
+    is_suspended: bool = False
+    """Whether all its requests are refused."""
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,9 @@ from hashlib import blake2b
 from typing import Annotated
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, fields
 
+from service.engine.domain.errors import invalid
 from service.engine.domain.field_types import Count, Request
 
 PUBLIC_ADDRESS_MISSES = 100
@@ -64,16 +65,30 @@ class WorkspaceLimits(Request):
     books: BookLimits | None = None
 
 
-def encode_key_limits(own: KeyLimits | None, workspace: WorkspaceLimits | None, *, of_books: bool) -> str:
+def encode_key_limits(
+    own: KeyLimits | None, workspace: WorkspaceLimits | None, operator: KeyLimits | None, *, of_books: bool
+) -> str:
     """The limits of a credential as lua/includes/limits.lua reads them; '' for no limits. The credential's own limits
-    override the workspace's. `of_books`: some book limits misses."""
+    override the workspace's; none is above the operator's. `of_books`: some book limits misses."""
     defaults = (workspace.keys if workspace else None) or KeyLimits()
-    pairs = zip(astuple(own or KeyLimits()), astuple(defaults), strict=True)
-    values = [default if value is None else value for value, default in pairs]
+    limits = (own or KeyLimits(), defaults, operator or KeyLimits())
+    values = [
+        min((value for value in (default if value is None else value, most) if value is not None), default=None)
+        for value, default, most in zip(*map(astuple, limits), strict=True)
+    ]
     of_books = of_books or bool(workspace and workspace.books and workspace.books.misses_per_minute)
     if values == [None] * len(values) and not of_books:
         return ""
     return " ".join("-" if value is None else str(value) for value in values)
+
+
+def check_operator_limits(path: str, limits: KeyLimits | None, operator: KeyLimits | None) -> None:
+    """Raise Refusal `invalid` if a limit is above the operator's."""
+    pairs = zip(astuple(limits or KeyLimits()), astuple(operator or KeyLimits()), strict=True)
+    for field, (value, most) in zip(fields(KeyLimits), pairs, strict=True):
+        if value is not None and most is not None and value > most:
+            reason = f"must be at most {most}, which the operator of this service has set"
+            raise invalid(f"{path}.{field.encode_name}", reason)
 
 
 def encode_public_limits(limits: str) -> str:

@@ -110,6 +110,8 @@ _ROWS = (
          "`POST /v1/keys` and `scrip keys create` make keys; a key may have expired or been revoked."),
     _row(None, "forbidden", 403, "This key or token may not run this operation.",
          "Use a key with the scope that `/schema` names for the operation."),
+    _row(None, "workspace_suspended", 403, "This workspace is suspended: all its requests are refused.",
+         "Ask who operates this service."),
     _row(None, "job_not_found", 404, "The job does not exist.",
          "Send the `jobId` of the response that started the job."),
     _row(None, "event_not_found", 404, "The event is not in quarantine.",

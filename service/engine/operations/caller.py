@@ -35,6 +35,8 @@ class Caller:
     limits: str = ""
     """The limits of its requests, in the form of encode_key_limits (limits.py); '' for no limits. A
     `public` credential without `checkout` gets encode_public_limits."""
+    is_suspended: bool = False
+    """Whether its workspace is suspended: then it has no scopes."""
     account: int = field(init=False)
     """Workspace and roles as one number, by which requests are counted (read_account)."""
     prefix: str = field(init=False)

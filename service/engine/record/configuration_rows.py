@@ -7,7 +7,7 @@ from asyncpg import Record
 
 from service.engine.domain import discounts
 from service.engine.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
-from service.engine.domain.limits import BookLimits, WorkspaceLimits
+from service.engine.domain.limits import BookLimits, KeyLimits, WorkspaceLimits
 from service.engine.domain.money import CURRENCY_DIGITS
 from service.engine.domain.times import to_ms
 from service.engine.record.stored_json import limits_from
@@ -17,7 +17,9 @@ _MORE = ("code", "code_count")
 
 
 def workspace_row(record: Record) -> WorkspaceRow:
-    fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], WorkspaceLimits)}
+    fields: dict[str, Any] = dict(record)
+    fields["limits"] = limits_from(record["limits"], WorkspaceLimits)
+    fields["operator_limits"] = limits_from(record["operator_limits"], KeyLimits)
     return WorkspaceRow(**fields, digits=CURRENCY_DIGITS[record["currency"]])
 
 

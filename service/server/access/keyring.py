@@ -65,7 +65,8 @@ class Keyring:
 
     def authenticate(self, authorization: str, roles: tuple[str, ...], now_s: float) -> Caller:
         """The caller of an `Authorization` header, at this time by time.monotonic. Raises Refusal `unauthenticated`,
-        `forbidden` if the caller has none of the roles, `keys_outdated`, or as Tokens.authenticate does."""
+        `workspace_suspended`, `forbidden` if the caller has none of the roles, `keys_outdated`, or as
+        Tokens.authenticate does."""
         if now_s > self._outdated_at_s:
             raise _refuse_outdated()
         caller = self._by_header.get(authorization) or self._find_by_header(authorization)
@@ -124,7 +125,10 @@ class Keyring:
         return caller
 
     def _forbid(self, caller: Caller, roles: tuple[str, ...]) -> Refusal:
-        self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
+        code = "workspace_suspended" if caller.is_suspended else "forbidden"
+        self._count_rejection(caller.workspace, caller.key_id, None, code)
+        if caller.is_suspended:
+            return Refusal(code)
         scopes = " or ".join(role for role in roles if role in SCOPES)
         own = f"has {', '.join(sorted(caller.scopes))}"
         if caller.person is not None:

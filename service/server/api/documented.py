@@ -39,7 +39,9 @@ from service.server.api.schemas import Exact, ExactExample, Structs
 
 _BODY = "body:"
 
-_COMMON = "malformed unauthenticated forbidden rate_limited recovering keys_outdated unavailable".split()
+_COMMON = (
+    "malformed unauthenticated forbidden workspace_suspended rate_limited recovering keys_outdated unavailable".split()
+)
 
 _STRING, _INTEGER = OpenAPIType.STRING, OpenAPIType.INTEGER
 

@@ -44,6 +44,7 @@ SHARED = {
     "metadata": "Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else "
     "4 KiB, and 8 levels of objects and arrays.",
     "storageMib": "How many MiB the workspace may have in Redis; the operator sets it.",
+    "operatorLimits": "The most that the limits of its keys may be; the operator of the service sets them.",
     "storageUsedMib": "How many MiB it has there, by an estimate a few seconds old.",
     "durability": "How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres).",
     "valid": "Whether the coupon can be redeemed so.",

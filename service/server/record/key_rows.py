@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 from service.common.left_out import leave_out
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.errors import Refusal, invalid
-from service.engine.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
+from service.engine.domain.limits import KeyLimits, WorkspaceLimits, check_operator_limits, encode_key_limits
 from service.engine.domain.times import to_datetime, to_ms
 from service.engine.operations.caller import Caller
 from service.engine.record.audit_entries import write_audit
@@ -69,7 +69,8 @@ async def create_key(
     replaces: UUID | None = None,
     limits: KeyLimits | None = None,
 ) -> KeyRow:
-    """Create a key. Raises SecretTaken, and Refusal `invalid` if the workspace has too many."""
+    """Create a key. Raises SecretTaken, and Refusal `invalid` if the workspace has too many, or a limit is above
+    the operator's."""
     columns = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_json(limits))
     values = (uuid7(), workspace, name, *columns)
     try:
@@ -77,6 +78,7 @@ async def create_key(
             await connection.execute(query("bump_keys_version"))  # first: its row lock serializes the count
             if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
                 raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
+            await _check_limits(connection, workspace, limits)
             record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
             after = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces, "limits": limits}
             await write_audit(connection, workspace, "key.created", record["key_id"], after=after)
@@ -109,16 +111,23 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
 
 
 async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits | None) -> KeyRow:
-    """Replace the key's limits. Raises Refusal `not_found`."""
+    """Replace the key's limits. Raises Refusal `not_found`, and `invalid` if one is above the operator's."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("bump_keys_version"))  # first: its row lock serializes changes
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
             raise Refusal("not_found", NO_KEY)
+        await _check_limits(connection, workspace, limits)
         record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_json(limits))
         before = limits_from(old["limits"], KeyLimits)
         await write_audit(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
         return _row_of(cast("Record", record))
+
+
+async def _check_limits(connection: Connection, workspace: int, limits: KeyLimits | None) -> None:
+    if limits is not None:
+        record = cast("Record", await connection.fetchrow(query("read_workspace"), workspace))
+        check_operator_limits("limits", limits, limits_from(record["operator_limits"], KeyLimits))
 
 
 async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:
@@ -168,9 +177,10 @@ def _caller_of(record: Record) -> Caller:
         workspace_id=record["workspace_id"],
         partition=record["partition"],
         mode=record["mode"],
-        scopes=frozenset(record["scopes"]),
+        scopes=frozenset(() if record["is_suspended"] else record["scopes"]),
         expires_ms=None if expires_at is None else to_ms(expires_at),
         limits=_limits_of(record),
+        is_suspended=record["is_suspended"],
     )
 
 
@@ -180,14 +190,18 @@ def _row_of(record: Record) -> KeyRow:
 
 
 def _limits_of(record: Record) -> str:
-    default_limits = limits_from(record["workspace_limits"], WorkspaceLimits)
-    return encode_key_limits(limits_from(record["limits"], KeyLimits), default_limits, of_books=record["of_books"])
+    return encode_key_limits(
+        limits_from(record["limits"], KeyLimits),
+        limits_from(record["workspace_limits"], WorkspaceLimits),
+        limits_from(record["operator_limits"], KeyLimits),
+        of_books=record["of_books"],
+    )
 
 
 async def limits_of_users(database: Database, row: WorkspaceRow) -> str:
     """The limits of users' tokens, which the workspace sets."""
     of_books = cast("bool", await database.fetchval(query("is_any_book_limiting_misses"), row.workspace))
-    return encode_key_limits(None, row.limits, of_books=of_books)
+    return encode_key_limits(None, row.limits, row.operator_limits, of_books=of_books)
 
 
 async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:

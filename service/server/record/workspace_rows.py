@@ -14,6 +14,7 @@ from service.common.logs import workspace_names
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.discounts import check_discount_digits, decode_discount
 from service.engine.domain.errors import invalid
+from service.engine.domain.limits import KeyLimits, check_operator_limits
 from service.engine.domain.money import CURRENCY_DIGITS
 from service.engine.formats import key_names
 from service.engine.record.audit_entries import write_audit
@@ -97,12 +98,30 @@ async def workspace_named(database: Database, name: str) -> int | None:
 
 async def change_storage_bound(connection: Connection, workspace: int, storage_mib: int) -> WorkspaceRow:
     """Change a workspace's bound of storage; the worker applies it within seconds."""
+    return await _change_as_operator(connection, workspace, "update_storage_bound", storage_mib=storage_mib)
+
+
+async def set_operator_limits(connection: Connection, workspace: int, limits: KeyLimits | None) -> WorkspaceRow:
+    """Set the most that the limits of a workspace's keys may be; processes know it within a second."""
+    return await _change_as_operator(connection, workspace, "update_operator_limits", operator_limits=limits)
+
+
+async def suspend_workspace(connection: Connection, workspace: int, is_suspended: bool) -> WorkspaceRow:
+    """Refuse all requests of a workspace, or no longer; processes know it within a second."""
+    return await _change_as_operator(connection, workspace, "suspend_workspace", is_suspended=is_suspended)
+
+
+async def _change_as_operator(connection: Connection, workspace: int, update: str, **change: Any) -> WorkspaceRow:
+    """Change one field, by an update with that value."""
+    (value,) = change.values()
     async with connection.transaction():
         partition = (await read_workspace(connection, workspace)).partition
         version = await bump_config_version(connection, partition)
         old = await read_workspace(connection, workspace)
-        row = msgspec.structs.replace(old, version=version, storage_mib=storage_mib)
-        await connection.execute(query("update_storage_bound"), workspace, version, storage_mib)
+        row = msgspec.structs.replace(old, version=version, **change)
+        stored = encode_json(value) if isinstance(value, KeyLimits) else value
+        await connection.execute(query(update), workspace, version, stored)
+        await connection.execute(query("bump_keys_version"))
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
 
@@ -111,8 +130,8 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
     """Change these fields of the workspace's row. Others of the partition wait from the new version on: what depends on
     how much the workspace has is done before it.
 
-    Raises Refusal `invalid` if a discount doesn't fit the new currency, the gift book is not the workspace's, or
-    Postgres lacks the time zone.
+    Raises Refusal `invalid` if a limit is above the operator's, a discount doesn't fit the new currency, the gift book
+    is not the workspace's, or Postgres lacks the time zone.
     """
     if "time_zone" in changes:
         await _check_time_zone(pool, changes["time_zone"])
@@ -125,6 +144,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             await _check_discounts(connection, workspace, currency, checked)  # of books that changed meanwhile
         old = await read_workspace(connection, workspace)
         row = msgspec.structs.replace(old, version=version, **changes)
+        check_operator_limits("limits.keys", row.limits.keys if row.limits else None, row.operator_limits)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
         await check_gift_book(connection, workspace, row.gift_book_id)
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
@@ -166,6 +186,8 @@ def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
         "limits": row.limits,
         "timeZone": row.time_zone,
         "storageMib": row.storage_mib,
+        "operatorLimits": row.operator_limits,
+        "isSuspended": row.is_suspended,
     }
 
 

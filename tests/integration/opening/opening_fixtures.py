@@ -38,7 +38,7 @@ from service.engine.worker.write_behind import Flusher
 from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from tests.harness.reaching import reach
-from tests.harness.waiting import PATIENCE_S
+from tests.harness.waiting import PATIENCE_S, running
 from tests.integration.recording.record_fixtures import make_book, make_caller, take_partition
 
 _SNAPSHOT = """
@@ -156,10 +156,8 @@ class PartitionSetup:
                 await asyncio.Event().wait()
 
             lease.until_configured = until_configured
-            working = asyncio.create_task(ProjectionCatchUp(server, projector, self.pool, fence).run(lease))
-            await asyncio.wait_for(caught_up.wait(), PATIENCE_S)
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            async with running(ProjectionCatchUp(server, projector, self.pool, fence).run(lease)):
+                await asyncio.wait_for(caught_up.wait(), PATIENCE_S)
 
     async def rebuild(self) -> None:
         """Empty Redis, and open the partition again."""

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from service.engine.domain import field_types
 from service.engine.domain.errors import BadField, Refusal
 from service.engine.domain.field_types import Answer, Count
-from service.engine.domain.limits import WorkspaceLimits
+from service.engine.domain.limits import KeyLimits, WorkspaceLimits
 from service.engine.domain.money import CURRENCIES, check_currency
 from service.engine.domain.times import ZoneName, find_zone, from_ms, to_ms
 from service.server.api.configuration_writes import Change, settle_keys
@@ -52,6 +52,7 @@ _EXAMPLE = {
     "timeZone": "Europe/Berlin",
     "storageMib": 4096,
     "storageUsedMib": 310,
+    "operatorLimits": None,
 }
 
 
@@ -104,6 +105,7 @@ class Workspace(Answer, kw_only=True):
     time_zone: str
     storage_mib: int
     storage_used_mib: int
+    operator_limits: KeyLimits | None
 
 
 class Settings(Controller):
