@@ -21,6 +21,7 @@ COMMANDS = {
     "reports": ("service.cli.report_comparison", "Compare the figures of reports with the facts in Postgres."),
     "requests": ("service.cli.requests", "Find a refused request by its id."),
     "run": ("service.cli.process_commands", "Run the whole service on this machine, with demo data."),
+    "status": ("service.cli.status", "Watch the whole service on one screen."),
     "worker": ("service.cli.process_commands", "Run a worker: it records in Postgres what Redis decides."),
     "workspaces": ("service.cli.admin", "Create, list, limit and suspend workspaces; sign people out."),
 }

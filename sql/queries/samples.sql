@@ -30,6 +30,37 @@ CROSS JOIN (VALUES (10), (300), (3600)) AS steps (step_s) ORDER BY 1, 2
 ON CONFLICT (workspace, step_s, at) DO UPDATE SET
   counts = add_counts(old.counts, excluded.counts), times = add_counts(old.times, excluded.times);
 
+-- name: newest_backlog
+-- The newest complete sample of each partition, of the last minute.
+SELECT DISTINCT ON (partition) partition, events, oldest_ms FROM backlog_samples
+WHERE step_s = 10 AND at > now() - interval '1 minute' AND at <= now() - interval '12 seconds'
+ORDER BY partition, at DESC;
+
+-- name: newest_traffic
+-- Counts and response times of the newest complete step of ten seconds, of all workspaces (null) and of those with the
+-- most responses.
+-- $1 limit int
+WITH newest AS MATERIALIZED (
+  SELECT workspace, counts, times FROM traffic_samples WHERE step_s = 10 AND at = (
+    SELECT max(at) FROM sampled_steps
+    WHERE step_s = 10 AND at > now() - interval '1 minute' AND at <= now() - interval '12 seconds'
+  )
+), busiest AS (
+  SELECT workspace, counts, times FROM newest
+  ORDER BY (SELECT sum(value::bigint) FROM jsonb_each_text(counts)) DESC, workspace LIMIT $1
+)
+SELECT NULL AS name, (
+  SELECT jsonb_object_agg(key, count) FROM (
+    SELECT key, sum(value::bigint) AS count FROM newest, jsonb_each_text(counts) GROUP BY key
+  ) AS counted
+) AS counts, (
+  SELECT jsonb_object_agg(key, count) FROM (
+    SELECT key, sum(value::bigint) AS count FROM newest, jsonb_each_text(times) GROUP BY key
+  ) AS timed
+) AS times
+UNION ALL
+(SELECT coalesce(name, '-'), counts, times FROM busiest LEFT JOIN workspaces USING (workspace));
+
 -- name: prune_backlog_samples
 -- Delete a bounded number of expired samples of one step.
 -- $1 step_s int  $2 keep_s int  $3 limit int

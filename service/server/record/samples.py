@@ -135,6 +135,33 @@ async def _add_traffic(connection: Connection, at_s: int, rows: Sequence[tuple[i
         await connection.execute(query("add_traffic"), at_s, [workspace for workspace, _ in rows], counts, times)
 
 
+class NewestTraffic(NamedTuple):
+    """Counts by name, and response times by bound in µs, of the newest ten seconds; the workspace's name, `-` for
+    requests without one, None for all together."""
+
+    name: str | None
+    counts: Counts
+    times: Times
+
+
+async def newest_traffic(database: Database, limit: int) -> list[NewestTraffic]:
+    """Of all workspaces together, then of the busiest ones."""
+    rows = await database.fetch(query("newest_traffic"), limit)
+    return [
+        NewestTraffic(
+            name,
+            msgspec.json.decode(counts or "{}", type=Counts),
+            msgspec.json.decode(times or "{}", type=Times),
+        )
+        for name, counts, times in rows
+    ]
+
+
+async def newest_backlog(database: Database) -> dict[int, tuple[int, int]]:
+    """By partition: unrecorded events, and the age of the oldest in ms, of the last minute."""
+    return {row[0]: (row[1], row[2]) for row in await database.fetch(query("newest_backlog"))}
+
+
 async def add_backlog(pool: asyncpg.Pool, at_s: int, backlog: Sequence[Backlog]) -> None:
     """Store the backlog of partitions at the end of the step that begins at this time."""
     if backlog:

@@ -1,8 +1,9 @@
-"""Read the last event in the outbox of each partition, for `scrip partitions`."""
+"""What Redis says of partitions at a glance, for `scrip partitions` and `scrip status`."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing, suppress
+from typing import NamedTuple
 
 import hiredis
 
@@ -13,9 +14,19 @@ from service.engine.hot.discovery import read_slots
 from service.engine.hot.redis_server import Server
 
 
-async def read_tails(redis_url: str, partitions: Iterable[int]) -> dict[int, EventId]:
-    """The last events, NO_EVENT for an empty outbox; without the partitions whose server does not reply."""
-    address, tails = parse_redis_address(redis_url), dict[int, EventId]()
+class Glance(NamedTuple):
+    """A partition's last event in the outbox, or NO_EVENT; the state in its gate, such as `open`; and the memory of its
+    server, with a limit of 0 for none."""
+
+    last: EventId
+    gate: str
+    used_bytes: int
+    limit_bytes: int
+
+
+async def glance_at(redis_url: str, partitions: Iterable[int]) -> dict[int, Glance]:
+    """By partition, without those whose server does not reply."""
+    address, seen = parse_redis_address(redis_url), dict[int, Glance]()
     by_host: defaultdict[Host | None, list[int]] = defaultdict(list)  # None: the URL's own server, which has all
     with suppress(OSError, Broken):
         slots = await read_slots(address) if address.is_cluster else None
@@ -27,7 +38,11 @@ async def read_tails(redis_url: str, partitions: Iterable[int]) -> dict[int, Eve
         with suppress(OSError, Broken, hiredis.ReplyError):
             where = address.at(host) if host else address
             with closing(await connect(where, "scrip-command")) as connection:
+                memory = await Server(connection, some[0]).info("memory")
+                used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                 for partition in some:
-                    tail = await Server(connection, partition).tail()
-                    tails[partition] = parse_event_id(tail) if tail else NO_EVENT
-    return tails
+                    server = Server(connection, partition)
+                    tail, gate = await server.tail(), await server.command("GET", server.gate)
+                    last = parse_event_id(tail) if tail else NO_EVENT
+                    seen[partition] = Glance(last, (gate or "? none").split(" ")[1], used, limit)
+    return seen
