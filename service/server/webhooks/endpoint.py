@@ -69,7 +69,7 @@ class Endpoint:
         at_s = int(time.time())
         signed = sign_event(self._signing, due.event_id, at_s, body)
         headers = {"webhook-id": due.event_id, "webhook-timestamp": str(at_s), "webhook-signature": signed}
-        return await self._poster.post(self._url, headers, body)
+        return await self._poster.post(self.workspace, self._url, headers, body)
 
     def count_attempt(self, delivered: bool) -> bool:
         """Count an attempt; return whether the webhook thereby began to fail, or to work again."""

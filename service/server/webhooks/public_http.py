@@ -7,16 +7,20 @@ import errno
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from service.common.fair_queue import FairGate
 from service.common.http_client import open_session, read_body, send
 from service.server.requests.webhook_addresses import BadAddress, check_addresses, check_url
 from service.server.requests.webhook_attempts import MAX_RESPONSE_BYTES, Posted
 from service.server.requests.webhook_protocol import HEADERS
 
 RESOLVE_S, CONNECT_S, RESPONSE_S = 5.0, 5.0, 15.0
+RESOLVED_AT_ONCE, RESOLVED_OF_ONE = 16, 4
+"""Names that are resolved at once, and of one workspace."""
 BODY_S = 1.0
 """How long to wait for the rest of a response whose status is known."""
 MAX_RESPONSE = 64 << 10
@@ -35,6 +39,9 @@ _REASONS: dict[type[Exception], str] = {
 }
 """The first that fits. The message never quotes the receiver."""
 
+_workspace: ContextVar[int] = ContextVar("workspace")
+"""Of the attempt. aiohttp calls the resolver without it."""
+
 
 class Poster:
     """Posts to webhooks.
@@ -50,8 +57,9 @@ class Poster:
         self._resolver = _CheckedResolver(to_loopback)
         self._session = open_session(RESPONSE_S, CONNECT_S, self._resolver)
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
-        """Post once."""
+    async def post(self, workspace: int, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+        """Post once, for a workspace."""
+        _workspace.set(workspace)
         try:
             check_url(url, self._to_loopback)  # checks an IP address, which does not go through the resolver
             async with send(self._session, "POST", url, {**HEADERS, **headers}, body) as response:
@@ -73,20 +81,26 @@ class Poster:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Resolves names and checks their addresses; in its own threads, so a slow name server delays only webhooks."""
+    """Resolves names and checks their addresses; in its own threads, so a slow name server delays only webhooks.
+
+    A thread can't be stopped: one whose name hangs counts until the system gives up, long after the deadline of the
+    attempt. So a workspace whose names hang has only some of the threads.
+    """
 
     def __init__(self, to_loopback: bool) -> None:
         self._to_loopback = to_loopback
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="webhook-names")
+        self._gate = FairGate(RESOLVED_AT_ONCE, RESOLVED_OF_ONE)
+        self._threads = ThreadPoolExecutor(RESOLVED_AT_ONCE, thread_name_prefix="webhook-names")
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
         """Return the first of the name's addresses. Raises OSError; BadAddress if any is not public."""
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(RESOLVE_S):
-                addresses = await loop.run_in_executor(self._threads, _get_addresses, host, port)
-        except (TimeoutError, UnicodeError) as error:
-            raise OSError(errno.EHOSTUNREACH, "can't be resolved") from error
+                addresses = await self._get_addresses(_workspace.get(), host, port)
+        except TimeoutError:
+            addresses = []
+        if not addresses:
+            raise OSError(errno.EHOSTUNREACH, "can't be resolved")
         check_addresses(addresses, self._to_loopback)
         return [
             ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
@@ -96,9 +110,19 @@ class _CheckedResolver(AbstractResolver):
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def _get_addresses(self, workspace: int, host: str, port: int) -> list[str]:
+        await self._gate.enter(workspace)
+        resolving = asyncio.get_running_loop().run_in_executor(self._threads, _get_addresses, host, port)
+        resolving.add_done_callback(lambda _: self._gate.leave(workspace))
+        return await asyncio.shield(resolving)  # else a cancelled future is done while its thread runs
+
 
 def _get_addresses(host: str, port: int) -> list[str]:
-    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    """The name's addresses; none if it can't be resolved."""
+    try:
+        return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):
+        return []
 
 
 def _parse_retry_after(value: str) -> int:

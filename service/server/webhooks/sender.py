@@ -4,8 +4,9 @@ state, pause and error are stored, and shown by the API."""
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
@@ -63,7 +64,7 @@ class Sender:
 
     1. Read the active webhooks, each one's position in the record, and its pending deliveries.
     2. Make deliveries of the next facts, at once for all webhooks at the same position; later for a webhook with 2,000
-       pending deliveries.
+       pending deliveries. Of more than eight positions workspaces take turns.
     3. Take due deliveries. Of each coupon only the first is due: its next event waits until that one is delivered or
        given up.
     4. Send up to eight at once to each webhook, and one to a failing one, so that no webhook delays another. A
@@ -82,6 +83,8 @@ class Sender:
         self._poster: Poster | None = None
         self._endpoints: dict[int, Endpoint] = {}
         self._recorded: EventId = NO_EVENT
+        self._last_turn = 0
+        """The last workspace that had a turn at step 2."""
         self._results: list[_Result] = []
         self._taken: set[int] = set()
         """The positions of deliveries without a stored result: ready, in flight, or attempted."""
@@ -158,11 +161,21 @@ class Sender:
     async def _make_deliveries(self) -> None:
         """Step 2."""
         groups: dict[EventId, list[Endpoint]] = {}
+        behind: dict[int, set[EventId]] = {}
         for endpoint in self._endpoints.values():
             if endpoint.position < self._recorded and endpoint.pending < MAX_PENDING:
                 groups.setdefault(endpoint.position, []).append(endpoint)
-        for _, endpoints in sorted(groups.items())[:GROUPS_AT_ONCE]:
-            await self._together(endpoints, self._make_deliveries_of)
+                behind.setdefault(endpoint.workspace, set()).add(endpoint.position)
+        for position in self._choose_positions(behind):
+            await self._together(groups[position], self._make_deliveries_of)
+
+    def _choose_positions(self, behind: Mapping[int, Collection[EventId]]) -> list[EventId]:
+        """The positions of this turn, of all positions by workspace. Each workspace's oldest come first."""
+        turns = sorted(behind, key=lambda workspace: (workspace <= self._last_turn, workspace))
+        self._last_turn = turns[:GROUPS_AT_ONCE][-1] if turns else 0
+        rounds = zip_longest(*(sorted(behind[workspace]) for workspace in turns))
+        positions = dict.fromkeys(position for one in rounds for position in one if position is not None)
+        return [*positions][:GROUPS_AT_ONCE]
 
     async def _make_deliveries_of(self, endpoints: Sequence[Endpoint]) -> None:
         """Of webhooks at the same position."""

@@ -16,15 +16,15 @@ class TracedPoster(Poster):
         super().__init__(to_loopback)
         self._traces, self._events = traces, events
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+    async def post(self, workspace: int, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
         event_id = headers["webhook-id"]
         context = self._events.find(event_id)
         if context is None:
-            return await super().post(url, headers, body)
+            return await super().post(workspace, url, headers, body)
         attributes = {"http.request.method": "POST", "scrip.event_id": event_id, **server_of(url)}
         span = self._traces.begin("POST", SpanKind.CLIENT, context, attributes)
         with ended_span(span):
-            posted = await super().post(url, {**headers, "traceparent": format_traceparent(span)}, body)
+            posted = await super().post(workspace, url, {**headers, "traceparent": format_traceparent(span)}, body)
             if posted.status is not None:
                 span.set_attribute("http.response.status_code", posted.status)
             if not posted.delivered:

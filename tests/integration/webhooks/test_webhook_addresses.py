@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ import pytest_asyncio
 from service.server.requests.webhook_addresses import BadAddress, check_url
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks.public_http import Poster
+from tests.harness.waiting import PATIENCE_S
 from tests.integration.webhooks.webhook_fixtures import Receiver
 
 _LOOPBACK = (
@@ -132,7 +134,7 @@ async def test_no_address_reaches_this_machine(
         if url not in {f"https://{name}:{canary.port}/" for name in _FOR_THE_RESOLVER}:
             with pytest.raises(BadAddress):
                 check_url(url)
-        posted = await poster.post(url, {}, b"{}")
+        posted = await poster.post(1, url, {}, b"{}")
         assert (posted.error or "").startswith("address refused"), url
         assert reached == [], url
     assert canary.touched == 0
@@ -145,7 +147,7 @@ async def test_no_name_reaches_this_machine(
     for bad, where in product(_ANSWERS, ("alone", "first", "last")):
         addresses = {"alone": [bad], "first": [bad, "8.8.8.8"], "last": ["8.8.8.8", "2606:4700::1111", bad]}[where]
         _lead_names_to(monkeypatch, *addresses)
-        posted = await poster.post(f"https://shop.example:{canary.port}/", {}, b"{}")
+        posted = await poster.post(1, f"https://shop.example:{canary.port}/", {}, b"{}")
         assert posted.error == "address refused: leads to an address that is not public", bad
         assert reached == []
     assert canary.touched == 0
@@ -158,17 +160,44 @@ async def test_a_name_that_changes(
     answers = [["127.0.0.1"], ["8.8.8.8"]]
     monkeypatch.setattr(webhook_http, "_get_addresses", lambda host, port: answers.pop())
     url = f"https://shop.example:{canary.port}/"
-    assert (await poster.post(url, {}, b"{}")).error == "no connection"
+    assert (await poster.post(1, url, {}, b"{}")).error == "no connection"
     assert (len(answers), reached) == (1, ["8.8.8.8"])
-    assert (await poster.post(url, {}, b"{}")).error == "address refused: leads to an address that is not public"
+    assert (await poster.post(1, url, {}, b"{}")).error == "address refused: leads to an address that is not public"
     assert (answers, reached, canary.touched) == ([], ["8.8.8.8"], 0)
 
 
 async def test_a_name_without_addresses(poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that the system can't resolve, or not in time, is an error of its own."""
     for error in (socket.gaierror(socket.EAI_NONAME, "not known"), UnicodeError(), TimeoutError()):
-        monkeypatch.setattr(webhook_http, "_get_addresses", Mock(side_effect=error))
-        assert (await poster.post("https://shop.example/", {}, b"{}")).error == "its name can't be resolved"
+        monkeypatch.setattr(webhook_http.socket, "getaddrinfo", Mock(side_effect=error))
+        assert (await poster.post(1, "https://shop.example/", {}, b"{}")).error == "its name can't be resolved"
+
+
+async def test_names_that_hang(receiver: Receiver, local_poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While 20 names of a workspace hang, beyond the deadlines of their attempts, another workspace's is resolved."""
+    monkeypatch.setattr(webhook_http, "RESOLVE_S", 0.2)
+    over, hanging, most = threading.Event(), list[str](), webhook_http.RESOLVED_OF_ONE
+
+    def resolve(host: str, _port: int) -> list[str]:
+        if host.startswith("hangs"):
+            hanging.append(host)
+            over.wait(PATIENCE_S)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(webhook_http, "_get_addresses", resolve)
+    try:
+        for _ in range(2):
+            attempts = (local_poster.post(1, f"https://hangs-{number}.example/", {}, b"{}") for number in range(20))
+            posted = await asyncio.gather(*attempts)
+            assert {one.error for one in posted} == {"its name can't be resolved"}
+        assert len(hanging) == most
+        monkeypatch.setattr(webhook_http, "RESOLVE_S", PATIENCE_S)
+        url = f"http://localhost:{receiver.port}/"
+        assert (await local_poster.post(2, url, {}, b"{}")).delivered
+        assert len(hanging) == most
+    finally:
+        over.set()
+    assert (await local_poster.post(1, url, {}, b"{}")).delivered
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
@@ -178,7 +207,7 @@ async def test_no_redirect_is_followed(canary: Canary, local_poster: Poster, rec
         f"Location: http://127.0.0.1:{canary.port}/\r\nRefresh: 0; url=http://127.0.0.1:{canary.port}/\r\n"
     )
     receiver.judge = lambda got: status
-    posted = await local_poster.post(receiver.url(), {}, b"{}")
+    posted = await local_poster.post(1, receiver.url(), {}, b"{}")
     assert (posted.status, posted.delivered, canary.touched) == (status, False, 0)
 
 
@@ -188,15 +217,15 @@ async def test_no_proxy_of_the_environment(
     """A sender ignores the proxies of the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
-    assert (await local_poster.post(receiver.url(), {}, b"{}")).delivered
+    assert (await local_poster.post(1, receiver.url(), {}, b"{}")).delivered
     _lead_names_to(monkeypatch, "8.8.8.8")
-    await poster.post("https://shop.example/", {}, b"{}")
+    await poster.post(1, "https://shop.example/", {}, b"{}")
     assert canary.touched == 0
 
 
 async def test_this_machine_where_it_may_be(canary: Canary, local_poster: Poster, reached: list[str]) -> None:
     """With the setting of the embedded mode the sender reaches this machine."""
-    posted = await local_poster.post(f"http://localhost:{canary.port}/", {}, b"{}")
+    posted = await local_poster.post(1, f"http://localhost:{canary.port}/", {}, b"{}")
     assert posted.error == "the connection broke"
     assert canary.touched >= 1
     assert set(reached) <= {"127.0.0.1", "::1"}

@@ -64,7 +64,7 @@ async def test_any_answer(answer: bytes, posted: Posted, connections: int, monke
     the bounds."""
     monkeypatch.setattr(webhook_http, "BODY_S", 0.2)
     async with _Server(answer).listening() as server, aclosing(Poster(to_loopback=True)) as poster:
-        assert [await poster.post(server.url, {}, b"{}") for _ in range(2)] == [posted, posted]
+        assert [await poster.post(1, server.url, {}, b"{}") for _ in range(2)] == [posted, posted]
         assert server.connections == connections
 
 
@@ -74,4 +74,4 @@ async def test_no_whole_head(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(webhook_http, "RESPONSE_S", 0.2)
     async with _Server(answer).listening() as server, aclosing(Poster(to_loopback=True)) as poster:
         async with asyncio.timeout(PATIENCE_S):
-            assert await poster.post(server.url, {}, b"{}") == Posted(None, "no answer within 15 s")
+            assert await poster.post(1, server.url, {}, b"{}") == Posted(None, "no answer within 15 s")

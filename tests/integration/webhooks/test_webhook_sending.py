@@ -226,6 +226,32 @@ async def test_slow_receivers_of_a_workspace(
         await office.stop()
 
 
+async def test_webhooks_that_are_behind(office: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a workspace's 20 webhooks are at 20 old positions in the record, another's gets its events."""
+    monkeypatch.setattr(webhook_sender, "FACTS_AT_ONCE", 1)
+    kept = office.kept
+    for number in range(20):
+        await office.webhook(receiver.url("/behind"))
+        await kept.write(redeemed(f"CODE-{number}"))
+    facts = [redeemed(f"CODE-{number}") for number in range(20, 60)]
+    await kept.write(*facts)
+    async with office.pool.acquire() as connection:
+        other = (await create_workspace(connection, "other")).workspace
+    await create_webhook(office.pool, other, receiver.url("/other"), EVENTS, "", generate_secret())
+    await kept.write(redeemed("THEIRS", workspace=other))
+    turns: list[int] = []
+    make = webhook_sender.Sender._make_deliveries
+
+    async def count(its: Any) -> None:
+        turns.append(len([got for got in receiver.got if got.path == "/other"]))
+        await make(its)
+
+    monkeypatch.setattr(webhook_sender.Sender, "_make_deliveries", count)
+    office.send()
+    await wait_until(lambda: len(receiver.got) == 20 * 40 + sum(range(1, 21)) + 1)
+    assert turns.index(1) < 20
+
+
 async def test_three_days(office: Office, receiver: Receiver) -> None:
     """Failed events are retried after growing pauses for three days; then the webhook is switched off, and another
     webhook gets an event of it. Switched on again, it gets everything, also events from meanwhile."""

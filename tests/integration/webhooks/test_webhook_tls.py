@@ -28,7 +28,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
 
 async def _post(url: str) -> Posted:
     async with aclosing(Poster(to_loopback=True)) as poster:
-        return await poster.post(url, {"webhook-id": "1"}, b"secret")
+        return await poster.post(1, url, {"webhook-id": "1"}, b"secret")
 
 
 async def test_its_name_is_what_counts(authority: Authority) -> None:
