@@ -71,10 +71,9 @@ for i = 5, #ARGV, 6 do
     if d ~= '-' then gift(a, b, c, d, e) end
   elseif kind == 'r' then redemption(a, b, c, d, e)
   elseif kind == 'm' then
-    if not names_erased(string.match(a, '^(%d+)-(%d+)$')) then
-      redis.call('SET', string.sub(KEYS[1], 1, -5) .. 'erased', a)
-      erased = a -- what includes/facts.lua has read of that key
-    end
+    local last = not names_erased(string.match(a, '^(%d+)-(%d+)$')) and a or string.match(erased, '/(.+)$')
+    erased = whole((tonumber(string.match(erased, '^%d+')) or 0) + 1) .. '/' .. last -- for includes/facts.lua, too
+    redis.call('SET', string.sub(KEYS[1], 1, -5) .. 'erased', erased)
   elseif kind == 'd' then redis.call('HDEL', W .. 'e', a)
   elseif kind == 'i' then
     local left_ms = redis.call('PTTL', W .. 'i:' .. a)

@@ -8,7 +8,8 @@
 local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the key `erased`
 
 -- The moment that facts must be of: this opening (in another, the same id may be another event's) and after the last
--- deletion of users (before it, Postgres named them). Facts of another moment are ignored, and asked for again.
+-- deletion of a user (before it, Postgres named the user), which the key `erased` counts. Facts of another moment are
+-- ignored, and asked for again.
 local function as_of()
   erased = erased or redis.call('GET', string.sub(KEYS[1], 1, -5) .. 'erased') or ''
   return NONCE .. ':' .. EPOCH .. '/' .. erased

@@ -196,7 +196,7 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
 def test_what_may_name_a_deleted_user(lua: Lua, event: EventId, erased: EventId | None) -> None:
     """An event up to the last deletion of users may name one of them, and no later one does."""
     text = "erased = ARGV[3] return names_erased(ARGV[1], ARGV[2]) and 1 or 0"
-    names = lua.run("facts", text, *event, str(erased or ""))
+    names = lua.run("facts", text, *event, f"3/{erased}" if erased else "")
     assert names == (erased is not None and event <= erased)
 
 

@@ -1,5 +1,7 @@
 """A redemption that the outbox no longer has is answered from Postgres's facts, as it was before."""
 
+from functools import partial
+
 import pytest
 
 from service.engine.formats.events import Redeemed, record_text
@@ -86,6 +88,24 @@ async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
     await eraser.of().recorded(event.id, [event.id])
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
     assert still.recalled == 1
+
+
+async def test_facts_from_before_a_deletion_are_ignored(still: Shop) -> None:
+    """Facts that Postgres told just before a user was deleted are read again, also if the last deletion was of the user
+    of a later redemption."""
+    eraser = Eraser(still)
+    await still.book("CODE-1", "CODE-2")
+    await still.redeem("CODE-1", "ann")
+    await still.redeem("CODE-2", "bob")
+    for user in ("bob", "ann"):
+        spent = await eraser.spent(user)
+        await eraser.count(spent, user)
+        if user == "ann":
+            still.meanwhile = partial(eraser.finish, spent, user)
+            assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
+        else:
+            await eraser.finish(spent, user)
+    assert still.recalled == 2
 
 
 async def test_a_redemption_that_postgres_does_not_have(still: Shop) -> None:

@@ -237,7 +237,7 @@ async def answered(g: LargeShop, size: int) -> Run:
 @case("records", "50 redemptions in the outbox")
 async def records(g: LargeShop, size: int) -> Run:
     """50 redemptions of as many books, all in the outbox, after a deletion of users."""
-    await g.link.call("SET", key_names.erased(0), f"{EPOCH - 1}-1")
+    await g.link.call("SET", key_names.erased(0), f"9/{EPOCH - 1}-1")
     for number in range(50):
         await g.book(f"CODE-{number}")
         assert (await g.redeem(f"CODE-{number}", USER, orderId=ORDER + str(number)))[0] == 201
@@ -253,7 +253,7 @@ async def records_handed_in(g: LargeShop, size: int) -> Run:
     reply = await g.carry_out(run)
     await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
     facts = [part for name, record in zip(reply[1::3], reply[2::3], strict=True) for part in (name, record)]
-    return run._replace(args=(*run.args, AS_OF, f"{Nonce('nonce').shared}:{EPOCH}/{EPOCH - 1}-1", *facts))
+    return run._replace(args=(*run.args, AS_OF, f"{Nonce('nonce').shared}:{EPOCH}/9/{EPOCH - 1}-1", *facts))
 
 
 def _idempotent(g: LargeShop) -> tuple[str, str, str, str]:
