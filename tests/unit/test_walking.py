@@ -39,10 +39,11 @@ async def test_a_walk_yields_exact_kinds_alone() -> None:
 
 
 async def test_a_walk_of_one_workspace() -> None:
-    """A walk of one workspace skips keys of another, whose number begins with the same digits."""
-    names = ["{p0}:w1:i:a", "{p0}:w12:i:w1:i:a", "{p0}:w2:i:{p0}:w1:i:b"]
-    pages = [page async for page in Server(cast("Any", Scanned(names)), 0).walk_keys({"i"}, 1)]
-    assert pages == [[key_names.Key(0, 1, "i", ("a",))]]
+    """Of one workspace's keys of a kind, Redis is asked for their names alone."""
+    server = Scanned(["{p0}:w1:i:a", "{p0}:w1:i:x:w2:i:b"], [], ["{p0}:w1:i:"])
+    pages = [page async for page in Server(cast("Any", server), 0).walk_keys_of(1, "i")]
+    assert pages == [[key_names.Key(0, 1, "i", ("a",)), key_names.Key(0, 1, "i", ("x:w2:i:b",))]]
+    assert {command[2:4] for command in server.asked} == {("MATCH", "{p0}:w1:i:*")}
 
 
 async def test_clearing_spares_three_keys() -> None:

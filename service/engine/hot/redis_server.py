@@ -285,15 +285,20 @@ class Server:
         async for page in self.names(key_names.partition_prefix(self.partition)):
             yield [name for name in page if name not in kept]
 
-    async def walk_keys(self, kinds: Collection[str], workspace: int | None = None) -> AsyncIterator[list[Key]]:
-        """Pages of the keys of some kinds, of all workspaces or one.
+    async def walk_keys(self, kinds: Collection[str]) -> AsyncIterator[list[Key]]:
+        """Pages of the keys of some kinds, of all workspaces.
 
         A key may come twice; a key that is made or removed meanwhile may be missing. Keys are matched by parse_key, not
         by pattern, because clients' texts are part of names.
         """
         async for page in self.names(key_names.partition_prefix(self.partition)):
-            keys = [key for key in map(parse_key, page) if key and key.workspace and key.kind in kinds]
-            if matches := [key for key in keys if workspace in (None, key.workspace)]:
+            if matches := [key for key in map(parse_key, page) if key and key.workspace and key.kind in kinds]:
+                yield matches
+
+    async def walk_keys_of(self, workspace: int, kind: str) -> AsyncIterator[list[Key]]:
+        """Pages of a workspace's keys of a kind, as walk_keys: Redis skips all other names."""
+        async for page in self.names(f"{key_names.prefix(self.partition, workspace)}{kind}:"):
+            if matches := [key for key in map(parse_key, page) if key]:
                 yield matches
 
     async def names(self, prefix: str) -> AsyncIterator[list[Any]]:

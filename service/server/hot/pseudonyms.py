@@ -108,7 +108,7 @@ async def kept_entries(
 
     Large entries only if Postgres does not have them (`unrecorded`); recorded ones are changed from there.
     """
-    async for page in server.walk_keys({"i"}, workspace):
+    async for page in server.walk_keys_of(workspace, "i"):
         for start in range(0, len(page), KEYS_A_LOOK):
             some = page[start : start + KEYS_A_LOOK]
             reply = await run(server.partition, "heads", (server.gate,), (SMALL_BYTES, *(key.name for key in some)))
