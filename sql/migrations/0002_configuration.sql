@@ -192,7 +192,7 @@ CREATE TABLE erasures (
   CHECK ((user_id IS NULL) = (finished_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX erasures_user ON erasures (workspace, user_id) WHERE user_id IS NOT NULL;
-CREATE INDEX erasures_pending ON erasures (partition, started_at) WHERE user_id IS NOT NULL;
+CREATE INDEX erasures_pending ON erasures (partition, workspace, started_at) WHERE user_id IS NOT NULL;
 CREATE INDEX erasures_ordered ON erasures (workspace, ordered_at);
 
 -- Work that takes longer than a request: the worker of the workspace's partition generates codes, compares a workspace, or

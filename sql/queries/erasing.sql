@@ -198,8 +198,18 @@ WHERE r.workspace = $1 AND r.user_id = $2 AND (r.epoch, r.seq) <= ($3, $4) AND r
 ORDER BY redemption_id LIMIT $6;
 
 -- name: pending_erasures
--- A partition's users to delete, without those that are set aside; the oldest order first.
--- $1 partition int  $2 limit int
-SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position FROM erasures
-WHERE partition = $1 AND user_id IS NOT NULL AND NOT is_set_aside($1, 'erasing', 'user ' || pseudonym)
+-- Users to delete of a partition's next workspace after one, or of its first one after the last; without busy workspaces
+-- and users that are set aside; the oldest order first.
+-- $1 partition int  $2 limit int  $3 after_workspace int  $4 busy int[]
+WITH pending AS NOT MATERIALIZED (
+  SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position, started_at FROM erasures
+  WHERE partition = $1 AND user_id IS NOT NULL AND workspace <> ALL ($4)
+    AND NOT is_set_aside($1, 'erasing', 'user ' || pseudonym)
+), next AS (
+  (SELECT workspace FROM pending WHERE workspace > $3 ORDER BY workspace LIMIT 1)
+  UNION ALL
+  (SELECT workspace FROM pending WHERE workspace <= $3 ORDER BY workspace LIMIT 1)
+  LIMIT 1
+)
+SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position FROM pending JOIN next USING (workspace)
 ORDER BY started_at LIMIT $2;

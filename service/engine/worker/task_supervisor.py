@@ -41,7 +41,9 @@ class Backoff:
 
 
 def reason_of(error: BaseException) -> str:
-    """The error's kind, without text that a server quotes: it may contain a code or a user."""
+    """The kind of the error, or of a group's first one, without text that a server quotes: it may contain a code or a
+    user."""
+    error = leaves(error)[0]
     if isinstance(error, ScriptFailed):
         return f"ScriptFailed {error}"
     if isinstance(error, hiredis.ReplyError):

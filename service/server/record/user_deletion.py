@@ -64,8 +64,12 @@ async def is_erasing(database: Database, workspace: int) -> bool:
     return bool(await database.fetchval(query("is_erasing"), workspace))
 
 
-async def pending_erasures(database: Database, partition: int, limit: int) -> list[Erasure]:
-    return [Erasure(*row) for row in await database.fetch(query("pending_erasures"), partition, limit)]
+async def pending_erasures(
+    database: Database, partition: int, limit: int, after: int = 0, busy: Sequence[int] = ()
+) -> list[Erasure]:
+    """Users to delete of the partition's next workspace after one that is not busy."""
+    rows = await database.fetch(query("pending_erasures"), partition, limit, after, busy)
+    return [Erasure(*row) for row in rows]
 
 
 async def finish_erasure(pool: Pool, erasure: Erasure, last: EventId) -> bool:

@@ -14,7 +14,7 @@ from service.server.tasks.quarantine_settler import QuarantineSettler
 from service.server.tasks.restocker import Restocker, watch_stock
 from service.server.tasks.retention import Retention
 from service.server.tasks.storage_watch import StorageWatch
-from service.server.tasks.user_eraser import Eraser
+from service.server.tasks.user_eraser import Eraser, make_erasing_gate
 from service.server.webhooks.sender import Sender
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def partition_tasks(settings: Settings, opened: OpenPartition, make_poster: Call
     """The tasks by name, for a partition that a worker process has opened."""
     pool, server, scripts, fence, lease, projector = opened
     partition, days = server.partition, (settings.retire_days, settings.fact_days)
-    erasing, comparing = asyncio.Lock(), asyncio.Lock()
+    erasing, comparing = make_erasing_gate(), asyncio.Lock()
     return {
         "generating": lambda: Generator(pool, projector, partition, fence).run(lease),
         "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from service.common.fair_queue import FairGate
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
@@ -64,13 +65,13 @@ class Retention:
         server: Server,
         scripts: Scripts,
         fence: int,
-        erasing: asyncio.Lock,
+        erasing: FairGate,
         comparing: asyncio.Lock,
         days: int,
         fact_days: int = 0,
     ) -> None:
-        """`erasing` is held while users are deleted, `comparing` while Redis is compared with the record. `days` and
-        `fact_days` 0: never."""
+        """`erasing` is entered while users of a workspace are deleted, `comparing` is held while Redis is compared with
+        the record. `days` and `fact_days` 0: never."""
         self._pool, self._server, self._fence = pool, server, fence
         self._erasing, self._comparing = erasing, comparing
         self._days, self._fact_days = days, fact_days
@@ -191,7 +192,7 @@ class Retention:
     async def _without_erasing(self, workspace: int) -> AsyncIterator[None]:
         """While no user of the workspace is being deleted: Redis and Postgres name the same users. Raises _Erasing if a
         deletion waits."""
-        async with self._erasing:
+        async with self._erasing.one(workspace):
             if await is_erasing(self._pool, workspace):
                 raise _Erasing("users are being deleted")
             yield

@@ -2,11 +2,13 @@
 (docs/internals/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
 import structlog
 
+from service.common.fair_queue import FairGate
 from service.engine.domain.configuration import UserRow
 from service.engine.domain.times import to_ms
 from service.engine.formats.event_id import START, EventId, parse_event_id
@@ -23,7 +25,8 @@ from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, ke
 from service.server.record import user_deletion
 from service.server.record.user_deletion import Erasure
 
-USERS_AT_ONCE = 100
+WORKSPACES_AT_ONCE, USERS_AT_ONCE = 4, 100
+"""Users of one workspace."""
 WAIT_S = 10.0
 """How long to wait for the record or for configuration before the whole deletion is retried."""
 
@@ -31,9 +34,9 @@ log = structlog.get_logger()
 
 
 class Eraser:
-    """One for each open partition.
+    """One for each open partition. Four workspaces at once, and others in turn:
 
-    1. Take users to delete, at most 100. Until step 7 a row in Postgres names each.
+    1. Take users to delete of the next workspace, at most 100. Until step 7 a row in Postgres names each.
     2. Write a cap without limit, with the version that deleted the user's row, so that no older change writes one. Wait
        until Redis has every change up to that version.
     3. In Redis, give the user's coupons, gifts and redemptions, as Postgres lists them, to the pseudonym. One script
@@ -51,11 +54,10 @@ class Eraser:
     a step fails is set aside, at step 5 all of the workspace.
     """
 
-    def __init__(
-        self, pool: asyncpg.Pool, server: Server, scripts: Scripts, erasing: asyncio.Lock | None = None
-    ) -> None:
-        """`erasing` is held during a deletion."""
-        self._erasing = erasing or asyncio.Lock()
+    def __init__(self, pool: asyncpg.Pool, server: Server, scripts: Scripts, erasing: FairGate | None = None) -> None:
+        """`erasing` lets one of a workspace run, which is a deletion, or needs that there is none."""
+        self._erasing = erasing or make_erasing_gate()
+        self._choosing, self._last_turn, self._busy = asyncio.Lock(), 0, set[int]()
         self._pool, self._server = pool, server
         self._aside = SetAside(pool, server.partition, "erasing")
         self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
@@ -69,30 +71,49 @@ class Eraser:
 
     async def run(self, lease: Lease) -> None:
         await self.load()
+        async with asyncio.TaskGroup() as loops:
+            for _ in range(WORKSPACES_AT_ONCE):
+                loops.create_task(self._run_one_loop(lease))
+
+    async def _run_one_loop(self, lease: Lease) -> None:
         while True:
             try:
                 with wait_out_outage(log):
-                    if users := await user_deletion.pending_erasures(self._pool, self._server.partition, USERS_AT_ONCE):
-                        async with self._erasing:
-                            await self.erase(users)
+                    if await self.erase_next():
                         continue
             except NotYet as not_yet:
                 log.warning("erasing_waits", reason=str(not_yet))
             await lease.until_due("erasing")
 
+    async def erase_next(self) -> bool:
+        """Delete users of the next workspace of which none are being deleted; return whether there was one. Raises
+        NotYet."""
+        async with self._choosing:
+            partition, turn = self._server.partition, (self._last_turn, list(self._busy))
+            users = await user_deletion.pending_erasures(self._pool, partition, USERS_AT_ONCE, *turn)
+            if not users:
+                return False
+            self._last_turn = workspace = users[0].workspace
+            self._busy.add(workspace)
+        try:
+            async with self._erasing.one(workspace):
+                await self.erase(users)
+        finally:
+            self._busy.discard(workspace)
+        return True
+
     async def erase(self, users: Sequence[Erasure]) -> None:
-        """Steps 2 to 7, each for those users for whom all earlier ones succeeded. Raises NotYet."""
+        """Steps 2 to 7 for users of one workspace, each for those who passed all earlier ones. Raises NotYet."""
         users = await self._each(users, self._write_cap)
         await self._wait_for_projection(max((user.version for user in users), default=0))
         users = await self._each(users, self._replace_in_redis)
         last = await self._wait_for_record()
         users = await self._each(users, self._replace_in_counts)
         left, users = users, []
-        for workspace in {user.workspace for user in left}:
-            some = [user for user in left if user.workspace == workspace]
-            async with self._aside.contain(*map(_name, some), is_last=False):
-                await self._replace_in_keys(workspace, some, last)
-                users += some
+        async with self._aside.contain(*map(_name, left), is_last=False):
+            if left:
+                await self._replace_in_keys(left[0].workspace, left, last)
+            users = left
         users = await self._each(users, lambda user: user_deletion.erase_facts(self._pool, user, last))
         await self._aside.each(users, _name, self._finish)
 
@@ -172,6 +193,11 @@ class Eraser:
                 await self._wait_for_record()
                 later = await user_deletion.keys_after(self._pool, workspace, [change.key for change in changes], last)
                 await eraser.entries(change for change in changes if change.key not in later)
+
+
+def make_erasing_gate() -> FairGate:
+    """Of each workspace one deletion, or one that needs that there is none."""
+    return FairGate(sys.maxsize, 1)
 
 
 def _name(user: Erasure) -> Thing:

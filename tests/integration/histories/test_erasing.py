@@ -1,5 +1,6 @@
 """Erasing a user step by step: with the worker killed at each, traffic in between, and Redis rebuilt."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from service.engine.hot.connection import Broken
 from service.engine.hot.projection import RedisProjector
 from service.engine.operations import assign, lock, redeem, rollback, unassign
 from service.engine.record.changes import changes_since
+from service.engine.record.partitions.partition_rows import LeaseRow
 from service.engine.worker import write_behind
+from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.opening import restorer
 from service.engine.worker.projection_catchup import projector_of
 from service.engine.worker.projector import PROJECTING
@@ -21,8 +24,9 @@ from service.engine.worker.set_aside import SetAside
 from service.engine.worker.waiting import NotYet
 from service.engine.worker.write_behind import Flusher
 from service.server.record.code_rows import add_codes
-from service.server.record.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.server.record.user_deletion import Erasure, begin_erasure, is_erased, pending_erasures
 from service.server.record.user_rows import patch_user
+from service.server.record.workspace_rows import create_workspace
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import user_eraser
 from service.server.tasks.user_eraser import Eraser
@@ -320,3 +324,40 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(
     assert fields[b"e"].startswith(b"K ")
     await flusher.start()
     assert await flusher.step() == 0
+
+
+async def test_a_slow_deletion_delays_no_other_workspace(
+    setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a user's deletion hangs, users of another workspace are deleted; of its own workspace all wait."""
+    own = setup.caller.workspace
+    async with setup.pool.acquire() as connection:
+        other = (await create_workspace(connection, "other")).workspace
+    slow = await begin(setup, "ann")
+    begun = await setup.decider.tail(0)
+    theirs = await begin_erasure(setup.pool, other, 0, "ann", begun)
+    await project(setup)
+    is_over, lease, replace = asyncio.Event(), Lease(), Eraser._replace_in_redis
+
+    async def hang(its: Any, user: Erasure) -> None:
+        if user.workspace == own:
+            await is_over.wait()
+        await replace(its, user)
+
+    monkeypatch.setattr(Eraser, "_replace_in_redis", hang)
+
+    async def are_erased(workspace: int, *pseudonyms: str) -> bool:
+        lease.observe(LeaseRow(0, None, 1, confirmed=True, due=frozenset({"erasing"})))
+        await setup.record()
+        return all([await is_erased(setup.pool, workspace, one) for one in pseudonyms])
+
+    async with start_eraser(setup) as eraser, running(eraser.run(lease)):
+        await wait_until(lambda: are_erased(other, theirs))
+        later = await begin_erasure(setup.pool, own, 0, "u0", begun)
+        more = await begin_erasure(setup.pool, other, 0, "bob", begun)
+        await project(setup)
+        await wait_until(lambda: are_erased(other, more))
+        assert not await are_erased(own, slow)
+        assert not await are_erased(own, later)
+        is_over.set()
+        await wait_until(lambda: are_erased(own, slow, later))

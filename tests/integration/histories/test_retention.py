@@ -38,7 +38,7 @@ from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import retention as worker
 from service.server.tasks.retention import Retention
-from service.server.tasks.user_eraser import Eraser
+from service.server.tasks.user_eraser import Eraser, make_erasing_gate
 from tests.integration.opening.opening_fixtures import Life, PartitionSetup
 from tests.integration.recording.record_fixtures import take_partition
 
@@ -75,7 +75,9 @@ async def retaining(setup: PartitionSetup, dies_after: int = -1) -> AsyncIterato
         life = Life()
         server.life = life
         pool: Any = DyingPool(setup.pool, life)
-        its = Retention(pool, server, own_scripts(0, row.epoch, row.nonce), fence, asyncio.Lock(), asyncio.Lock(), DAYS)
+        its = Retention(
+            pool, server, own_scripts(0, row.epoch, row.nonce), fence, make_erasing_gate(), asyncio.Lock(), DAYS
+        )
         await its.load()
         life.left = dies_after
         yield its
