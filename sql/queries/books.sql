@@ -43,13 +43,18 @@ WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR
 ORDER BY book DESC LIMIT $3;
 
 -- name: page_stocked_books
--- A partition's books with `keepFree`, in order, after one; and whether each is set aside.
--- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
-SELECT
-  workspace, book, book_id, books.version, keep_free, is_set_aside($1, 'restocking', 'book ' || book_id) AS is_set_aside
-FROM books JOIN workspaces USING (workspace)
-WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND archived_at IS NULL AND (workspace, book) > ($2, $3)
-ORDER BY workspace, book LIMIT $4;
+-- A partition's next books with `keepFree`, and whether each is set aside: of each workspace those after its last book, and
+-- its first ones after its last; one of each workspace, then the next one of each, beginning after the last workspace.
+-- $1 partition int  $2 limit int  $3 last_workspace int  $4 workspaces int[]  $5 last_books int[]
+SELECT workspace, book, book_id, version, keep_free, is_set_aside($1, 'restocking', 'book ' || book_id) AS is_set_aside FROM (
+  SELECT
+    workspace, book, book_id, books.version, keep_free,
+    row_number() OVER (PARTITION BY workspace ORDER BY book <= coalesce(last_book, 0), book) AS turn
+  FROM books JOIN workspaces USING (workspace)
+  LEFT JOIN unnest($4::int[], $5::int[]) AS served (workspace, last_book) USING (workspace)
+  WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND archived_at IS NULL
+) AS stocked
+ORDER BY turn, workspace <= $3, workspace LIMIT $2;
 
 -- name: read_book
 -- A book of a workspace by its id.

@@ -1,5 +1,6 @@
 """Books with `keepFree`, the codes that are ordered for them, and books that ran low. restocker.py calls this."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -43,10 +44,12 @@ async def books_that_ran_low(database: Database, partition: int, limit: int) -> 
 
 
 async def page_stocked_books(
-    database: Database, partition: int, after: tuple[int, int], limit: int
+    database: Database, partition: int, limit: int, after: Mapping[int, int], last_workspace: int = 0
 ) -> list[StockedBook]:
-    """Books that are not archived, in the order of their keys, after one."""
-    return [StockedBook(**row) for row in await database.fetch(query("page_stocked_books"), partition, *after, limit)]
+    """Books that are not archived, in turns of workspaces: the next ones after each one's last book, which `after` has
+    by workspace; the first turn is of the workspace after `last_workspace`."""
+    args = (partition, limit, last_workspace, list(after), list(after.values()))
+    return [StockedBook(**row) for row in await database.fetch(query("page_stocked_books"), *args)]
 
 
 async def order_missing(pool: Pool, book: StockedBook, codes: int, free: int) -> JobRow | None:

@@ -67,7 +67,8 @@ async def _find_low_books(pool: asyncpg.Pool, server: Server, scripts: Scripts, 
 class Restocker:
     """One for each open partition.
 
-    1. Once a second, read the next 500 books with `keepFree`; without any, when the configuration changes.
+    1. Once a second, read the next 500 books with `keepFree`, in turns of workspaces, so that each has its share;
+       without any, when the configuration changes.
     2. Count the free codes in Redis of each book whose current settings are projected.
     3. If there are too few, and Redis has every recorded code of the book, create a job for those that are neither free
        nor being generated. Generator runs it.
@@ -81,7 +82,8 @@ class Restocker:
         self._pool, self._server, self._scripts, self._projector = pool, server, scripts, projector
         self._partition, self._aside = partition, SetAside(pool, partition, "restocking")
         self._log = log.bind(partition=partition)
-        self._after = (0, 0)
+        self._after, self._last_workspace = dict[int, int](), 0
+        """The last book that was read, by workspace, if not all were."""
         self._ordered: dict[tuple[int, int], JobRow] = {}
         """Each book's last job, while the book lacks codes."""
         self._paused: dict[tuple[int, int], tuple[int, float]] = {}
@@ -98,11 +100,12 @@ class Restocker:
 
     async def restock_next(self) -> bool:
         """Return whether any book has `keepFree`."""
-        is_first = self._after == (0, 0)
-        page = await page_stocked_books(self._pool, self._partition, self._after, BOOKS_A_PAGE)
-        self._after = page[-1].key if len(page) == BOOKS_A_PAGE else (0, 0)
+        turns = (self._after, self._last_workspace)
+        page = await page_stocked_books(self._pool, self._partition, BOOKS_A_PAGE, *turns)
         if not page:
-            return not is_first
+            return False
+        self._last_workspace = page[-1].workspace
+        self._after = self._after | {one.workspace: one.book for one in page} if len(page) == BOOKS_A_PAGE else {}
         projected = await self._projector.last_seen(self._partition)
         due = [one for one in page if one.version <= projected and not (one.is_set_aside or self._is_paused(one))]
         await self._aside.each(due, lambda book: Thing(f"book {book.book_id}", book.workspace), self._restock)

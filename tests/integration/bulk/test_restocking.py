@@ -3,7 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -15,6 +15,7 @@ from service.engine.record.partitions.partition_rows import bump_config_version
 from service.server.hot.workspace_state import BookCounts, counts_of
 from service.server.record import book_rows, code_rows, job_rows, stock
 from service.server.record.job_rows import Generation
+from service.server.record.workspace_rows import create_workspace
 from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import restocker
@@ -28,7 +29,7 @@ async def make_kept_book(
 ) -> tuple[BookRow, stock.StockedBook]:
     """Create the only book with `keepFree`; also as the restocker reads it."""
     book = await make_book(pool, row, keepFree=keep_free, **fields)
-    (kept,) = await stock.page_stocked_books(pool, 0, (0, 0), 100)
+    (kept,) = await stock.page_stocked_books(pool, 0, 100, {})
     return book, kept
 
 
@@ -60,13 +61,13 @@ async def test_only_kept_books_are_paged(pool: asyncpg.Pool, workspace: Workspac
     second = await make_book(pool, workspace, keepFree=6, status="inactive")
     await make_book(pool, workspace, keepFree=7, status="archived")
     third = await make_book(pool, workspace, keepFree=8)
-    books = await stock.page_stocked_books(pool, 0, (0, 0), 100)
+    books = await stock.page_stocked_books(pool, 0, 100, {})
     assert [(kept.book_id, kept.version, kept.keep_free) for kept in books] == [
         (row.book_id, row.version, row.keep_free) for row in (first, second, third)
     ]
-    assert await stock.page_stocked_books(pool, 0, (0, 0), 2) == books[:2]
-    assert await stock.page_stocked_books(pool, 0, books[1].key, 2) == books[2:]
-    assert await stock.page_stocked_books(pool, 1, (0, 0), 100) == []
+    assert await stock.page_stocked_books(pool, 0, 2, {}) == books[:2]
+    assert await stock.page_stocked_books(pool, 0, 2, dict([books[1].key])) == [books[2], books[0]]
+    assert await stock.page_stocked_books(pool, 1, 100, {}) == []
 
 
 async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
@@ -148,13 +149,14 @@ class Counted(Restocker):
 
     def __init__(self, pool: asyncpg.Pool, version: int = 1000) -> None:
         super().__init__(pool, cast("Any", None), cast("Any", None), cast("Any", self), 0)
-        self.version, self.counted = version, list[int]()
+        self.version, self.counted, self.counted_ids = version, list[int](), list[UUID]()
 
     async def last_seen(self, partition: int) -> int:
         return self.version
 
     async def _count(self, book: stock.StockedBook) -> BookCounts:
         self.counted.append(book.book)
+        self.counted_ids.append(book.book_id)
         return counts_of(["", *["0"] * 15, "USD"])
 
 
@@ -163,11 +165,37 @@ async def test_a_look_is_bounded(pool: asyncpg.Pool, workspace: WorkspaceRow, mo
     monkeypatch.setattr(restocker, "BOOKS_A_PAGE", 2)
     numbers = [(await make_book(pool, workspace, keepFree=5)).book for _ in range(5)]
     worker = Counted(pool)
-    for wanted in (numbers[:2], numbers[2:4], numbers[4:], numbers[:2]):
+    for wanted in (numbers[:2], numbers[2:4], [numbers[4], numbers[0]], numbers[1:3]):
         worker.counted = []
         await worker.restock_next()
         assert worker.counted == wanted
     assert await list_running(pool) == [5] * 5
+
+
+async def test_workspaces_take_turns(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a workspace with many books, each look counts the only book of another; and of more workspaces than a look
+    has books, each is counted within the next looks."""
+    many = [(await make_book(pool, workspace, keepFree=5)).book_id for _ in range(9)]
+    async with pool.acquire() as connection:
+        others = [await create_workspace(connection, f"other-{number}") for number in range(4)]
+    own = (await make_book(pool, others[0], keepFree=5)).book_id
+    monkeypatch.setattr(restocker, "BOOKS_A_PAGE", 4)
+    worker = Counted(pool)
+
+    async def count() -> list[UUID]:
+        worker.counted_ids = []
+        await worker.restock_next()
+        return worker.counted_ids
+
+    looks = [await count() for _ in range(3)]
+    assert [len(set(look)) for look in looks] == [4, 4, 4]
+    assert all(own in look for look in looks)
+    assert {book for look in looks for book in look} == {own, *many}
+    singles = {own} | {(await make_book(pool, other, keepFree=5)).book_id for other in others[1:]}
+    monkeypatch.setattr(restocker, "BOOKS_A_PAGE", 2)
+    assert singles <= {book for _ in range(4) for book in await count()}
 
 
 async def test_a_book_is_counted_once_redis_has_it(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
