@@ -113,6 +113,7 @@ CREATE TABLE stock_notices (
   PRIMARY KEY (partition, epoch, seq, noticed_at)
 ) PARTITION BY RANGE (noticed_at);
 CREATE INDEX stock_notices_book ON stock_notices (workspace, book, epoch, seq);
+CREATE INDEX stock_notices_of_codes ON stock_notices (workspace, epoch, seq) WHERE what = 'codes';
 CREATE INDEX stock_notices_recorded ON stock_notices (recorded_at);
 
 -- Facts outside of all months: of a test workspace whose clock was set, or of a wrong clock.

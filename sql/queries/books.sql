@@ -5,16 +5,20 @@ UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2
 RETURNING book;
 
 -- name: books_that_ran_low
--- A partition's active books with a threshold of which a notice said that free codes were few, the last notice first;
--- without those that are set aside.
--- $1 partition int  $2 limit int
-SELECT books.workspace, workspaces.name, books.book_id, low_stock_threshold FROM (
-  SELECT workspace, book, max(epoch) AS epoch, max(seq) AS seq FROM stock_notices
-  WHERE partition = $1 AND what = 'codes' GROUP BY workspace, book
-) AS noticed JOIN books USING (workspace, book) JOIN workspaces USING (workspace)
-WHERE workspaces.partition = $1 AND status = 'active' AND low_stock_threshold IS NOT NULL AND archived_at IS NULL
+-- A partition's active books with a threshold of which one of the workspace's last notices said that free codes were few,
+-- without those that are set aside: the last noticed one of each workspace, then the next one of each.
+-- $1 partition int  $2 limit int  $3 notices_of_workspace int
+WITH noticed AS (
+  SELECT DISTINCT ON (workspace, book) workspace, name, book, epoch, seq FROM workspaces CROSS JOIN LATERAL (
+    SELECT book, epoch, seq FROM stock_notices
+    WHERE stock_notices.workspace = workspaces.workspace AND what = 'codes' ORDER BY epoch DESC, seq DESC LIMIT $3
+  ) AS newest
+  WHERE partition = $1 ORDER BY workspace, book, epoch DESC, seq DESC
+)
+SELECT workspace, noticed.name, book_id, low_stock_threshold FROM noticed JOIN books USING (workspace, book)
+WHERE status = 'active' AND low_stock_threshold IS NOT NULL AND archived_at IS NULL
   AND NOT is_set_aside($1, 'watching_stock', 'book ' || book_id)
-ORDER BY epoch DESC, seq DESC LIMIT $2;
+ORDER BY row_number() OVER (PARTITION BY workspace ORDER BY epoch DESC, seq DESC), epoch DESC, seq DESC LIMIT $2;
 
 -- name: lock_book_count
 -- A book's count of codes, locked until the transaction ends.

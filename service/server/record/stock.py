@@ -13,6 +13,9 @@ from service.engine.record.queries import query
 from service.server.record import job_rows
 from service.server.record.job_rows import JobRow
 
+NOTICES_OF_ONE = 200
+"""Stock notices of a workspace that are read to find its books that ran low."""
+
 
 class StockedBook(msgspec.Struct, frozen=True, kw_only=True):
     """A book that must have so many free codes."""
@@ -39,8 +42,10 @@ class NoticedBook(NamedTuple):
 
 
 async def books_that_ran_low(database: Database, partition: int, limit: int) -> list[NoticedBook]:
-    """Active books with a `lowStockThreshold`, of which stock notices exist; the last notice first."""
-    return [NoticedBook(*row) for row in await database.fetch(query("books_that_ran_low"), partition, limit)]
+    """Active books with a `lowStockThreshold`, of which new stock notices exist, in turns of workspaces; of each the
+    last notice first."""
+    args = (partition, limit, NOTICES_OF_ONE)
+    return [NoticedBook(*row) for row in await database.fetch(query("books_that_ran_low"), *args)]
 
 
 async def page_stocked_books(

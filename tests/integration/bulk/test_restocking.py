@@ -244,3 +244,23 @@ async def test_failing_is_tried_again_a_minute_later(
     await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, changes)
     await worker.restock_next()
     assert await list_running(pool) == [3, 2]
+
+
+async def test_books_that_ran_low_in_turns(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Books that ran low are found in turns of workspaces, of each the last ones first, among its last notices."""
+    monkeypatch.setattr(stock, "NOTICES_OF_ONE", 5)
+    async with pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+    own = [await make_book(pool, workspace, lowStockThreshold=5) for _ in range(7)]
+    theirs = [await make_book(pool, other, **fields) for fields in ({"lowStockThreshold": 5}, {})]
+    notices = [*theirs, *own, own[4], own[4]]
+    await pool.executemany(
+        """INSERT INTO stock_notices (partition, epoch, seq, workspace, book, notice, what, remaining, noticed_at)
+        VALUES (0, 1, $1, $2, $3, 'low', 'codes', 4, now())""",
+        [(seq, book.workspace, book.book) for seq, book in enumerate(notices, 1)],
+    )
+    found = [book.book_id for book in await stock.books_that_ran_low(pool, 0, 10)]
+    assert found == [book.book_id for book in (own[4], theirs[0], own[6], own[5])]
+    assert [book.book_id for book in await stock.books_that_ran_low(pool, 0, 2)] == found[:2]
