@@ -15,7 +15,7 @@ WHERE workspace = $1 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: lock_webhooks
--- Serialize the creation of a workspace's webhooks until the transaction ends.
+-- Serialize the creation of a workspace's webhooks and of their test deliveries until the transaction ends.
 -- $1 workspace int
 SELECT pg_advisory_xact_lock(hashtext('webhooks'), $1);
 
@@ -114,10 +114,13 @@ WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: send_test_event
--- Make a test delivery.
--- $1 webhook int  $2 data json
+-- Make a test delivery. Returns no row if so many of the webhook are pending. Requires lock_webhooks.
+-- $1 webhook int  $2 data json  $3 most int
 INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, data)
-VALUES ($1, 'evt_' || new_uuid7(), 'webhook.test', now(), $2)
+SELECT $1, 'evt_' || new_uuid7(), 'webhook.test', now(), $2
+WHERE (
+  SELECT count(*) FROM webhook_deliveries WHERE webhook = $1 AND status = 'pending' AND event = 'webhook.test'
+) < $3
 RETURNING
   position, delivery_id, event_id, event, status, attempts, last_status, last_error, created_at, last_attempt_at,
   next_attempt_at;

@@ -95,6 +95,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"tags of a book, tiers of a discount \| (\d+)": discounts.MAX_TIERS,
         r"`couponsPerOrder` up to (\d+)": workspace.MAX_COUPONS_PER_ORDER,
         r"webhooks of a workspace \| (\d+)": webhook_protocol.MAX_WEBHOOKS,
+        r"pending test events of a webhook \| (\d+)": webhook_protocol.MAX_TESTS,
         r"keys of a workspace \| ([\d,]+)": key_rows.MAX_KEYS,
         r"`public` keys: (\d+) a minute": PUBLIC_ADDRESS_MISSES,
     },

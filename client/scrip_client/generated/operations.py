@@ -2017,7 +2017,9 @@ def rotate_webhook_secret(
 
 
 def test_webhook(webhook_id: str, *, idempotency_key: str | None = None) -> Call[models.Delivery]:
-    """Send a test event. Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active."""
+    """Send a test event. Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active.
+    At most 10 wait; beyond that, `rate_limited`.
+    """
     return make_call(
         "test_webhook",
         "POST",

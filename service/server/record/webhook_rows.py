@@ -15,7 +15,7 @@ from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.requests.webhook_protocol import KEEP_DAYS, MAX_WEBHOOKS, NO_DELIVERY, NO_WEBHOOK
+from service.server.requests.webhook_protocol import KEEP_DAYS, MAX_TESTS, MAX_WEBHOOKS, NO_DELIVERY, NO_WEBHOOK
 
 T = TypeVar("T")
 
@@ -126,10 +126,16 @@ async def delete_webhook(pool: Pool, workspace: int, webhook_id: UUID) -> bool:
     return True
 
 
-async def send_test_event(database: Database, row: WebhookRow) -> DeliveryRow:
-    """Make a delivery of a test event, to this webhook alone."""
-    packed = encode_json({"webhookId": row.webhook_id})
-    return _row_of(DeliveryRow, await database.fetchrow(query("send_test_event"), row.webhook, packed))
+async def send_test_event(pool: Pool, workspace: int, row: WebhookRow) -> DeliveryRow:
+    """Make a delivery of a test event, to this webhook alone. Raises Refusal `rate_limited` if too many wait."""
+    values = (row.webhook, encode_json({"webhookId": row.webhook_id}), MAX_TESTS)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("lock_webhooks"), workspace)
+        record = await connection.fetchrow(query("send_test_event"), *values)
+    if record is None:
+        detail = f"At most {MAX_TESTS} test events of a webhook wait; try again when one has been delivered."
+        raise Refusal.temporary("rate_limited", detail, 1000, 3000)
+    return _row_of(DeliveryRow, record)
 
 
 async def page_deliveries(database: Database, webhook: int, limit: int, before: int | None) -> list[DeliveryRow]:

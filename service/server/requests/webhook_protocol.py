@@ -19,6 +19,8 @@ from service.server.requests.webhook_addresses import MAX_URL
 
 MAX_WEBHOOKS = 20
 """Of one workspace."""
+MAX_TESTS = 10
+"""Pending test events of a webhook."""
 KEEP_DAYS = 14
 """How long deliveries are stored. A webhook that is reactivated within this time receives what it missed."""
 NO_WEBHOOK = "No webhook of this workspace has this id. `GET /v1/webhooks` lists them."

@@ -41,8 +41,8 @@ async def count_codes(server: Server, scripts: Scripts, workspace: int, book_id:
 
 
 async def watch_stock(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
-    """Every 30 seconds read 50 books of which a notice said that they ran low, the last ones of each workspace in turns.
-    Show those, as a metric, that still have fewer free codes than their threshold."""
+    """Every 30 seconds read 50 books of which a notice said that they ran low, in turns of workspaces. Show those, as a
+    metric, that still have fewer free codes than their threshold."""
     aside = SetAside(pool, server.partition, "watching_stock")
     while True:
         with wait_out_outage(log):

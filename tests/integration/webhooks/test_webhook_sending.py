@@ -1,9 +1,11 @@
 """Webhooks get every recorded event, in order for each coupon, also while receivers fail."""
 
+import asyncio
 import json
 import math
 import random
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -22,13 +24,15 @@ from service.server.record.webhook_rows import (
     read_delivery,
     redeliver,
     rotate_secret,
+    send_test_event,
 )
 from service.server.record.workspace_rows import create_workspace
-from service.server.requests.webhook_protocol import EVENTS, format_secret, generate_secret
+from service.server.requests.webhook_protocol import EVENTS, MAX_TESTS, format_secret, generate_secret
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks import sender as webhook_sender
 from service.server.webhooks.endpoint import AT_ONCE
 from tests.harness.waiting import wait_until
+from tests.integration.opening.opening_fixtures import refusal_of
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     assigned,
@@ -451,3 +455,15 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
     assert deliveries == [(event, f"{kind}-{number}") for number in range(7) for event, kind in kinds]
     late = await delivery_rows.make_deliveries(*partition, [row.webhook], EventId(kept.epoch, 0), at, 50)
     assert (late.made, late.webhooks) == (0, [])
+
+
+async def test_pending_test_events_are_bounded(office: Office, receiver: Receiver) -> None:
+    """Of 20 test events at once ten are accepted while none is delivered; then others are."""
+    row = await office.webhook(receiver.url())
+    send = partial(send_test_event, office.pool, 1, row)
+    refused = await asyncio.gather(*(refusal_of(send()) for _ in range(20)))
+    assert Counter(refused) == {"": MAX_TESTS, "rate_limited": 20 - MAX_TESTS}
+    assert await office.statuses_are(pending=MAX_TESTS)
+    office.send()
+    await wait_until(lambda: office.statuses_are(delivered=MAX_TESTS))
+    assert (await send()).event == "webhook.test"

@@ -278,14 +278,16 @@ class Webhooks(Controller):
         ),
     )
     async def test(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[Delivery]:
-        """Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active.
+        """Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active. At most 10 wait;
+        beyond that, `rate_limited`.
 
         Scope `operate`."""
         caller, context, _ = unpack_request(request)
         body, _ = await read_json_body(request, Nothing)
 
         async def act() -> ActionResult[Delivery]:
-            row = await webhook_rows.send_test_event(context.pool, await _read_row(context, caller, webhook_id))
+            webhook = await _read_row(context, caller, webhook_id)
+            row = await webhook_rows.send_test_event(context.pool, caller.workspace, webhook)
             return ActionResult(status=202, body=Delivery.from_row(row))
 
         return await run_once(request, body, act)
