@@ -185,6 +185,19 @@ UNION
 SELECT redemption_id FROM unnest($6::bigint[], $7::bigint[]) AS wanted (epoch, seq) JOIN redemptions r USING (epoch, seq)
 WHERE r.partition = $1;
 
+-- name: served_workspaces
+-- A partition's workspaces with a comparison job that waits, and with an earlier turn: the one whose turn was longest ago
+-- first.
+-- $1 partition int
+SELECT workspace FROM (
+  SELECT DISTINCT workspace FROM jobs JOIN workspaces USING (workspace)
+  WHERE partition = $1 AND kind = 'reconcile' AND status = 'running'
+) AS waiting CROSS JOIN LATERAL (
+  SELECT turn_at FROM jobs WHERE jobs.workspace = waiting.workspace AND kind = 'reconcile' AND turn_at IS NOT NULL
+  ORDER BY job_id DESC LIMIT 1
+) AS served
+ORDER BY turn_at;
+
 -- name: unplaced_redemptions
 -- The redemptions of these users that had a place in an order after an event, and have no row in order_uses.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 users text[]

@@ -13,7 +13,7 @@ import structlog
 
 from service.engine.worker.set_aside import SetAside, Thing
 from service.server.reconcile.comparison import Outcome
-from service.server.record import job_rows
+from service.server.record import comparisons, job_rows
 from service.server.record.job_rows import JobRow, JobStopped, Reconciling
 
 STORE_S = 2.5
@@ -32,9 +32,10 @@ class _Progress:
 
 
 async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Callable[..., Awaitable[Outcome]]) -> int:
-    """Run a waiting comparison job of the partition; a failure is the job's error. Return 1 to retry it, else 0. A job
-    at which anything else fails is set aside."""
-    turn = await job_rows.begin_turn(pool, partition, fence, "reconcile")
+    """Run a waiting comparison job of the partition, of the workspace whose turn was longest ago. A failure is the
+    job's error. Return 1 to retry it, else 0. A job at which anything else fails is set aside."""
+    served = await comparisons.read_served(pool, partition)
+    turn = await job_rows.begin_turn(pool, partition, fence, "reconcile", served)
     if turn is None:
         return 0
     async with SetAside(pool, partition, "reconciling").contain(Thing(f"job {turn.job_id}", turn.workspace)):

@@ -188,6 +188,11 @@ async def is_reconciling(database: Database, workspace: int) -> bool:
     return bool(await database.fetchval(query("count_unfinished_jobs"), workspace, "reconcile", 1))
 
 
+async def read_served(database: Database, partition: int) -> list[int]:
+    """Workspaces with a comparison job that waits, and an earlier one: the one whose turn was longest ago first."""
+    return [row[0] for row in await database.fetch(query("served_workspaces"), partition)]
+
+
 async def start_schedule(database: Database, partition: int) -> None:
     """From now on, a scheduled time that passes makes a turn due."""
     await database.execute(query("watch_reconciling"), partition)

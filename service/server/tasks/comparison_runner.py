@@ -13,6 +13,7 @@ from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.task_supervisor import Backoff
 from service.server.record import comparisons as record
+from service.server.record.comparisons import ComparisonWork
 
 OFF = "off"
 POLL_S = 10.0
@@ -24,8 +25,9 @@ class ComparisonRunner:
     """One for each open partition. Every ten seconds, and when a job waits:
 
     1. If a job waits, the scheduled time has passed since the last whole comparison, or a workspace that it had set
-       aside is due again, start `scrip reconcile`. It runs in its own process, because a million codes take some ten
-       seconds of Python. The process runs the job under the fence of the worker. No book leaves Redis meanwhile.
+       aside is due again, start `scrip reconcile`. These three take turns, so that jobs don't delay the others. It runs
+       in its own process, because a million codes take some ten seconds of Python. The process runs the job under the
+       fence of the worker. No book leaves Redis meanwhile.
     2. Wait for its end. If it is killed, the next process runs the job anew. After an error of the whole partition the
        next one waits for a pause that doubles from ten seconds to five minutes.
     """
@@ -38,7 +40,7 @@ class ComparisonRunner:
         self._comparing = comparing
 
     async def run(self, lease: Lease) -> None:
-        is_scheduled, backoff = False, Backoff(RETRY_S, LONGEST_RETRY_S)
+        is_scheduled, backoff, last = False, Backoff(RETRY_S, LONGEST_RETRY_S), ""
         while True:
             work = None
             with wait_out_outage():
@@ -47,10 +49,11 @@ class ComparisonRunner:
                     is_scheduled = True
                 turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
                 work = await record.read_work(self._pool, self._partition, turn)
-            if work and any(work):
-                options = ("--job", str(self._fence)) if work.job else ("--turn",) if work.turn else ("--retry",)
+            if work and (kind := choose_work(work, last)):
+                last = kind
+                options = (str(self._fence),) if kind == "job" else ()
                 async with self._comparing:
-                    code = await self._compare(*options)
+                    code = await self._compare(f"--{kind}", *options)
                 if code == 0:
                     backoff.reset()
                 else:
@@ -72,6 +75,13 @@ class ComparisonRunner:
                 except TimeoutError:
                     process.kill()
             raise
+
+
+def choose_work(work: ComparisonWork, last: str) -> str | None:
+    """The field of the next work that is due, in turns, after the last one."""
+    names = work._fields
+    after = names.index(last) + 1 if last else 0
+    return next((name for name in (*names[after:], *names[:after]) if getattr(work, name)), None)
 
 
 def last_turn(now: datetime, at: str) -> datetime:
