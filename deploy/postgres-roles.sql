@@ -10,8 +10,8 @@ BEGIN;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON
   assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions,
-  erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, keys,
-  keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes,
+  erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs,
+  key_changes, keys, keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes,
   quarantine, rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums,
   report_users, rollbacks, sampled_steps, script_versions, sessions, settings, single_uses, stock_notices,
   traffic_samples, unassignments, users, webhook_deliveries, webhooks, workspaces
@@ -20,8 +20,8 @@ REVOKE ALL ON SEQUENCE epochs FROM scrip_api, scrip_worker;
 GRANT USAGE ON SCHEMA public TO scrip_api, scrip_worker;
 GRANT SELECT ON
   assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions,
-  erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, keys_version,
-  migrations, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
+  erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, key_changes,
+  keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
   rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums, report_users,
   rollbacks, sampled_steps, script_versions, settings, single_uses, stock_notices, traffic_samples, unassignments,
   users, webhook_deliveries, webhooks, workspaces
@@ -37,6 +37,7 @@ GRANT UPDATE (status, finished_at) ON jobs TO scrip_api;
 GRANT UPDATE (ordered, failure) ON quarantine TO scrip_api;
 GRANT UPDATE (revoked_at, expires_at, last_used_at, limits) ON keys TO scrip_api;
 GRANT UPDATE ON workspaces, config_versions, keys_version TO scrip_api;
+GRANT INSERT, UPDATE ON key_changes TO scrip_api;
 GRANT DELETE ON users TO scrip_api;
 GRANT INSERT, DELETE ON sessions TO scrip_api;
 GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;

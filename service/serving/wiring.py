@@ -36,7 +36,7 @@ from service.server.hot.key_messages import KeyMessages
 from service.server.hot.workspace_state import Workspace
 from service.server.record.audit_log import record_rejections
 from service.server.record.comparisons import read_last_comparisons
-from service.server.record.key_rows import limits_of_users, read_callers, read_version, touch_keys
+from service.server.record.key_rows import limits_of_users, read_callers, read_changes, touch_keys
 from service.server.record.refused_batches import add_refused
 from service.server.record.replica import Replica
 from service.server.record.samples import Counts, Sampler, Times, add_traffic
@@ -189,6 +189,7 @@ class _PostgresPoller:
                 is_unavailable = False
                 self._context.watch.has_postgres = True
             except postgres.ERRORS as error:
+                self._keys_version = -1  # what comes back may be an older Postgres: all keys are read again
                 if not is_unavailable:
                     log.warning("postgres_away", error=type(error).__name__)
                 is_unavailable = True
@@ -230,9 +231,10 @@ class _PostgresPoller:
         messages, reading_at = context.key_messages, time.monotonic()
         is_announced = messages.changed.is_set()
         messages.changed.clear()
-        if is_new := await read_version(context.pool) != self._keys_version:
-            self._keys_version, callers = await read_callers(context.pool)
-            context.keyring.replace(callers)
+        keys_version, changed = await read_changes(context.pool, self._keys_version)
+        if is_new := keys_version != self._keys_version:
+            context.keyring.replace(await read_callers(context.pool, changed), changed)
+            self._keys_version = keys_version  # after the keys, which are at least as new
             for issuer in context.keyring.tokens.issuers:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)
             context.keyring.tokens.forget()

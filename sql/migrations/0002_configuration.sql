@@ -47,12 +47,20 @@ CREATE TABLE keys (
 CREATE INDEX keys_of_workspace ON keys (workspace, position);
 CREATE UNIQUE INDEX keys_replaced ON keys (replaces) WHERE replaces IS NOT NULL;
 
--- One row, incremented by each change of a key: processes poll it, and read the keys again.
+-- One row, incremented by each change of a key: processes poll it.
 CREATE TABLE keys_version (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   version bigint NOT NULL
 );
 INSERT INTO keys_version (version) VALUES (0);
+
+-- The version of each workspace's last change of a key: processes read the keys of these workspaces alone. Without a foreign
+-- key, whose lock could wait for a change that waits for keys_version.
+CREATE TABLE key_changes (
+  workspace int PRIMARY KEY,
+  version bigint NOT NULL
+);
+CREATE INDEX key_changes_version ON key_changes (version);
 
 -- Sessions of the console, of a key or a person. Only a digest of the browser's secret is stored. A key's session has its
 -- rights, and ends with it; a person's has `scopes`. Without a foreign key, as keys are never deleted.

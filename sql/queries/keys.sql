@@ -1,6 +1,10 @@
 -- name: bump_keys_version
--- Make all processes read the keys again.
-UPDATE keys_version SET version = version + 1;
+-- Make all processes read a workspace's keys again. Until the transaction ends, no other changes keys: so what is
+-- committed has all lower versions.
+-- $1 workspace int
+WITH next AS (UPDATE keys_version SET version = version + 1 RETURNING version)
+INSERT INTO key_changes (workspace, version) SELECT $1, version FROM next
+ON CONFLICT (workspace) DO UPDATE SET version = excluded.version;
 
 -- name: count_keys
 -- How many keys of a workspace are valid.
@@ -42,7 +46,9 @@ WHERE workspace = $1 AND revoked_at IS NULL AND ($2::bigint IS NULL OR position 
 ORDER BY position DESC LIMIT $3;
 
 -- name: read_callers
--- Every valid key and every live session of a person, with the workspace, the limits, and whether a book limits misses.
+-- Every valid key and every live session of a person, of all workspaces or of these, with the workspace, the limits, and
+-- whether a book limits misses.
+-- $1 workspaces int[]
 WITH credentials AS (
     SELECT secret_hash, key_id, NULL AS person, workspace, scopes, expires_at, limits FROM keys WHERE revoked_at IS NULL
     UNION ALL
@@ -55,7 +61,7 @@ SELECT
         WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL
     ) AS of_books
 FROM credentials JOIN workspaces USING (workspace)
-WHERE expires_at IS NULL OR expires_at > now();
+WHERE (expires_at IS NULL OR expires_at > now()) AND ($1::int[] IS NULL OR workspace = ANY ($1));
 
 -- name: read_key
 -- A valid key, and whether another replaces it.
@@ -63,6 +69,11 @@ WHERE expires_at IS NULL OR expires_at > now();
 SELECT name, scopes, expires_at, replaces, limits, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
 FROM keys
 WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: read_key_changes
+-- The version of the keys, and the workspaces whose keys have changed after a version.
+-- $1 known bigint
+SELECT version, array(SELECT workspace FROM key_changes WHERE key_changes.version > $1) FROM keys_version;
 
 -- name: read_keys_version
 -- The version of the keys.

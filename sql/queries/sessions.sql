@@ -22,5 +22,7 @@ DELETE FROM sessions WHERE expires_at <= now() OR session_hash IN (
 );
 
 -- name: read_sessions
--- Every live session of a key.
-SELECT session_hash, key_id, expires_at FROM sessions WHERE key_id IS NOT NULL AND expires_at > now();
+-- Every live session of a key, of all workspaces or of these.
+-- $1 workspaces int[]
+SELECT session_hash, key_id, expires_at FROM sessions
+WHERE key_id IS NOT NULL AND expires_at > now() AND ($1::int[] IS NULL OR workspace = ANY ($1));

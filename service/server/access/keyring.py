@@ -6,6 +6,7 @@ Postgres keeps the digests of keys and sessions: they must not change.
 
 import hashlib
 import time
+from collections.abc import Collection
 from typing import NamedTuple
 from uuid import UUID
 
@@ -50,8 +51,11 @@ class Keyring:
         """A cache that saves the hash and the clock (2 µs). take_uses empties it. No caller in it expires."""
         self._used_ms: dict[UUID, int] = {}
 
-    def replace(self, callers: dict[bytes, Caller]) -> None:
-        """Replace all keys and sessions."""
+    def replace(self, callers: dict[bytes, Caller], workspaces: Collection[int] | None = None) -> None:
+        """Replace all keys and sessions, or those of these workspaces."""
+        if workspaces is not None:
+            others = {key: caller for key, caller in self._callers.items() if caller.workspace not in workspaces}
+            callers = others | callers
         self._callers = callers
         self._by_header = {}
 

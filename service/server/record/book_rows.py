@@ -67,7 +67,7 @@ async def insert_book(
         now_ms=time.time_ns() // 1_000_000,
     )
     if row.limits:
-        await connection.execute(query("bump_keys_version"))
+        await connection.execute(query("bump_keys_version"), workspace)
     await check_gift_book(connection, row.workspace, row.gift_book_id)
     await _write(connection, row)
     return row
@@ -81,7 +81,8 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
         await check_here(connection, workspace, old.book)
         row = book_requests.update_book_row(old, request, version, time.time_ns() // 1_000_000)
         if request.limits is not msgspec.UNSET:
-            await connection.execute(query("bump_keys_version"))  # keys are read with whether books limit misses
+            # Keys are read with whether books limit misses.
+            await connection.execute(query("bump_keys_version"), workspace)
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
         await write_audit(connection, workspace, "book.changed", book_id, to_audit(old), to_audit(row))

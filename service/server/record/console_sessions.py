@@ -32,7 +32,7 @@ async def begin_session(pool: Pool, workspace: int, owner: UUID | str, scopes: S
         values = (digest_session_secret(secret), workspace, *owners, scopes, ends_at)
         await connection.execute(query("insert_session"), *values)
         await connection.execute(query("prune_sessions"), workspace, str(owner), MAX_SESSIONS)
-        await connection.execute(query("bump_keys_version"))
+        await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "session.began", owner, after=after)
     return secret
 
@@ -41,7 +41,7 @@ async def end_session(pool: Pool, caller: Caller, secret: str) -> None:
     """End a caller's session; processes reject it from their next reading of the keys on."""
     async with pool.acquire() as connection, connection.transaction():
         if await connection.fetchval(query("delete_session"), digest_session_secret(secret)):
-            await connection.execute(query("bump_keys_version"))
+            await connection.execute(query("bump_keys_version"), caller.workspace)
             await write_audit(connection, caller.workspace, "session.ended", caller.person or caller.key_id)
 
 
@@ -50,16 +50,18 @@ async def end_sessions_of(connection: Connection, workspace: int, person: str) -
     async with connection.transaction():
         ended = len(await connection.fetch(query("delete_sessions_of"), workspace, person))
         if ended:
-            await connection.execute(query("bump_keys_version"))
+            await connection.execute(query("bump_keys_version"), workspace)
             await write_audit(connection, workspace, "session.ended", person)
     return ended
 
 
-async def read_sessions(database: Database, callers: Iterable[Caller]) -> dict[bytes, Caller]:
-    """The caller of every live session of these keys, by the session's digest."""
+async def read_sessions(
+    database: Database, callers: Iterable[Caller], workspaces: Sequence[int] | None = None
+) -> dict[bytes, Caller]:
+    """The caller of every live session of these keys, by the session's digest; of all workspaces, or of these."""
     by_key = {caller.key_id: caller for caller in callers if caller.key_id is not None}
     sessions: dict[bytes, Caller] = {}
-    for record in await database.fetch(query("read_sessions")):
+    for record in await database.fetch(query("read_sessions"), workspaces):
         caller = by_key.get(record["key_id"])
         if caller is not None:
             ends_ms = to_ms(record["expires_at"])

@@ -1,7 +1,7 @@
 """API keys. Only a digest of a secret is stored. keys.py, admin.py and demo_data.py change keys; wiring.py reads them
-all into the memory of an API process. Each change raises the version of the keys, or processes don't read it; where a
-check follows, first, for its row lock. The digest and the prefix `scrip_<mode>_` must not change: merchants have the
-secrets. Fields of KeyRow are those of the API."""
+all into the memory of an API process, and after a change those of its workspace. Each change raises the version of the
+keys, or processes don't read it; where a check follows, first, for its row lock. The digest and the prefix
+`scrip_<mode>_` must not change: merchants have the secrets. Fields of KeyRow are those of the API."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ async def create_key(
     values = (uuid7(), workspace, name, *columns)
     try:
         async with connection.transaction():
-            await connection.execute(query("bump_keys_version"))  # first: its row lock serializes the count
+            await connection.execute(query("bump_keys_version"), workspace)  # first: its row lock serializes the count
             if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
                 raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
             await _check_limits(connection, workspace, limits)
@@ -94,7 +94,7 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
     `invalid` if the key was rotated before.
     """
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("bump_keys_version"))
+        await connection.execute(query("bump_keys_version"), workspace)
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
             raise Refusal("not_found", NO_KEY)
@@ -113,7 +113,7 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
 async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits | None) -> KeyRow:
     """Replace the key's limits. Raises Refusal `not_found`, and `invalid` if one is above the operator's."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("bump_keys_version"))  # first: its row lock serializes changes
+        await connection.execute(query("bump_keys_version"), workspace)  # first: its row lock serializes changes
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
             raise Refusal("not_found", NO_KEY)
@@ -140,7 +140,7 @@ async def revoke_key(connection: Connection, workspace: int, key_id: UUID) -> bo
     async with connection.transaction():
         if await connection.fetchval(query("revoke_key"), workspace, key_id) is None:
             return False
-        await connection.execute(query("bump_keys_version"))
+        await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "key.revoked", key_id)
         return True
 
@@ -155,17 +155,23 @@ async def read_version(database: Database) -> int:
     return cast("int", await database.fetchval(query("read_keys_version")))
 
 
-async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
-    """The caller of every valid key and session, by its digest, and a version that they are at least as new as. A key
-    whose row can't be read is left out."""
-    version = await read_version(database)
+async def read_changes(database: Database, known: int = -1) -> tuple[int, list[int] | None]:
+    """The number of the last change of any key, and the workspaces with changes after a known one. None if all keys
+    must be read: no change is known, or Postgres has become an older one."""
+    version, workspaces = cast("Record", await database.fetchrow(query("read_key_changes"), known))
+    return version, workspaces if 0 <= known <= version else None
+
+
+async def read_callers(database: Database, workspaces: Sequence[int] | None = None) -> dict[bytes, Caller]:
+    """The caller of every valid key and session, of all workspaces or of these, by its digest. A key whose row can't be
+    read is left out."""
     callers: dict[bytes, Caller] = {}
-    for record in await database.fetch(query("read_callers")):
+    for record in await database.fetch(query("read_callers"), workspaces):
         try:
             callers[record["secret_hash"]] = _caller_of(record)
         except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:  # other tenants' keys stay valid
             leave_out("keys", error, record["workspace"])
-    return version, callers | await read_sessions(database, callers.values())
+    return callers | await read_sessions(database, callers.values(), workspaces)
 
 
 def _caller_of(record: Record) -> Caller:

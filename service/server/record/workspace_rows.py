@@ -121,7 +121,7 @@ async def _change_as_operator(connection: Connection, workspace: int, update: st
         row = msgspec.structs.replace(old, version=version, **change)
         stored = encode_json(value) if isinstance(value, KeyLimits) else value
         await connection.execute(query(update), workspace, version, stored)
-        await connection.execute(query("bump_keys_version"))
+        await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
 
@@ -151,7 +151,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         stored = (*values, row.clock_offset_ms, encode_json(row.limits))
         await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)
         if not changes.keys().isdisjoint(("limits",)):
-            await connection.execute(query("bump_keys_version"))
+            await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
 

@@ -141,8 +141,9 @@ def test_a_session_ends_by_itself(service: Service) -> None:
         assert oldest.get(ADDRESS).status_code == 204
         ok(browser.get(ADDRESS))
         ended = (
-            "WITH ended AS (UPDATE sessions SET expires_at = now() - interval '1 s' WHERE key_id = $1) "
-            "UPDATE keys_version SET version = version + 1"
+            "WITH ended AS (UPDATE sessions SET expires_at = now() - interval '1 s' WHERE key_id = $1 RETURNING *), "
+            "next AS (UPDATE keys_version SET version = version + 1 RETURNING version) UPDATE key_changes "
+            "SET version = next.version FROM ended, next WHERE key_changes.workspace = ended.workspace"
         )
         asyncio.run(service.fetch(ended, made["keyId"]))
         until(lambda: browser.get(ADDRESS).status_code == 204)

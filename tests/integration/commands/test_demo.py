@@ -17,7 +17,7 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
     async with await connect(database_url) as pool:
         before = await pool.fetch(counts)
         await demo_data.seed(database_url)
-        _, callers = await key_rows.read_callers(pool)
+        callers = await key_rows.read_callers(pool)
         assert callers[key_rows.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
         assert callers[key_rows.digest("rival_manage")].workspace != callers[key_rows.digest("demo_manage")].workspace
         assert len(callers) == 7
@@ -70,7 +70,7 @@ async def test_commands(database_url: str) -> None:
     assert secret not in row
     assert row.index("never") == header.index("LAST USED")
     async with await connect(database_url) as pool:
-        _, callers = await key_rows.read_callers(pool)
+        callers = await key_rows.read_callers(pool)
     caller = callers[key_rows.digest(secret)]
     assert (caller.scopes, caller.mode) == ({"manage", "operate"}, "test")
     refused = run(f"keys revoke other {key_id}")

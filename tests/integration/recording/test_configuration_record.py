@@ -14,7 +14,9 @@ from service.engine.domain.decoding import convert
 from service.engine.domain.errors import Refusal
 from service.engine.hot.projection import RedisProjector
 from service.engine.record import changes
+from service.server.access.keyring import Keyring
 from service.server.record import book_rows, code_rows, job_rows, key_rows, user_rows, workspace_rows
+from service.server.record.console_sessions import begin_session
 from service.server.record.workspace_rows import create_workspace, patch_workspace, read_workspace
 from service.server.requests.book_requests import CreateBook, PatchBook
 from service.server.requests.code_requests import CodeLine
@@ -254,7 +256,7 @@ async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
         row = await key_rows.create_key(connection, workspace.workspace, "shop", ["manage", "public"], secret)
         with pytest.raises(key_rows.SecretTaken):
             await key_rows.create_key(connection, workspace.workspace, "again", ["manage"], secret)
-    version, callers = await key_rows.read_callers(pool)
+    version, callers = await key_rows.read_version(pool), await key_rows.read_callers(pool)
     assert callers[key_rows.digest(secret)].scopes == {"manage", "public"}
     assert callers[key_rows.digest(secret)].workspace_id == workspace.workspace_id
     stored = await pool.fetchrow("SELECT * FROM keys")
@@ -265,7 +267,35 @@ async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
         assert await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
         assert not await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
     assert await key_rows.read_version(pool) == version + 1
-    assert (await key_rows.read_callers(pool))[1] == {}
+    assert (await key_rows.read_callers(pool)) == {}
+
+
+async def test_processes_read_the_keys_of_changed_workspaces(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """After a change the keys and sessions of its workspace are read, and no others; all without a known version, and
+    from a Postgres that has become an older one."""
+    async with pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+        keys = [
+            await key_rows.create_key(connection, row.workspace, "k", ["manage"], key_rows.generate_secret("live"))
+            for row in (workspace, other)
+        ]
+    await begin_session(pool, other.workspace, keys[1].key_id)
+    known, changed = await key_rows.read_changes(pool)
+    assert changed is None
+    keyring = Keyring()
+    keyring.replace(await key_rows.read_callers(pool, changed), changed)
+    assert len(keyring._callers) == 3
+    assert await key_rows.read_changes(pool, known) == (known, [])
+    async with pool.acquire() as connection:
+        assert await key_rows.revoke_key(connection, other.workspace, keys[1].key_id)
+    version, changed = await key_rows.read_changes(pool, known)
+    assert (version, changed) == (known + 1, [other.workspace])
+    callers = await key_rows.read_callers(pool, changed)
+    assert callers == {}
+    keyring.replace(callers, changed)
+    assert [caller.key_id for caller in keyring._callers.values()] == [keys[0].key_id]
+    await pool.execute("UPDATE keys_version SET version = version - 1")
+    assert await key_rows.read_changes(pool, version) == (version - 1, None)
 
 
 async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:

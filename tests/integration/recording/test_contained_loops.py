@@ -333,7 +333,7 @@ async def test_a_key_that_cannot_be_read(setup: PartitionSetup) -> None:
             await create_key(connection, setup.caller.workspace, name, ["manage"], f"secret-{name}")
     await setup.pool.execute("UPDATE keys SET limits = '{\"nonsense\": 1}' WHERE name = 'first'")
     with capture_logs() as logs:
-        _, callers = await read_callers(setup.pool)
+        callers = await read_callers(setup.pool)
     assert len(callers) == 1
     assert [(one["event"], one["task"]) for one in logs] == [("left_out", "keys")]
 
