@@ -186,9 +186,9 @@ $$;
 -- Unlogged, since it is for explanation alone: it is empty after a crash of Postgres, and on a standby.
 CREATE UNLOGGED TABLE refused_requests (
   at timestamptz NOT NULL DEFAULT now(),
-  digests int[] NOT NULL, -- crc32 of the request ids, less 2^31
+  digests int[] NOT NULL, -- of each refusal two, of its id with and without its workspace (refused_batches.py)
   refusals text NOT NULL, -- JSON, as service/server/record/refused_batches.py writes and reads it
-  dropped int NOT NULL -- how many more there were
+  dropped jsonb NOT NULL -- how many more there were, by workspace
 );
 
 -- The console's history of an hour and a day (docs/internals/decisions/0068-history.md). Each table has rows of two steps: of 10

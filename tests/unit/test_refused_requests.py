@@ -1,5 +1,7 @@
 """The refusals that an API process keeps until it writes them."""
 
+from collections import Counter
+
 from service.server.answers.accounting import NOBODY, now_s
 from service.server.answers.refused_requests import MAX_KNOWN, MAX_UNKNOWN, RefusedRequests
 
@@ -19,7 +21,7 @@ def test_subjects_are_masked() -> None:
         (7, 409, "coupon_exhausted", "…3K"),
         (7, 409, "coupon_exhausted", None),
     ]
-    assert refused.take() == ([], 0)
+    assert refused.take() == ([], {})
 
 
 def test_requests_without_credentials_hide_no_others() -> None:
@@ -28,6 +30,17 @@ def test_requests_without_credentials_hide_no_others() -> None:
     _add(refused, NOBODY, MAX_UNKNOWN + 2)
     _add(refused, 7, MAX_KNOWN + 1)
     batch = refused.take()
-    assert (len(batch.refusals), batch.dropped) == (MAX_KNOWN + MAX_UNKNOWN, 3)
+    assert (len(batch.refusals), batch.dropped) == (MAX_KNOWN + MAX_UNKNOWN, {NOBODY: 2, 7: 1})
     refused.drop(batch)
-    assert refused.take() == ([], MAX_KNOWN + MAX_UNKNOWN + 3)
+    assert refused.take() == ([], {NOBODY: MAX_UNKNOWN + 2, 7: MAX_KNOWN + 1})
+
+
+def test_workspaces_share_what_is_kept() -> None:
+    """However many refusals one workspace has in a second, others' are kept, and it has the rest of the room."""
+    refused = RefusedRequests()
+    _add(refused, 7, MAX_KNOWN * 2)
+    _add(refused, 8)
+    _add(refused, 9, 2)
+    batch = refused.take()
+    assert Counter(one.workspace for one in batch.refusals) == {7: MAX_KNOWN - 3, 8: 1, 9: 2}
+    assert batch.dropped == {7: MAX_KNOWN + 3}

@@ -267,7 +267,7 @@ SHARED = {
     "FieldProblem.field": "The bad field, parameter or header.",
     "BadCode.reason FieldProblem.reason": "What is wrong with it.",
     "RefusedRequests.items": "The refusals, newest first.",
-    "notStored": "How many refusals of the last hour, of all workspaces, were too many to store. If it is 0 and there "
+    "notStored": "How many refusals of the workspace in the last hour were too many to store. If it is 0 and there "
     "are no `items`, no request with this id was refused.",
     "route": "The request's method and path.",
     "RefusedRequest.status": "The answer's HTTP status.",

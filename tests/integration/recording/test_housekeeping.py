@@ -95,15 +95,26 @@ async def test_refusals_are_found_for_an_hour(pool: asyncpg.Pool) -> None:
         Refused(name, workspace, at_ms, "POST /x", 409, "coupon_locked", 1.5, "…7F3K")
         for name, workspace, at_ms in (("r1", 7, 1), ("r1", 7, 2), ("r1", 8, 3))
     )
-    await refused_batches.add_refused(pool, 0, RefusedBatch([old], 0))
-    await refused_batches.add_refused(pool, 0, RefusedBatch([], 0))  # stores nothing
-    await refused_batches.add_refused(pool, 0, RefusedBatch([new, other], 4))
+    await refused_batches.add_refused(pool, 0, RefusedBatch([old], {}))
+    await refused_batches.add_refused(pool, 0, RefusedBatch([], {}))  # stores nothing
+    await refused_batches.add_refused(pool, 0, RefusedBatch([new, other], {7: 1, 8: 3}))
     assert await refused_batches.find_refused(pool, "r1") == ([other, new, old], 4)
-    assert await refused_batches.find_refused(pool, "r1", 7) == ([new, old], 4)
+    assert await refused_batches.find_refused(pool, "r1", 7) == ([new, old], 1)
     assert await refused_batches.find_refused(pool, "r2") == ([], 4)
     await pool.execute("UPDATE refused_requests SET at = now() - interval '61 minutes'")
     assert await refused_batches.find_refused(pool, "r1") == ([], 0)
     assert [await refused_batches.prune_refused(pool, 1) for _ in range(3)] == [1, 1, 0]
+
+
+async def test_another_workspace_hides_no_refusal(pool: asyncpg.Pool) -> None:
+    """A workspace finds its refusal also after another has sent the same request id in more batches than are read. A
+    search of all workspaces reads every batch."""
+    mine, other = (Refused("r1", workspace, 1, "POST /x", 409, "locked", 1.5, None) for workspace in (7, 8))
+    for one in [mine] + [other] * (refused_batches.MAX_BATCHES + 1):
+        await refused_batches.add_refused(pool, 0, RefusedBatch([one], {}))
+    assert (await refused_batches.find_refused(pool, "r1", 7)).refusals == [mine]
+    assert len((await refused_batches.find_refused(pool, "r1", 8)).refusals) == refused_batches.MAX_BATCHES
+    assert mine in (await refused_batches.find_refused(pool, "r1")).refusals
 
 
 async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
