@@ -83,6 +83,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"a report \| (\d+) days": reports.MAX_DAYS["hour"],
         r"by hours, (\d+) by days or weeks": reports.MAX_DAYS["day"],
         r"by days or weeks; ([\d,]+) items": reports.MAX_ROWS,
+        r"search of books .+ (\d+) s in Postgres": pool.READING_S,
         r"exports at once \| \d+, of a workspace (\d+)": bulk.EXPORTS_OF_ONE,
         r"numbers \| 1 to ([\d,]+)": field_types.MAX_INT,
         r"codes that one request makes \| ([\d,]+)": book_requests.MAX_CODES,

@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from service.common.certificates import note_certificate
 from service.common.tracebacks import find_reason
+from service.engine.domain.errors import invalid
 from service.engine.record.sessions import unbound_reason
 from service.engine.record.shared_pool import SharedPool
 
@@ -33,6 +34,8 @@ LONG = {"statement_timeout": f"{LONG_S:g}s"}
 """For statements that read much: comparisons and rebuilds."""
 PAUSING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
 """For transactions that wait for Redis between such statements."""
+READING_S = 5.0
+"""For statements whose extent a tenant chooses."""
 FRESH_PLAN = {"plan_cache_mode": "force_custom_plan"}
 """For statements with long lists: a plan that was made while a table was small may compare each row with each name."""
 BY_INDEX = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
@@ -117,6 +120,18 @@ async def long_transaction(database: asyncpg.Pool) -> AsyncIterator[Connection]:
     async with database.acquire() as connection, connection.transaction():
         await set_locally(connection, LONG)
         yield connection
+
+
+@asynccontextmanager
+async def bounded_read(database: asyncpg.Pool, field: str, advice: str) -> AsyncIterator[Connection]:
+    """A transaction that reads as much as a request asks for: others wait for its connection. Raises Refusal `invalid`
+    of this field, with the advice, if a statement takes more than READING_S."""
+    try:
+        async with database.acquire() as connection, connection.transaction(readonly=True):
+            await set_locally(connection, {"statement_timeout": f"{READING_S:g}s"})
+            yield connection
+    except asyncpg.QueryCanceledError:
+        raise invalid(field, f"would take the database more than {READING_S:g} s: {advice}") from None
 
 
 async def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from service.engine.record.archived_books import check_here
 from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
-from service.engine.record.pool import Connection, Database
+from service.engine.record.pool import Connection, Database, bounded_read
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
 from service.server.record import job_rows
@@ -116,7 +116,7 @@ async def read_books(database: Database, workspace: int, books: Sequence[int]) -
 
 
 async def page_books(
-    database: Database,
+    pool: Pool,
     workspace: int,
     limit: int,
     before: int | None = None,
@@ -124,8 +124,14 @@ async def page_books(
     tag: str | None = None,
     q: str | None = None,
 ) -> list[BookRow]:
-    """Books with a number below `before`, newest first; those that match what is given."""
-    records = await database.fetch(query("page_books"), workspace, before, limit, status, tag, q)
+    """Books with a number below `before`, newest first; those that match what is given. Raises Refusal `invalid` if a
+    search takes too long."""
+    values = (workspace, before, limit, status, tag, q)
+    if q is None:
+        records = await pool.fetch(query("page_books"), *values)
+    else:
+        async with bounded_read(pool, "q", "list the books by `tag` instead") as connection:
+            records = await connection.fetch(query("page_books"), *values)
     return [book_row(record) for record in records]
 
 

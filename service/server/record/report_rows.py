@@ -10,7 +10,7 @@ from uuid import UUID
 from asyncpg import Pool, Record
 
 from service.engine.domain.times import LATEST_MS, to_datetime
-from service.engine.record.pool import Database, open_cursor
+from service.engine.record.pool import Database, bounded_read, open_cursor
 from service.engine.record.queries import query
 
 PAGE = 250
@@ -102,7 +102,7 @@ async def read_recorded(pool: Pool, span: Span, groups: Groups, limit: int) -> l
 
 async def _read_in_pages(pool: Pool, name: str, *args: Any) -> list[Record]:
     rows = list[Record]()
-    async with pool.acquire() as connection, connection.transaction(readonly=True):
+    async with bounded_read(pool, "groupBy", "ask for a shorter time, or one book") as connection:
         cursor = await open_cursor(connection, query(name), *args)
         while page := await cursor.fetch(PAGE):
             rows += page

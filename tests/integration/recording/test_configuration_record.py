@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,15 +15,16 @@ from service.engine.domain.decoding import convert
 from service.engine.domain.errors import Refusal
 from service.engine.hot.projection import RedisProjector
 from service.engine.record import changes
+from service.engine.record import pool as postgres
 from service.server.access.keyring import Keyring
-from service.server.record import book_rows, code_rows, job_rows, key_rows, user_rows, workspace_rows
+from service.server.record import book_rows, code_rows, job_rows, key_rows, report_rows, user_rows, workspace_rows
 from service.server.record.console_sessions import begin_session
 from service.server.record.workspace_rows import create_workspace, patch_workspace, read_workspace
 from service.server.requests.book_requests import CreateBook, PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_generator, job_runner
 from service.server.tasks.code_generator import Generator
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE_S, wait_until
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 
 
@@ -419,3 +421,24 @@ async def test_a_job_without_new_codes_fails(pool: asyncpg.Pool, workspace: Work
     job = await job_rows.read_job(pool, workspace.workspace, job.job_id)
     assert (job.status, job.done) == ("failed", 0)
     assert job.errors == ["No more new codes can be found for the pattern X#####."]
+
+
+async def test_a_search_ends(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search and a report for which Postgres needs too long are refused, and say what to ask for instead. Their
+    connection works afterwards without that bound."""
+    monkeypatch.setattr(postgres, "READING_S", 0.1)
+    now = datetime.now(UTC)
+    span = report_rows.Span(workspace.workspace, "day", now, now, "UTC")
+    all_books = report_rows.Groups("book", None, None)
+    async with pool.acquire() as blocking, blocking.transaction():
+        await blocking.execute("LOCK TABLE books, report_sums")
+        for read, field in (
+            (book_rows.page_books(pool, workspace.workspace, 10, q="x"), "q"),
+            (report_rows.read_sales(pool, span, all_books, 10), "groupBy"),
+            (report_rows.read_recorded(pool, span, all_books, 10), "groupBy"),
+        ):
+            with pytest.raises(Refusal) as refusal:
+                await asyncio.wait_for(read, PATIENCE_S)
+            assert (refusal.value.code, [error.field for error in refusal.value.errors]) == ("invalid", [field])
+    assert await book_rows.page_books(pool, workspace.workspace, 10, q="x") == []
+    assert await pool.fetchval("SHOW statement_timeout") != "100ms"
