@@ -214,6 +214,7 @@ WORKS: dict[str, Work] = {
     "generate": _generate,
     "switch": _switch,
     "export": _reads("/v1/books/{}/codes.csv"),
+    "filters": _reads("/v1/books/{}/codes?limit=1&status=exhausted"),
     "lists": _reads("/v1/books/{}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"),
     "comparison": _compare,
     "webhooks": _hanging_webhooks,

@@ -15,7 +15,7 @@ from service.server.api import bulk, durability, reading, upload_dry_run
 from service.server.api.controllers import reports, workspace
 from service.server.fastlane import bounded_protocol, request_heads
 from service.server.hot.workspace_state import KEPT_BYTES
-from service.server.record import job_rows, key_rows, samples
+from service.server.record import code_pages, job_rows, key_rows, samples
 from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
 from service.server.webhooks import sender as webhook_sender
 from service.serving.server import KEEP_ALIVE_S
@@ -83,6 +83,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"a report \| (\d+) days": reports.MAX_DAYS["hour"],
         r"by hours, (\d+) by days or weeks": reports.MAX_DAYS["day"],
         r"by days or weeks; ([\d,]+) items": reports.MAX_ROWS,
+        r"codes with a `status` . reads for ([\d.]+) s": code_pages.FILTER_S,
         r"search of books .+ (\d+) s in Postgres": pool.READING_S,
         r"exports at once \| \d+, of a workspace (\d+)": bulk.EXPORTS_OF_ONE,
         r"numbers \| 1 to ([\d,]+)": field_types.MAX_INT,

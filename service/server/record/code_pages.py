@@ -3,6 +3,8 @@ Structs are made from rows by the order of the query's columns; codes.py copies 
 is in clients' cursors."""
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 from uuid import UUID
 
@@ -16,9 +18,11 @@ from service.server.requests.code_change_requests import CodeFilter, Status
 
 FIRST = 2**63 - 1
 """A position after all codes: the first page is before it."""
-STEP = 1000
-MAX_STEPS = 20
-"""Reads for one filtered page; the next page continues after them."""
+STEP = 250
+"""Codes that a filtered page reads in a turn: some milliseconds of Postgres, half a millisecond of the event loop."""
+FILTER_S = 0.5
+"""How long a filtered page reads, waits for its turns included; the next page continues after it."""
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 COUNTED, EXAMPLES = 10_000, 5
 """Codes of a page that count_matching reads, and codes that it names."""
 
@@ -59,19 +63,23 @@ async def listed_codes(pool: Pool, workspace: int, book: int, limit: int, before
 
 
 async def page_codes(
-    pool: Pool, workspace: int, book: int, limit: int, before: int, status: Status | None
+    pool: Pool, workspace: int, book: int, limit: int, before: int
 ) -> tuple[list[ListedCode], int | None]:
-    """A page of codes before a position, and the position for the next page.
+    """A page of codes before a position, and the position for the next page."""
+    rows = await listed_codes(pool, workspace, book, limit + 1, before)
+    return rows[:limit], rows[limit - 1].position if len(rows) > limit else None
 
-    A filtered page reads at most MAX_STEPS times STEP codes. It may have fewer than `limit` codes without being the
-    last.
-    """
-    if status is None:
-        rows = await listed_codes(pool, workspace, book, limit + 1, before)
-        return rows[:limit], rows[limit - 1].position if len(rows) > limit else None
+
+async def filter_codes(
+    pool: Pool, workspace: int, book: int, limit: int, before: int, status: Status, turn: Turn
+) -> tuple[list[ListedCode], int | None]:
+    """A page of codes with this status; it may have fewer than `limit` without being the last. Each STEP is
+    read in a turn, so that others read in between; after FILTER_S none follows."""
     codes: list[ListedCode] = []
-    for _ in range(MAX_STEPS):
-        rows = await listed_codes(pool, workspace, book, STEP, before)
+    deadline = time.monotonic() + FILTER_S
+    while True:
+        async with turn():
+            rows = await listed_codes(pool, workspace, book, STEP, before)
         for row in rows:
             if row.status == status:
                 if len(codes) == limit:
@@ -80,9 +88,8 @@ async def page_codes(
         if len(rows) < STEP:
             return codes, None
         before = rows[-1].position
-        if len(codes) == limit:
-            break
-    return codes, before
+        if len(codes) == limit or time.monotonic() > deadline:
+            return codes, before
 
 
 async def find_codes(

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import itertools
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +13,7 @@ import httpx
 import pytest
 
 from service.server.record import code_pages
-from service.server.record.code_pages import FIRST, Status, listed_codes, page_codes
+from service.server.record.code_pages import FIRST, Status, filter_codes, listed_codes, page_codes
 from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.harness.waiting import until
 from tests.integration.recording.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
@@ -239,7 +242,15 @@ def test_the_lag_header(patient: Service) -> None:
 
 
 async def test_pages_in_bounded_steps(kept: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of a rare status reads a bounded number of codes, so it may be short; all pages together are complete."""
+    """A page of a rare status reads a bounded number of codes, so it may be short; all pages together are complete.
+    Each read waits for its turn."""
+    turns: list[None] = []
+
+    @asynccontextmanager
+    async def turn() -> AsyncIterator[None]:
+        turns.append(None)
+        yield
+
     await make_workspace(kept.pool)
     await kept.pool.execute(
         "INSERT INTO codes (version, workspace, book, partition, code) "
@@ -250,18 +261,21 @@ async def test_pages_in_bounded_steps(kept: Record, monkeypatch: pytest.MonkeyPa
     everything = await listed_codes(kept.pool, 1, 2, 1000, FIRST)
     assert [row.code for row in everything] == [f"CODE-{number}" for number in range(100, 0, -1)]
     monkeypatch.setattr(code_pages, "STEP", 5)
-    monkeypatch.setattr(code_pages, "MAX_STEPS", 3)
     counts: dict[Status, int] = {"redeemed": 3, "assigned": 1, "available": 96, "inactive": 0}
-    for status, count in counts.items():
-        for limit in (1, 14, 15, 16, 1000):
+    for (status, count), seconds in itertools.product(counts.items(), (0, 60)):
+        monkeypatch.setattr(code_pages, "FILTER_S", seconds)
+        for limit in (1, 4, 5, 6, 1000):
             listed, before, pages = [], FIRST, 0
             while before is not None:
-                rows, rest = await page_codes(kept.pool, 1, 2, limit, before, status)
-                assert len(rows) <= min(limit, 15)
+                turns.clear()
+                rows, rest = await filter_codes(kept.pool, 1, 2, limit, before, status, turn)
+                assert len(rows) <= min(limit, 5 * len(turns))
+                assert len(turns) == 1 or seconds
                 assert rest is None or rest < before
                 listed, before, pages = listed + rows, rest, pages + 1
             assert listed == [row for row in everything if row.status == status]
             assert len(listed) == count
-            assert pages >= 100 / 15
+            assert pages >= 20 or seconds
+            assert pages == 1 or not seconds or limit <= count
     for other in ((1, 3), (2, 2)):
-        assert await page_codes(kept.pool, *other, 50, FIRST, None) == ([], None)
+        assert await page_codes(kept.pool, *other, 50, FIRST) == ([], None)

@@ -35,7 +35,7 @@ from service.server.api.reading import (
     unpack_request,
 )
 from service.server.api.upload_bodies import open_body, open_body_with_book
-from service.server.record.code_pages import FIRST, STEP, page_codes
+from service.server.record.code_pages import FIRST, filter_codes, page_codes
 from service.server.record.code_rows import add_codes
 from service.server.record.job_rows import create_generation
 from service.server.requests import page_cursors
@@ -233,11 +233,16 @@ class Codes(Controller):
         before = decode_position(params, page_cursors.CODES)
         book = await find_book(context, caller, book_id)
         headers = await wait_recorded(context, caller)
-        position = FIRST if before is None else before
-        read = partial(page_codes, context.pool, caller.workspace, book.book, params.limit, position, params.status)
-        rows, rest = await context.bulk.read(caller.workspace, params.limit if params.status is None else STEP, read)
+        bulk = context.bulk
+        args = (context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before)
+        if params.status is None:
+            rows, rest = await bulk.read(caller.workspace, params.limit, partial(page_codes, *args))
+        else:
+            with bulk.pages.one(caller.workspace):
+                turn = partial(bulk.at_postgres.turn, caller.workspace)
+                rows, rest = await filter_codes(*args, params.status, turn)
         body = CodePage(
-            items=await context.bulk.render(caller.workspace, rows, CodeOfBook.from_row),
+            items=await bulk.render(caller.workspace, rows, CodeOfBook.from_row),
             next_cursor=None if rest is None else page_cursors.CODES.encode(rest),
         )
         return Response(body, headers=headers)
