@@ -3,6 +3,7 @@
 tests/harness/kinds.py has what each field refuses.
 """
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -13,13 +14,15 @@ from litestar.datastructures import Headers
 from service.engine.domain import plain_texts
 from service.engine.domain.decoding import MAX_VALUES, convert, decode
 from service.engine.domain.errors import Refusal
-from service.engine.domain.field_types import LONGEST, find_fault
+from service.engine.domain.field_types import LONGEST, MAX_SENT, find_fault
 from service.engine.operations import lock, redeem, rollback
 from service.engine.operations.base import Call, Command, Operation, parse_code
 from service.engine.operations.batch import Batch
+from service.engine.operations.batch import read as read_operation
 from service.engine.operations.order_fields import order_amounts
+from service.server.api.controllers.users import CreateUser, PatchUser
 from service.server.api.durability import MAX_PREFERENCES, parse_preferred_wait_s
-from service.server.requests.book_requests import CreateBook
+from service.server.requests.book_requests import CreateBook, PatchBook
 from tests.unit.refusals import catch_refusal
 from tests.unit.test_scripts import CALLER
 
@@ -268,6 +271,40 @@ def test_metadata_stays_as_it_was_sent() -> None:
     kept = next(argument for argument in command.args if argument.startswith("{"))
     assert kept == f'{{"metadata":{metadata}}}'
     assert msgspec.json.decode(kept)["metadata"]["a"][0] == "é😀"
+
+
+_WITH_METADATA = [CreateBook, PatchBook, CreateUser, PatchUser, redeem.RedeemRequest, redeem.ValidateRequest]
+
+
+@pytest.mark.parametrize("kind", _WITH_METADATA)
+@pytest.mark.parametrize(
+    ("metadata", "is_kept"),
+    [
+        ('{"a":1E-999999}', False),
+        ('{"a":[{"b":0.1234567890123456789}]}', False),
+        ('{"a":1,"\\u0061":2}', False),
+        ('{"a":[{"b":{},"b":{}}]}', False),
+        ('{"a":' + " " * MAX_SENT + "1}", False),
+        ('{"a":[0.10,1e5,-0.0,5e-324,1.7976931348623157e308,123456789012345678901234567890]}', True),
+        ('{"a":{"a":{"b":":\\":","c:":"{}"}} , "b" : ["\\\\",":"]}', True),
+    ],
+)
+def test_metadata_is_kept_exactly(kind: type[msgspec.Struct], metadata: str, is_kept: bool) -> None:
+    """Metadata that would lose a digit or a member is refused."""
+    needed = {"CreateBook": '"name":"a",', "PatchBook": "", "PatchUser": ""}.get(kind.__name__, '"userId":"a",')
+    if kind is redeem.ValidateRequest:
+        needed += '"code":"CODE-1",'
+    body, decoder = f'{{{needed}"metadata":{metadata}}}'.encode(), msgspec.json.Decoder(kind)
+    if is_kept:
+        assert decode(decoder, body).metadata == json.loads(metadata)  # type: ignore[attr-defined]
+    else:
+        assert catch_refusal(decode, decoder, body) == ("invalid", ["metadata"])
+
+
+def test_metadata_in_a_batch_is_kept_exactly() -> None:
+    """An operation whose metadata would lose a member is refused."""
+    operation = b'{"op":"redeem","code":"CODE-1","userId":"a","metadata":{"a":1,"a":2}}'
+    assert catch_refusal(read_operation, CALLER, msgspec.Raw(operation)) == ("invalid", ["metadata"])
 
 
 @pytest.mark.parametrize("kind", [CreateBook, redeem.RedeemRequest, redeem.ValidateRequest])

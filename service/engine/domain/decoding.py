@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from service.engine.domain.errors import BadField, Refusal, malformed, refuse_fields
+from service.engine.domain.field_types import check_kept
 from service.engine.domain.file_kinds import name_kind
 from service.engine.domain.mistakes import MAX_BYTES, describe_error, refuse_request
 from service.engine.domain.plain_texts import amounts_of, check_amounts, check_texts, has_amounts, has_lists
@@ -15,6 +16,13 @@ T = TypeVar("T")
 MAX_VALUES = 50_000
 """Of a body with a list. Its values are decoded in one piece, about 3 ms for so many, before the list's own bound
 refuses some."""
+
+
+class _Metadata(msgspec.Struct):
+    metadata: msgspec.Raw
+
+
+_raw_metadata = msgspec.json.Decoder(_Metadata)
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) -> T:
@@ -28,6 +36,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) 
         request = decoder.decode(body)
         if not is_short and has_amounts(decoder.type):  # its lists are as short as they must be
             check_amounts(decoder.type, body)
+        _check_metadata(request, body)
         return request
     except (msgspec.ValidationError, BadField) as error:
         raise _refuse(decoder.type, error, body, every) from None
@@ -43,6 +52,7 @@ def decode_raw(decoder: "msgspec.json.Decoder[Any]", raw: msgspec.Raw) -> Any:
         request: msgspec.Struct = decoder.decode(raw)
         if any(getattr(request, name) is not None for name in amounts_of(type(request))):
             check_amounts(decoder.type, raw)
+        _check_metadata(request, raw)
     except (BadField, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return decode(decoder, bytes(raw), every=False)
     return request
@@ -63,6 +73,11 @@ def convert_query(values: dict[str, str], kind: type[T]) -> T:
         return msgspec.convert(values, kind, strict=False)
     except (msgspec.ValidationError, BadField) as error:
         raise refuse_request(kind, error, values, strict=False) from None
+
+
+def _check_metadata(request: Any, body: bytes | msgspec.Raw) -> None:
+    if metadata := getattr(request, "metadata", None):
+        check_kept(metadata, _raw_metadata.decode(body).metadata)
 
 
 def _explain_syntax(error: msgspec.DecodeError | UnicodeDecodeError, body: bytes) -> str:

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
@@ -33,6 +34,8 @@ RESERVED_CODES = frozenset(
 """Texts that follow `/v1/coupons/` in paths, and so are no codes."""
 MAX_INT = 2**31 - 1
 METADATA_BYTES = 4096
+MAX_SENT = 4 * METADATA_BYTES
+"""Of metadata with its spaces, escapes and zeros."""
 METADATA_LEVELS = 8
 """Of objects and arrays within each other; metadata itself is the first."""
 DEFAULT_OVERLAP_S = 86_400
@@ -214,13 +217,44 @@ def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int = METADATA_B
     return encoded
 
 
+def check_kept(metadata: dict[str, Any], raw: msgspec.Raw) -> None:
+    """Raise BadField if decoding changed metadata: a number that a float rounds, or a name that an object has twice.
+    What is too large is left to encode_metadata."""
+    if len(msgspec.json.encode(metadata)) > METADATA_BYTES:
+        return
+    sent = bytes(raw)
+    if len(sent) > MAX_SENT:  # so that what follows takes little time
+        raise BadField("metadata", f"must have at most {MAX_SENT} bytes with its spaces, but has {len(sent)}")
+    names, level = 0, [metadata]
+    while level:
+        names += sum(len(one) for one in level if isinstance(one, dict))
+        level = _list_containers(level)
+    if names < _string.sub(b"", sent).count(b":"):
+        raise BadField("metadata", "must not have the same name twice in an object")
+    _exact.decode(sent)
+
+
+def _check_float(text: str) -> None:
+    if Decimal(text) != Decimal(repr(float(text))):
+        raise BadField("metadata", f"must not have the number {text[:40]}, which would be rounded: send it as a string")
+
+
+_exact = msgspec.json.Decoder(float_hook=_check_float)
+_string = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+
+
 def _count_levels(metadata: dict[str, Any]) -> int:
     levels = 0
     level: list[Any] = [metadata]
     while level:
         levels += 1
-        level = [member for one in level for member in _list_members(one) if type(member) in (dict, list)]
+        level = _list_containers(level)
     return levels
+
+
+def _list_containers(level: list[Any]) -> list[Any]:
+    """The objects and arrays in these."""
+    return [member for one in level for member in _list_members(one) if type(member) in (dict, list)]
 
 
 def _list_members(container: Any) -> list[Any]:

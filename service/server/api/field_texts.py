@@ -42,7 +42,8 @@ SHARED = {
     "ipAddress": "The client's IP address; null if it is unknown or was erased.",
     "userAgent": "The client's `User-Agent`; null if it is unknown or was erased.",
     "metadata": "Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else "
-    "4 KiB, and 8 levels of objects and arrays.",
+    "4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is "
+    "refused: send it as a string.",
     "storageMib": "How many MiB the workspace may have in Redis; the operator sets it.",
     "operatorLimits": "The most that the limits of its keys may be; the operator of the service sets them.",
     "storageUsedMib": "How many MiB it has there, by an estimate a few seconds old.",
