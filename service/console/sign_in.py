@@ -4,7 +4,9 @@ session.py registers them. They are visited by browsers, not requested by pages:
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,10 +42,53 @@ LIFE_S = 600
 """From the beginning of a sign-in to its end."""
 MAX_REPLY_BYTES = MAX_JWKS_BYTES
 """Of each response of the provider."""
+METADATA_S, FAILED_S = 300.0, 5.0
+"""How long a provider's metadata, or the failure to fetch them, answer for further sign-ins."""
+MAX_LINES = 10
+"""Of the log in a minute, about refusals of one kind: anybody can cause them."""
 _COOKIE, _PATH = "scrip_sign_in", "/console/sign-in"
 _slots = asyncio.Semaphore(MAX_AT_ONCE)
 
 log = structlog.get_logger()
+
+
+class ProviderMetadata:
+    """The metadata of providers. Anybody can begin a sign-in, so all that begin meanwhile share one fetch."""
+
+    def __init__(self, fetch: Callable[[SignIn], Awaitable[Metadata]]) -> None:
+        self._fetch = fetch
+        self._fetched: dict[str, tuple[float, asyncio.Future[Metadata]]] = {}
+
+    async def find(self, provider: SignIn) -> Metadata:
+        """Those of this provider. Raises SignInRefused."""
+        at_s, fetched = self._fetched.get(provider.issuer, (0.0, None))
+        has_failed = fetched is not None and fetched.done() and fetched.exception() is not None
+        if fetched is None or time.monotonic() > at_s + (FAILED_S if has_failed else METADATA_S):
+            fetched = asyncio.ensure_future(self._fetch(provider))
+            self._fetched[provider.issuer] = time.monotonic(), fetched
+        return await asyncio.shield(fetched)
+
+
+class RefusalLog:
+    """Logs refused sign-ins, of each kind MAX_LINES a minute. A kind is what the details of one cause begin with."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._counts: Counter[str] = Counter()
+
+    def add(self, refused: SignInRefused) -> None:
+        minute = int(time.monotonic() // 60)
+        left_out = 0
+        if minute != self._minute:
+            left_out = sum(max(0, count - MAX_LINES) for count in self._counts.values())
+            self._minute, self._counts = minute, Counter()
+        kind = refused.reason + refused.detail[:20]
+        self._counts[kind] += 1
+        if self._counts[kind] <= MAX_LINES:
+            log.warning("sign_in_refused", reason=refused.reason, detail=refused.detail, left_out=left_out)
+
+
+_refusals = RefusalLog()
 
 
 @get("/")
@@ -56,8 +101,7 @@ async def begin(request: Request[Any, Any, Any]) -> Response[None]:
     try:
         if not chosen:
             raise SignInRefused("unknown", "no provider is set up for this workspace")
-        async with _take_slot():
-            metadata = await _fetch_metadata(chosen[0])
+        metadata = await _metadata.find(chosen[0])
         url = make_authorization_url(chosen[0], metadata, secret, _redirect_uri(request))
     except SignInRefused as refused:
         return _refuse(request, refused)
@@ -105,9 +149,12 @@ async def _fetch_metadata(provider: SignIn) -> Metadata:
     return parse_metadata(await _fetch("GET", f"{issuer.rstrip('/')}/.well-known/openid-configuration"), issuer)
 
 
+_metadata = ProviderMetadata(_fetch_metadata)
+
+
 async def _fetch_person(provider: SignIn, secret: str, code: str, redirect_uri: str) -> Person:
     """The person for whom the provider issued this code."""
-    metadata = await _fetch_metadata(provider)
+    metadata = await _metadata.find(provider)
     headers, body = make_token_request(provider, metadata, secret, code, redirect_uri)
     reply = await _fetch("POST", metadata.token_endpoint, headers, body)
     try:
@@ -132,7 +179,7 @@ async def _fetch(method: str, url: str, headers: Mapping[str, str] | None = None
 
 
 def _refuse(request: Request[Any, Any, Any], refused: SignInRefused) -> Response[None]:
-    log.warning("sign_in_refused", reason=refused.reason, detail=refused.detail)
+    _refusals.add(refused)
     answer = _redirect(f"/console?{urlencode({'refused': refused.reason})}")
     answer.set_cookie(_cookie(request, "", 0))
     return answer
