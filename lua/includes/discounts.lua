@@ -23,6 +23,7 @@ local function discount_of(kind, terms, cap, amount, items, digits)
     -- units its sum in the first of its lines and 0 in the others. An inexact sum is past 2^53: above every amount.
     local buy, get = string.match(terms, '^(%d+):(%d+)$')
     local each, free = buy + get, 0
+    WORK = (WORK or 0) + #items / 250
     for units, count, price in string.gmatch(items, '(%d+):(%d+):(%d+)') do
       if units ~= '0' then free = math.floor(units / each) * get end
       local of_line = math.min(free, tonumber(count))

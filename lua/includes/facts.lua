@@ -55,6 +55,7 @@ end
 -- A redemption read; nil where its facts have to be handed in. A user that is just being deleted has its pseudonym
 -- already where its counts have (`e`, lua/erase_user.lua).
 local function facts_of(name)
+  WORK = (WORK or 0) + 1
   local record = record_of(name)
   if not record then
     lacking = lacking or {}

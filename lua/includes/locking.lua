@@ -3,6 +3,7 @@
 -- Remove the locks of these holders (at most 100), live or expired, and their uses of limits: one command for each set.
 local function forget_holders(c, holders, book)
   local key, fields, counting = W .. 'k:' .. c.code, {}, {}
+  WORK = (WORK or 0) + #holders
   local function leave(set, token)
     local tokens = counting[set] or {}
     tokens[#tokens + 1], counting[set] = token, tokens

@@ -225,8 +225,8 @@ def _lock(shop: Shop, code: str, user: str = "ann", key: str = "") -> Command:
     return lock.LOCK.prepare(_call(shop, key, code), code, lock.LockRequest(user_id=user))
 
 
-def _redeem(shop: Shop, code: str, user: str = "ann", key: str = "") -> Command:
-    return redeem.REDEEM.prepare(_call(shop, key, code), code, redeem.RedeemRequest(user_id=user))
+def _redeem(shop: Shop, code: str, user: str = "ann", key: str = "", order: str | None = None) -> Command:
+    return redeem.REDEEM.prepare(_call(shop, key, code), code, redeem.RedeemRequest(user_id=user, order_id=order))
 
 
 def _answers(replies: Sequence[Any]) -> list[Any]:
@@ -340,10 +340,33 @@ async def test_a_call_is_bounded_in_requests(still: Shop, monkeypatch: pytest.Mo
     assert await _calls(still, monkeypatch, [_lock(still, code) for code in codes]) == [64, 64, 1]
 
 
+async def test_a_call_is_bounded_in_work(still: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call ends when its requests have read too much: places of orders, locks that ended, or items. The others
+    go out in another."""
+    await still.put_workspace(coupons_per_order=100)
+    await still.book("CODE-1", max_redemptions_per_code=None)
+    orders = [f"order-{n}" for n in range(12)]
+    for user in range(99):
+        await _together(still, [_redeem(still, "CODE-1", user=f"user-{user}", order=order) for order in orders])
+    commands = [_redeem(still, "CODE-1", user="last", order=order) for order in orders]
+    assert await _calls(still, monkeypatch, commands) == [12, 6]
+    await still.book("CODE-2", max_redemptions_per_code=None)
+    for user in range(600):
+        await still.lock("CODE-2", f"user-{user}", lockSeconds=1)
+    await still.lock("CODE-2", "bob")
+    await still.wait(2_000)
+    assert await _calls(still, monkeypatch, [_lock(still, "CODE-2", user=f"new-{n}") for n in range(30)]) == [30, 4]
+    await still.book("CODE-3", discount={"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1})
+    items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": 9} for n in range(600)]
+    body = {"code": "CODE-3", "userId": "ann", "orderValue": 10**10, "items": items}
+    command = redeem.VALIDATE.prepare(Call(still.caller), None, msgspec.convert(body, redeem.ValidateRequest))
+    assert await _calls(still, monkeypatch, [command] * 12) == [12, 2]
+
+
 async def test_a_call_is_bounded_in_size(still: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests with more than 256 Ki characters together are shared out among calls."""
     codes = [f"CODE-{n}" for n in range(30)]
-    await still.book(*codes, discount={"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1})
+    await still.book(*codes)
     items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": 9} for n in range(600)]
     asked = msgspec.convert({"userId": "ann", "orderValue": 10**10, "items": items}, redeem.RedeemRequest)
     commands = [redeem.REDEEM.prepare(Call(still.caller), code, asked) for code in codes]

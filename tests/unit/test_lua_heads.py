@@ -16,8 +16,8 @@ JOINED = ["fast/usual", "fast/refusing"]
 """Functions of lua/many.lua."""
 STEPS = [name for name in PARTS if name.startswith("fast/") and name not in JOINED]
 WORDS = (
-    "KEYS ARGV OUT ARGS NONCE EPOCH OPEN REPLID ENTRY_BYTES HOLDER HOLDS MISSED W redis error ipairs math next pairs "
-    "pcall string table tonumber tostring type unpack"
+    "KEYS ARGV OUT ARGS NONCE EPOCH OPEN REPLID ENTRY_BYTES HOLDER HOLDS MISSED WORK W redis error ipairs math next "
+    "pairs pcall string table tonumber tostring type unpack"
 )
 GIVEN = {*WORDS.split()}
 """What every script has: from Lua, Redis, and service/engine/hot/scripts.py."""

@@ -59,12 +59,13 @@ RECONCILING = "look repair pools sweep_locks".split()
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
 
-HEAD = """local NONCE, REPLID, STATE, ENTRY_BYTES, HOLDER, HOLDS, MISSED, named = {}
+HEAD = """local NONCE, REPLID, STATE, ENTRY_BYTES, HOLDER, HOLDS, MISSED, named, WORK = {}
 local EPOCH = table.remove(ARGV)
 local OPEN = EPOCH .. STATE
 local W = string.sub(KEYS[2] or '', 1, -2)
 """
-"""How a script's text begins: see lua/includes/gate.lua."""
+"""How a script's text begins: see lua/includes/gate.lua. WORK, for lua/many.lua: what was read of a number that
+requests choose, nil for nothing, in units of 20 µs."""
 
 BLANKS = "'{nonce}', {replid}, ' {state}', {entry_bytes}"
 """In a template, the place of a nonce's words. Other versions' workers fill it, too: see number.py."""
