@@ -10,7 +10,8 @@ export function curl({ method = "POST", path, body = null, type = "application/j
   const isEmpty = body === null && !file;
   const fields = { ...(key && { Authorization: `Bearer ${key}` }), ...(!isEmpty && { "Content-Type": type }), ...headers };
   const usual = isEmpty ? "GET" : "POST";
-  const lines = [`curl -s ${method === usual ? "" : `-X ${method} `}${quote(location.origin + path)}`];
+  // Without --fail-with-body curl succeeds where the service refuses.
+  const lines = [`curl -sS --fail-with-body ${method === usual ? "" : `-X ${method} `}${quote(location.origin + path)}`];
   for (const [name, value] of Object.entries(fields)) {
     const line = `${name}: ${value}`;
     // Double quotes, so that the shell expands a key in a variable.
