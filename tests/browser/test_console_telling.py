@@ -154,7 +154,8 @@ async def test_the_settings(browser: Browser, service: Service) -> None:
     operator = await Operator(page := await browser.new_page(), service).sign_in()
     await operator.open_page("settings", "Settings")
     main = operator["main"]
-    shown = rf"Name\s*{service.workspace}.*Mode\s*live.*Idempotency-Keys\s*24 hours"
+    storage = r"Storage\s*\d+ of 4,096 MiB"
+    shown = rf"Name\s*{service.workspace}.*Mode\s*live.*{storage}\s*Access.*Idempotency-Keys\s*24 hours"
     await expect(main).to_contain_text(re.compile(shown, re.DOTALL))
     await operator.button("Change").click()
     hours, percent = page.get_by_label("Hours an Idempotency-Key"), page.get_by_label("Held share of what is left")
@@ -227,3 +228,14 @@ async def test_the_audit(operator: Operator, service: Service) -> None:
     async with page.expect_download() as exporting:
         await page.get_by_role("link", name="Export all").click()
     assert (await exporting.value).suggested_filename.endswith(".csv")
+
+
+async def test_sums_are_exact(operator: Operator) -> None:
+    """Sums of amounts have every digit, in each currency's own number of them."""
+    await operator.open_page("settings", "Settings")
+    sums = """async (amounts) => (await import("/console/assets/dom.js")).sum(amounts)"""
+    amounts = [("99999999999.99", "USD"), ("0.01", "USD"), ("7", "JPY"), ("90000000000000.01", "USD"), ("0.001", "KWD")]
+    texts = [{"amount": amount, "currency": currency} for amount, currency in amounts]
+    assert await operator.page.evaluate(sums, texts) == "90,100,000,000,000.01 USD and 7 JPY and 0.001 KWD"
+    many = [{"amount": "99999999999.99", "currency": None}] * 1000
+    assert await operator.page.evaluate(sums, many) == "99,999,999,999,990.00"

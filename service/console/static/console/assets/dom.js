@@ -94,12 +94,19 @@ export function money(amount, currency) {
   return `${[units.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".")} ${currency ?? ""}`.trim();
 }
 
+// An amount as a whole number of units with so many digits: floating point numbers would round sums.
+const units = (amount, digits) => {
+  const [whole, rest = ""] = amount.split(".");
+  return BigInt(whole + rest.padEnd(digits, "0"));
+};
+
 // Amounts { amount, currency } added up for each currency, in words.
 export function sum(amounts) {
   const totals = Map.groupBy(amounts, ({ currency }) => currency ?? "");
   return [...totals].map(([currency, some]) => {
     const digits = Math.max(...some.map(({ amount }) => (amount.split(".")[1] ?? "").length));
-    return money(some.reduce((total, { amount }) => total + Number(amount), 0).toFixed(digits), currency);
+    const total = String(some.reduce((before, { amount }) => before + units(amount, digits), 0n)).padStart(digits + 1, "0");
+    return money(digits ? `${total.slice(0, -digits)}.${total.slice(-digits)}` : total, currency);
   }).join(" and ");
 }
 

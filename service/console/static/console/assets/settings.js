@@ -67,6 +67,11 @@ async function edit(was, books) {
     ])), "Save", () => patch("/v1/workspace", read()));
 }
 
+function storageBadge({ storageUsedMib, storageMib }) {
+  if (storageUsedMib < storageMib * 0.8) return [];
+  return [" ", storageUsedMib < storageMib ? badge("nearly full", "warn") : badge("full", "bad")];
+}
+
 export async function show(main, _, page) {
   let [settings, books] = await Promise.all([page.get("/v1/workspace"), listBooks(page)]);
   const place = h("div", { class: "halves" });
@@ -86,8 +91,9 @@ export async function show(main, _, page) {
         ["Name", settings.name],
         ["Mode", [badge(settings.mode, settings.mode === "test" ? "warn" : "info"), settings.mode === "test" ? " Its clock can be set." : ""]],
         ["Id", h("span", { class: "code" }, settings.workspaceId)],
+        ["Storage", [`${number(settings.storageUsedMib)} of ${number(settings.storageMib)} MiB`, ...storageBadge(settings)]],
         ["Access", [h("a", { href: "#/keys" }, "Keys"), " · ", h("a", { href: at("#/audit", { action: "workspace.changed" }) }, "Who changed the settings")]],
-      ]), h("p", { class: "hint" }, "Name and mode are chosen when a workspace is created, on the command line.")),
+      ]), h("p", { class: "hint" }, "Name and mode are chosen when a workspace is created, on the command line. When the storage is full, nothing new is created or held: archive books that have ended, or let the service's operator raise the bound.")),
       card("Orders and users", pairs([
         ["Currency", settings.currency],
         ["Time zone of reports", settings.timeZone],
