@@ -1,7 +1,7 @@
 """The figures of documents that also stand in code."""
 
 from service.common.config import Settings
-from service.engine.domain import discounts, field_types
+from service.engine.domain import discounts, field_types, storage
 from service.engine.domain.limits import ADDRESS_COUNTERS, PUBLIC_ADDRESS_MISSES
 from service.engine.formats.key_names import BUCKETS
 from service.engine.hot import fencing, sold_out, turns, unrecorded
@@ -40,6 +40,14 @@ FIGURES: dict[str, dict[str, float]] = {
         r"at most ([\d,]+) of them\)": ADDRESS_COUNTERS,
         r"stores at most (\d+) MiB of answers": KEPT_BYTES >> 20,
         r"at most (\d+) MiB of answers": KEPT_BYTES >> 20,
+    },
+    "docs/internals/bounds.md": {
+        r"counts rounder figures: (\d+)": storage.CODE_BYTES,
+        r"for a code, (\d+) for a use": storage.USE_BYTES,
+        r"for a use, (\d+) for a lock": storage.LOCK_BYTES,
+        r"for a lock, (\d+) for the record": storage.RECORD_BYTES,
+        r"switched off, ([\d,]+) for a": storage.BOOK_BYTES,
+        r"and (\d+) for a user": storage.USER_BYTES,
     },
     "docs/internals/architecture.md": {
         r"at ([\d,]+) unrecorded events lock": unrecorded.FULL_EVENTS,

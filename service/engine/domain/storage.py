@@ -11,7 +11,7 @@ CODE_BYTES = 40
 BOOK_BYTES = 1024
 USER_BYTES = 160
 """Of a user that was created."""
-_RECORD_BYTES, _USE_BYTES, _LOCK_BYTES = 250, 70, 220
+RECORD_BYTES, USE_BYTES, LOCK_BYTES = 250, 70, 220
 Mark = Literal["", "!1", "!2"]
 """In the settings of a workspace in Redis: nothing, at the bound, beyond the reserve."""
 
@@ -36,9 +36,9 @@ class Stored(NamedTuple):
         return (
             self.books * BOOK_BYTES
             + self.codes * CODE_BYTES
-            + self.records * _RECORD_BYTES
-            + self.uses * _USE_BYTES
-            + self.locks * _LOCK_BYTES
+            + self.records * RECORD_BYTES
+            + self.uses * USE_BYTES
+            + self.locks * LOCK_BYTES
             + self.users * USER_BYTES
             + self.kept_bytes
         )
@@ -52,4 +52,4 @@ def mark_of(used_bytes: int, limit_mib: int) -> Mark:
 
 def codes_bytes(codes: int, owned: int = 0) -> int:
     """Of new codes, so many of them with an owner."""
-    return codes * CODE_BYTES + owned * _RECORD_BYTES
+    return codes * CODE_BYTES + owned * RECORD_BYTES
