@@ -21,6 +21,7 @@ from service.server.fastlane.routes import Lane
 
 BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 REQUEST_ID = "X-Request-Id: r\r\n"
+_KEYS = ("one", "two", "limited")
 
 
 class ByteTransport:
@@ -82,6 +83,9 @@ class Decider:
         self.waiting.append(on_reply)
         return 1
 
+    async def run_all(self, partition: int, runs: Any) -> list[Refusal | None]:
+        return [self.refusal for _ in runs]
+
     def durability(self, _partition: int) -> str:
         return "fsynced"
 
@@ -103,7 +107,7 @@ class Client:
 
     def __init__(self, *, hot: bool = True, connections: int = MAX_CONNECTIONS, beside: "Client | None" = None) -> None:
         self.decider, self.keyring, self.wire = Decider(), Keyring(), ByteTransport()
-        self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
+        self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in _KEYS})
         self.keyring.confirm(time.monotonic())
         self.passed: list[tuple[str, bytes]] = []
         self.headers: list[tuple[bytes, bytes]] = []
@@ -171,8 +175,8 @@ class Client:
 
 def caller(name: str) -> Caller:
     """The owner of the key of this name."""
-    number = {"one": 1, "two": 2}[name]
-    return Caller(UUID(int=number), number, UUID(int=number), 0, "live", frozenset(["checkout"]))
+    number, limits = _KEYS.index(name) + 1, "4 - - -" if name == "limited" else ""
+    return Caller(UUID(int=number), number, UUID(int=number), 0, "live", frozenset(["checkout"]), limits=limits)
 
 
 def request(

@@ -213,6 +213,18 @@ async def test_a_client_that_is_gone() -> None:
     assert client.wire.sent == b""
 
 
+@pytest.mark.parametrize("code", ["recovering", "rate_limited"])
+async def test_an_invalid_request_is_counted(code: str) -> None:
+    """An invalid request of a caller with limits is counted, but while Redis is away: then it has its own refusal."""
+    client = Client()
+    client.decider.refusal = Refusal.temporary(code)
+    assert await client.ask(request(body=b"{}")) == [400]
+    assert await client.ask(request(body=b"{}", key="limited")) == [400, 400 if code == "recovering" else 429]
+    client.decider.refusal = None
+    client.answer(request(key="limited"))
+    assert len(client.decider.asked) == 1
+
+
 async def test_refusals_of_redis() -> None:
     """A request that Redis can't answer gets 503 with Retry-After, and the connection stays open."""
     client = Client()

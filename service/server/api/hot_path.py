@@ -2,7 +2,7 @@
 the fast lane does the same for usual requests. batches.py and histories.py make a Call. `fingerprint` is stored with an
 Idempotency-Key: both ways must make the same one."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import Request, Response
@@ -21,30 +21,38 @@ from service.server.api.auth import get_caller, is_session
 from service.server.api.context import Context
 from service.server.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.server.api.reading import parse_query, read_json_bytes
-from service.server.api.request_limits import is_counted
-from service.server.api.session_actions import decide_audited
+from service.server.api.request_limits import count_refused, is_counted
+from service.server.api.session_actions import check_action, decide_audited
+
+_Prepared = tuple[Command, Wait | None]
 
 
 async def perform(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
     """Run an operation on a JSON body; `name` is the one in the path."""
     headers, caller = request.headers, get_caller(request)
-    if request.scope["query_string"]:
-        parse_query(request)  # raises Refusal: there are no parameters
-    body = await read_json_bytes(request, row.operation.request, call_headers.MAX_BODY_BYTES, headers)
-    wait_s = parse_preferred_wait_s(headers) if row.operation.durable else None
-    wait = await Wait.begin(request.app.state.context, caller, wait_s)
-    raw = make_raw(request, body, headers, name)
-    return await _run(request, row, name, caller, lambda: begin(caller, row, raw), wait)
+
+    async def prepare() -> _Prepared:
+        if request.scope["query_string"]:
+            parse_query(request)  # raises Refusal: there are no parameters
+        body = await read_json_bytes(request, row.operation.request, call_headers.MAX_BODY_BYTES, headers)
+        wait_s = parse_preferred_wait_s(headers) if row.operation.durable else None
+        wait = await Wait.begin(request.app.state.context, caller, wait_s)
+        return begin(caller, row, make_raw(request, body, headers, name)), wait
+
+    return await _run(request, row, name, caller, prepare)
 
 
-async def perform_decoded(request: Request[Any, Any, Any], row: Row, name: str | None, struct: Any) -> Response[Any]:
-    """Run an operation that changes nothing, from a request struct."""
+async def perform_decoded(
+    request: Request[Any, Any, Any], row: Row, name: str | None, read: Callable[[], Any]
+) -> Response[Any]:
+    """Run an operation that changes nothing, from the request struct that `read` returns."""
     caller = get_caller(request)
 
-    def make_command() -> Command:
-        return begin_decoded(row, call_without_body(request, caller), name, struct, counted=is_counted(request))
+    async def prepare() -> _Prepared:
+        struct, call = read(), call_without_body(request, caller)
+        return begin_decoded(row, call, name, struct, counted=is_counted(request)), None
 
-    return await _run(request, row, name, caller, make_command, None)
+    return await _run(request, row, name, caller, prepare)
 
 
 async def _run(
@@ -52,16 +60,19 @@ async def _run(
     row: Row,
     name: str | None,
     caller: Caller,
-    make_command: Callable[[], Command],
-    wait: Wait | None,
+    prepare: Callable[[], Awaitable[_Prepared]],
 ) -> Response[Any]:
     context: Context = request.app.state.context
     try:
-        command = make_command()
-        if row.reads or not is_session(request):
+        try:
+            command, wait = await prepare()
+            acts_on = None if row.reads or not is_session(request) else check_action(row, name)
+        except Refusal as refusal:
+            raise await count_refused(request, refusal) from None
+        if acts_on is None:
             reply = await decide(context.decider, context.pool, caller, command)
         else:
-            reply = await decide_audited(context, caller, row, name, command)
+            reply = await decide_audited(context, caller, row, acts_on, command)
     except Refusal as refusal:
         if rejected := finish_refused(row, caller, refusal):
             return _response(rejected)

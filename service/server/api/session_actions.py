@@ -17,14 +17,19 @@ from service.server.record.code_pages import find_code
 NOT_IN_SESSION = "A session of the console can't do this. Send an API key as `Authorization: Bearer …`."
 
 
-async def decide_audited(context: Context, caller: Caller, row: Row, name: str | None, command: Command) -> Reply:
+def check_action(row: Row, name: str | None) -> str:
+    """The name, of which the entry is. Raises Refusal `forbidden` for what no session may do."""
+    if not row.audited or name is None:
+        raise Refusal("forbidden", NOT_IN_SESSION)
+    return name
+
+
+async def decide_audited(context: Context, caller: Caller, row: Row, name: str, command: Command) -> Reply:
     """As decide, with an entry in the audit, also if the outcome is not known. One action at a time: it may need a
     second connection to Postgres, and each process has at least two.
 
-    Raises Refusal as decide does, `forbidden` for what no session may do, and `outcome_unknown` if Postgres fails
-    between the action and the commit of its entry."""
-    if not row.audited or name is None:
-        raise Refusal("forbidden", NOT_IN_SESSION)
+    Raises Refusal as decide does, and `outcome_unknown` if Postgres fails between the action and the commit of its
+    entry."""
     has_run, unknown = False, None
     async with context.acting:
         try:

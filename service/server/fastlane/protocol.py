@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from service.engine.deciding.counting import count_refused
 from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import RECALL
 from service.engine.operations.base import Call, Command, Rendered, Reply
@@ -52,7 +53,7 @@ class Protocol(Bounded):
 
     __slots__ = (
         "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_misses", "_missing", "_name", "_path",
-        "_proxied", "_recalling", "_request_id", "_row", "_shapes", "_usual", "_values",
+        "_proxied", "_request_id", "_row", "_shapes", "_usual", "_values", "_waiting_for",
     )  # fmt: skip
     _caller: Caller | None
     _command: Command
@@ -154,12 +155,11 @@ class Protocol(Bounded):
         self._state, self._began_s = WAITING, now_s()
         values, row = self._values, self._row
         self._request_id = values[REQUEST_ID] or new_request_id()
-        self._caller = None
+        self._caller, ip = None, self._ip
         try:
             caller = self._caller = lane.keyring.authenticate(values[AUTHORIZATION] or "", row.roles, self._began_s)
             if self._is_new:
                 self.admit()
-            ip = self._ip
             if ip and self._proxied and values[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, values[FORWARDED])
             key, agent = values[KEY], values[AGENT]
@@ -172,7 +172,10 @@ class Protocol(Bounded):
                 caller.partition, command.script, command.keys, command.args, self._on_reply
             )
         except Refusal as refusal:
-            self._refused(refusal)
+            if self._caller and self._caller.limits:
+                self._waiting_for = asyncio.ensure_future(self._count(lane, Call(self._caller, ip=ip), refusal))
+            else:
+                self._refused(refusal)
         except Exception as error:  # noqa: BLE001, answered without its text
             self._failed(error)
 
@@ -183,7 +186,7 @@ class Protocol(Bounded):
         try:
             decided = decider.interpret(caller.partition, self._epoch, reply)
             if decided[0] == RECALL:
-                self._recalling = asyncio.ensure_future(self._recall(lane, caller, decided))
+                self._waiting_for = asyncio.ensure_future(self._recall(lane, caller, decided))
                 return
             rendered = finish(self._command, decided, decider.durability(caller.partition))
         except Refusal as refusal:
@@ -192,6 +195,13 @@ class Protocol(Bounded):
             self._failed(error)
         else:
             self._rendered(caller, rendered)
+
+    async def _count(self, lane: Lane, call: Call, refusal: Refusal) -> None:
+        """Refuse a request without its script, once it is counted."""
+        try:
+            self._refused(await count_refused(lane.decider, call, refusal))
+        except Exception as error:  # noqa: BLE001, answered without its text
+            self._failed(error)
 
     async def _recall(self, lane: Lane, caller: Caller, reply: Reply) -> None:
         """Fetch facts from Postgres, and run the script again."""

@@ -141,6 +141,43 @@ def test_invalid_operations_of_a_batch_count(service: Service) -> None:
     assert [result["body"]["code"] for result in unlimited] == [*["malformed"] * 4, "invalid"]
 
 
+_INVALID: tuple[tuple[str, str, Any, int, str], ...] = (
+    ("POST", "/v1/coupons/lock/ABCD", {}, 400, "malformed"),
+    ("POST", "/v1/coupons/redeem/ABCD", [1], 400, "malformed"),
+    ("POST", "/v1/coupons/redeem/A", {"userId": "ann"}, 404, "coupon_not_found"),
+    ("POST", "/v1/coupons/redeem/ABCD?x=1", {"userId": "ann"}, 400, "malformed"),
+    ("POST", "/v1/coupons/redeem/ABCD", {"userId": "a" * (64 << 10)}, 413, "too_large"),
+    ("GET", "/v1/coupons/ABCD?x=1", None, 400, "malformed"),
+    ("GET", "/v1/coupons/ABCD/validate?x=1", None, 400, "malformed"),
+    ("POST", "/v1/batch", {}, 400, "malformed"),
+)
+
+
+@WAYS
+def test_invalid_requests_count(service: Service, way: dict[str, str]) -> None:
+    """A request that is refused without a script counts, too, and has its own refusal while requests are left."""
+    client = key_of(service, "checkout", requestsPerMinute=len(_INVALID))
+    for left, (method, path, body, status, code) in zip(range(len(_INVALID))[::-1], _INVALID, strict=True):
+        answer = client.request(method, path, json=body, headers=way)
+        refused(answer, status, code)
+        assert answer.headers["RateLimit"].startswith(f'"requests";r={left};')
+    for method, path, body, *_ in _INVALID:
+        answer = client.request(method, path, json=body, headers=way)
+        refused(answer, 429, "rate_limited")
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+        assert answer.headers["RateLimit"].startswith('"requests";r=0;')
+
+
+@WAYS
+def test_a_public_validation_of_no_code_counts(service: Service, way: dict[str, str]) -> None:
+    """A validation of a text that can't be a code counts, and is answered like that of an unknown code."""
+    client = key_of(service, "public", requestsPerMinute=1)
+    answer = client.post("/v1/coupons/validate", json={"code": "A"}, headers=way)
+    assert ok(answer)["reasons"] == ["coupon_not_available"]
+    assert answer.headers["RateLimit"].startswith('"requests";r=0;')
+    refused(client.post("/v1/coupons/validate", json={"code": "A"}, headers=way), 429, "rate_limited")
+
+
 def test_limits_are_settings(service: Service) -> None:
     """A key's limits replace the workspace's; a change applies to the next request, and a rotation keeps them."""
     client = key_of(service, "checkout")

@@ -50,6 +50,20 @@ def test_a_session_is_worth_its_key(service: Service) -> None:
         assert ok(browser.post("/v1/coupons/validate", json={"code": "SUMMER-B"}))["coupon"]["code"] == "SUMMER-B"
 
 
+def test_refused_actions_of_a_session_count(service: Service) -> None:
+    """What a session may not do, and what is malformed, counts for the limits of its key."""
+    limited = {"name": "limited", "scopes": ["checkout", "manage"], "limits": {"requestsPerMinute": 3}}
+    key = ok(service.admin.post("/v1/keys", json=limited), 201)["secret"]
+    with Browser(service) as browser:
+        browser.sign_in(key)
+        refused(browser.post("/v1/coupons/redeem/SUMMER-B", json={"userId": "ann"}), 403, "forbidden")
+        refused(browser.post("/v1/coupons/lock/SUMMER-B", json={}), 400, "malformed")
+        answer = browser.post("/v1/batch", json={"operations": []})
+        refused(answer, 403, "forbidden")
+        assert answer.headers["RateLimit"].startswith('"requests";r=0;')
+        refused(browser.post("/v1/coupons/lock/SUMMER-B", json={}), 429, "rate_limited")
+
+
 def test_what_the_cookie_is(service: Service) -> None:
     """The cookie is HttpOnly, SameSite=Strict, and Secure on other hosts; it is no key, and Postgres has a digest."""
     with Browser(service) as browser:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from litestar import Controller, Request, Response, post
 
+from service.engine.deciding.counting import add_count, make_count
 from service.engine.deciding.recall import decide, resolve_recall
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Answer, canonicalize_code, encode_field
@@ -27,7 +28,7 @@ from service.server.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.server.api.hot_path import call_without_body
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import BATCH_BYTES, read_json_bytes, unpack_request
-from service.server.api.request_limits import add_count, make_count
+from service.server.api.request_limits import count_refused
 from service.server.api.session_actions import NOT_IN_SESSION
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
@@ -132,13 +133,16 @@ class Batches(Controller):
         repeat is refused with `request_in_progress` for up to a minute, and then runs again: give each redemption an
         `orderId`, so that it happens only once."""
         headers = request.headers
-        caller, _, _ = unpack_request(request)
-        if is_session(request):
-            raise Refusal("forbidden", NOT_IN_SESSION)
-        body = await read_json_bytes(request, Batch, BATCH_BYTES, headers)
-        operations = split(caller, body)
-        wait_s = parse_preferred_wait_s(headers)
-        call = call_without_body(request, caller, keyed=False)
+        try:
+            caller, _, _ = unpack_request(request)
+            if is_session(request):
+                raise Refusal("forbidden", NOT_IN_SESSION)
+            body = await read_json_bytes(request, Batch, BATCH_BYTES, headers)
+            operations = split(caller, body)
+            wait_s = parse_preferred_wait_s(headers)
+            call = call_without_body(request, caller, keyed=False)
+        except Refusal as refusal:
+            raise await count_refused(request, refusal) from None
         applied, rates = False, ""
 
         async def act() -> ActionResult[msgspec.Raw]:

@@ -70,14 +70,17 @@ class Coupons(Controller):
     )
     async def validate_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Validation]:
         """Validate a coupon without a body; otherwise as `POST /v1/coupons/validate`. Scope `public` or `checkout`."""
-        caller, _, params = unpack_request(request, ValidateQuery)
-        struct = redeem.ValidateRequest(
-            code=code,
-            user_id=resolve_user(caller, params.user_id),
-            order_value=params.order_value,
-            currency=params.currency,
-        )
-        return await perform_decoded(request, VALIDATE, None, struct)
+
+        def read() -> redeem.ValidateRequest:
+            caller, _, params = unpack_request(request, ValidateQuery)
+            return redeem.ValidateRequest(
+                code=code,
+                user_id=resolve_user(caller, params.user_id),
+                order_value=params.order_value,
+                currency=params.currency,
+            )
+
+        return await perform_decoded(request, VALIDATE, None, read)
 
     @patch(
         "/{code:str}",
@@ -104,4 +107,4 @@ class Coupons(Controller):
         row = await patch_coupon(context.pool, caller.workspace, caller.partition, parse_code(code), changes)
         await change.project(row.version, context.projector.coupon(row))
         with committed():
-            return await perform_decoded(request, READ, code, Nothing())
+            return await perform_decoded(request, READ, code, Nothing)

@@ -65,5 +65,8 @@ def _make_handler(row: Row) -> HTTPRouteHandler:
 
 
 async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
-    parse_query(request)
-    return await perform_decoded(request, row, name, row.operation.request())
+    def read() -> Any:
+        parse_query(request)
+        return row.operation.request()
+
+    return await perform_decoded(request, row, name, read)
