@@ -5,7 +5,6 @@ import gc
 import os
 import resource
 import signal
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,8 @@ from service.common.free_ports import check_metrics_port, resolve_free
 from service.common.tracing import start_traces
 from service.engine.deciding.recall import resolve_recall
 from service.server.api.cors import Origins
-from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS, Newcomers
+from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS
+from service.server.fastlane.connection_room import Room
 from service.server.fastlane.protocol import Protocol
 from service.server.fastlane.routes import Lane
 from service.serving.process_metrics import process_metrics
@@ -84,11 +84,11 @@ def make_server_config(
 
         protocol, outer = partial(TracedProtocol, traces=traces), traced(outer, traces)
 
-    newcomers: Newcomers = OrderedDict()
+    room = Room()
 
     def make_protocol(**options: Any) -> Protocol:
         lane = get_lane() if has_fast_lane else None
-        return protocol(**options, max_connections=max_connections, newcomers=newcomers, lane=lane)
+        return protocol(**options, max_connections=max_connections, room=room, lane=lane)
 
     lanes: list[Lane] = []
 

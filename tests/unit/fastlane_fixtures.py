@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any
 from uuid import UUID
 
@@ -15,13 +15,14 @@ from uvicorn.server import ServerState
 from service.engine.domain.errors import Refusal
 from service.engine.operations.caller import Caller
 from service.server.access.keyring import Keyring
-from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS, Newcomers
+from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS
+from service.server.fastlane.connection_room import Room
 from service.server.fastlane.protocol import Protocol
 from service.server.fastlane.routes import Lane
 
 BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 REQUEST_ID = "X-Request-Id: r\r\n"
-_KEYS = ("one", "two", "limited")
+_KEYS = ("one", "two", "limited", "public")
 
 
 class ByteTransport:
@@ -106,7 +107,8 @@ class Client:
     with its path and its body's length."""
 
     def __init__(self, *, hot: bool = True, connections: int = MAX_CONNECTIONS, beside: "Client | None" = None) -> None:
-        self.decider, self.keyring, self.wire = Decider(), Keyring(), ByteTransport()
+        self.decider = beside.decider if beside else Decider()
+        self.keyring, self.wire = Keyring(), ByteTransport()
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in _KEYS})
         self.keyring.confirm(time.monotonic())
         self.passed: list[tuple[str, bytes]] = []
@@ -117,13 +119,13 @@ class Client:
         config.proxy_headers, config.timeout_keep_alive = False, 30
         config.load()
         self.state = beside.state if beside else ServerState()
-        self.newcomers: Newcomers = beside.newcomers if beside else OrderedDict()
+        self.room = beside.room if beside else Room()
         self.state.default_headers = [(b"date", b"now")]
         lane = Lane(self.decider, self.keyring, None)  # type: ignore[arg-type]
         self.lane = beside.lane if beside else lane if hot else None
         loop = asyncio.get_running_loop()
         self.protocol = Protocol(
-            config, self.state, {}, loop, max_connections=connections, newcomers=self.newcomers, lane=self.lane
+            config, self.state, {}, loop, max_connections=connections, room=self.room, lane=self.lane
         )
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
 
@@ -174,9 +176,10 @@ class Client:
 
 
 def caller(name: str) -> Caller:
-    """The owner of the key of this name."""
-    number, limits = _KEYS.index(name) + 1, "4 - - -" if name == "limited" else ""
-    return Caller(UUID(int=number), number, UUID(int=number), 0, "live", frozenset(["checkout"]), limits=limits)
+    """The owner of the key of this name; `public` is of the workspace of `one`."""
+    number, limits = _KEYS.index(name) % 3 + 1, "4 - - -" if name == "limited" else ""
+    scopes = frozenset(["public" if name == "public" else "checkout"])
+    return Caller(UUID(int=number), number, UUID(int=number), 0, "live", scopes, limits=limits)
 
 
 def request(

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 from litestar import Request
 
+from service.engine.domain.errors import Refusal
 from service.server.api import auth
-from service.server.fastlane import bounded_protocol
+from service.server.fastlane import bounded_protocol, connection_room
 from service.server.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.harness.framing import refused
 from tests.unit.fastlane_fixtures import Client, caller, request, statuses
@@ -257,15 +258,112 @@ async def test_newcomers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (wrong.wire.aborted, silent.wire.closed, known.wire.closed) == (True, False, False)
     wrong.protocol.connection_lost(None)
     await last.ask(_GET + b"\r\n")
-    monkeypatch.setattr(auth, "authenticate", lambda *_: caller("one"))
+    monkeypatch.setattr(auth, "authenticate", lambda *_: caller("two"))
     await auth.admit(Request(dict(last.protocol.scope)), SimpleNamespace(opt=auth.FOR_MANAGERS))  # type: ignore[arg-type]
     silent.protocol.connection_lost(None)
     third = Client(connections=3, beside=known)
-    third.send(request())
+    third.send(request(key="limited"))
     beyond = Client(connections=3, beside=known)
     assert statuses(beyond.wire.sent) == [503]
     assert not any(client.wire.closed for client in (known, last, third))
-    assert list(known.newcomers) == [beyond.protocol]
+
+
+@pytest.mark.parametrize("most", ["one", "public"])
+@pytest.mark.parametrize("silent_s", [0.0, 60.0])
+async def test_the_owner_of_most_connections_makes_room(
+    most: str, silent_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller with more than half of all connections gives up its oldest idle one, not one that is being answered. A
+    public key takes no place of its workspace's other keys. A stranger that has been silent is ended before."""
+    monkeypatch.setattr(connection_room, "SILENT_S", silent_s)
+    other = Client(connections=6)
+    other.answer()
+    many = [Client(connections=6, beside=other) for _ in range(4)]
+    sent = request("/v1/coupons/validate", b'{"code":"ABCD"}', key=most) if most == "public" else request()
+    for client in many:
+        client.send(sent)
+    other.decider.waiting.rotate(-1)
+    for _ in many[1:]:
+        other.decider.reply(Refusal("unavailable"))
+    stranger = Client(connections=6, beside=other)
+    idle = many[1] if most == "public" else other
+    assert not any(client.wire.closed for client in (other, *many, stranger))
+    Client(connections=6, beside=other)
+    ended = [client for client in (other, *many, stranger) if client.wire.aborted]
+    assert ended == [stranger if silent_s == 0 else idle]
+
+
+_BODY = b'{"userId":"u"}' + b" " * (9 << 10)
+_HEAD = _GET + b"Cookie: " + b"a" * (9 << 10)
+_KEPT = ("head", "body", "whole body", "elsewhere", "pipelined", "unread")
+"""The ways in which a connection keeps bytes."""
+
+
+def _keep(client: Client, way: str, key: str = "one") -> None:
+    """Let the connection keep some 9 KiB."""
+    if way == "head":
+        client.send(_HEAD)
+    elif way == "body":
+        client.send(request(body=_BODY, key=key)[:-1])
+    elif way == "whole body":
+        client.send(request(body=_BODY, key=key))
+    elif way == "elsewhere":
+        client.send(request("/v1/books", _BODY, key=key)[:-1])
+    elif way == "pipelined":
+        client.send(request(key=key) + request(key=key) * 58)
+    else:
+        client.answer(request(key=key))
+        client.wire.unsent = 9 << 10
+        client.protocol.pause_writing()
+
+
+_ENDS = {"head": b"\r\n\r\n", "body": b" ", "elsewhere": b" "}
+
+
+@pytest.mark.parametrize("way", _KEPT)
+async def test_what_a_connection_keeps(way: str) -> None:
+    """The bytes of unfinished requests and unread responses are counted until they are ended, or the connection is."""
+    client = Client()
+    _keep(client, way)
+    assert 9 << 10 <= client.room.kept_bytes <= 12 << 10
+    client.send(_ENDS.get(way, b""))
+    client.wire.unsent = 0
+    client.protocol.resume_writing()
+    for _ in range(60):
+        await client.settle()
+        if client.decider.waiting:
+            client.decider.reply()
+    assert (client.protocol._state, client.room.kept_bytes) == (bounded_protocol.HEAD, 0)
+    assert not client.wire.closed
+    _keep(client, way)
+    client.protocol.connection_lost(None)
+    assert client.room.kept_bytes == 0
+
+
+@pytest.mark.parametrize("way", _KEPT)
+async def test_too_many_bytes(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the owner that keeps the most loses its oldest unfinished request; others keep theirs. What is
+    being decided is answered, as the connection's last request."""
+    monkeypatch.setattr(connection_room, "MAX_KEPT_BYTES", 35 << 10)
+    other = Client()
+    _keep(other, "body", "two")
+    many = [Client(beside=other) for _ in range(3)]
+    for client in many:
+        _keep(client, way)
+    ended = many[-1] if way == "whole body" else many[0]
+    if way == "pipelined":
+        assert not ended.wire.reading
+        other.decider.reply()
+        assert statuses(ended.wire.sent) == [201]
+        assert b"connection: close\r\n" in ended.wire.sent
+    elif way == "unread":
+        assert ended.wire.aborted
+    else:
+        assert statuses(ended.wire.sent) == [429]
+    assert [client for client in (other, *many) if client.wire.eof or client.wire.closed] == [ended]
+    assert other.room.kept_bytes <= 35 << 10
+    assert not ended.protocol._body
+    assert way != "elsewhere" or not ended.protocol.cycle.body
 
 
 @pytest.mark.parametrize("first", [0, 60 << 10], ids=["head", "all but the end"])

@@ -48,7 +48,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     state = connection.scope["state"]
     caller = state["caller"] = authenticate(request, roles)
     if admit_connection := state.get("admit_connection"):
-        admit_connection()
+        admit_connection(caller)
     current_workspace.set(caller.workspace)
     set_actor(request, caller)
     if caller.limits and not handler.opt.get("counted") and roles != _UNLIMITED:

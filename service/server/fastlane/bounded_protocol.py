@@ -3,7 +3,6 @@ all requests. server.py reads MAX_CONNECTIONS; reading.py calls `has_left`."""
 
 import asyncio
 import select
-from collections import OrderedDict
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade
@@ -12,8 +11,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.engine.domain.errors import Refusal, malformed
+from service.engine.operations.caller import Caller
 from service.server.answers.accounting import NOBODY, answers, new_request_id, now_s
 from service.server.answers.refused_requests import refused_requests
+from service.server.fastlane.connection_room import FREE_BYTES, STRANGERS, Room, owner_of
 from service.server.fastlane.joined_writes import JoiningTransport
 from service.server.fastlane.request_heads import drop_empty_lines, find_head, read_head, refused_start
 from service.server.fastlane.response_bytes import heads_of
@@ -69,8 +70,9 @@ class Bounded(HttpToolsProtocol):
     """
 
     __slots__ = (
-        "_age_s", "_early", "_ending", "_heads", "_in_head", "_is_due", "_is_new", "_joined", "_kept", "_left",
-        "_max_connections", "_newcomers", "_passed", "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
+        "_age_s", "_early", "_ending", "_heads", "_in_body", "_in_head", "_is_due", "_is_new", "_joined", "_kept",
+        "_left", "_max_connections", "_noted", "_passed", "_raw", "_room", "_state", "_timer", "_turn", "_turn_seen",
+        "_unsent", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -80,14 +82,14 @@ class Bounded(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         max_connections: int = MAX_CONNECTIONS,
-        newcomers: "Newcomers | None" = None,
+        room: Room | None = None,
     ) -> None:
-        """uvicorn's arguments. `newcomers` is shared by the connections of a process."""
+        """uvicorn's arguments. `room` is shared by the connections of a process."""
         super().__init__(config, server_state, app_state, _loop)
         self._heads = heads_of(server_state)
         self._max_connections = max_connections
-        self._newcomers: Newcomers = OrderedDict() if newcomers is None else newcomers
-        self._is_new = True
+        self._room = room or Room()
+        self.owner, self._is_new = STRANGERS, True
         self._state = HEAD
         self._early = bytearray()  # an incomplete head
         self._left: int | None = 0  # bytes of the body still to pass to the parser; None if it is chunked
@@ -97,6 +99,8 @@ class Bounded(HttpToolsProtocol):
         self._ending = False
         self._turn = self._turn_seen = 0  # grows with all progress
         self._unsent = 0
+        self._in_body = 0  # bytes of the body of the request in progress, at most PROGRESS_BYTES
+        self._noted = 0  # bytes that the room knows of
         self._age_s = 0.0
 
     @property
@@ -113,30 +117,55 @@ class Bounded(HttpToolsProtocol):
         if over > 0:
             answers.note_refused_connection()
             self._make_room(over)
-        self._newcomers[self] = None
+        self._room.enter(self, self.loop.time())
 
     def _make_room(self, over: int) -> None:
-        """End the oldest newcomer, so that silent connections keep nobody out; without one, refuse this connection."""
+        """End another connection (connection_room.py), so that nobody keeps others out; without one, refuse this."""
         if over > MAX_TURNED_AWAY:
             self._raw.abort()
-        elif self._newcomers:
-            oldest, _ = self._newcomers.popitem(last=False)
-            oldest.abort()
+        elif giving := self._room.make_room(self._max_connections, self.loop.time()):
+            giving.abort()
         else:
             self._refuse(Refusal.temporary("unavailable"))
 
+    def admit(self, caller: Caller) -> None:
+        """Let the connection be its first known caller's."""
+        if self._is_new:
+            self._is_new = False
+            self._room.admit(self, owner_of(caller.workspace, caller.scopes), self.loop.time())
+
     def abort(self) -> None:
-        """End the connection at once."""
+        """For connection_room.py, as the next three."""
         self._raw.abort()
 
-    def admit(self) -> None:
-        """Keep the connection even if there are too many: its caller is known."""
-        self._is_new = False
-        self._newcomers.pop(self, None)
+    def is_idle(self) -> bool:
+        return self._state in (HEAD, BODY) and not self._unsent and not self._kept
+
+    def may_give_way(self) -> bool:
+        return self._state != WAITING or self._unsent > 0 or len(self._kept) > FREE_BYTES
+
+    def give_way(self) -> None:
+        if self._unsent:
+            self._raw.abort()
+        elif self._state == WAITING:  # the last request to be answered
+            self._kept, self._joined.is_held = bytearray(), True
+            self._raw.pause_reading()
+            self.shutdown()
+            self._note_bytes()
+        else:
+            self._refuse(Refusal.temporary("rate_limited", "Unfinished requests take too much memory; try again."))
+
+    def _note_bytes(self) -> None:
+        """Tell the room what the connection keeps, if it is much. The room may then end this connection, or others."""
+        size = len(self._early) + len(self._kept) + self._in_body + self._unsent
+        size = 0 if size <= FREE_BYTES else size
+        if size != self._noted:
+            self._noted = size
+            self._room.keep(self, size)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
-        self._newcomers.pop(self, None)
+        self._room.leave(self)
         if self.scope:  # else they would keep each other from being freed
             self.scope.get("state", {}).pop("admit_connection", None)
         self._forget()
@@ -149,6 +178,8 @@ class Bounded(HttpToolsProtocol):
         elif rest := self._take(data):
             self._kept += rest
             self._read_soon()
+        if len(self._kept) > FREE_BYTES:
+            self._note_bytes()
         if len(self._kept) > PIPELINED_BYTES and not self._joined.is_held:
             self._joined.is_held = True
             self._raw.pause_reading()
@@ -168,6 +199,8 @@ class Bounded(HttpToolsProtocol):
         self._read_soon()
         if not self._kept:
             self._release()
+        if self._noted:
+            self._note_bytes()
 
     def _release(self) -> None:
         """Let the transport read again."""
@@ -209,6 +242,8 @@ class Bounded(HttpToolsProtocol):
             return b""
         data = bytes(self._early)
         self._early.clear()
+        if self._noted:
+            self._note_bytes()
         return data
 
     def _check_start(self, seen: int) -> None:
@@ -218,6 +253,7 @@ class Bounded(HttpToolsProtocol):
         else:
             self._turn += not self._passed
             self._passed = len(self._early)
+            self._note_bytes()
 
     def _begin(self, data: bytes) -> bytes:
         """Process a head. Returns the rest of the data."""
@@ -234,7 +270,7 @@ class Bounded(HttpToolsProtocol):
         except Refusal as refusal:
             self._refuse(refusal)
             return b""
-        self._state, self._left, self._passed = PASSING, head.length, 0
+        self._state, self._left, self._passed, self._in_body = PASSING, head.length, 0, 0
         self._turn += 1
         if self._feed(head.data) and head.length == 0:
             self._read()
@@ -249,8 +285,11 @@ class Bounded(HttpToolsProtocol):
             self._turn, self._passed = self._turn + 1, 0
         if left is not None:
             self._left = left - len(part)
+        self._in_body = min(self._in_body + len(part), PROGRESS_BYTES)
         if self._feed(part) and self._left == 0:
             self._read()
+        elif self._state == PASSING:
+            self._note_bytes()
         return data[len(part) :]
 
     def _collect(self, data: bytes) -> bytes:
@@ -274,8 +313,10 @@ class Bounded(HttpToolsProtocol):
 
     def _next(self) -> None:
         """Read the next request: the response is written."""
-        self._state, self._passed = HEAD, 0
+        self._state, self._passed, self._in_body = HEAD, 0, 0
         self._turn += 1
+        if self._noted:
+            self._note_bytes()
         if self.flow.read_paused:
             self.flow.resume_reading()
         self._read_soon()
@@ -284,7 +325,7 @@ class Bounded(HttpToolsProtocol):
         """Refuse invalid or slow data, and close the connection."""
         cycle = self.cycle
         if self._state == PASSING and cycle and not cycle.response_complete:
-            cycle.disconnected = True
+            cycle.disconnected, cycle.body = True, bytearray()
             cycle.message_event.set()
             if cycle.response_started:
                 self._raw.abort()
@@ -314,12 +355,22 @@ class Bounded(HttpToolsProtocol):
 
     def _forget(self) -> None:
         """Read nothing more of what the client sends."""
-        self._state, self._kept, self._early = LINGERING, bytearray(), bytearray()
+        self._state, self._kept, self._early, self._in_body = LINGERING, bytearray(), bytearray(), 0
+        if self._noted:
+            self._note_bytes()
+
+    def _note_unsent(self) -> bool:
+        """Note what the client has not read, and return whether that has changed."""
+        unsent = self._raw.get_write_buffer_size()
+        if unsent == self._unsent:
+            return False
+        self._unsent = unsent
+        self._note_bytes()
+        return True
 
     def _look(self) -> None:
-        unsent = self._raw.get_write_buffer_size()
-        if self._turn != self._turn_seen or unsent != self._unsent:
-            self._turn_seen, self._unsent, self._age_s = self._turn, unsent, 0.0
+        if self._note_unsent() or self._turn != self._turn_seen:
+            self._turn_seen, self._age_s = self._turn, 0.0
         else:
             self._age_s += LOOK_S
             if self._age_s >= self._patience_s():
@@ -359,8 +410,13 @@ class Bounded(HttpToolsProtocol):
         if self._state == HEAD and not self._passed and not self._kept:
             self._raw.close()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._note_unsent()
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._note_unsent()
         if self._state == HEAD:
             self._next()
 
@@ -393,7 +449,3 @@ class Bounded(HttpToolsProtocol):
         elif self._state == PASSING:
             self._turn += 1
             self.flow.resume_reading()
-
-
-Newcomers = OrderedDict[Bounded, None]
-"""Connections without a request of a known caller, from the oldest on. Not a dict, whose first is slow to find."""

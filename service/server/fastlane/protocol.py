@@ -6,6 +6,7 @@ the service's Python (`make bench PART=lane`), half of them operations; a quarte
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import structlog
@@ -19,7 +20,8 @@ from service.engine.operations.run import Raw, begin, begin_decoded, finish, fin
 from service.engine.operations.table import Row
 from service.server.answers.accounting import NOBODY, answers, new_request_id, now_s
 from service.server.answers.refused_requests import refused_requests
-from service.server.fastlane.bounded_protocol import BODY, HEAD, WAITING, Bounded
+from service.server.fastlane.bounded_protocol import BODY, HEAD, LINGERING, WAITING, Bounded
+from service.server.fastlane.connection_room import FREE_BYTES
 from service.server.fastlane.request_heads import find_rest
 from service.server.fastlane.routes import (
     AGENT,
@@ -36,9 +38,6 @@ from service.server.fastlane.routes import (
     find_route,
 )
 from service.server.fastlane.shapes import OPERATION, RequestShape, shapes_of
-
-UNKNOWN_BYTES = 4 << 10
-"""Of a body that are collected before the caller is known. Usual bodies are shorter: they are authenticated once."""
 
 log = structlog.get_logger()
 
@@ -106,6 +105,8 @@ class Protocol(Bounded):
         self._turn += 1
         if len(data) < end:
             return self._begin_body(lane, data[start:], end - len(data))
+        if end - start > FREE_BYTES and not self._keep_whole(lane, end - start):
+            return b""
         self._ask(lane, data[start:end])
         self._misses += 1
         if not self._misses & (self._misses - 1) and self._misses > 2 and len(data) == end and self._caller:
@@ -115,15 +116,34 @@ class Protocol(Bounded):
         return data[end:]
 
     def _begin_body(self, lane: Lane, part: bytes, missing: int) -> bytes:
-        """Collect the rest of a body. A large one of an unknown caller is refused before it takes memory."""
-        if len(part) + missing > UNKNOWN_BYTES:
+        """Collect the rest of a body. One of more than FREE_BYTES is collected for a known caller alone; usual bodies
+        are shorter, and authenticated once."""
+        if len(part) + missing > FREE_BYTES:
             try:
-                lane.keyring.authenticate(self._values[AUTHORIZATION] or "", self._row.roles, now_s())
+                self._authenticate(lane)
             except Refusal as refusal:
                 self._refuse(refusal)
                 return b""
         self._state, self._body, self._missing = BODY, bytearray(part), missing
+        self._in_body = len(part)
+        self._note_bytes()
         return b""
+
+    def _forget(self) -> None:
+        self._body = bytearray()
+        super()._forget()
+
+    def _keep_whole(self, lane: Lane, size: int) -> bool:
+        """Let the room know of a large body that has arrived as a whole. Returns whether the request may go on."""
+        if self._is_new:
+            with contextlib.suppress(Refusal):  # _ask refuses it
+                self._authenticate(lane)
+        self._in_body = size
+        self._note_bytes()
+        return self._state != LINGERING
+
+    def _authenticate(self, lane: Lane) -> None:
+        self.admit(lane.keyring.authenticate(self._values[AUTHORIZATION] or "", self._row.roles, now_s()))
 
     def _ask_by_shape(self, data: bytes) -> bool:
         """Begin a whole request of an adopted shape, and return whether it is one. A shape that does not match is
@@ -146,8 +166,12 @@ class Protocol(Bounded):
         part = data[: self._missing]
         self._body += part
         self._missing -= len(part)
+        self._in_body += len(part)
         if self._lane and not self._missing:
-            self._ask(self._lane, bytes(self._body))
+            body, self._body = bytes(self._body), bytearray()
+            self._ask(self._lane, body)
+        else:
+            self._note_bytes()
         return data[len(part) :]
 
     def _ask(self, lane: Lane, body: bytes, request: Any = None) -> None:
@@ -159,7 +183,7 @@ class Protocol(Bounded):
         try:
             caller = self._caller = lane.keyring.authenticate(values[AUTHORIZATION] or "", row.roles, self._began_s)
             if self._is_new:
-                self.admit()
+                self.admit(caller)
             if ip and self._proxied and values[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, values[FORWARDED])
             key, agent = values[KEY], values[AGENT]
@@ -248,7 +272,7 @@ class Protocol(Bounded):
         self._raw.write(answer)
         if closes:
             self._end()
-        elif self._kept or self.flow.read_paused:
+        elif self._kept or self._noted or self.flow.read_paused:
             self._next()
         else:  # as _next
             self._state, self._passed, self._turn = HEAD, 0, self._turn + 1

@@ -1,0 +1,114 @@
+"""Who keeps a process's connections and memory, and who gives them up when they are all taken: for bounded_protocol.py.
+
+A connection's owner is the workspace of its first known caller: of a key with the scope `public` alone, which a shop's
+page has for everybody, the workspace's public part. All connections without a known caller have one owner together.
+"""
+
+from collections import Counter, OrderedDict
+from itertools import islice
+from typing import Protocol
+
+STRANGERS = 0
+SILENT_S = 1.0
+"""After this time a connection without a known caller is the first to give up its place."""
+FREE_BYTES = 4 << 10
+"""What a connection may keep uncounted: usual requests that arrive in pieces are shorter."""
+MAX_KEPT_BYTES = 64 << 20
+"""What all connections of a process may keep together of heads, bodies and responses that clients have not ended."""
+LOOKED_AT = 1_000
+"""Connections that are looked at for one that may give way."""
+_PUBLIC = frozenset(("public",))
+
+
+class Connection(Protocol):
+    """The part of bounded_protocol.py that rooms use."""
+
+    owner: int
+
+    def abort(self) -> None:
+        """End the connection at once."""
+
+    def is_idle(self) -> bool:
+        """Whether the connection has no whole request, and no response that is still to be sent."""
+
+    def may_give_way(self) -> bool:
+        """Whether the connection keeps anything but a whole request that is being decided."""
+
+    def give_way(self) -> None:
+        """Keep nothing more, since the owner keeps the most bytes. Ends the connection, once no request is decided."""
+
+
+def owner_of(workspace: int, scopes: frozenset[str]) -> int:
+    return -workspace if scopes == _PUBLIC else workspace
+
+
+class Room:
+    """The connections of a process and the bytes that they keep, by owner, from the oldest on."""
+
+    def __init__(self) -> None:
+        self._since_s: dict[int, OrderedDict[Connection, float]] = {STRANGERS: OrderedDict()}
+        self._kept: dict[int, OrderedDict[Connection, int]] = {}
+        self._kept_bytes: Counter[int] = Counter()
+        """By owner, as the others. They are ordered dicts, because a dict's first is slow to find."""
+        self.kept_bytes = 0
+        """Of all connections that keep more than FREE_BYTES."""
+
+    def enter(self, connection: Connection, now_s: float) -> None:
+        """Add a new connection, of a stranger."""
+        self._since_s[STRANGERS][connection] = now_s
+
+    def admit(self, connection: Connection, owner: int, now_s: float) -> None:
+        """Give a connection its owner."""
+        kept = self._kept.get(connection.owner, {}).get(connection, 0)
+        self.leave(connection)
+        connection.owner = owner
+        self._since_s.setdefault(owner, OrderedDict())[connection] = now_s
+        self._set(connection, kept)
+
+    def leave(self, connection: Connection) -> None:
+        """Remove a connection and what it keeps."""
+        owner = connection.owner
+        self._set(connection, 0)
+        if connections := self._since_s.get(owner):
+            connections.pop(connection, None)
+            if not connections and owner != STRANGERS:
+                del self._since_s[owner]
+
+    def make_room(self, most: int, now_s: float) -> Connection | None:
+        """Remove the connection that gives its place to a new one; None if there is none. It is a stranger's that has
+        been silent; else an idle one of an owner with more than half of `most`; else a stranger's."""
+        strangers = self._since_s[STRANGERS]
+        oldest = next(iter(strangers), None)
+        if oldest is None or now_s - strangers[oldest] < SILENT_S:
+            of, largest = max(self._since_s.items(), key=lambda item: len(item[1]))
+            if len(largest) > most // 2 and of != STRANGERS:
+                oldest = next((one for one in islice(largest, LOOKED_AT) if one.is_idle()), oldest)
+        if oldest is not None:
+            self.leave(oldest)
+        return oldest
+
+    def keep(self, connection: Connection, size: int) -> None:
+        """Note how much a connection keeps. If all keep too much, connections of the owner that keeps the most give
+        way, its oldest first: another owner's requests are not touched."""
+        before = self._kept.get(connection.owner, {}).get(connection, 0)
+        self._set(connection, size)
+        while size > before and self.kept_bytes > MAX_KEPT_BYTES:
+            owner = max(self._kept_bytes, key=self._kept_bytes.__getitem__)
+            giving = next((one for one in islice(self._kept[owner], LOOKED_AT) if one.may_give_way()), None)
+            if giving is None:
+                return
+            self._set(giving, 0)
+            giving.give_way()
+
+    def _set(self, connection: Connection, size: int) -> None:
+        owner = connection.owner
+        kept = self._kept.setdefault(owner, OrderedDict())
+        more = size - kept.get(connection, 0)
+        self._kept_bytes[owner] += more
+        self.kept_bytes += more
+        if size:
+            kept[connection] = size
+        else:
+            kept.pop(connection, None)
+            if not kept:
+                del self._kept[owner], self._kept_bytes[owner]
