@@ -28,7 +28,7 @@ from tests.harness.workspaces import make_workspace
 
 HONEST, CONNECTIONS = 10, 16
 GREEDY = "greedy"
-AT_ONCE = 10
+AT_ONCE, SHORT_AT_ONCE = 10, 32
 LARGE, WAITING_S = 1_000_000, 900.0
 PIECE_BYTES, TEXT_BYTES, JSON_BYTES = 1 << 16, 1 << 30, 16 << 20
 REJECTED_LINES = 260_000
@@ -216,6 +216,7 @@ WORKS: dict[str, Work] = {
     "export": _reads("/v1/books/{}/codes.csv"),
     "filters": _reads("/v1/books/{}/codes?limit=1&status=exhausted"),
     "lists": _reads("/v1/books/{}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"),
+    "short-lists": _reads("/v1/books/{}/codes?limit=100", "/v1/audit?limit=100", at_once=SHORT_AT_ONCE),
     "comparison": _compare,
     "webhooks": _hanging_webhooks,
     "idle": _idle,
@@ -293,7 +294,7 @@ async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:
 async def _prepare(run: Run, chosen: argparse.Namespace) -> GreedyTenant:
     target = Target(Barrage(run.url, f"{GREEDY}_admin"), 1)
     tenant = GreedyTenant(run, target, await target.book(), await target.book(), Counter())
-    if {"switch", "export", "lists", "comparison", "webhooks", "assigns"} & set(chosen.works):
+    if {"switch", "export", "lists", "short-lists", "comparison", "webhooks", "assigns"} & set(chosen.works):
         await target.run_job(f"/v1/books/{tenant.large}/codes/generate", {"count": chosen.codes})
     return tenant
 

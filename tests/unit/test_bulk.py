@@ -123,8 +123,9 @@ async def _all(pages: AsyncIterator[Sequence[int]]) -> list[Sequence[int]]:
 
 
 def test_large_pages_at_once_are_bounded() -> None:
-    """While a workspace's large pages are read or rendered, it gets no other; small pages and other workspaces do."""
-    bulk, large, small = Bulk(), {"limit": str(PIECE + 1)}, {"limit": str(PIECE)}
+    """While a workspace's large pages are read or rendered, it gets no other; small pages and other workspaces do. A
+    page of 100 rows is large, a page of the default is small."""
+    bulk, large, small = Bulk(), {"limit": "100"}, dict[str, str]()
     with ExitStack() as stack:
         for _ in range(PAGES_OF_ONE):
             stack.enter_context(bulk.pages.one(1))

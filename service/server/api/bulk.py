@@ -20,8 +20,9 @@ MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
 MAX_PAGES, PAGES_OF_ONE = 64, 32
 """Pages of more than PIECE rows that are being read or rendered: their rows take about a megabyte each."""
-PIECE = 100
-"""Rows of a page or a file that are rendered in a turn: about half a millisecond, which nothing interrupts."""
+PIECE = 50
+"""Rows of a page or a file that are rendered in a turn: about a quarter of a millisecond, which nothing interrupts.
+A page of the default size has so many."""
 AT_POSTGRES = 0.5
 """For this share of the time uploads, dry runs, exports, large pages and lists of users for jobs together use a
 connection to Postgres."""
