@@ -240,7 +240,7 @@ def _check_float(text: str) -> None:
 
 
 _exact = msgspec.json.Decoder(float_hook=_check_float)
-_string = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_string = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"')
 
 
 def _count_levels(metadata: dict[str, Any]) -> int:
