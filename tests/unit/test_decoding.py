@@ -281,6 +281,7 @@ _WITH_METADATA = [CreateBook, PatchBook, CreateUser, PatchUser, redeem.RedeemReq
     ("metadata", "is_kept"),
     [
         ('{"a":1E-999999}', False),
+        ('{"a":1E-9999999999999999999}', False),
         ('{"a":[{"b":0.1234567890123456789}]}', False),
         ('{"a":1,"\\u0061":2}', False),
         ('{"a":[{"b":{},"b":{}}]}', False),

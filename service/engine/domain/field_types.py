@@ -235,7 +235,11 @@ def check_kept(metadata: dict[str, Any], raw: msgspec.Raw) -> None:
 
 
 def _check_float(text: str) -> None:
-    if Decimal(text) != Decimal(repr(float(text))):
+    try:
+        is_exact = Decimal(text) == Decimal(repr(float(text)))
+    except ArithmeticError:  # an exponent of 19 digits
+        is_exact = False
+    if not is_exact:
         raise BadField("metadata", f"must not have the number {text[:40]}, which would be rounded: send it as a string")
 
 
