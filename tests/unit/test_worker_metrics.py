@@ -23,7 +23,7 @@ def test_a_former_holder_shows_nothing() -> None:
         metrics.follow(partition, lambda: 1)
         metrics.low_books.show(partition, [LowBook("shop", f"book-{partition}", 3)])
         metrics.count_task_failure(partition, "opening")
-        metrics.Webhooks(partition).set_pending(4, 5.0)
+        metrics.Webhooks(partition).set_pending(4, 5.0, "shop")
     metrics.unfollow(PARTITION)
     lines = generate_latest().decode().splitlines()
     mine = [line for line in lines if f'partition="{PARTITION}"' in line]
@@ -93,6 +93,6 @@ def show_all(partitions: int) -> None:
             metrics.count_opening(partition, way)
         for task in range(20):
             metrics.count_task_failure(partition, str(task))
-        metrics.Webhooks(partition).set_pending(4, 5.0)
+        metrics.Webhooks(partition).set_pending(4, 5.0, "shop")
         books = [LowBook("shop", f"{partition}-{number}", number) for number in range(metrics.MAX_LOW_BOOKS)]
         metrics.low_books.show(partition, books)

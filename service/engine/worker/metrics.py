@@ -113,9 +113,13 @@ def clear_task_failure(partition: int, task: str) -> None:
 
 
 _WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])
-_WEBHOOKS_OLDEST = Gauge("scrip_webhook_oldest_pending_seconds", "How long the oldest has waited.", ["partition"])
+_WEBHOOKS_OLDEST = Gauge(
+    "scrip_webhook_oldest_pending_seconds", "How long the oldest has waited, and whose.", ["partition", "workspace"]
+)
 _WEBHOOK_ATTEMPTS = Counter("scrip_webhook_attempts", "Deliveries attempted by this worker.", ["partition", "outcome"])
-_WEBHOOKS_OFF = Counter("scrip_webhooks_switched_off", "Webhooks that this worker switched off.", ["partition"])
+_WEBHOOKS_OFF = Counter(
+    "scrip_webhooks_switched_off", "Webhooks that this worker switched off.", ["partition", "workspace"]
+)
 
 
 class LowBooks(Collector):
@@ -187,11 +191,15 @@ class Webhooks:
         self._partition = label
         self._delivered = _WEBHOOK_ATTEMPTS.labels(label, "delivered")
         self._failed = _WEBHOOK_ATTEMPTS.labels(label, "failed")
-        self.switched_off = _WEBHOOKS_OFF.labels(label).inc
 
-    def set_pending(self, deliveries: int, oldest_s: float) -> None:
+    def set_pending(self, deliveries: int, oldest_s: float, workspace: str) -> None:
+        """`workspace` has the oldest; '' for none."""
         _WEBHOOKS_PENDING.labels(self._partition).set(deliveries)
-        _WEBHOOKS_OLDEST.labels(self._partition).set(oldest_s)
+        _WEBHOOKS_OLDEST.remove_by_labels({"partition": self._partition})
+        _WEBHOOKS_OLDEST.labels(self._partition, workspace).set(oldest_s)
+
+    def count_switched_off(self, workspace: str) -> None:
+        _WEBHOOKS_OFF.labels(self._partition, workspace).inc()
 
     def count_attempt(self, delivered: bool) -> None:
         (self._delivered if delivered else self._failed).inc()

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 import msgspec
 import structlog
 
+from service.common.logs import workspace_names
 from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.record.pool import ERRORS, wait_out_outage
 from service.engine.worker import metrics
@@ -150,7 +151,8 @@ class Sender:
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
             self._drop(self._endpoints[webhook])
-        self._metrics.set_pending(sum(row.pending for row in rows), max((row.oldest_s for row in rows), default=0.0))
+        oldest_s, whose = max(((row.oldest_s, row.workspace) for row in rows), default=(0.0, 0))
+        self._metrics.set_pending(sum(row.pending for row in rows), oldest_s, _name_of(whose) if oldest_s else "")
 
     def _drop(self, endpoint: Endpoint) -> None:
         """Send nothing more to a webhook that is switched off, deleted or set aside."""
@@ -237,7 +239,7 @@ class Sender:
         try:
             posted = await endpoint.send(due, body)
         except Exception as error:  # noqa: BLE001, uvloop raises RuntimeError
-            self._log.error("webhook_attempt_failed", webhook_id=str(endpoint.webhook_id), exc_info=error)
+            self._log.error("webhook_attempt_failed", exc_info=error, **_describe(endpoint))
             posted = Posted(None, "it could not be sent")
         took_s = time.monotonic() - began
         attempt = make_attempt(at_s, took_s, posted.status, posted.error, posted.body, body)
@@ -245,7 +247,7 @@ class Sender:
         self._metrics.count_attempt(posted.delivered)
         if endpoint.count_attempt(posted.delivered):
             reason = posted.error or f"status {posted.status}"
-            fields = {"webhook_id": str(endpoint.webhook_id), "attempts": FAILING_AFTER, "reason": reason}
+            fields = {"attempts": FAILING_AFTER, "reason": reason, **_describe(endpoint)}
             if endpoint.is_failing:
                 self._log.warning("webhook_failing", **fields)
             else:
@@ -285,12 +287,12 @@ class Sender:
         gone = posted.status == GONE
         is_over = gone or (pause is None and not works)
         if is_over and await delivery_rows.switch_off(self._pool, endpoint.webhook, gone):
-            self._metrics.switched_off()
-            self._log.error("webhook_switched_off", webhook_id=str(endpoint.webhook_id), reason=error)
+            self._metrics.count_switched_off(_name_of(endpoint.workspace))
+            self._log.error("webhook_switched_off", reason=error, **_describe(endpoint))
             self._next_read_at = 0.0
             return Ended(due.position, "pending", 0, posted.status, error, attempt)
         if pause is None:
-            self._log.warning("webhook_given_up", webhook_id=str(endpoint.webhook_id), event_id=due.event_id)
+            self._log.warning("webhook_given_up", event_id=due.event_id, **_describe(endpoint))
             return Ended(due.position, "failed", 0, posted.status, error, attempt)
         return Ended(due.position, "pending", round(pause * 1000), posted.status, error, attempt)
 
@@ -315,3 +317,13 @@ class Sender:
 
 def _name(endpoint: Endpoint) -> Thing:
     return Thing(f"webhook {endpoint.webhook_id}", endpoint.workspace)
+
+
+def _name_of(workspace: int) -> str:
+    """A workspace's name, or its number until this process knows it."""
+    return workspace_names.get(workspace, (str(workspace), ""))[0]
+
+
+def _describe(endpoint: Endpoint) -> dict[str, Any]:
+    """What the log says of a webhook; it adds the workspace's name."""
+    return {"webhook_id": str(endpoint.webhook_id), "workspace": endpoint.workspace}
