@@ -3,10 +3,10 @@ Called by service/server/tasks/storage_watch.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 books      hash    book's uuid → its number
-      4 kept       hash    hour → bytes of answers; users
+      4 kept       hash    hour → bytes of answers; users, gifts
 ARGV  1 cursor ('0' first)
-Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, users, kept_bytes} or {outcome}; records: codes
-      that have an owner, are switched off or of which all uses are spent; users and kept_bytes with the first books alone
+Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, users, gifts, kept_bytes} or {outcome}; records: codes
+      that have an owner, are switched off or of which all uses are spent; users, gifts and kept_bytes with the first books alone
 Event none
 Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of some 100), and one reads a field for each hour
       that answers are kept ]]
@@ -15,7 +15,7 @@ Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.
 if gate_refuses(got[1], true, true) then return { OUT.recovering } end
-local codes, records, uses, locks, users, kept_bytes = 0, 0, 0, 0, 0, 0
+local codes, records, uses, locks, users, gifts, kept_bytes = 0, 0, 0, 0, 0, 0, 0
 
 -- The locks of a set's codes, of which each may have several: by a sample of three codes.
 local function locks_in(set)
@@ -39,7 +39,8 @@ for i = 2, #page[2], 2 do
 end
 if ARGV[1] == '0' then
   local time = redis.call('TIME')
-  users = redis.call('HGET', KEYS[4], 'users') or '0'
+  local kept = redis.call('HMGET', KEYS[4], 'users', 'gifts')
+  users, gifts = kept[1] or '0', kept[2] or '0'
   kept_bytes = whole(sum_kept(KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000)))
 end
-return { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, users, kept_bytes }
+return { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, users, gifts, kept_bytes }

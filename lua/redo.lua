@@ -9,7 +9,7 @@ ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_p
 Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
-Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 1,400 locks of their coupons ]]
+Cost  at most 4 commands, 28 for each of at most 251 events, and 2 for each of at most 1,400 locks of their coupons ]]
 -- @include gate gate_refuses unlogged failing book tally coupon locks locking place holding orders events
 -- @include redemption assignment rolling
 

@@ -18,7 +18,8 @@ local function apply_assign(c, book, user, at, gift)
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
   if not (max and c.uses >= max) then hold(c, book, '1') end
   if gift then
-    redis.call('HSET', W .. 'g:' .. gift.bucket, gift.order, c.code .. ' ' .. c.bucket .. ' ' .. user .. ' ' .. at)
+    local key, value = W .. 'g:' .. gift.bucket, c.code .. ' ' .. c.bucket .. ' ' .. user .. ' ' .. at
+    if redis.call('HSET', key, gift.order, value) == 1 then redis.call('HINCRBY', W .. 'y', 'gifts', 1) end
   end
   return settle(c, book, counted, set, score)
 end

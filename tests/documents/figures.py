@@ -47,6 +47,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"for a use, (\d+) for a lock": storage.LOCK_BYTES,
         r"for a lock, (\d+) for the record": storage.RECORD_BYTES,
         r"switched off, ([\d,]+) for a": storage.BOOK_BYTES,
+        r"book, (\d+) for an order's gift": storage.GIFT_BYTES,
         r"and (\d+) for a user": storage.USER_BYTES,
     },
     "docs/internals/architecture.md": {

@@ -11,6 +11,8 @@ CODE_BYTES = 40
 BOOK_BYTES = 1024
 USER_BYTES = 160
 """Of a user that was created."""
+GIFT_BYTES = 120
+"""Of an order with a gift."""
 RECORD_BYTES, USE_BYTES, LOCK_BYTES = 250, 70, 220
 Mark = Literal["", "!1", "!2"]
 """In the settings of a workspace in Redis: nothing, at the bound, beyond the reserve."""
@@ -26,6 +28,8 @@ class Stored(NamedTuple):
     uses: int = 0
     locks: int = 0
     users: int = 0
+    gifts: int = 0
+    """Orders with a gift, also those whose gift was taken back."""
     kept_bytes: int = 0
 
     def __add__(self, other: tuple[int, ...]) -> "Stored":  # type: ignore[override]
@@ -40,6 +44,7 @@ class Stored(NamedTuple):
             + self.uses * USE_BYTES
             + self.locks * LOCK_BYTES
             + self.users * USER_BYTES
+            + self.gifts * GIFT_BYTES
             + self.kept_bytes
         )
 
