@@ -83,6 +83,6 @@ REMEDIES = {
     "webhook_failing": "Tell the workspace: its endpoint fails, and is switched off after three days.",
     "webhook_given_up": "Tell the workspace: this event was not delivered.",
     "webhook_switched_off": "Tell the workspace: it switches the webhook on again once its endpoint works.",
-    "worker_missing": "Start `scrip worker`, or find out why it hangs.",
+    "worker_missing": "Start `scrip worker`, or find out why it hangs or does not reach Redis.",
     "wrong_types": "Find out who writes to this Redis; the partition's keys are restored.",
 }

@@ -162,14 +162,18 @@ UPDATE partitions SET lease_holder = $3 WHERE id = $1 AND fence = $2;
 -- name: renew_leases
 -- Renew all leases of a worker. Returns a row for each living worker, and one for each partition; for those of this
 -- worker also the tasks for which there is work. Ends another worker whose named session has ended, if that worker
--- has renewed its row since this session began: so a restart or a failover of Postgres ends no worker.
--- $1 holder text  $2 ttl_ms int  $3 version text  $4 number int
+-- has renewed its row since this session began: so a restart or a failover of Postgres ends no worker. Releases the
+-- worker's leases of some partitions: if there are any, it counts as just started.
+-- $1 holder text  $2 ttl_ms int  $3 version text  $4 number int  $5 released int[]
 WITH renewed AS (
   INSERT INTO processes AS old (id, kind, version, number, alive_until)
   VALUES ($1, 'worker', $3, $4, clock_timestamp() + $2 * interval '1 ms')
   ON CONFLICT (id) DO UPDATE SET
-    alive_since = CASE WHEN old.alive_until > clock_timestamp() THEN old.alive_since ELSE clock_timestamp() END,
+    alive_since = CASE
+      WHEN old.alive_until > clock_timestamp() AND cardinality($5::int[]) = 0 THEN old.alive_since ELSE clock_timestamp() END,
     alive_until = excluded.alive_until
+), released AS (
+  UPDATE partitions SET lease_holder = NULL WHERE id = ANY($5) AND lease_holder = $1
 ), ended AS (
   UPDATE processes SET alive_until = clock_timestamp()
   WHERE kind = 'worker' AND id <> $1 AND id ~ '@[0-9a-f]+$' AND alive_until > clock_timestamp()
@@ -188,7 +192,7 @@ SELECT
   NULL AS config_version, NULL AS confirmed, NULL AS due
 FROM processes WHERE kind = 'worker' AND alive_until > clock_timestamp() AND id NOT IN (SELECT id FROM ended)
 UNION ALL
-SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
+SELECT id, fence, CASE WHEN lease_holder <> $1 OR id <> ALL($5) THEN lease_holder END, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
   CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,
   CASE WHEN EXISTS (SELECT FROM quarantine WHERE partition = id AND ordered IS NOT NULL AND resolution IS NULL) THEN 'settling' END,
   CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import asyncpg
 import structlog
@@ -26,6 +26,8 @@ SETTLED_S = 5.0
 """A worker that has lived so long without interruption gets others' leases, and free ones before younger ones."""
 UNTAKEN_S = 1.0
 """A lease that stays free for so long may be taken by any worker."""
+RELEASE_S = 3.0
+"""A worker releases the leases of partitions whose Redis it has not reached for so long: a restart takes less."""
 
 log = structlog.get_logger()
 
@@ -92,6 +94,8 @@ class LeaseKeeper:
        stays free for a second may be taken by any.
     4. If no lease is free, the worker with the most leases hands one over to the worker with the fewest, if that
        has at least two fewer and has lived for five seconds. It ends its work on the partition and names its successor.
+    5. The statement of 1. also releases leases of partitions whose Redis this worker has not reached for three seconds.
+       It takes none whose Redis it does not reach, and counts as just started meanwhile: others hand it nothing.
 
     A worker that could not renew its leases for two seconds takes none of another for two seconds: perhaps Postgres was
     away, and the other has not renewed its own yet.
@@ -106,6 +110,8 @@ class LeaseKeeper:
         self._lives_until = 0.0
         self.has_others = False
         """Whether there are other workers."""
+        self.read_unreached: Callable[[], Mapping[int, float]] = dict
+        """Return the partitions whose Redis this worker does not reach, and for how many seconds."""
         self._pause_s = RENEW_S
 
     def __getitem__(self, partition: int) -> Lease:
@@ -123,8 +129,11 @@ class LeaseKeeper:
         """Renew once, and set the events of each lease."""
         self._readings += 1
         reading, self._pause_s, sent_at = self._readings, RENEW_S, time.monotonic()
+        released = self.list_released()
         async with asyncio.timeout(LEASE_S):
-            leases = await partition_rows.renew_leases(self._pool, self.holder, round(LEASE_S * 1000), version())
+            leases = await partition_rows.renew_leases(
+                self._pool, self.holder, round(LEASE_S * 1000), version(), released
+            )
         self._lives_until = sent_at + LEASE_S
         if self.holder not in leases.workers and reading > 1:
             self._careful_until = time.monotonic() + LEASE_S
@@ -132,11 +141,17 @@ class LeaseKeeper:
         self._pause_s = choose_pause_s(leases.left_s, self.holder)
         self._observe(reading, Leases(workers, leases.partitions, leases.left_s))
 
+    def list_released(self) -> list[int]:
+        """The partitions whose leases this worker gives up, because it does not reach their Redis."""
+        return sorted(partition for partition, seconds in self.read_unreached().items() if seconds >= RELEASE_S)
+
     async def check_readiness(self) -> tuple[bool, bytes]:
-        """Whether this worker renews its leases: it has reached Redis, and reaches Postgres. As JSON, what fails."""
-        is_ready = time.monotonic() < self._lives_until
-        status, failing = ("ready", []) if is_ready else ("not_ready", ["leases"])
-        return is_ready, json.dumps({"status": status, "failing": failing}).encode()
+        """Whether this worker can work on a partition: it renews its leases in Postgres, and reaches the Redis of one.
+        As JSON, what fails."""
+        unreached, has_leases = self.read_unreached(), time.monotonic() < self._lives_until
+        is_ready = has_leases and len(unreached) < len(self._leases)
+        failing = ([] if has_leases else ["leases"]) + (["redis"] if unreached else [])
+        return is_ready, json.dumps({"status": "ready" if is_ready else "not_ready", "failing": failing}).encode()
 
     async def take(self, database: asyncpg.Pool, partition: int) -> int | None:
         """Take the lease, and return its new fence; None if another worker has it."""
@@ -191,7 +206,7 @@ class LeaseKeeper:
             is_named = holder == self.holder and lease.fence is None
             _set(lease.is_named, is_named)
             _set(lease.is_due, is_named or (may_take and (to_take.get(partition) == self.holder or is_untaken)))
-            if lease.fence == fence:
+            if lease.fence == fence and holder == self.holder:
                 lease.lives_until = self._lives_until
             elif lease.fence is not None:
                 lease.is_lost.set()

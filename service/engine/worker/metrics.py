@@ -108,8 +108,8 @@ def show_set_aside(counts: Mapping[tuple[int, str], int]) -> None:
         _SET_ASIDE.labels(str(partition), task).set(things)
 
 
-def clear_task_failure(partition: int, task: str) -> None:
-    _TASK_FAILING.labels(str(partition), task).set(0)
+def show_task_failing(partition: int, task: str, *, is_failing: bool) -> None:
+    _TASK_FAILING.labels(str(partition), task).set(is_failing)
 
 
 _WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])

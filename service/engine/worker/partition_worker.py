@@ -39,13 +39,13 @@ from service.engine.worker.projection_catchup import ProjectionCatchUp, projecto
 from service.engine.worker.script_versions import LoadedScripts, own_scripts
 from service.engine.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.engine.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
-from service.engine.worker.waiting import is_cancelled, pause, wait_for_any
+from service.engine.worker.waiting import is_cancelled, pause, run_until, wait_for_any
 from service.engine.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25
 IDLE_LOOK_S = 10.0
 """How often an idle partition looks at the gate and checks the server's fitness; in between it takes the pulse."""
-RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
+RECONNECT_S, RETRY_S, LONGEST_RETRY_S = 0.1, 0.5, 30.0
 ALARM_S = 10.0
 FITNESS_POLL_S = 1.0
 UNFIT_S = 2.0
@@ -106,6 +106,7 @@ class Shared:
         self.loaded = loaded
         self.openings = OpeningTurns()
         self.redis = SharedRedis(settings.redis_url)
+        keeper.read_unreached = self.redis.unreached
         self.flushers: dict[int, Flusher] = {}
         """Of the open partitions."""
 
@@ -118,7 +119,7 @@ class Shared:
 class PartitionWorker:
     """One partition.
 
-    1. Take the lease when the keeper says so (service/engine/worker/lease_keeper.py).
+    1. Reach the partition's Redis, and take the lease when the keeper says so (service/engine/worker/lease_keeper.py).
     2. If Postgres says that the partition is open, Redis agrees and the outbox has the anchor, continue; else open it.
     3. Record, project, and run the tasks of its Parts. Check the gate four times a second, and set it by
        the number of unrecorded events. Check the server's fitness once a second. If it is unfit, close the gate, record
@@ -153,12 +154,16 @@ class PartitionWorker:
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            await wait_for_any(stopping, self._lease.is_due)
-            if stopping.is_set():
-                return
             pause_s, self._task = 0.0, "opening"
             fence = None
             try:
+                await run_until(stopping, self._redis.until_reached(self._partition))
+                if self._redis.has_reached(self._partition):
+                    await wait_for_any(stopping, self._lease.is_due, self._redis.lost)
+                can_work = self._lease.is_due.is_set() and self._redis.has_reached(self._partition)
+                if stopping.is_set() or not can_work:
+                    await pause(RECONNECT_S, stopping)  # the server may close each connection at once
+                    continue
                 fence = await self._keeper.take(self._pool, self._partition)
                 if fence is not None:
                     await self._under_lease(fence, stopping)
@@ -192,8 +197,7 @@ class PartitionWorker:
             metrics.unfollow(self._partition)
 
     async def _pause_after(self, error: Exception) -> float:
-        """Log or store the error, and return the pause in seconds: short if a server is away, else growing. If the
-        connection to Redis is lost, or the slot is on another node, wait here instead, until there is another."""
+        """Log or store the error, and return the pause in seconds: short if a server is away, else growing."""
         if isinstance(error, OldServerMayRun):
             self._log.error("waiting_for_old_redis", reason=str(error))
             return OLD_SERVER_S
@@ -206,10 +210,8 @@ class PartitionWorker:
                 self._log.warning("redis_away", reason=find_reason(error))
             else:
                 self._log.warning("postgres_away", error=type(error).__name__)
-            if isinstance(error, Broken) or redis.has_moved(error) or not self._redis.has_reached(self._partition):
-                await self._redis.until_reached(self._partition, RETRY_S)
-                return 0.0
-            return RETRY_S
+            is_lost = isinstance(error, Broken) or not self._redis.has_reached(self._partition)
+            return RECONNECT_S if is_lost or redis.has_moved(error) else RETRY_S
         pause_s = self._backoff.next_s()
         await self._failures.store(self._task, error, pause_s)
         return pause_s

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from service.common.build_info import export_build_info
+from service.common.tracebacks import find_reason
 from service.engine.formats import key_names
 from service.engine.hot.discovery import check_access
 from service.engine.record import pool as postgres
@@ -19,15 +20,24 @@ from service.engine.record.partitions.partition_rows import check_partitions
 from service.engine.record.partitions.standby_rows import check_visible
 from service.engine.record.processes import name_process, name_session
 from service.engine.record.program_versions import WrongNumber
+from service.engine.worker import metrics
 from service.engine.worker.engine_settings import EngineSettings
 from service.engine.worker.housekeeping import Prune, clean_up, refresh_statistics
 from service.engine.worker.lease_keeper import LeaseKeeper
 from service.engine.worker.partition_worker import CONNECTIONS, PartitionWorker, Parts, Shared, Tasks
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.server_metrics import server_metrics
+from service.engine.worker.server_watch import RETRY_S
 from service.engine.worker.task_supervisor import Supervisor, TaskFailures
+from service.engine.worker.waiting import pause
+
+LOOK_S = 0.5
 
 log = structlog.get_logger()
+
+
+class RedisNotReached(OSError):
+    """This worker has released leases, because it does not reach their Redis."""
 
 
 CheckReadiness = Callable[[], Awaitable[tuple[bool, bytes]]]
@@ -75,16 +85,11 @@ async def work(settings: EngineSettings, more: Work) -> None:
         shared = Shared(settings, pool, keeper, loaded, more.make_parts)
         server_metrics.redis = shared.redis
 
-        async def keep_leases() -> None:
-            """Before it has reached Redis, a worker would only keep leases from others."""
-            await shared.redis.until_one_is_reached(partitions)
-            await keeper.run()
-
         tasks: Tasks = {
             "housekeeping": lambda: clean_up(pool, more.prunes),
             "statistics": lambda: refresh_statistics(pool),
             "beating": loaded.run,
-            "leases": keep_leases,
+            "leases": keeper.run,
             "measuring": lambda: server_metrics.follow_postgres(pool, settings.standbys),
             **more.tasks_of(pool, shared),
         }
@@ -98,11 +103,31 @@ async def work(settings: EngineSettings, more: Work) -> None:
                 each.add_done_callback(lambda _: stopping.set())
             for partition in range(partitions):
                 group.create_task(PartitionWorker(shared, partition).run(stopping))
+            group.create_task(_publish_unreached(shared, stopping))
         shared.redis.close()
         wrong = await _end(running)
         await keeper.end()
         if wrong:
             raise wrong
+
+
+async def _publish_unreached(shared: Shared, stopping: asyncio.Event) -> None:
+    """Log once that leases are released because their Redis is not reached; store and show it until it is."""
+    failures = TaskFailures(shared.pool, 0)
+    was_released: bool | None = None  # a process that was killed may have stored it
+    while not stopping.is_set():
+        released = shared.keeper.list_released()
+        if released and not was_released:
+            reason = find_reason(shared.redis.last_error or TimeoutError())
+            error = RedisNotReached(f"partitions {', '.join(map(str, released))}: {reason}")
+            await failures.store("reaching", error, RETRY_S)
+        elif was_released is not False and not released:
+            await failures.clear("reaching")
+        was_released = bool(released)
+        metrics.show_task_failing(0, "reaching", is_failing=was_released)  # a handover of partition 0 removes it
+        await pause(LOOK_S, stopping)
+    if was_released:
+        await failures.clear("reaching")
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> WrongNumber | None:

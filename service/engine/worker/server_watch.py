@@ -3,17 +3,13 @@ partition_worker.py calls this; server_metrics.py shows what the checks saw."""
 
 import asyncio
 import contextlib
-import itertools
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
-import structlog
 
 from service.common.redis_address import Host, parse_redis_address
-from service.common.tracebacks import find_reason
 from service.engine.formats import key_names
 from service.engine.formats.key_names import Key
 from service.engine.hot.cluster import Report
@@ -22,11 +18,9 @@ from service.engine.hot.discovery import locate
 from service.engine.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.engine.hot.scripts import Scripts
 
-RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
+RETRY_S = 0.1
 GATHER_S = 0.02
 """Partitions that ask within this time get the same answer."""
-
-log = structlog.get_logger()
 
 _STRINGS = [kind for kind, type_ in key_names.OWN.items() if type_ == "string"]
 
@@ -145,38 +139,48 @@ class SharedRedis:
         self._address = parse_redis_address(redis_url)
         self._watches: dict[Host | None, ServerWatch] = {}
         """By the node of a cluster; else there is one, of None."""
-        self._connecting: defaultdict[Host | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._connecting: dict[Host | None, asyncio.Task[ServerWatch]] = {}
         self._following: dict[Host | None, asyncio.Task[None]] = {}
         """Each ends with its connection."""
-        self._unreached: set[int] = set()
-        """The partitions whose server was not reached when it was tried last."""
+        self._unreached: dict[int, float] = {}
+        """Since when (time.monotonic) a partition's server was tried and not reached."""
+        self.last_error: OSError | None = None
+        """Of the last attempt that failed."""
+        self.lost = asyncio.Event()
+        """Set when the next connection is lost; there is another event then."""
 
     async def watch(self, partition: int) -> ServerWatch:
         """The current connection to the partition's server, or a new one. Raises OSError."""
         address = self._address
-        self._unreached.add(partition)
-        node = await locate(address, partition) if address.is_cluster else None
-        async with self._connecting[node]:
-            self._watches = {at: watch for at, watch in self._watches.items() if not watch.connection.lost}
-            watch = self._watches.get(node)
-            if watch is None:
-                connection = await connect(address.at(node) if node else address, "scrip-worker")
-                watch = self._watches[node] = ServerWatch(connection, is_cluster=address.is_cluster)
-                self._following[node] = asyncio.create_task(leave_moved(address, connection))
-            self._unreached.discard(partition)
-            return watch
+        self._unreached.setdefault(partition, time.monotonic())
+        try:
+            node = await locate(address, partition) if address.is_cluster else None
+            if node not in self._connecting:
+                self._connecting[node] = connecting = asyncio.create_task(self._connect(node))
+                connecting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            watch = await asyncio.shield(self._connecting[node])
+        except OSError as error:
+            self.last_error = error
+            raise
+        self._unreached.pop(partition, None)
+        return watch
 
-    async def until_one_is_reached(self, partitions: int) -> None:
-        """Return once there is a connection to the server of one of so many partitions: try one after another."""
-        pause_s = RETRY_S
-        for partition in itertools.cycle(range(partitions)):
-            try:
-                await self.watch(partition)
-                return
-            except OSError as error:
-                log.warning("redis_away", reason=find_reason(error))
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_RETRY_S)
+    async def _connect(self, node: Host | None) -> ServerWatch:
+        """For all partitions that ask meanwhile."""
+        address = self._address
+        try:
+            self._watches = {at: watch for at, watch in self._watches.items() if not watch.connection.lost}
+            if node not in self._watches:
+                connection = await connect(address.at(node) if node else address, "scrip-worker", self._note_loss)
+                self._watches[node] = ServerWatch(connection, is_cluster=address.is_cluster)
+                self._following[node] = asyncio.create_task(leave_moved(address, connection))
+            return self._watches[node]
+        finally:
+            del self._connecting[node]
+
+    def _note_loss(self) -> None:
+        self.lost.set()
+        self.lost = asyncio.Event()
 
     def watches(self) -> Sequence[ServerWatch]:
         """Of the servers to which there is a connection."""
@@ -187,20 +191,21 @@ class SharedRedis:
         is_lost = any(watch.connection.lost for watch in self._watches.values())
         return bool(self._watches) and not is_lost and partition not in self._unreached
 
-    async def until_reached(self, partition: int, at_most_s: float) -> None:
-        """Return once there is a connection to the partition's server, after RETRY_S or later, but at most after so
-        long. One partition tries for all."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(at_most_s):
-                while True:
-                    await asyncio.sleep(RETRY_S)
-                    if not any(lock.locked() for lock in self._connecting.values()):
-                        with contextlib.suppress(OSError):
-                            await self.watch(partition)
-                            return
+    async def until_reached(self, partition: int) -> None:
+        """Return once there is a connection to the partition's server."""
+        while not self.has_reached(partition):
+            with contextlib.suppress(OSError):
+                await self.watch(partition)
+                return
+            await asyncio.sleep(RETRY_S)
+
+    def unreached(self) -> Mapping[int, float]:
+        """The partitions whose server is not reached, and for how many seconds."""
+        now = time.monotonic()
+        return {partition: now - since for partition, since in self._unreached.items()}
 
     def close(self) -> None:
         for watch in self._watches.values():
             watch.connection.close()
-        for following in self._following.values():
-            following.cancel()
+        for task in (*self._following.values(), *self._connecting.values()):
+            task.cancel()

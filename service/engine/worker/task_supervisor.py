@@ -75,7 +75,7 @@ class TaskFailures:
                 await store_task_failure(self._pool, self._partition, task, reason)
 
     async def clear(self, task: str) -> None:
-        metrics.clear_task_failure(self._partition, task)
+        metrics.show_task_failing(self._partition, task, is_failing=False)
         with contextlib.suppress(*postgres.ERRORS):
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 await clear_task_failures(self._pool, self._partition, task)

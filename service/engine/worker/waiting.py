@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import asyncpg
 
@@ -23,6 +24,18 @@ async def pause(seconds: float, *ends: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wait_for_any(*ends)
+
+
+async def run_until(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run the work to its end, but not beyond the event. Raises its error."""
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+    finally:
+        for task in (working, waiting):
+            task.cancel()
 
 
 async def wait_for_any(*events: asyncio.Event) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from service.engine.record import pool
+from service.engine.record.partitions.failing_tasks import read_failing
 from tests.harness.commands import scrip
 from tests.harness.running import data_folder
 from tests.harness.servers import free_port
@@ -149,7 +150,7 @@ async def test_a_pooler_without_postgres(command: Command, monkeypatch: pytest.M
 
 
 async def test_a_worker_without_redis(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
-    """It does not count among the workers that share the leases: what it takes, the others would not get."""
+    """It takes no lease, which others could use, and logs once why. SIGTERM ends it at once."""
     url = await new_database()
     assert command("migrate --partitions 1", url)[0] == 0
     env = os.environ | {"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -157,12 +158,16 @@ async def test_a_worker_without_redis(command: Command, new_database: Callable[.
         sys.executable, "-m", "service", "worker", env=env, stderr=subprocess.PIPE
     )
     assert worker.stderr
-    events = [json.loads(await worker.stderr.readline())["event"] for _ in range(4)]
-    assert events == ["worker_started", *["redis_away"] * 3]
-    assert (await _tables(url))["processes"] == []
-    worker.terminate()
-    await worker.communicate()
-    assert worker.returncode == 0
+    _, line = [json.loads(await worker.stderr.readline()) for _ in range(2)]
+    assert (line["event"], line["task"], line["reason"]) == ("task_failed", "reaching", "RedisNotReached")
+    assert "partitions 0: 127.0.0.1:1: " in line["exception"]
+    async with database(url) as connection:
+        assert await connection.fetchval("SELECT lease_holder FROM partitions") is None
+        assert [one.task for one in await read_failing(connection, 0)] == ["reaching"]
+        worker.terminate()
+        assert (await worker.communicate())[1] == b""
+        assert worker.returncode == 0
+        assert await read_failing(connection, 0) == []
 
 
 @pytest.mark.parametrize(("processes", "name"), [("1", "api"), ("2", "api supervisor")])

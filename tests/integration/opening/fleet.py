@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Mapping
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from service.engine.worker.lease_keeper import LeaseKeeper
 from service.engine.worker.opening import partition_opening as opening
 from service.engine.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.engine.worker.script_versions import LoadedScripts
+from service.engine.worker.server_watch import ServerWatch
 from service.server.record.code_rows import add_codes
 from service.server.record.workspace_rows import create_workspace
 from service.server.requests.code_requests import CodeLine
@@ -47,9 +49,29 @@ class Worker:
         self._stopping = asyncio.Event()
         self._keeping = asyncio.create_task(self.keeper.run())
         self._shared = Shared(fleet.settings, pool, self.keeper, LoadedScripts(pool))
+        self._cut_redis()
         self._working = asyncio.gather(
             *(PartitionWorker(self._shared, partition).run(self._stopping) for partition in range(fleet.partitions))
         )
+
+    def cut(self, *partitions: int) -> None:
+        """From now on it reaches the Redis of all partitions but these."""
+        self.unreached = frozenset(partitions)
+        for watch in self._shared.redis.watches():
+            watch.connection.close()
+
+    def _cut_redis(self) -> None:
+        """Let attempts to reach the Redis of a partition fail while it is cut."""
+        redis, self.unreached = self._shared.redis, frozenset[int]()
+        connect = redis.watch
+
+        async def watch(partition: int) -> ServerWatch:
+            if partition in self.unreached:
+                redis._unreached.setdefault(partition, time.monotonic())
+                raise ConnectionRefusedError
+            return await connect(partition)
+
+        redis.watch = watch  # type: ignore[method-assign]
 
     async def kill(self) -> None:
         """End all of its tasks; it releases nothing."""
@@ -131,7 +153,7 @@ class Fleet:
         await wait_until(are_open)
 
     async def until_shared(self, *shares: int) -> None:
-        """Wait until the living workers hold so many leases each, in any order, and all partitions are open."""
+        """Wait until the living workers hold so many leases each, in any order, and work on them."""
 
         async def is_shared() -> bool:
             rows = await read_partitions(self.pool)

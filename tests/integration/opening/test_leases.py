@@ -13,7 +13,7 @@ from service.engine.hot.connection import Broken
 from service.engine.worker import lease_keeper
 from service.engine.worker.partition_worker import PartitionWorker
 from tests.harness.waiting import PATIENCE_S, cancel, wait_until
-from tests.integration.opening.fleet import Fleet
+from tests.integration.opening.fleet import Fleet, Worker
 
 _GAUGE = b'scrip_outbox_held_events{partition="0"}'
 
@@ -83,6 +83,58 @@ async def test_a_worker_ends_though_a_task_fails(fleet: Fleet, monkeypatch: pyte
     worker._stopping.set()
     await ending
     assert done
+
+
+async def test_a_worker_that_does_not_reach_redis(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not ready, and releases its leases: another records instead. Once it reaches Redis it gets its share; then
+    both end at once, whether they reach Redis or not."""
+    monkeypatch.setattr(lease_keeper, "RELEASE_S", 0.2)
+    a, b = await fleet.start("a"), await fleet.start("b")
+    await fleet.until_shared(2, 2)
+    await fleet.learn()
+    b.cut(*range(4))
+    await fleet.until_shared(4, 0)
+    await until_readiness(b, '{"status": "not_ready", "failing": ["redis"]}')
+    await until_readiness(a, '{"status": "ready", "failing": []}')
+    redeemed = [(caller.workspace, await fleet.redeem(caller.partition)) for caller in fleet.callers]
+    await wait_until(lambda: _is_recorded(fleet, redeemed))
+    b.cut()
+    await fleet.until_shared(2, 2)
+    a.cut(*range(4))
+    await fleet.until_shared(4, 0)
+    await fleet.stop("a")
+    await fleet.until_shared(4)
+    b.cut(*range(4))
+    await wait_until(lambda: fleet.pool.fetchval("SELECT bool_and(lease_holder IS NULL) FROM partitions"))
+    await fleet.stop("b")
+
+
+async def test_workers_that_reach_different_partitions(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has the leases of the partitions whose Redis it alone reaches, however many: no lease moves to and fro."""
+    monkeypatch.setattr(lease_keeper, "RELEASE_S", 0.2)
+    a, b = await fleet.start("a"), await fleet.start("b")
+    await fleet.until_shared(2, 2)
+    a.cut(1, 2, 3)
+    b.cut(0)
+    await fleet.until_shared(1, 3)
+    reading = asyncio.create_task(until_read(fleet, 20))
+    while not reading.done():
+        holders = await fleet.pool.fetch("SELECT lease_holder FROM partitions ORDER BY id")
+        assert [row["lease_holder"] for row in holders] == ["a", "b", "b", "b"]
+    await reading
+    await until_readiness(a, '{"status": "ready", "failing": ["redis"]}')
+    a.cut()
+    b.cut()
+    await fleet.until_shared(2, 2)
+
+
+async def until_readiness(worker: Worker, body: str) -> None:
+    """Wait until the worker's health endpoint replies this."""
+
+    async def is_reply() -> bool:
+        return await worker.keeper.check_readiness() == ("not_ready" not in body, body.encode())
+
+    await wait_until(is_reply)
 
 
 async def until_read(fleet: Fleet, times: int) -> None:

@@ -20,7 +20,7 @@ from service.engine.worker.server_watch import SharedRedis
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port, started
 from tests.harness.tls import Authority, door
-from tests.harness.waiting import PATIENCE_S, wait_until
+from tests.harness.waiting import running, wait_until
 from tests.integration.opening.test_connection import AnsweringServer, ignore, serving
 
 _PRIMARY = b"role:master"
@@ -138,9 +138,23 @@ async def test_partitions_share_each_attempt() -> None:
         assert all(other is watch for other in others)
         watch.connection.close()
         await wait_until(lambda: not shared.has_reached(0))
-        await asyncio.gather(*(shared.until_reached(0, PATIENCE_S) for _ in range(16)))
+        await asyncio.gather(*(shared.until_reached(0) for _ in range(16)))
         assert (shared.has_reached(0), len(server.writers)) == (True, 2)
         shared.close()
+
+
+async def test_partitions_share_an_attempt_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Redis accepts connections and never replies, the partitions wait for it together, not one after another."""
+    monkeypatch.setattr(discovery, "CONNECT_S", 0.2)
+    async with serving(lambda _: b"") as server:
+        shared = SharedRedis(server.url.replace("://", "://:x@"))
+
+        async def fail(partition: int) -> None:
+            with pytest.raises(TimeoutError):
+                await shared.watch(partition)
+
+        await asyncio.gather(*map(fail, range(16)))
+        assert (len(server.writers), len(shared.unreached())) == (1, 16)
 
 
 async def test_a_real_sentinel(tmp_path: Path) -> None:
@@ -219,5 +233,5 @@ async def test_a_connection_that_breaks_as_it_begins() -> None:
         url = server.url.replace("://", "://:x@")
         with pytest.raises(OSError, match="Connection closed"):
             await connect(url, "tests")
-        await SharedRedis(url).until_reached(0, 0.3)
-        assert len(server.commands) > 2
+        async with running(SharedRedis(url).until_reached(0)):
+            await wait_until(lambda: len(server.commands) > 2)

@@ -23,6 +23,7 @@ import httpx
 
 from loadtests import generator
 from service.engine.formats import key_names
+from service.engine.record.partitions.partition_rows import read_partitions
 from tests.harness.running import HOME, data_folder
 from tests.harness.servers import VALKEY, free_port
 from tests.harness.tls import Authority, door
@@ -308,6 +309,19 @@ async def _wrong_setting(deployment: Watched) -> Undo:
     return partial(deployment.leave, api)
 
 
+async def _worker_cut(deployment: Watched) -> Undo:
+    """A worker that has leases no longer reaches Redis."""
+    front = await Forwarder(deployment.primary.port).start()
+    worker = deployment.make_worker(front)
+
+    async def has_leases() -> bool:
+        return any(f":{worker.pid}:" in (row.lease_holder or "") for row in await read_partitions(deployment.pool))
+
+    await wait_until(has_leases, "leases of the worker")
+    front.stop()
+    return partial(deployment.leave, worker)
+
+
 async def _clock_off(deployment: Watched) -> Undo:
     deployment.primary.clock.set(30_000)
 
@@ -349,6 +363,7 @@ FAILURES = {
     "a sale is ten times the plan": Failure(_tenfold, "ScripSaturation", "ScripTenantFlood"),
     "a disk is full": Failure(_disk_full, "ScripDisk", "ScripPostgresDown", *_CLOSED, own_disks=True),
     "an API has a wrong setting": Failure(_wrong_setting, "ScripRedisDown", "ScripProcessMissing"),
+    "a worker does not reach Redis": Failure(_worker_cut, "ScripTaskFailing"),
     "Redis's clock is off": Failure(_clock_off, "ScripClock"),
     "a tenant floods": Failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ScripTenantFlood", "ScripGuessing"),
 }

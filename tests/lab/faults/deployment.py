@@ -201,7 +201,11 @@ class Deployment:
     def add_workers(self, many: int) -> None:
         """Start more, until there are so many."""
         while len(self.workers) < many:
-            self.workers.append(self._process("worker", self._tree, self.front))
+            self.workers.append(self.make_worker(self.front))
+
+    def make_worker(self, front: Forwarder) -> Process:
+        """Start one more, which finds Redis by this front, and return it."""
+        return self._process("worker", self._tree, front)
 
     def make_api(self, tree: Path | None = None, front: Forwarder | None = None, /, **env: str) -> tuple[Process, str]:
         """Start an API with settings of its own, perhaps of another tree, and return it with its address."""

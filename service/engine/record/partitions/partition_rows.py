@@ -2,7 +2,7 @@
 leases, epochs and cursors; whatever changes configuration that Redis has calls `bump_config_version` before its
 transaction's other changes. Partition has the names of the query's columns; overview.py copies some by name."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
@@ -142,11 +142,13 @@ class Leases(msgspec.Struct, frozen=True):
     """By worker, after how many seconds its row expires."""
 
 
-async def renew_leases(database: Database, holder: str, ttl_ms: int, version: str) -> Leases:
-    """Store that a worker of this version runs, which renews its leases, and read those of all. The worker itself is
-    missing if it was not alive before."""
+async def renew_leases(
+    database: Database, holder: str, ttl_ms: int, version: str, released: Sequence[int] = ()
+) -> Leases:
+    """Store that a worker of this version runs, which renews its leases but for those that it releases, and read those
+    of all. The worker itself is missing if it was not alive before."""
     workers, partitions, left_s = {}, {}, {}
-    for row in await database.fetch(query("renew_leases"), holder, ttl_ms, version, FORMAT_NUMBER):
+    for row in await database.fetch(query("renew_leases"), holder, ttl_ms, version, FORMAT_NUMBER, released):
         if row["id"] is None:
             workers[row["holder"]], left_s[row["holder"]] = row["alive_s"], row["left_s"]
         else:
