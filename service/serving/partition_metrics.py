@@ -43,9 +43,6 @@ class PartitionMetrics(Collector):
             yield "scrip_worker_missing", partition in without, partition
         for partition, state in watch.gates.items():
             yield "scrip_gate_state", 1, partition, state
-        for partition, unrecorded in watch.unrecorded.items():
-            yield "scrip_outbox_pending_events", unrecorded.events, partition
-            yield "scrip_outbox_lag_seconds", unrecorded.seconds, partition
         for (partition, cause), events in watch.quarantined.items():
             yield "scrip_quarantined_events", events, partition, cause
         for partition, codes in watch.blocked.items():
@@ -63,8 +60,6 @@ class PartitionMetrics(Collector):
             "scrip_gate_state partition state": "1 for the state of the partition's gate, if Redis answers.",
             "scrip_partition_epoch partition": "The newest epoch.",
             "scrip_worker_missing partition": "1 if no living worker has had the lease for ten seconds, else 0.",
-            "scrip_outbox_pending_events partition": "Events in the outbox that are not recorded.",
-            "scrip_outbox_lag_seconds partition": "No event older than this is unrecorded.",
             "scrip_quarantined_events partition cause": "Events in quarantine; each is an alarm.",
             "scrip_blocked_codes partition": "Codes that events in quarantine name: they are, or will be, blocked.",
             "scrip_reconciled_timestamp_seconds partition": "When the oldest of the last comparisons was; 0 for never.",

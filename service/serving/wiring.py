@@ -20,6 +20,7 @@ from service.engine.deciding.deciding import POLL_S, Deciding, open_deciding
 from service.engine.hot.link import Link
 from service.engine.hot.projection import SHARE, RedisProjector
 from service.engine.hot.scripts import version
+from service.engine.hot.unrecorded import backlog_metrics
 from service.engine.operations.caller import Caller
 from service.engine.record import pool as postgres
 from service.engine.record.facts.quarantined_events import count_blocked, count_quarantines
@@ -122,11 +123,13 @@ async def _open_around(
     }
     tasks = [asyncio.create_task(run_forever(name, run)) for name, run in background.items()]
     partition_metrics.context = process_metrics.context = context
+    backlog_metrics.read = watch.take_backlog
     export_build_info("api")
     try:
         yield context
     finally:
         partition_metrics.context = process_metrics.context = None
+        backlog_metrics.read = tuple
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

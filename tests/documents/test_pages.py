@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info, left_out
+from service.engine.hot import unrecorded
 from service.engine.hot.scripts import JOINED
 from service.engine.operations.table import ROWS
 from service.engine.worker import metrics, server_metrics
@@ -24,8 +25,8 @@ from tests.site import list_pages, render_llms
 MAX_WORDS_OF_ALL = 15_000
 _source = re.compile(r"(?<![\w./*-])[\w./-]+\.(?:py|lua|sql)\b")
 _PROCESSES = {
-    "API processes": (build_info, left_out, request_metrics, process_metrics, partition_metrics),
-    "Workers": (build_info, metrics, server_metrics, job_metrics),
+    "API processes": (build_info, left_out, request_metrics, process_metrics, partition_metrics, unrecorded),
+    "Workers": (build_info, metrics, server_metrics, job_metrics, unrecorded),
 }
 
 Described = dict[str, tuple[str, tuple[str, ...]]]

@@ -1,11 +1,16 @@
 """The metrics of partitions, as one API process sees them."""
 
+import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from service.engine.domain.errors import Refusal
-from service.engine.formats.event_id import NO_EVENT
+from service.engine.formats.event_id import NO_EVENT, EventId
+from service.engine.hot import unrecorded
+from service.engine.hot.unrecorded import backlog_metrics
 from service.server.api.context import Context
 from service.server.api.partition_watch import PartitionWatch
 from service.server.record.comparisons import LastComparisons
@@ -22,7 +27,6 @@ def make_context(partitions: range, **seen: Any) -> Context:
         "epochs": {partition: partition + 5 for partition in partitions},
         "blocked": dict.fromkeys(partitions, 4),
         "without_worker": dict,
-        "unrecorded": dict.fromkeys(partitions, SimpleNamespace(events=8, seconds=0.5)),
     }
     last = partitions[-1]
     context = SimpleNamespace(
@@ -63,34 +67,72 @@ def test_what_is_shown() -> None:
     assert [shown.get(("reconciled_timestamp_seconds", str(number))) for number in range(3)] == [
         AT.timestamp(), 0, None,
     ]  # fmt: skip
-    assert (shown["outbox_pending_events", "0"], shown["outbox_lag_seconds", "0"]) == (8, 0.5)
     assert (shown["quarantined_events", "0", "refused"], shown["blocked_codes", "0"]) == (2, 4)
 
 
 async def test_a_redis_that_is_away() -> None:
     """Redis counts as up while it answers; the gate is what it said last, `closed` where Postgres says so."""
-    is_away = False
-
-    async def answer(value: Any) -> Any:
-        if is_away:
-            raise Refusal("unavailable")
-        return value
-
-    decider = SimpleNamespace(
-        gate_state=lambda _: answer(""),
-        outbox_length=lambda _: answer(0),
-        tail=lambda _: answer(NO_EVENT),
-        restrict=lambda *_: None,
-    )
-    watch = PartitionWatch(cast("Any", decider), 900)
-    rows = [
-        SimpleNamespace(id=number, epoch=3, cursor=NO_EVENT, state=state, lease_live=True)
-        for number, state in enumerate(("open", "closed"))
-    ]
-    watch.take_rows(cast("Any", rows))
+    redis, watch = make_watch()
+    watch.take_rows([make_row(0, "open"), make_row(1, "closed")])
     for number in range(2):
         await watch._look(number)
     assert watch.gates == {0: "missing", 1: "closed"}
-    is_away = True
+    redis.is_away = True
     await watch._look(0)
     assert watch.gates == {1: "closed"}
+
+
+async def test_what_an_api_knows_of_unrecorded_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Postgres events count from the last cursor that was read, and no longer once the next is read. Without
+    Redis they are not shown: others may have recorded them."""
+    redis, watch = make_watch()
+    monkeypatch.setattr(backlog_metrics, "read", watch.take_backlog)
+
+    def show() -> list[float]:
+        samples = [sample for family in backlog_metrics.collect() for sample in family.samples]
+        assert all(sample.labels == {"partition": "0"} for sample in samples)
+        return [sample.value for sample in samples]
+
+    watch.take_rows([make_row(0, "open", EventId(3, 10))])
+    assert show() == []
+    redis.tail, redis.length = EventId(3, 18), 100
+    await watch._look(0)
+    later = time.monotonic() + 400
+    monkeypatch.setattr(unrecorded, "time", SimpleNamespace(monotonic=lambda: later))
+    events, seconds = show()
+    assert (events, seconds >= 400) == (8, True)
+    watch.take_rows([make_row(0, "open", EventId(3, 18))])
+    assert show() == [0, 0]
+    redis.tail = EventId(3, 20)
+    await watch._look(0)
+    assert show()[0] == 2
+    redis.is_away = True
+    await watch._look(0)
+    assert show() == []
+
+
+class _Redis:
+    """As much of a Decider as a PartitionWatch reads."""
+
+    def __init__(self) -> None:
+        self.is_away, self.tail, self.length = False, NO_EVENT, 0
+
+    async def _answer(self, value: Any) -> Any:
+        if self.is_away:
+            raise Refusal("unavailable")
+        return value
+
+
+def make_watch() -> tuple[_Redis, PartitionWatch]:
+    redis = _Redis()
+    decider = SimpleNamespace(
+        gate_state=lambda _: redis._answer(""),
+        outbox_length=lambda _: redis._answer(redis.length),
+        tail=lambda _: redis._answer(redis.tail),
+        restrict=lambda *_: None,
+    )
+    return redis, PartitionWatch(cast("Any", decider), 900)
+
+
+def make_row(partition: int, state: str, cursor: EventId = NO_EVENT) -> Any:
+    return SimpleNamespace(id=partition, epoch=3, cursor=cursor, state=state, lease_live=True)

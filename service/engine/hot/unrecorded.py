@@ -1,11 +1,17 @@
 """How much of a partition is decided in Redis and not recorded in Postgres, and what is refused because of it.
 
-write_behind.py sets the gate by it. API processes (partition_watch.py) measure it too: there may be no worker.
+write_behind.py sets the gate by it. API processes (partition_watch.py) measure it too: there may be no worker. Alerts
+and dashboards use the names of BacklogMetrics.
 """
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from service.engine.formats.event_id import NO_EVENT, EventId, count_after
 
@@ -16,6 +22,14 @@ FULL_AT = 0.8
 REOPEN_AT = 0.9
 
 State = Literal["open", "full", "behind"]
+
+
+class Backlog(NamedTuple):
+    """The unrecorded events of a partition, and the age of the oldest of them."""
+
+    partition: int
+    events: int
+    oldest_ms: int
 
 
 class Unrecorded:
@@ -53,6 +67,10 @@ class Unrecorded:
         while self._tails and self._tails[0][1] <= cursor:
             self._caught_up_at = self._tails.popleft()[0]
 
+    def count_backlog(self, partition: int) -> Backlog:
+        """What is unrecorded now, if this is the partition's."""
+        return Backlog(partition, self.events, round(self.seconds * 1000))
+
     def state(self, held: int = 0) -> State:
         """The gate's state for what Postgres lacks, or its standbys: `held` events."""
         events, seconds = max(self.events, held), self.seconds
@@ -67,9 +85,25 @@ class Unrecorded:
         return self._state
 
 
-class Backlog(NamedTuple):
-    """The unrecorded events of a partition, and the age of the oldest of them."""
+class BacklogMetrics(Collector):
+    """Gauges of what this process knows: an API and a worker show the same of a partition."""
 
-    partition: int
-    events: int
-    oldest_ms: int
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[Backlog]] = tuple
+        """Of the running API or worker."""
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["partition"]
+        yield GaugeMetricFamily("scrip_outbox_pending_events", "Events that are not recorded.", labels=labels)
+        yield GaugeMetricFamily("scrip_outbox_lag_seconds", "No event older than this is unrecorded.", labels=labels)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        pending, lag = self.describe()
+        for one in self.read():
+            pending.add_metric([str(one.partition)], one.events)
+            lag.add_metric([str(one.partition)], one.oldest_ms / 1000)
+        yield from (pending, lag)
+
+
+backlog_metrics = BacklogMetrics()
+REGISTRY.register(backlog_metrics)

@@ -4,6 +4,7 @@ and the query `renew_leases`."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -112,8 +113,12 @@ class Shared:
 
     def take_backlog(self) -> list[Backlog]:
         """What each open partition has not recorded, now; for the console's history."""
-        unrecorded = [(partition, flusher.unrecorded) for partition, flusher in sorted(self.flushers.items())]
-        return [Backlog(partition, one.events, round(one.seconds * 1000)) for partition, one in unrecorded]
+        return [flusher.unrecorded.count_backlog(partition) for partition, flusher in sorted(self.flushers.items())]
+
+    def take_known_backlog(self) -> list[Backlog]:
+        """As take_backlog, of partitions whose leases live: another worker may record those of others."""
+        now = time.monotonic()
+        return [one for one in self.take_backlog() if now < self.keeper[one.partition].lives_until]
 
 
 class PartitionWorker:

@@ -14,6 +14,7 @@ from service.common.build_info import export_build_info
 from service.common.tracebacks import find_reason
 from service.engine.formats import key_names
 from service.engine.hot.discovery import check_access
+from service.engine.hot.unrecorded import backlog_metrics
 from service.engine.record import pool as postgres
 from service.engine.record.login_roles import check_role
 from service.engine.record.partitions.partition_rows import check_partitions
@@ -83,7 +84,7 @@ async def work(settings: EngineSettings, more: Work) -> None:
         log.info("worker_started", holder=holder)
         keeper = LeaseKeeper(renewing, holder, partitions)
         shared = Shared(settings, pool, keeper, loaded, more.make_parts)
-        server_metrics.redis = shared.redis
+        server_metrics.redis, backlog_metrics.read = shared.redis, shared.take_known_backlog
 
         tasks: Tasks = {
             "housekeeping": lambda: clean_up(pool, more.prunes),

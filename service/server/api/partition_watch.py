@@ -9,10 +9,9 @@ from typing import get_args
 import structlog
 
 from service.engine.domain.errors import Refusal
-from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.hot.decider import Decider
 from service.engine.hot.scripts import REFUSED_BY_STATE
-from service.engine.hot.unrecorded import Unrecorded
+from service.engine.hot.unrecorded import Backlog, Unrecorded
 from service.engine.record.facts.quarantined_events import Cause
 from service.engine.record.partitions.partition_rows import Partition
 from service.server.record.comparisons import LastComparisons
@@ -34,8 +33,7 @@ class PartitionWatch:
 
     def __init__(self, decider: Decider, max_unrecorded_s: float) -> None:
         self._decider, self._max_s = decider, max_unrecorded_s
-        self._open: dict[int, EventId] = {}
-        """The cursors of open partitions."""
+        self._open: set[int] = set()
         self._idle_since: dict[int, tuple[float, float]] = {}
         """Since when a partition has no live lease, by both clocks."""
 
@@ -54,9 +52,11 @@ class PartitionWatch:
         """Whether Postgres answered when it was polled last."""
 
     def take_rows(self, rows: Sequence[Partition]) -> None:
-        self._open = {row.id: row.cursor for row in rows if row.state == "open"}
+        self._open = {row.id for row in rows if row.state == "open"}
         self.epochs = {row.id: row.epoch for row in rows}
         self.unrecorded = {row.id: self.unrecorded.get(row.id) or Unrecorded(self._max_s) for row in rows}
+        for row in rows:
+            self.unrecorded[row.id].see_cursor(row.cursor)
         now = time.monotonic(), time.time()
         self._idle_since = {row.id: self._idle_since.get(row.id, now) for row in rows if not row.lease_live}
 
@@ -66,6 +66,15 @@ class PartitionWatch:
             for partition in self.unrecorded
             for cause in get_args(Cause)
         }
+
+    def take_backlog(self) -> list[Backlog]:
+        """What is unrecorded of each partition whose Redis answers. Without Postgres it is an upper bound: the cursors
+        are those of the last poll."""
+        return [
+            unrecorded.count_backlog(partition)
+            for partition, unrecorded in self.unrecorded.items()
+            if partition in self.gates
+        ]
 
     def without_worker(self) -> dict[int, float]:
         """The partitions that lack a worker, and since when (time.time)."""
@@ -99,5 +108,4 @@ class PartitionWatch:
         self.gates[partition] = gate or "missing"
         unrecorded = self.unrecorded[partition]
         unrecorded.see_tail(tail, length)
-        unrecorded.see_cursor(self._open.get(partition, NO_EVENT))
         decider.restrict(partition, REFUSED_BY_STATE[unrecorded.state()])

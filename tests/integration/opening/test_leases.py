@@ -66,6 +66,18 @@ async def test_a_worker_that_has_ended_shows_nothing(fleet: Fleet) -> None:
     assert _GAUGE not in generate_latest()
 
 
+async def test_a_worker_shows_what_it_has_not_recorded(fleet: Fleet) -> None:
+    """A worker shows the unrecorded events of the partitions whose leases it renews; others may record the rest."""
+    worker = await fleet.start("a")
+    shared = worker._shared
+    await fleet.until_shared(4)
+    known = [(partition, 0, 0) for partition in range(4)]
+    await wait_until(lambda: shared.take_known_backlog() == known)
+    await cancel(worker._keeping)
+    await wait_until(lambda: shared.take_known_backlog() == [])
+    await fleet.kill("a")
+
+
 async def test_a_worker_ends_though_a_task_fails(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is cancelled ends, even if one of its tasks fails while it is."""
 

@@ -304,6 +304,22 @@ async def _disk_full(deployment: Watched) -> Undo:
     return empty
 
 
+async def _api_cut(deployment: Watched) -> Undo:
+    """An API no longer reaches Postgres, and others do: it counts as unrecorded what a worker records."""
+    front = await Forwarder(deployment.database.front.port).start()
+    url = deployment.database.front_url.replace(str(deployment.database.front.port), str(front.port))
+    api, address = deployment.make_api(DATABASE_URL=url)
+    await wait_until(partial(_is_live, address), "an API")
+    front.stop()
+    await elapse(330, "an event that is older than 300 s has a page")
+    return partial(deployment.leave, api)
+
+
+async def _is_live(address: str) -> bool:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"{address}/health/live")).is_success
+
+
 async def _wrong_setting(deployment: Watched) -> Undo:
     api, _ = deployment.make_api(REDIS_URL="redis://127.0.0.1:1/0")
     return partial(deployment.leave, api)
@@ -363,6 +379,7 @@ FAILURES = {
     "a sale is ten times the plan": Failure(_tenfold, "ScripSaturation", "ScripTenantFlood"),
     "a disk is full": Failure(_disk_full, "ScripDisk", "ScripPostgresDown", *_CLOSED, own_disks=True),
     "an API has a wrong setting": Failure(_wrong_setting, "ScripRedisDown", "ScripProcessMissing"),
+    "an API does not reach Postgres": Failure(_api_cut, "ScripPostgresDown"),
     "a worker does not reach Redis": Failure(_worker_cut, "ScripTaskFailing"),
     "Redis's clock is off": Failure(_clock_off, "ScripClock"),
     "a tenant floods": Failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ScripTenantFlood", "ScripGuessing"),
