@@ -54,7 +54,7 @@ REMEDIES = {
     "redis_moved": "Nothing: the connection goes to the new primary.",
     "redis_right_missing": "Load the users of deploy/redis-acl again: docs/deploy.md#redis-or-valkey.",
     "redis_settings_hidden": "Declare what the server guarantees: `SCRIP_REDIS_DURABILITY` in docs/deploy.md.",
-    "redis_stalled": "See what blocks Redis (`SLOWLOG GET`), its disk and the network.",
+    "redis_stalled": "See Redis's CPU and disk, the network, and slow commands: docs/operations.md#scriplatency.",
     "redis_unfit": "Change the setting that the reason names.",
     "redis_unreachable": _REDIS,
     "redis_unverified": "Nothing: the partition opens again. Often: see whether Redis restarts or loses data.",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.common.remedies import REMEDIES
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.operations.table import ROWS
 from tests.documents.pages import anchors, api_paths
@@ -125,3 +126,15 @@ def test_the_symptoms_lead_to_runbooks() -> None:
     targets += [name.lower() for name in re.findall(r'add\("(\w+)"', overview)]
     assert {"scripquarantine", "scripredisdown", "scriptaskfailing"} <= {*targets}
     assert {*targets} <= anchors(ROOT / "docs" / "operations.md")
+
+
+def test_the_slow_log_is_off() -> None:
+    """The shipped servers have no slow log, so each runbook that reads it switches it on before and off afterwards."""
+    assert "slowlog-log-slower-than -1" in (ROOT / "deploy/systemd/redis-scrip.conf").read_text("utf-8")
+    assert not [name for name, remedy in REMEDIES.items() if "SLOWLOG" in remedy]
+    steps = ["CONFIG SET slowlog-log-slower-than 10000", "SLOWLOG GET", "CONFIG SET slowlog-log-slower-than -1"]
+    for text in re.split(r"^### ", RUNBOOKS, flags=re.MULTILINE):
+        if "SLOWLOG" in text:
+            places = [text.find(step) for step in (*steps, "SLOWLOG RESET")]
+            assert -1 not in places
+            assert places == sorted(places), text.split()[0]
