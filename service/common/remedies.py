@@ -16,6 +16,7 @@ REMEDIES = {
     "child_killed": "See the log of this part for what kept it from stopping.",
     "child_not_started": "Do what the error says; it is tried again.",
     "code_left_out": "Run `scrip reconcile --repair`.",
+    "connections_bounded": "Raise `ulimit -n` (LimitNOFILE in a systemd unit) for more connections of clients.",
     "crashed": _BUG,
     "cursor_went_back": "Nothing: what the promoted Postgres lacks is recorded again from the outbox.",
     "deliveries_not_stored": "Nothing: these webhooks are sent again, with the same ids.",

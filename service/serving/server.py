@@ -3,11 +3,11 @@
 
 import gc
 import os
-import resource
 import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import HANDLED_SIGNALS
@@ -22,6 +22,7 @@ from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.server.fastlane.connection_room import Room
 from service.server.fastlane.protocol import Protocol
 from service.server.fastlane.routes import Lane
+from service.serving.connection_bound import bound_connections
 from service.serving.process_metrics import process_metrics
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
 SHUTDOWN_TIMEOUT_S = 8
-RESERVED_FILES = 200
-"""File descriptors that the process needs besides its clients' connections."""
+
+log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> None:
@@ -74,8 +75,9 @@ def make_server_config(
 
     app = create_app(settings, traces)
     proxies, origins = Proxies(settings.trusted_proxies), Origins(settings.cors_origins)
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    max_connections = max(min(MAX_CONNECTIONS, files - RESERVED_FILES), 1)
+    max_connections = bound_connections()
+    if max_connections < MAX_CONNECTIONS:
+        log.warning("connections_bounded", connections=max_connections, usual=MAX_CONNECTIONS)
 
     protocol, outer = Protocol, around(app, proxies, origins)
     if traces:

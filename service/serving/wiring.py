@@ -24,7 +24,7 @@ from service.engine.hot.unrecorded import backlog_metrics
 from service.engine.operations.caller import Caller
 from service.engine.record import pool as postgres
 from service.engine.record.facts.quarantined_events import count_blocked, count_quarantines
-from service.engine.record.processes import BEAT_S, end_process, name_process, renew_process
+from service.engine.record.processes import BEAT_S, describe_process, end_process, name_process, renew_process
 from service.engine.record.program_versions import WrongNumber, check_number
 from service.engine.record.shared_pool import LEAST, SharedPool
 from service.server.access.user_tokens import Issuer, Tokens
@@ -43,6 +43,7 @@ from service.server.record.replica import Replica
 from service.server.record.samples import Counts, Sampler, Times, add_traffic
 from service.server.record.workspace_rows import learn_names, read_workspace, workspace_named
 from service.serving import request_metrics  # noqa: F401, it registers its collector
+from service.serving.connection_bound import bound_connections
 from service.serving.partition_metrics import partition_metrics
 from service.serving.process_metrics import process_metrics
 
@@ -59,7 +60,7 @@ USAGE_INTERVAL_S = 10.0
 COUNT_S = 5.0
 """How often the events in quarantine are counted, and the names of new workspaces read."""
 COUNT_BLOCKED_S = 30.0
-"""How often blocked codes are counted, and the last comparisons read."""
+"""How often blocked codes are counted, the last comparisons read, and this process's clock is stored."""
 
 log = structlog.get_logger()
 
@@ -221,6 +222,7 @@ class _PostgresPoller:
             self._count_blocked_at = now + COUNT_BLOCKED_S
             watch.blocked = await count_blocked(pool)
             watch.compared = await read_last_comparisons(pool)
+            await describe_process(pool, self.process, pool.get_max_size(), bound_connections())
 
     async def poll(self) -> None:
         """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the

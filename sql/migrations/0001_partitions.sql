@@ -70,7 +70,12 @@ CREATE TABLE processes (
   number int NOT NULL,
   -- Since when the row was never expired: a worker that comes and goes gets no leases from others.
   alive_since timestamptz NOT NULL DEFAULT clock_timestamp(),
-  alive_until timestamptz NOT NULL
+  alive_until timestamptz NOT NULL,
+  -- What the process has measured and may open, for `scrip doctor` and metrics: by how many seconds its clock is ahead of
+  -- this server's, its connections to Postgres, and those that an API accepts from clients. NULL: not stored yet.
+  clock_ahead_s float8,
+  connections int,
+  clients int
 ) WITH (fillfactor = 50);
 
 -- Each partition's newest configuration version; its row lock makes the numbers gapless. A table of its own, as a long

@@ -41,12 +41,10 @@ UPDATE partitions SET state = 'open', incarnation = $4, opened_nonce = nonce, wa
 WHERE id = $1 AND fence = $2 AND epoch = $3 AND cursor_epoch = $3 AND incarnation() = $4 RETURNING id;
 
 -- name: count_streaming
--- Postgres's clock, and how many standbys stream, as far as this role sees them: as in read_flushed.
-SELECT clock_timestamp(), (
-  SELECT count(*) FROM pg_stat_replication
-  WHERE state = 'streaming' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')
-    AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical')
-);
+-- How many standbys stream, as far as this role sees them: as in read_flushed.
+SELECT count(*) FROM pg_stat_replication
+WHERE state = 'streaming' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+  AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical');
 
 -- name: count_workspaces
 -- How many workspaces are in each partition.

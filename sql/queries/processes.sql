@@ -1,3 +1,8 @@
+-- name: describe_process
+-- Store how far a process's clock is ahead of this server's, and how many connections it may have.
+-- $1 id text  $2 ahead_s float8  $3 connections int  $4 clients int
+UPDATE processes SET clock_ahead_s = $2, connections = $3, clients = $4 WHERE id = $1;
+
 -- name: end_process
 -- Delete the row of a process that ends.
 -- $1 id text
@@ -7,10 +12,29 @@ DELETE FROM processes WHERE id = $1;
 -- Delete the rows of processes that ended long ago.
 DELETE FROM processes WHERE alive_until < now() - interval '1 hour';
 
+-- name: read_clock
+-- This server's clock.
+SELECT clock_timestamp();
+
+-- name: read_descriptions
+-- What the living processes have stored of themselves.
+SELECT id, kind, clock_ahead_s, connections, clients FROM processes WHERE alive_until > clock_timestamp() ORDER BY kind, id;
+
 -- name: read_processes
 -- The living processes of a kind.
 -- $1 kind text
 SELECT id FROM processes WHERE kind = $1 AND alive_until > clock_timestamp();
+
+-- name: read_server
+-- Sessions of clients; the most that roles without a reserve may have; whether WAL is archived, when it last was, and
+-- when that last failed. A role without pg_read_all_stats does not see which sessions are of clients, but these alone
+-- have a database and a user.
+SELECT
+  (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL) AS sessions,
+  current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - coalesce(current_setting('reserved_connections', true)::int, 0) AS most_sessions,
+  current_setting('archive_mode') <> 'off' AS archives, last_archived_time AS archived_at, last_failed_time AS failed_at
+FROM pg_stat_archiver;
 
 -- name: renew_process
 -- Store that a process runs.

@@ -28,6 +28,8 @@ class Node(NamedTuple):
     id: str
     """The first ID_LENGTH characters of its id, which lives as long as its nodes.conf."""
     flags: frozenset[str]
+    primary: str = ""
+    """Of a replica, its primary's id."""
 
     @property
     def is_primary(self) -> bool:
@@ -61,6 +63,10 @@ class Report(NamedTuple):
     def claim(self, slot: int) -> Claim:
         owners = [node for node in self.nodes if node.is_primary and node.has(slot)]
         return Claim(self.reporter, owners[0].id, owners[0].config_epoch) if owners else Claim(self.reporter, "", 0)
+
+    def count_replicas(self) -> int:
+        """The reporter's, also those that are away."""
+        return sum(node.primary == self.reporter for node in self.nodes)
 
 
 class SlotMap:
@@ -103,13 +109,14 @@ def parse_report(is_tls: bool, asked: Host, reply: Any) -> Report | None:
         return None
     nodes: list[Node] = []
     for line in reply.splitlines():
-        node_id, address, flags, _, _, _, config_epoch, _, *texts = line.split(" ")
+        node_id, address, flags, primary, _, _, config_epoch, _, *texts = line.split(" ")
         ranges = [text.partition("-") for text in texts if text[:1].isdigit()]
         where, _, announced = address.partition(",")
         ip, _, port = where.partition("@")[0].rpartition(":")
         name = announced.partition(",")[0]
         host = Host((name if is_tls and name else ip) or asked.name, int(port))
         slots = tuple((int(first), int(last or first)) for first, _, last in ranges)
-        nodes.append(Node(int(config_epoch), host, slots, node_id[:ID_LENGTH], frozenset(flags.split(","))))
+        ids = node_id[:ID_LENGTH], frozenset(flags.split(",")), primary.strip("-")[:ID_LENGTH]
+        nodes.append(Node(int(config_epoch), host, slots, *ids))
     reporter = next((node.id for node in nodes if "myself" in node.flags), "")
     return Report(reporter, tuple(nodes)) if reporter and any(node.is_primary for node in nodes) else None

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import hiredis
 
@@ -40,6 +40,20 @@ class PrimaryUnknown(OSError):
 
 class SlotsUnknown(OSError):
     """No node reports the slots, or no node has the slot."""
+
+
+class SentinelView(NamedTuple):
+    """What a sentinel reports of the primary. Hidden numbers are 0."""
+
+    config_epoch: int
+    """Greater with each failover."""
+    primary: Host
+    quorum: int
+    """So many sentinels must agree that the primary is down."""
+    sentinels: int
+    """All that it knows of, itself among them."""
+    replicas: int
+    """All that it knows of, also those that are away."""
 
 
 class Client:
@@ -176,7 +190,7 @@ async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
         known = await _ask_majority(address.hosts, partial(_ask_sentinel, address))
         if not known:
             raise PrimaryUnknown(f"no sentinel of {address} names its primary")
-        return max(known)[1]  # a failover needs a majority, so one of them has seen it
+        return max(known).primary  # a failover needs a majority, so one of them has seen it
     return address.hosts[0] if address.hosts else None
 
 
@@ -229,12 +243,29 @@ async def read_report(client: Client, address: RedisAddress, host: Host) -> Repo
     return report
 
 
-async def _ask_sentinel(address: RedisAddress, host: Host) -> tuple[int, Host]:
-    """The configuration's epoch and the primary."""
+async def ask_sentinels(address: RedisAddress) -> list[SentinelView | None]:
+    """What each sentinel of the address reports, in order; None if it does not answer within CONNECT_S."""
+
+    async def ask(host: Host) -> SentinelView | None:
+        with contextlib.suppress(OSError):  # TimeoutError among them
+            async with asyncio.timeout(CONNECT_S):
+                return await _ask_sentinel(address, host)
+        return None
+
+    return await asyncio.gather(*map(ask, address.hosts))
+
+
+async def _ask_sentinel(address: RedisAddress, host: Host) -> SentinelView:
     async with open_client(address, host, is_sentinel=True) as client:
         fields = iter(await client.call("SENTINEL", "MASTER", address.service))
         state = dict(zip(fields, fields, strict=True))
-        return int(state["config-epoch"]), Host(state["ip"], int(state["port"]))
+    return SentinelView(
+        config_epoch=int(state["config-epoch"]),
+        primary=Host(state["ip"], int(state["port"])),
+        quorum=int(state.get("quorum", 0)),
+        sentinels=int(state.get("num-other-sentinels", 0)) + 1,
+        replicas=int(state.get("num-slaves", 0)),
+    )
 
 
 async def _ask_majority(hosts: Sequence[Host], ask: Callable[[Host], Awaitable[T]]) -> list[T]:

@@ -1,7 +1,6 @@
 """Metrics of the servers that a worker uses: each Redis as its checks saw it, and Postgres by a look of its own."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import asyncpg
@@ -12,6 +11,7 @@ from prometheus_client.registry import Collector
 from service.engine.record.partitions.failing_tasks import count_set_aside
 from service.engine.record.partitions.standby_rows import count_streaming
 from service.engine.record.pool import wait_out_outage
+from service.engine.record.processes import describe_process
 from service.engine.worker import metrics
 from service.engine.worker.server_watch import SharedRedis
 
@@ -26,15 +26,14 @@ class ServerMetrics(Collector):
         """Of the running worker."""
         self._postgres_offset_s: float | None = None
 
-    async def follow_postgres(self, pool: asyncpg.Pool, standbys: int) -> None:
-        """Every 15 seconds look at Postgres: its clock, its standbys, and what tasks have set aside."""
+    async def follow_postgres(self, pool: asyncpg.Pool, standbys: int, process: str, connections: int) -> None:
+        """Every 15 seconds look at Postgres: its clock, its standbys, and what tasks have set aside; and describe this
+        process, which may open so many connections."""
         while True:
             self._postgres_offset_s = None
             with wait_out_outage():
-                asked_s = time.time()
-                clock, streaming = await count_streaming(pool)
-                self._postgres_offset_s = clock.timestamp() - (asked_s + time.time()) / 2
-                metrics.show_standbys(standbys, streaming)
+                self._postgres_offset_s = -await describe_process(pool, process, connections)
+                metrics.show_standbys(standbys, await count_streaming(pool))
                 metrics.show_set_aside(await count_set_aside(pool))
             await asyncio.sleep(LOOK_S)
 

@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,7 +22,7 @@ from service.engine.formats import key_names
 from service.engine.hot.cluster import Report as ClusterReport
 from service.engine.hot.cluster import SlotMap
 from service.engine.hot.connection import Broken, Connection, ask_report, connect
-from service.engine.hot.discovery import AccessRefused, advise_access, read_slots
+from service.engine.hot.discovery import AccessRefused, SentinelView, advise_access, ask_sentinels, read_slots
 from service.engine.hot.fencing import choose_nonce
 from service.engine.hot.fitness import Fitness, Replication
 from service.engine.hot.redis_server import Server
@@ -31,9 +31,19 @@ from service.engine.record.login_roles import find_missing_rights
 from service.engine.record.migrations import MigrationError, missing
 from service.engine.record.partitions.partition_rows import NotMigrated, Partition, check_partitions, read_partitions
 from service.engine.record.partitions.standby_rows import read_flushed
+from service.engine.record.processes import measure_clock, read_descriptions
 from service.engine.record.program_versions import WrongNumber
 from service.engine.record.queries import query
+from service.engine.record.server_state import read_server_state
 from service.engine.record.sessions import LOGINS, unbound_reason
+from service.server.doctor.deployment_checks import (
+    judge_archive,
+    judge_clients,
+    judge_clocks,
+    judge_connections,
+    judge_sentinels,
+    list_clocks,
+)
 from service.server.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.server.doctor.report import Check, Report
 from service.server.doctor.server_logs import check_postgres_logs, check_redis_logs
@@ -56,6 +66,7 @@ ENOUGH_LOCKS = 256
 """Locks a transaction of Postgres: a query over all months takes some 17 for each."""
 IDENTITY = "SELECT system_identifier, current_database() FROM pg_control_system()"
 """Equal in a primary and its physical replicas."""
+_HERE = "this machine"
 FULL_SHARE, NEARLY_FULL_SHARE = 0.95, 0.8
 """Shares of maxmemory from which the memory is `bad` and `warning`."""
 
@@ -86,9 +97,10 @@ async def _examine(settings: Settings) -> Report:
 class _Examination:
     """Runs the checks in order.
 
-    1. Postgres: reachable, fit, migrated, and its number of partitions.
-    2. Redis: reachable, fit, its durability and memory, and whether scripts may compute the names of keys.
-    3. Each partition: its state in Postgres and in Redis. The worker has two seconds to record the outbox.
+    1. Postgres: reachable, fit, migrated, its number of partitions, its connections and archive.
+    2. Redis: sentinels, reachable, fit, its durability and memory, and whether scripts may compute the names of keys.
+    3. The clocks of both, of this machine and of all processes.
+    4. Each partition: its state in Postgres and in Redis. The worker has two seconds to record the outbox.
     """
 
     def __init__(self, settings: Settings, redis_url: str, database_url: str) -> None:
@@ -98,6 +110,9 @@ class _Examination:
         """Of a cluster."""
         self._redis: dict[Host | None, Connection] = {}
         """By the node of a cluster; else there is one, of None."""
+        self._sentinels: Sequence[SentinelView | None] = ()
+        self._ahead_s: dict[str, float] = {}
+        """By how much clocks are ahead of Postgres's."""
         self._lost: set[tuple[str, Host | None]] = set()
         self.checks: list[Check] = [_judge_settings(config.find_misspelt())]
         self.unreachable: list[str] = []
@@ -112,11 +127,16 @@ class _Examination:
                 rows = await self._check_record(record)
             with self._catch_unreachable("postgres"):
                 await self._check_read_replica(record)
+        if self._address.service:
+            self._sentinels = await ask_sentinels(self._address)
+            self.checks.append(judge_sentinels(self._address.hosts, self._sentinels))
         with self._catch_unreachable("redis"):
             await self._connect_redis(stack)
         for host, redis in self._redis.items():
             with self._catch_unreachable("redis", host):
                 await self._check_server(host, redis)
+        if len(self._ahead_s) > 1:
+            self.checks.append(judge_clocks(self._ahead_s))
         if record is not None and rows:
             with self._catch_unreachable("postgres"):
                 await self._check_partitions(record, rows)
@@ -148,9 +168,15 @@ class _Examination:
         return self._slots.host_of(partition) if self._slots else None
 
     async def _check_server(self, host: Host | None, redis: Connection) -> None:
+        asked_s = time.time()
         fitness = await Server(redis, 0).fitness()
+        if fitness.clock_us and self._ahead_s:
+            read_s = (asked_s + time.time()) / 2
+            self._ahead_s[f"Redis {host or self._address}"] = fitness.clock_us / 1e6 - read_s + self._ahead_s[_HERE]
         report = await ask_report(redis) if self._slots else None
-        self.checks += _judge_server(fitness, report, str(host or self._address), self._settings.redis_durability)
+        known = [view.replicas for view in self._sentinels if view] + ([report.count_replicas()] if report else [])
+        durability, address = self._settings.redis_durability, str(host or self._address)
+        self.checks += _judge_server(fitness, report, address, durability, max(known, default=0))
         if host == self._host_of(0):
             self.checks.append(await check_computed_keys(redis))
         self.checks.append(await check_redis_logs(redis))
@@ -190,6 +216,12 @@ class _Examination:
         self.checks.append(await _check_rights(connection))
         self.checks.append(await _check_months(connection))
         self.checks.append(await _check_locks(connection))
+        processes = await read_descriptions(connection)
+        server = await read_server_state(connection)
+        self._ahead_s = list_clocks(processes, _HERE, await measure_clock(connection))
+        self.checks.append(judge_connections(server, processes, is_pooled=pooled))
+        self.checks.append(judge_clients(processes))
+        self.checks.append(judge_archive(server))
         rows = await read_partitions(connection)
         if rows and (wanted := self._settings.standbys):
             self.checks.append(judge_standbys(await read_flushed(connection, 0, wanted), wanted))
@@ -368,9 +400,10 @@ async def _check_locks(connection: asyncpg.Connection) -> Check:
 
 
 def _judge_server(
-    fitness: Fitness, report: ClusterReport | None, address: str, declared: str | None
+    fitness: Fitness, report: ClusterReport | None, address: str, declared: str | None, replicas: int
 ) -> Iterator[Check]:
-    """Judge a Redis server: fitness, durability, memory, evictions, replicas. `report` is its own of its cluster."""
+    """Judge a Redis server: fitness, durability, memory, evictions, replicas. `report` is its own of its cluster;
+    sentinels or the cluster know of so many replicas."""
     says = f"{fitness.server} at {address}"
     yield Check("redis", "bad" if fitness.unfit else "ok", says, fitness.unfit or "")
     if fitness.hidden:
@@ -382,12 +415,16 @@ def _judge_server(
         says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"
         advice = "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT."
         yield Check("evicted", "warning", says, advice)
-    yield _judge_replicas(fitness.replication, report, has_log=fitness.has_log(declared))
+    yield _judge_replicas(fitness.replication, report, has_log=fitness.has_log(declared), known=replicas)
 
 
-def _judge_replicas(server: Replication, report: ClusterReport | None, *, has_log: bool) -> Check:
-    """Judge what guarantees that an old primary no longer answers (docs/internals/decisions/0047)."""
+def _judge_replicas(server: Replication, report: ClusterReport | None, *, has_log: bool, known: int = 0) -> Check:
+    """Judge whether all known replicas are connected, and what guarantees that an old primary no longer answers
+    (docs/internals/decisions/0047)."""
     fencing = choose_nonce("", server, report, has_log=has_log).fencing
+    if server.count < known:
+        says = f"{server.count} of {known} connected"
+        return Check("replicas", "warning", says, "Start the others.")
     says = f"{server.count}, fencing `{fencing}`" if fencing else "none"
     if fencing == "log":
         return Check("replicas", "ok", f"{says}: declared, not verified")

@@ -18,15 +18,18 @@ from service.engine.formats import key_names
 from service.engine.record.partitions.failing_tasks import FailingTask
 from service.engine.record.partitions.partition_rows import Partition, read_partitions
 from service.engine.record.pool import Database
+from service.engine.worker.partition_worker import CONNECTIONS
 from service.server.doctor import checks, verdicts
 from service.server.doctor.report import Check, Report
 from service.server.record import report_rollups
+from service.serving.connection_bound import bound_connections
+from service.serving.wiring import MAX_CONNECTIONS
 from tests.harness.commands import scrip, succeeded
 from tests.harness.comparing import compare
 from tests.harness.running import Run, data_folder
 from tests.harness.servers import free_port
 from tests.harness.service_fixture import Service, is_well, new_code, ok
-from tests.harness.waiting import until
+from tests.harness.waiting import until, wait_until
 
 _ROOT = Path(__file__).parents[3]
 _NOWHERE = "127.0.0.1:1"
@@ -35,8 +38,8 @@ _READS = set(
 )
 """`eval`: a script that reads a key."""
 _ONCE = (
-    "settings,postgres,postgres logs,migrations,partitions,rights,months,locks,redis,durability,memory,replicas,"
-    "computed keys,redis logs"
+    "settings,postgres,postgres logs,migrations,partitions,rights,months,locks,connections,client connections,archive,"
+    "redis,durability,memory,replicas,computed keys,redis logs,clocks"
 ).split(",")
 _EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types reports".split()
 _EACH.insert(5, "set aside")
@@ -113,6 +116,38 @@ def test_few_locks_a_transaction(patient: Service, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(checks, "ENOUGH_LOCKS", 257)
     check = _doctor(patient).checks["locks"]
     assert (check["state"], check["next"].partition(" or more")[0]) == ("warning", "Set it to 257")
+
+
+async def test_what_processes_store_of_themselves(patient: Service) -> None:
+    """API and worker store their clocks and connections. One whose clock is wrong, or that may open more than Postgres
+    has, or that accepts few clients, is a warning with its name."""
+
+    async def are_described() -> bool:
+        return await patient.fetch("SELECT FROM processes WHERE clock_ahead_s IS NULL OR connections IS NULL") == []
+
+    await wait_until(are_described)
+    rows = await patient.fetch("SELECT kind, connections, clients FROM processes ORDER BY kind")
+    api, worker = map(tuple, rows)
+    assert (api, worker) == (("api", MAX_CONNECTIONS, bound_connections()), ("worker", CONNECTIONS + 1, None))
+    checks = _doctor(patient).checks
+    assert "5 clocks differ by at most " in checks["clocks"]["says"]
+    assert checks["connections"]["says"].endswith(f"may open {MAX_CONNECTIONS + CONNECTIONS + 1}")
+    other = "'shop-9:4:ef', 'api', 'v1', number, clock_timestamp() + interval '1 minute', -7.5, 900, 824 FROM formats"
+    columns = "id, kind, version, number, alive_until, clock_ahead_s, connections, clients"
+    await patient.fetch(f"INSERT INTO processes ({columns}) SELECT {other}")
+    report = _doctor(patient)
+    await patient.fetch("DELETE FROM processes WHERE id = 'shop-9:4:ef'")
+    warned = {name: check["says"] for name, check in report.checks.items() if check["state"] == "warning"}
+    assert (report.code, warned.keys()) == (0, {"clocks", "connections", "client connections"})
+    assert warned["clocks"].startswith("api shop-9:4:ef is 7.")
+    assert "shop-9:4:ef accepts 824 of 10,000" in warned["client connections"]
+
+
+def test_sentinels_that_are_away(patient: Service) -> None:
+    """Sentinels of which none answers are bad, as is Redis, which nobody names."""
+    report = _doctor(patient, REDIS_URL=f"redis+sentinel://{_NOWHERE},127.0.0.1:2/shop")
+    assert (report.code, report.bad()) == (2, {"sentinels", "redis"})
+    assert report.checks["sentinels"]["says"].startswith("0 of 2 answer; a failover needs 2 of 2; silent: ")
 
 
 async def test_differences_that_are_left(patient: Service) -> None:

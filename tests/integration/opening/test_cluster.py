@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from service.common.config import Settings
 from service.engine.domain.errors import Refusal
+from service.engine.hot.connection import ask_report
 from service.engine.hot.fencing import FRESH_S
 from service.engine.hot.fitness import ask_replication
 from service.engine.hot.inspection import RedisInspector
@@ -238,7 +239,13 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
     assert [check.state for check in report.checks if check.name == "coverage"] == ["ok"] * 3
     assert [check.state for check in report.checks if check.name == "replicas"] == ["ok"] * 3
     connection = await reach(url)
-    assert _judge_replicas(await ask_replication(connection.call), None, has_log=False).state == "warning"
+    replication = await ask_replication(connection.call)
+    assert _judge_replicas(replication, None, has_log=False).state == "warning"
+    own = await ask_report(connection)
+    assert own is not None
+    assert own.count_replicas() == replication.count == 1
+    missing = _judge_replicas(replication, own, has_log=False, known=2)
+    assert (missing.state, missing.says) == ("warning", "1 of 2 connected")
     connection.close()
     for state, value in (("warning", "yes"), ("ok", "no")):
         cluster.primary_of(0).run("CONFIG", "SET", "cluster-require-full-coverage", value)

@@ -245,9 +245,8 @@ async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> 
     keeper = make_keeper(setup, database_url)
     shown = ServerMetrics()
     shown.redis = keeper._redis
-    looking = [
-        asyncio.create_task(follow) for follow in (shown.follow_postgres(setup.pool, 1), follow_jobs(setup.pool))
-    ]
+    follows = (shown.follow_postgres(setup.pool, 1, "tests", 9), follow_jobs(setup.pool))
+    looking = [asyncio.create_task(follow) for follow in follows]
     async with keeping(keeper):
         await wait_until(lambda: _sample("scrip_outbox_held_events") == 0)
         await setup.do(redeem.REDEEM, "CODE-50", userId="ann")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from service.common.redis_address import parse_redis_address
 from service.engine.hot import connection as hot
 from service.engine.hot import discovery
 from service.engine.hot import link as link_module
@@ -169,6 +170,28 @@ async def test_a_real_sentinel(tmp_path: Path) -> None:
             connection.close()
             with pytest.raises(OSError, match="names its primary"):
                 await connect(url.replace("hunter2", "hunter3"), "tests")
+
+
+async def test_what_sentinels_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sentinel reports its quorum, and how many sentinels and replicas there are; one that hangs, or is not there,
+    reports nothing."""
+    monkeypatch.setattr(discovery, "CONNECT_S", 1.0)
+
+    async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    hanging = await asyncio.start_server(hang, "127.0.0.1")
+    ports = [hanging.sockets[0].getsockname()[1], free_port()]
+    async with hanging:
+        with started(VALKEY, tmp_path) as primary:
+            port = int(primary.rpartition("/")[0].rpartition(":")[2])
+            with start_sentinels(VALKEY, tmp_path, port, 2) as named:
+                url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)},{named}"
+                nothing, refused, *views = await discovery.ask_sentinels(parse_redis_address(url))
+        assert (nothing, refused) == (None, None)
+        assert [view and (view.primary.port, view.quorum, view.sentinels, view.replicas) for view in views] == [
+            (port, 2, 2, 0)
+        ] * 2
 
 
 async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
