@@ -139,11 +139,19 @@ STORES = [
         "Postgres, {{instance}}": "scrip_postgres_up{NS}",
     }, "ScripRedisDown", "ScripPostgresDown"),
     panel("Redis's memory", "bytes", {f"{of}, {{{{server}}}}": f"max by (server) (scrip_redis_memory_{of}_bytes{{NS}})"
-          for of in ("used", "limit")}, "ScripRedisMemory"),
+          for of in ("used", "limit")}, "ScripRedisMemory", "ScripRedisUnlimited"),
+    panel("Replicas and sentinels", "none", {
+        "replicas of {{server}}": "max by (server) (scrip_redis_replicas{NS})",
+        "sentinels {{state}}": "max by (state) (scrip_sentinels{NS})",
+    }, "ScripRedisReplica", "ScripSentinels"),
     panel("Redis can't write its file", "none", {"{{server}}":
           "max by (server) (scrip_redis_persistence_failing{NS})"}, "ScripRedisPersistence"),
-    panel("Clocks of servers", "s", {"{{server}}": "max by (server) (abs(scrip_clock_offset_seconds{NS}))"},
-          "ScripClock"),
+    panel("Clocks", "s", {"{{server}}": "max by (server) (abs(scrip_clock_offset_seconds{NS}))"}, "ScripClock"),
+    panel("Connections that Postgres has", "none", {
+        "open": "max(scrip_postgres_connections{NS})",
+        "limit": "max(scrip_postgres_connections_limit{NS})",
+    }, "ScripConnections"),
+    panel("Postgres can't archive", "none", {"failing": "max(scrip_archive_failing{NS})"}, "ScripArchive"),
     panel("Connections to Postgres", "none", {
         "{{state}} {{instance}}": "scrip_postgres_pool_connections{NS}",
         "waiting {{instance}}": "scrip_postgres_pool_waiting{NS}",

@@ -1,5 +1,7 @@
 """The worker's gauges of a partition exist only while it has the partition's lease."""
 
+import asyncio
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast, get_args
 
@@ -7,12 +9,17 @@ import asyncpg
 import pytest
 from prometheus_client import generate_latest
 
-from service.engine.worker import metrics
+from service.common.redis_address import Host
+from service.engine.hot.discovery import SentinelView
+from service.engine.record.processes import Description
+from service.engine.record.server_state import ServerState
+from service.engine.worker import metrics, server_metrics
 from service.engine.worker.metrics import LowBook, RetryError, Step, Way
 from service.engine.worker.server_metrics import ServerMetrics
 from service.engine.worker.write_behind import _kind_of
 from service.server.record.job_rows import Kind
 from service.server.tasks import job_metrics
+from tests.harness.waiting import wait_until
 
 PARTITION = 977
 
@@ -38,9 +45,10 @@ def test_a_former_holder_shows_nothing() -> None:
 
 
 def test_servers() -> None:
-    """Of each Redis the memory is shown, and whether it fails to write; of clocks the largest difference."""
-    seen = SimpleNamespace(used_bytes=10, max_bytes=0, writes_fail=False)
-    failing = SimpleNamespace(used_bytes=20, max_bytes=40, writes_fail=True)
+    """Of each Redis memory and replicas are shown, and whether it fails to write; of clocks the largest difference."""
+    none, two = SimpleNamespace(count=0), SimpleNamespace(count=2)
+    seen = SimpleNamespace(used_bytes=10, max_bytes=0, writes_fail=False, replication=two)
+    failing = SimpleNamespace(used_bytes=20, max_bytes=40, writes_fail=True, replication=none)
     watches = [
         SimpleNamespace(seen=seen, clock_offset_s=0.1, connection=SimpleNamespace(host="a:1")),
         SimpleNamespace(seen=failing, clock_offset_s=-3.0, connection=SimpleNamespace(host=None)),
@@ -61,8 +69,57 @@ def test_servers() -> None:
         ("redis_memory_limit_bytes", "socket"): 40,
         ("redis_persistence_failing", "a:1"): 0,
         ("redis_persistence_failing", "socket"): 1,
+        ("redis_replicas", "a:1"): 2,
+        ("redis_replicas", "socket"): 0,
         ("clock_offset_seconds", "redis"): -3.0,
     }
+
+
+async def test_clocks_and_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks of APIs and workers are shown less this worker's: of each kind the one that differs most. Sentinels are
+    counted by whether they answer. While Postgres is away, what it would report is not shown."""
+    apis = [Description(name, "api", ahead_s, 1, 1) for name, ahead_s in (("a", 0.5), ("b", -4.0), ("c", None))]
+    own = Description("w", "worker", 1.0, 1, None)
+    server = ServerState(sessions=3, most_sessions=97, archives=True, archived_at=None, failed_at=datetime.now(UTC))
+    is_away = False
+
+    async def answer(value: Any) -> Any:
+        if is_away:
+            raise OSError
+        return value
+
+    looks: dict[str, Any] = {
+        "describe_process": own.clock_ahead_s,
+        "read_descriptions": [*apis, own],
+        "read_server_state": server,
+        "count_streaming": 0,
+        "count_set_aside": {},
+    }
+    for name, value in looks.items():
+        monkeypatch.setattr(server_metrics, name, lambda *_, value=value: answer(value))
+    monkeypatch.setattr(server_metrics, "LOOK_S", 0.0)
+    shown = ServerMetrics()
+    view = SentinelView(1, Host("a", 1), 2, 3, 1)
+
+    async def ask() -> list[SentinelView | None]:
+        return [view, None, None]
+
+    shown.redis = cast("Any", SimpleNamespace(watches=list, ask_sentinels=ask))
+
+    def read(name: str) -> dict[str, float]:
+        (family,) = [one for one in shown.collect() if one.name == f"scrip_{name}"]
+        return {"".join(one.labels.values()): one.value for one in family.samples}
+
+    following = asyncio.create_task(shown.follow_servers(cast("Any", None), 0, "w", 1))
+    await wait_until(lambda: read("archive_failing") == {"": 1})
+    clocks = {"redis": 0.0, "postgres": -1.0, "api": -5.0, "worker": 0.0}
+    assert read("clock_offset_seconds") == clocks
+    assert read("sentinels") == {"up": 1, "down": 2}
+    assert (read("postgres_connections"), read("postgres_connections_limit")) == ({"": 3}, {"": 97})
+    is_away = True
+    await wait_until(lambda: read("archive_failing") == read("postgres_connections") == {})
+    assert read("sentinels") == {"up": 1, "down": 2}
+    following.cancel()
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ async def work(settings: EngineSettings, more: Work) -> None:
             "statistics": lambda: refresh_statistics(pool),
             "beating": loaded.run,
             "leases": keeper.run,
-            "measuring": lambda: server_metrics.follow_postgres(pool, settings.standbys, holder, CONNECTIONS + 1),
+            "measuring": lambda: server_metrics.follow_servers(pool, settings.standbys, holder, CONNECTIONS + 1),
             **more.tasks_of(pool, shared),
         }
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))

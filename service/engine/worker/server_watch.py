@@ -14,7 +14,7 @@ from service.engine.formats import key_names
 from service.engine.formats.key_names import Key
 from service.engine.hot.cluster import Report
 from service.engine.hot.connection import Connection, ask_report, connect, leave_moved
-from service.engine.hot.discovery import locate
+from service.engine.hot.discovery import SentinelView, ask_sentinels, locate
 from service.engine.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.engine.hot.scripts import Scripts
 
@@ -181,6 +181,10 @@ class SharedRedis:
     def _note_loss(self) -> None:
         self.lost.set()
         self.lost = asyncio.Event()
+
+    async def ask_sentinels(self) -> list[SentinelView | None]:
+        """What each sentinel of the address reports; [] without sentinels."""
+        return await ask_sentinels(self._address) if self._address.service else []
 
     def watches(self) -> Sequence[ServerWatch]:
         """Of the servers to which there is a connection."""

@@ -424,7 +424,7 @@ def _judge_replicas(server: Replication, report: ClusterReport | None, *, has_lo
     fencing = choose_nonce("", server, report, has_log=has_log).fencing
     if server.count < known:
         says = f"{server.count} of {known} connected"
-        return Check("replicas", "warning", says, "Start the others.")
+        return Check("replicas", "warning", says, "Start the others: docs/operations.md#scripredisreplica.")
     says = f"{server.count}, fencing `{fencing}`" if fencing else "none"
     if fencing == "log":
         return Check("replicas", "ok", f"{says}: declared, not verified")

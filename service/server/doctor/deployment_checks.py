@@ -41,7 +41,7 @@ def judge_connections(server: ServerState, processes: Sequence[Description], *, 
     """Judge what processes may open beside what others have open. Behind a pooler only what is open counts."""
     open_now = f"{server.sessions} of {server.most_sessions} connections of Postgres are open"
     most = sum(one.connections or 0 for one in processes)
-    advice = "Raise max_connections, or stop what holds them."
+    advice = "Raise max_connections, or stop what holds them: docs/operations.md#scripconnections."
     if server.sessions >= NEARLY_ALL * server.most_sessions:
         return Check("connections", "warning", open_now, advice)
     if is_pooled:
@@ -70,7 +70,7 @@ def judge_archive(server: ServerState) -> Check:
     if not server.archive_fails:
         return Check("archive", "ok", archived)
     says = f"archiving fails, last {server.failed_at:%Y-%m-%d %H:%M:%S} UTC; {archived}"
-    return Check("archive", "bad", says, "Repair archive_command or its store.")
+    return Check("archive", "bad", says, "Repair archive_command or its store: docs/operations.md#scriparchive.")
 
 
 def judge_sentinels(hosts: Sequence[Host], views: Sequence[SentinelView | None]) -> Check:
@@ -83,5 +83,5 @@ def judge_sentinels(hosts: Sequence[Host], views: Sequence[SentinelView | None])
     if not silent:
         return Check("sentinels", "ok", says)
     is_lost = everyone - len(silent) < needed
-    advice = "Start them, or restart those that hang."
+    advice = "Start them, or restart those that hang: docs/operations.md#scripsentinels."
     return Check("sentinels", "bad" if is_lost else "warning", f"{says}; silent: {', '.join(silent)}", advice)

@@ -235,7 +235,7 @@ async def test_a_task_that_loses_the_lease(setup: PartitionSetup) -> None:
 
 async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> None:
     """A worker counts openings by how they restored Redis, and what it records. It shows the free codes of books that
-    run low, the memory of its Redis, and the clock of its Postgres."""
+    run low, the memory and replicas of its Redis, and clock, connections and archive of its Postgres."""
     before = {way: _sample("scrip_openings_total", way=way) or 0 for way in ("verified", "rebuilt")}
     await setup.reopen()
     assert _sample("scrip_openings_total", way="verified") == before["verified"] + 1
@@ -245,7 +245,7 @@ async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> 
     keeper = make_keeper(setup, database_url)
     shown = ServerMetrics()
     shown.redis = keeper._redis
-    follows = (shown.follow_postgres(setup.pool, 1, "tests", 9), follow_jobs(setup.pool))
+    follows = (shown.follow_servers(setup.pool, 1, "tests", 9), follow_jobs(setup.pool))
     looking = [asyncio.create_task(follow) for follow in follows]
     async with keeping(keeper):
         await wait_until(lambda: _sample("scrip_outbox_held_events") == 0)
@@ -257,8 +257,15 @@ async def test_what_a_worker_shows(setup: PartitionSetup, database_url: str) -> 
         )
         low = {"workspace": name, "book": str(book_id)}
         await wait_until(lambda: REGISTRY.get_sample_value("scrip_book_free_codes", low) == 2)
-        await wait_until(lambda: _servers(shown) == {"scrip_redis_memory_used_bytes", "scrip_clock_offset_seconds"})
+        await wait_until(lambda: {"scrip_redis_replicas", "scrip_archive_failing"} <= _servers(shown).keys())
+        seen = _servers(shown)
     await cancel(*looking)
+    assert all(used > 1 for used in seen["scrip_redis_memory_used_bytes"].values())
+    assert [*seen["scrip_redis_replicas"].values()] == [0]
+    assert {"redis", "postgres"} <= seen["scrip_clock_offset_seconds"].keys()
+    assert 1 < seen["scrip_postgres_connections"][""] < seen["scrip_postgres_connections_limit"][""]
+    assert seen["scrip_archive_failing"] == {"": 0}
+    assert "scrip_sentinels" not in seen
     assert REGISTRY.get_sample_value("scrip_standbys_missing") == 1
     assert REGISTRY.get_sample_value("scrip_jobs", {"kind": "generate", "state": "running"}) == 0
 
@@ -267,10 +274,13 @@ def _sample(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(name, {"partition": "0", **labels})
 
 
-def _servers(shown: ServerMetrics) -> set[str]:
-    """The metrics of servers that are above 0 for Redis, or known of Postgres."""
-    samples = [sample for family in shown.collect() for sample in family.samples]
-    return {one.name for one in samples if one.labels["server"] == "postgres" or one.value > 1}
+def _servers(shown: ServerMetrics) -> dict[str, dict[str, float]]:
+    """The metrics of servers by the values of their labels."""
+    return {
+        family.name: {"".join(one.labels.values()): one.value for one in family.samples}
+        for family in shown.collect()
+        if family.samples
+    }
 
 
 def make_keeper(setup: PartitionSetup, database_url: str, loaded: LoadedScripts | None = None) -> PartitionWorker:
