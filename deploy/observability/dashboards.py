@@ -83,7 +83,7 @@ SALE = [
           'sum by (route) (rate(scrip_http_requests_total{status="2xx", NS}[$__rate_interval]))'}),
     *(panel(name, "s", {"{{operation}}": quantile(share, "scrip_operation_duration_seconds", "operation")},
             "ScripLatency") for name, share in QUANTILES),
-    panel("Bad events of an hour", "percentunit", {"{{slo}}": "scrip:slo_ratio:1h{NS}"},
+    panel("Bad events of an hour", "percentunit", {"{{slo}}": "max by (slo) (scrip:slo_ratio:1h{NS})"},
           "ScripErrors", "ScripLatency", "ScripRecordingSlow"),
     panel("Requests by workspace", "reqps", {"{{workspace}}":
           f"topk(10, {rate('scrip_workspace_requests_total', 'workspace')})"}, "ScripTenantFlood", stack=True),
