@@ -142,7 +142,8 @@ async def test_the_times_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     answers.write()
     assert answers.take_traffic()[1].times == {5000: 1, 50_000: TIMED_EACH}
     _, family, *_ = RequestMetrics(answers).collect()
-    mine = [sample for sample in family.samples if sample.labels["operation"] == "lockCoupon"]
+    mine = family.samples
+    assert {sample.labels["operation"] for sample in mine} == {"lockCoupon"}  # others were not used
     counts = {sample.labels.get("le", sample.name): sample.value for sample in mine}
     assert [counts[bound] for bound in ("0.003", "0.005", "0.03", "0.05", "+Inf")] == [0, 1, 1, 33, 33]
     assert counts["scrip_operation_duration_seconds_sum"] == pytest.approx(0.004 + 0.04 * TIMED_EACH)
