@@ -107,7 +107,7 @@ def test_the_glossary_has_each_word_once_in_order() -> None:
 
 def test_each_setting_is_in_the_example() -> None:
     """.env.example has a commented line for each setting, and for what compose.yaml needs."""
-    assert _examples(_read(".env.example")) == VARIABLES | OF_MIGRATE | {"POSTGRES_PASSWORD"}
+    assert _examples(_read(".env.example")) == VARIABLES | OF_MIGRATE | {"POSTGRES_PASSWORD", "REDIS_ADMIN_PASSWORD"}
 
 
 def test_each_setting_is_in_the_table() -> None:

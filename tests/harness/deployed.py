@@ -29,7 +29,10 @@ from tests.harness.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-PASSWORDS = {"POSTGRES_PASSWORD": "owner", "SCRIP_API_PASSWORD": "apisecret", "SCRIP_WORKER_PASSWORD": "workersecret"}
+PASSWORDS = {
+    "POSTGRES_PASSWORD": "owner", "SCRIP_API_PASSWORD": "apisecret", "SCRIP_WORKER_PASSWORD": "workersecret",
+    "REDIS_ADMIN_PASSWORD": "adminsecret",
+}  # fmt: skip
 _variable = re.compile(r"\$\{(\w+):([?-])([^}]*)\}")
 
 

@@ -124,6 +124,28 @@ def test_commands(run: Restricted, name: str) -> None:
     assert name == "worker" or {"eval", "script|load", "script|flush", "scan", "function|load"} <= refused
 
 
+def test_the_administrator(run: Restricted) -> None:
+    """The administrator has the commands that deploy.md lists, with each that a runbook names, and reads no key."""
+    with _client(run, "tests") as client:
+        user = client.acl_getuser("scrip-admin")
+    allowed = {command.removeprefix("+") for command in user["commands"] if command.startswith("+")}
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    (listed,) = re.findall(r"^`scrip-admin` is for people:(.+?) It has no ", text, re.DOTALL | re.MULTILINE)
+    assert allowed == {name.lower() for name in re.findall(r"`([A-Z]+)`", listed)}
+    assert (user["keys"], user["channels"]) == ([], [])
+
+    known = {name.partition("|")[0].upper() for name in _commands(run)} - {"SELECT", "COPY"}  # which are SQL's, too
+    pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("operations", "restore", "upgrading")]
+    named = [words for page in pages for words in re.findall(r"`([A-Z]+)(?: (?!/)[^`]*)?`", page) if words in known]
+    assert len(named) >= 8
+    assert {name.lower() for name in named} <= allowed
+    with _client(run, "admin") as client:
+        assert client.config_set("latency-monitor-threshold", 0)
+        for command in ("GET {p0}:gate", "DEL {p0}:gate", "FLUSHALL", "SCAN 0", "EVAL x 0", "DEBUG SLEEP 0"):
+            with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
+                client.execute_command(*command.split())
+
+
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_keys_of_others(run: Restricted, name: str) -> None:
     """A user may use no key outside the partitions."""

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-NAMES = ("apt-get", "install", "python3", "runuser", "systemctl", "useradd")
+NAMES = ("apt-get", "install", "python3", "redis-cli", "runuser", "systemctl", "useradd")
 _ACCOUNT = {"-o", "-g"}
 
 
@@ -70,6 +70,16 @@ def _install(root: Path, *words: str) -> None:
     subprocess.run(["/usr/bin/install", *kept], check=True)
 
 
+def _redis_cli(root: Path, *words: str) -> None:
+    """Send a command, or those of the standard input, one a line."""
+    import redis  # the other programs start faster without it
+
+    assert words[0::2][:2] == ("-p", "--user")
+    client = redis.Redis(port=int(words[1]), username=words[3], password=os.environ["REDISCLI_AUTH"])
+    for line in [" ".join(words[4:])] if words[4:] else sys.stdin:
+        print(client.execute_command(*line.split()))
+
+
 def _runuser(root: Path, *words: str) -> None:
     command = words[words.index("--") + 1 :]
     os.execvp(command[0], command)
@@ -113,6 +123,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "install": _install,
     "pip": _pip,
     "python3": _venv,
+    "redis-cli": _redis_cli,
     "runuser": _runuser,
     "systemctl": _systemctl,
     "useradd": _nothing,
