@@ -2,12 +2,14 @@
 
 `python -P machine.py ROOT NAME …` is the program NAME. `pip` builds and installs the files that pyproject.toml puts
 into the wheel, without the index: third-party packages are those of this Python. `systemctl` runs a unit's
-ExecStart with the variables of its EnvironmentFile alone, in `/`, and keeps the ids of processes in ROOT/pids; Postgres
-runs already, and reads its files again. What needs the packages of Debian, or another account, does nothing.
+ExecStart with the variables of its EnvironmentFile alone, in `/`, and keeps the ids of processes in ROOT/pids, as
+`systemd-run` does; Postgres runs already, and reads its files again. What needs the packages of Debian, or another
+account, does nothing.
 """
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -16,15 +18,15 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-NAMES = ("apt-get", "install", "python3", "redis-cli", "runuser", "systemctl", "useradd")
+NAMES = ("apt-get", "install", "python3", "redis-cli", "runuser", "systemctl", "systemd-run", "useradd")
 _ACCOUNT = {"-o", "-g"}
 
 
-def add_program(root: Path, folder: Path, name: str) -> None:
-    """Write a program into a folder."""
+def add_program(root: Path, folder: Path, name: str, *words: str) -> None:
+    """Write a program into a folder; it gets these words before its own."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / name
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {__file__} {root} {name} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P {__file__} {root} {" ".join((name, *words))} "$@"\n')
     program.chmod(0o755)
 
 
@@ -39,8 +41,8 @@ def _wheel_files() -> Iterator[tuple[Path, str]]:
                 yield path, os.path.normpath(Path(target, path.relative_to(place)))
 
 
-def _pip(root: Path, *words: str) -> None:
-    place = root / "opt" / "scrip"
+def _pip(root: Path, venv: str, *words: str) -> None:
+    place = Path(venv)
     match words:
         case "install", "--require-hashes", "-r", lock:
             assert Path(lock).is_file()
@@ -61,7 +63,7 @@ def _pip(root: Path, *words: str) -> None:
 
 def _venv(root: Path, *words: str) -> None:
     assert words[:2] == ("-m", "venv")
-    add_program(root, Path(words[2], "bin"), "pip")
+    add_program(root, Path(words[2], "bin"), "pip", words[2])
 
 
 def _install(root: Path, *words: str) -> None:
@@ -92,15 +94,28 @@ def _systemctl(root: Path, *words: str) -> None:
             subprocess.run(["psql", "--quiet", "--output=/dev/null", "--command=SELECT pg_reload_conf()"], check=True)
         if unit in {"postgresql", "prometheus"}:
             continue
-        pids = root / "pids" / unit
         if verb in {"stop", "restart"}:
-            os.kill(int(pids.read_text()), signal.SIGTERM)
+            _stop(root / "pids" / unit)
         if verb in {"enable", "restart", "start"}:
-            pids.parent.mkdir(exist_ok=True)
-            pids.write_text(str(_start(root, unit)))
+            _start(root, unit)
 
 
-def _start(root: Path, unit: str) -> int:
+def _stop(pids: Path) -> None:
+    """End a process, and wait for it; it is no child of this program."""
+    process = os.pidfd_open(int(pids.read_text()))
+    pids.unlink()
+    signal.pidfd_send_signal(process, signal.SIGTERM)
+    select.select([process], [], [])
+
+
+def _systemd_run(root: Path, *words: str) -> None:
+    """Run a command, whose last words begin with /usr/bin/env, with the variables of a file."""
+    at = words.index("/usr/bin/env")
+    (variables,) = (word.partition("=")[2] for word in words[:at] if word.startswith("EnvironmentFile="))
+    _run(root, words[words.index("--unit") + 1], [*words[at:]], _read_variables(variables))
+
+
+def _start(root: Path, unit: str) -> None:
     name, _, instance = unit.partition("@")
     if name == "redis-server":
         command, env = [os.environ["REDIS_SERVER"], str(root / f"etc/redis/redis-{instance}.conf")], {}
@@ -108,11 +123,19 @@ def _start(root: Path, unit: str) -> int:
         lines = (root / "etc/systemd/system" / f"{unit}.service").read_text().splitlines()
         service = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
         command = service["ExecStart"].split()
-        variables = Path(service["EnvironmentFile"]).read_text().splitlines()
-        env = dict(line.split("=", 1) for line in variables) | {"PATH": os.defpath}
+        env = _read_variables(service["EnvironmentFile"])
+    _run(root, unit, command, env)
+
+
+def _read_variables(path: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in Path(path).read_text().splitlines()) | {"PATH": os.defpath}
+
+
+def _run(root: Path, unit: str, command: list[str], env: dict[str, str]) -> None:
+    (root / "pids").mkdir(exist_ok=True)
     with (root / f"{unit}.log").open("ab") as log:
         process = subprocess.Popen(command, cwd="/", env=env, stdout=log, stderr=log, start_new_session=True)
-    return process.pid
+    (root / "pids" / unit).write_text(str(process.pid))
 
 
 def _nothing(root: Path, *words: str) -> None: ...
@@ -126,6 +149,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "redis-cli": _redis_cli,
     "runuser": _runuser,
     "systemctl": _systemctl,
+    "systemd-run": _systemd_run,
     "useradd": _nothing,
 }
 
