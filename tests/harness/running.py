@@ -49,9 +49,11 @@ def data_folder() -> Iterator[Path]:
 async def migrate(database_url: str, *folder: Path) -> list[str]:
     """Apply the missing migrations of the service, or of another folder; return their names."""
     connection = await connect_once(database_url, name="scrip migrate")
+    observer = await connect_once(database_url)
     try:
-        return await apply_missing(connection, *folder)
+        return await apply_missing(connection, observer, *folder)
     finally:
+        await observer.close()
         await connection.close()
 
 

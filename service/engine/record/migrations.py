@@ -2,6 +2,7 @@
 `scrip run`; checks.py reports what is missing. The table `migrations` has each file's digest: a released file never
 changes. All versions use the same `_LOCK`."""
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -26,11 +27,16 @@ CREATE TABLE IF NOT EXISTS migrations (
 )"""
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 """While a statement waits for a table's lock, all later statements on the table wait for it."""
+_LOOK_S = 0.2
+"""Between two looks at what blocks a migration: once it has failed, Postgres no longer names that."""
+_BLOCKERS = r"""
+SELECT pid, application_name, usename, xact_start, left(regexp_replace(query, '\s+', ' ', 'g'), 60) AS query
+FROM unnest(pg_blocking_pids($1)) AS pid LEFT JOIN pg_stat_activity USING (pid) ORDER BY xact_start, pid"""
 _file_name = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 
 
 class MigrationError(RuntimeError):
-    """The database and the migration files don't match. Nothing was changed."""
+    """A migration can't be applied, or the database does not match the files. Nothing was changed."""
 
 
 class Migration(NamedTuple):
@@ -40,16 +46,18 @@ class Migration(NamedTuple):
     sha256: str
 
 
-async def apply_missing(connection: asyncpg.Connection, folder: Path = _FOLDER) -> list[str]:
+async def apply_missing(
+    connection: asyncpg.Connection, observer: asyncpg.Connection, folder: Path = _FOLDER
+) -> list[str]:
     """Apply the missing migrations and return their names; set the bounds of the roles' sessions. Several processes may
-    run this at once.
+    run this at once. `observer` is another connection to the same database.
 
     A database that the next version has migrated needs none. Raises MigrationError, and WrongNumber if the database, or
     a process that uses it, does not fit this version.
     """
     files = read_migrations(folder)
     applied: list[str] = []
-    while (migration := await _apply_next(connection, files)) is not None:
+    while (migration := await _apply_next(connection, observer, files)) is not None:
         applied.append(migration.name)
     async with _alone(connection):
         for statement in await bound_roles(connection):
@@ -109,7 +117,45 @@ async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
         yield
 
 
-async def _apply_next(connection: asyncpg.Connection, files: list[Migration]) -> Migration | None:
+@asynccontextmanager
+async def _naming_blockers(
+    connection: asyncpg.Connection, observer: asyncpg.Connection, name: str
+) -> AsyncIterator[None]:
+    """Raises MigrationError, which names the sessions that had a lock, if a statement waits too long for it."""
+    pid = await connection.fetchval("SELECT pg_backend_pid()")
+    seen: list[asyncpg.Record] = []
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if rows := await observer.fetch(_BLOCKERS, pid):
+                seen[:] = rows
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    except asyncpg.LockNotAvailableError as error:
+        sessions = "; ".join(map(_describe_session, seen)) or "a session that has ended"
+        pids = " or ".join(f"SELECT pg_terminate_backend({row['pid']})" for row in seen if row["pid"])
+        end = f", or end them as an administrator ({pids})" if pids else ""
+        raise MigrationError(
+            f"{name} waited too long for a lock, and changed nothing. Blocked by {sessions}. Wait until they end{end}"
+        ) from error
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
+
+
+def _describe_session(row: asyncpg.Record) -> str:
+    if not row["pid"]:
+        return "a prepared transaction (pg_prepared_xacts)"
+    since = f", in a transaction since {row['xact_start']:%Y-%m-%d %H:%M:%S} UTC" if row["xact_start"] else ""
+    return f"pid {row['pid']} ({row['application_name'] or 'no name'}, user {row['usename']}{since}): {row['query']}"
+
+
+async def _apply_next(
+    connection: asyncpg.Connection, observer: asyncpg.Connection, files: list[Migration]
+) -> Migration | None:
     """Apply the first missing migration in its own transaction; None if none is missing."""
     async with _alone(connection):
         await connection.execute(_TABLE)
@@ -122,7 +168,8 @@ async def _apply_next(connection: asyncpg.Connection, files: list[Migration]) ->
         if applied >= len(files):
             return None
         migration = files[applied]
-        await connection.execute(migration.sql)
+        async with _naming_blockers(connection, observer, migration.name):
+            await connection.execute(migration.sql)
         await connection.execute(
             "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3)",
             *(migration.number, migration.name, migration.sha256),

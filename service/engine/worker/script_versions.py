@@ -47,19 +47,21 @@ async def migrate_version(
     gets `partitions`, or `default`. Raises MigrationError, and UnusableRecord before anything is changed.
     """
     connection = await connect_once(database_url, name="scrip migrate")
+    observer = await connect_once(database_url, name="scrip migrate, observer")
     try:
         with contextlib.suppress(NotMigrated):
             await check_partitions(connection, partitions)
         # Before the migrations, which bound the sessions of these roles.
         for role, password in (passwords or {}).items():
             await ensure_role(connection, role, password)
-        applied = await apply_missing(connection)
+        applied = await apply_missing(connection, observer)
         await ensure_partitions(connection, partitions, default)
         if passwords is not None:
             await grant_privileges(connection)
         await store_scripts(connection, version(), templates())
         return applied
     finally:
+        await observer.close()
         await connection.close()
 
 

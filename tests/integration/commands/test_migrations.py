@@ -1,6 +1,7 @@
 """Migrations, on a real Postgres."""
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from service.common.resources import SQL_DIR
 from service.engine.formats.events import StockNotice
+from service.engine.record import migrations
 from service.engine.record.migrations import MigrationError, read_migrations
 from tests.harness.running import migrate
 from tests.harness.service_fixture import database
@@ -66,6 +68,31 @@ async def test_a_failing_file_leaves_nothing(new_database, tmp_path: Path):
     with pytest.raises(asyncpg.DivisionByZeroError):
         await migrate(url, tmp_path)
     assert await _tables(url) == ["migrations", "one"]
+
+
+async def test_a_lock_names_who_has_it(new_database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A migration that can't get a lock names the session that has it, since when, and its query."""
+    monkeypatch.setattr(migrations, "_LOCK_TIMEOUT", "SET LOCAL lock_timeout = '2s'")
+    url = await new_database()
+    (tmp_path / "0001_one.sql").write_text("CREATE TABLE one (id int)")
+    await migrate(url, tmp_path)
+    (tmp_path / "0002_two.sql").write_text("ALTER TABLE one ADD two int")
+    connection = await asyncpg.connect(url, server_settings={"application_name": "a report"})
+    async with connection.transaction():
+        query = "SELECT count(*),\n  'a long text that nobody wants to read in full' FROM one"
+        await connection.execute(query)
+        with pytest.raises(MigrationError) as refused:
+            await migrate(url, tmp_path)
+    pid = connection.get_server_pid()
+    await connection.close()
+    shown = " ".join(query.split())[:60]
+    assert re.fullmatch(
+        "0002_two waited too long for a lock, and changed nothing. Blocked by "
+        rf"pid {pid} \(a report, user postgres, in a transaction since [\d-]+ [\d:]+ UTC\): {re.escape(shown)}\. "
+        rf"Wait until they end, or end them as an administrator \(SELECT pg_terminate_backend\({pid}\)\)",
+        str(refused.value),
+    )
+    assert await migrate(url, tmp_path) == ["0002_two"]
 
 
 @pytest.mark.parametrize("names", ["0002_two", "0001_one 0003_three", "1_one", "0001_one 0001_two"])
