@@ -207,6 +207,35 @@ def test_users_at_memorydb() -> None:
         assert users[f"{process}User"]["AccessString"].split() == ["on", *kept]
 
 
+def test_memory_of_redis() -> None:
+    """Valkey's container has twice the memory of its data, as a rewrite of its file may need as much again."""
+    service = COMPOSE["services"]["valkey"]
+    given = int(service["mem_limit"].removesuffix("g"))
+    assert int(_redis_settings()["compose"]["maxmemory"].removesuffix("gb")) * 2 <= given
+
+
+def test_settings_of_redis() -> None:
+    """Each Redis that is shipped has the same settings but for its place, its users, and logs that have other names."""
+    compose, machine = _redis_settings().values()
+    assert compose.keys() - machine.keys() <= {
+        *("port", "tls-port", "tls-cert-file", "tls-key-file", "tls-auth-clients", "hide-user-data-from-log"),
+        *(f"commandlog-{name}" for name in ("execution-slower-than", "request-larger-than", "reply-larger-than")),
+    }
+    assert machine.keys() - compose.keys() == {"bind", "dir", "slowlog-log-slower-than", "crash-log-enabled"}
+    both = compose.keys() & machine.keys() - {"port", "aclfile"}
+    assert {name: compose[name] for name in both} == {name: machine[name] for name in both}
+    assert "maxmemory" in both
+
+
+def _redis_settings() -> dict[str, dict[str, str]]:
+    words = COMPOSE["services"]["valkey"]["command"][1:]
+    lines = (ROOT / "deploy" / "systemd" / "redis-scrip.conf").read_text().splitlines()
+    return {
+        "compose": dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True)),
+        "machine": dict(line.replace('""', "").split(" ", 1) for line in lines if line and not line.startswith("#")),
+    }
+
+
 def test_alarms_at_aws() -> None:
     """Each alarm names a runbook or an alert; log lines that alarm exist, and one of them alarms within a minute."""
     text = (ROOT / "deploy" / "aws" / "processes.yaml").read_text()
