@@ -45,6 +45,7 @@ sed -e '/^user /!d' \
   -e "s/#API_PASSWORD_SHA256/#$(digest "$SCRIP_API_PASSWORD")/" \
   -e "s/#WORKER_PASSWORD_SHA256/#$(digest "$SCRIP_WORKER_PASSWORD")/" \
   -e "s/#ADMIN_PASSWORD_SHA256/#$(digest "$REDIS_ADMIN_PASSWORD")/" \
+  -e '/_SHA256/d' \
   "$root/redis-acl" >"$root/out/valkey/users.acl"
 
 # The images of Valkey and Postgres run as 999, that of HAProxy as 99.

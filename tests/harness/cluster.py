@@ -1,4 +1,4 @@
-"""A cluster of Redis or Valkey for tests, with nodes that die and slots that move."""
+"""A cluster of Redis or Valkey for tests, by deploy/redis/cluster.conf, with nodes that die and slots that move."""
 
 import contextlib
 import itertools
@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from service.engine.hot.cluster import SLOTS, slot_of
 from tests.harness.servers import free_port
+from tests.harness.shipped import NODE, write_shipped
 from tests.harness.waiting import PATIENCE_S, until
 
 PRIMARIES = 3
@@ -29,18 +30,27 @@ _AWAY = (RedisError, LookupError)
 class ClusterNode:
     """A node, which can be killed and started again."""
 
-    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
+    def __init__(
+        self, binary: Path, folder: Path, *options: str, user: str | None = None, password: str | None = None
+    ) -> None:
         self.port, self.bus_port = free_port(), free_port()
         self._folder = folder / str(self.port)
         self._folder.mkdir()
+        shipped = write_shipped(self._folder / "node.conf", NODE, {"cluster-node-timeout": str(NODE_TIMEOUT_MS)})
         settings = f"""--port {self.port} --cluster-port {self.bus_port} --bind 127.0.0.1 --dir {self._folder}
-            --save --cluster-enabled yes --cluster-node-timeout {NODE_TIMEOUT_MS} --cluster-require-full-coverage no
-            --cluster-replica-validity-factor 0 --cluster-migration-barrier 9 --repl-diskless-sync-delay 0
+            --save --cluster-replica-validity-factor 0 --repl-diskless-sync-delay 0
             --repl-ping-replica-period 1 --maxmemory-policy noeviction --logfile log""".split()
         settings.insert(settings.index("--save") + 1, "")
-        self._command = [binary, *settings, *options]
+        self._command = [binary, shipped, *settings, *options]
         self.process: subprocess.Popen[bytes] | None = None
-        self.client = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, socket_timeout=5)
+        self.client = redis.Redis(
+            port=self.port,
+            username=user,
+            password=password,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+            socket_timeout=5,
+        )
         self.client.response_callbacks.clear()
 
     def start(self) -> None:
@@ -185,9 +195,13 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def start_cluster(binary: Path, folder: Path, *options: str) -> Iterator[Cluster]:
-    """A cluster that is healthy; it ends with the block."""
-    cluster = Cluster([ClusterNode(binary, folder, *options) for _ in range(2 * PRIMARIES)])
+def start_cluster(
+    binary: Path, folder: Path, *options: str, user: str | None = None, password: str | None = None
+) -> Iterator[Cluster]:
+    """A cluster that is healthy, with a user where it has users; it ends with the block."""
+    cluster = Cluster(
+        [ClusterNode(binary, folder, *options, user=user, password=password) for _ in range(2 * PRIMARIES)]
+    )
     try:
         for node in cluster.nodes:
             node.start()

@@ -45,14 +45,14 @@ def vendor_rights(vendor: str) -> list[str]:
 
 
 ROOT = Path(__file__).parents[2]
-PASSWORDS = {name: secrets.token_hex(16) for name in ("api", "worker", "admin", "tests")}
+PASSWORDS = {name: secrets.token_hex(16) for name in ("api", "worker", "admin", "replica", "sentinel", "tests")}
 
 
 def acl_lines() -> list[str]:
     """Read the users of deploy/redis-acl, with this run's passwords, and add one with all rights."""
     text = (ROOT / "deploy" / "redis-acl").read_text()
-    for name in ("api", "worker", "admin"):
-        text = text.replace(f"#{name.upper()}_PASSWORD_SHA256", f"#{_digest(PASSWORDS[name])}")
+    for name, password in PASSWORDS.items():
+        text = text.replace(f"#{name.upper()}_PASSWORD_SHA256", f"#{_digest(password)}")
     lines = [line for line in text.splitlines() if line.startswith("user ")]
     return [*lines, f"user tests on #{_digest(PASSWORDS['tests'])} ~* &* +@all"]
 

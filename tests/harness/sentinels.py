@@ -1,4 +1,4 @@
-"""Sentinels of Redis or Valkey for tests, each with an end."""
+"""Sentinels of Redis or Valkey for tests, by deploy/redis/sentinel.conf, each with an end."""
 
 import contextlib
 import subprocess
@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from tests.harness.servers import free_port
+from tests.harness.shipped import SENTINEL, write_shipped
 from tests.harness.waiting import PATIENCE_S, until
 
 SERVICE = "shop"
@@ -18,24 +19,34 @@ DOWN_AFTER_MS = 1000
 
 @contextlib.contextmanager
 def start_sentinels(
-    binary: Path, folder: Path, primary: int, count: int = 1, password: str = "", replicas: int = 0
+    binary: Path,
+    folder: Path,
+    primary: int,
+    count: int = 1,
+    password: str = "",
+    replicas: int = 0,
+    *,
+    have_users: bool = False,
 ) -> Iterator[str]:
-    """Start sentinels that watch the primary on a port and its replicas. Yields a URL's part: `host:port,…/service`."""
+    """Start sentinels that watch the primary on a port and its replicas, which may have the users of deploy/redis-acl.
+    Yields a URL's part: `host:port,…/service`."""
     ports = [free_port() for _ in range(count)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for port in ports:
-            config = folder / f"sentinel-{port}.conf"
-            config.write_text(f"""port {port}
-bind 127.0.0.1
-dir {folder}
-logfile {folder}/sentinel-{port}.log
-{f"requirepass {password}" if password else ""}
-sentinel monitor {SERVICE} 127.0.0.1 {primary} {count // 2 + 1}
-sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}
-sentinel failover-timeout {SERVICE} 2000
-""")
-            processes.append(subprocess.Popen([binary, config, "--sentinel"]))
+            changes: dict[str, str | None] = {
+                "port": str(port),
+                "dir": str(folder),
+                "requirepass": password or None,
+                "sentinel sentinel-pass": password or None,
+                "sentinel monitor": f"{SERVICE} 127.0.0.1 {primary} {count // 2 + 1}",
+                "sentinel down-after-milliseconds": f"{SERVICE} {DOWN_AFTER_MS}",
+                "sentinel failover-timeout": f"{SERVICE} 2000",
+            }
+            changes |= {} if have_users else {"sentinel auth-user": None, "sentinel auth-pass": None}
+            config = write_shipped(folder / f"sentinel-{port}.conf", SENTINEL, changes)
+            log = folder / f"sentinel-{port}.log"
+            processes.append(subprocess.Popen([binary, config, "--sentinel", "--logfile", log]))
         until(
             lambda: all(_is_ready(port, password, count - 1, replicas) for port in ports),
             "sentinels that find each other, and the replicas",
