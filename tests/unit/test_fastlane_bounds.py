@@ -247,7 +247,8 @@ async def test_too_many_connections() -> None:
 
 async def test_newcomers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound a connection takes the place of the oldest that has sent no good key; known callers keep theirs,
-    through the fast lane and Litestar. Only if all are known it is refused."""
+    through the fast lane and Litestar. If all are known, it takes an idle one's place."""
+    monkeypatch.setattr(connection_room, "FOR_STRANGERS", 0.1)
     known = Client(connections=3)
     known.answer()
     wrong = Client(connections=3, beside=known)
@@ -264,33 +265,58 @@ async def test_newcomers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     third = Client(connections=3, beside=known)
     third.send(request(key="limited"))
     beyond = Client(connections=3, beside=known)
+    assert [client for client in (known, last, third, beyond) if client.wire.closed] == [known]
+
+
+async def test_no_room_beside_requests_being_answered() -> None:
+    """If all connections have requests that are being decided, a new one is refused."""
+    busy = Client(connections=2)
+    also_busy = Client(connections=2, beside=busy)
+    for client in (busy, also_busy):
+        client.send(request())
+    beyond = Client(connections=2, beside=busy)
     assert statuses(beyond.wire.sent) == [503]
-    assert not any(client.wire.closed for client in (known, last, third))
+    assert not busy.wire.closed
+    assert not also_busy.wire.closed
 
 
 @pytest.mark.parametrize("most", ["one", "public"])
 @pytest.mark.parametrize("silent_s", [0.0, 60.0])
+@pytest.mark.parametrize("for_strangers", [0.1, 0.5])
 async def test_the_owner_of_most_connections_makes_room(
-    most: str, silent_s: float, monkeypatch: pytest.MonkeyPatch
+    most: str, silent_s: float, for_strangers: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A caller with more than half of all connections gives up its oldest idle one, not one that is being answered. A
-    public key takes no place of its workspace's other keys. A stranger that has been silent is ended before."""
+    """The caller with the most connections gives up its oldest idle one, not one that is being answered. A public key
+    takes no place of its workspace's other keys. A stranger that has been silent, or is one of many, ends before."""
     monkeypatch.setattr(connection_room, "SILENT_S", silent_s)
-    other = Client(connections=6)
+    monkeypatch.setattr(connection_room, "FOR_STRANGERS", for_strangers)
+    other = Client(connections=4)
     other.answer()
-    many = [Client(connections=6, beside=other) for _ in range(4)]
+    many = [Client(connections=4, beside=other) for _ in range(2)]
     sent = request("/v1/coupons/validate", b'{"code":"ABCD"}', key=most) if most == "public" else request()
     for client in many:
         client.send(sent)
     other.decider.waiting.rotate(-1)
-    for _ in many[1:]:
-        other.decider.reply(Refusal("unavailable"))
-    stranger = Client(connections=6, beside=other)
+    other.decider.reply(Refusal("unavailable"))
+    stranger = Client(connections=4, beside=other)
     idle = many[1] if most == "public" else other
     assert not any(client.wire.closed for client in (other, *many, stranger))
-    Client(connections=6, beside=other)
+    Client(connections=4, beside=other)
     ended = [client for client in (other, *many, stranger) if client.wire.aborted]
-    assert ended == [stranger if silent_s == 0 else idle]
+    assert ended == [stranger if silent_s == 0 or for_strangers < 0.25 else idle]
+
+
+@pytest.mark.parametrize("way", ["pipelined", "unread"])
+async def test_no_idle_connection_makes_room(way: str) -> None:
+    """Neither pipelined requests nor unread responses keep an owner's connections: without an idle one, it gives up the
+    oldest of these."""
+    other = Client(connections=3)
+    other.answer(request(key="two"))
+    many = [Client(connections=3, beside=other) for _ in range(2)]
+    for client in many:
+        _keep(client, way)
+    Client(connections=3, beside=other)
+    assert [client for client in (other, *many) if client.wire.closed] == [many[0]]
 
 
 _BODY = b'{"userId":"u"}' + b" " * (9 << 10)

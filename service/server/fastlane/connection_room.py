@@ -11,6 +11,8 @@ from typing import Protocol
 STRANGERS = 0
 SILENT_S = 1.0
 """After this time a connection without a known caller is the first to give up its place."""
+FOR_STRANGERS = 0.1
+"""The part of the connections that new ones may take from known callers: time to send their credentials."""
 FREE_BYTES = 4 << 10
 """What a connection may keep uncounted: usual requests that arrive in pieces are shorter."""
 MAX_KEPT_BYTES = 64 << 20
@@ -76,16 +78,18 @@ class Room:
 
     def make_room(self, most: int, now_s: float) -> Connection | None:
         """Remove the connection that gives its place to a new one; None if there is none. It is a stranger's that has
-        been silent; else an idle one of an owner with more than half of `most`; else a stranger's."""
+        been silent, or that is one of many; else of the owner with the most, an idle one if possible; else a
+        stranger's."""
         strangers = self._since_s[STRANGERS]
-        oldest = next(iter(strangers), None)
-        if oldest is None or now_s - strangers[oldest] < SILENT_S:
-            of, largest = max(self._since_s.items(), key=lambda item: len(item[1]))
-            if len(largest) > most // 2 and of != STRANGERS:
-                oldest = next((one for one in islice(largest, LOOKED_AT) if one.is_idle()), oldest)
-        if oldest is not None:
-            self.leave(oldest)
-        return oldest
+        giving = next(iter(strangers), None)
+        if giving is None or (now_s - strangers[giving] < SILENT_S and len(strangers) <= most * FOR_STRANGERS):
+            known = (connections for owner, connections in self._since_s.items() if owner != STRANGERS)
+            largest = max(known, key=len, default=strangers)
+            idle = next((one for one in islice(largest, LOOKED_AT) if one.is_idle()), None)
+            giving = idle or next((one for one in islice(largest, LOOKED_AT) if one.may_give_way()), giving)
+        if giving is not None:
+            self.leave(giving)
+        return giving
 
     def keep(self, connection: Connection, size: int) -> None:
         """Note how much a connection keeps. If all keep too much, connections of the owner that keeps the most give
