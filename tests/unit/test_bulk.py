@@ -17,6 +17,7 @@ from service.engine.operations.caller import Caller
 from service.server.api import bulk
 from service.server.api.bulk import PAGES_OF_ONE, PIECE, SCRIPTS, Bulk, Slots, Turns
 from service.server.api.reading import Listing, unpack_request
+from tests.harness.waiting import PATIENCE_S
 
 
 def test_slots_of_a_workspace_and_of_all() -> None:
@@ -83,6 +84,31 @@ def test_large_reads_are_one_at_a_time() -> None:
         assert seen[5:] == [1, 2]
 
     asyncio.run(use(Bulk()))
+
+
+async def test_searches_keep_no_turn_of_other_reads() -> None:
+    """While a search waits for Postgres, large pages and pages of files are read; another search waits. They take
+    no slots of pages."""
+    bulk, done, begun, began = Bulk(), asyncio.Event(), asyncio.Event(), list[int]()
+
+    async def search(workspace: int) -> None:
+        began.append(workspace)
+        begun.set()
+        await done.wait()
+
+    async def pages() -> AsyncIterator[list[int]]:
+        yield [1]
+
+    searches = [asyncio.create_task(bulk.search(workspace, partial(search, workspace))) for workspace in (1, 2)]
+    async with asyncio.timeout(PATIENCE_S):
+        await begun.wait()
+        assert await bulk.read(2, PIECE + 1, partial(asyncio.sleep, 0, 1)) == 1
+        assert await _all(bulk.read_pages(2, pages())) == [[1]]
+    assert began == [1]
+    assert (bulk.searches.running, bulk.pages.running) == (2, 0)
+    done.set()
+    await asyncio.gather(*searches)
+    assert began == [1, 2]
 
 
 @pytest.mark.parametrize("rows", [SCRIPTS, SCRIPTS + 1, PIECE + 1])

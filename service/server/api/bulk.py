@@ -25,7 +25,7 @@ PIECE = 50
 A page of the default size has so many."""
 AT_POSTGRES = 0.5
 """For this share of the time uploads, dry runs, exports, large pages and lists of users for jobs together use a
-connection to Postgres."""
+connection to Postgres; searches and reports use another."""
 SCRIPTS = 20
 """Scripts that a request starts at once: about a millisecond of Redis."""
 AT_REDIS = 1 / 3
@@ -125,10 +125,12 @@ class Bulk:
 
         self.turns = Turns()
         self.at_postgres, self.at_redis = Pace(AT_POSTGRES), Pace(AT_REDIS)
+        self.at_postgres_long = Pace(AT_POSTGRES)
         self.uploads = make("uploads", MAX_UPLOADS, UPLOADS_OF_ONE)
         self.exports = make("exports", MAX_EXPORTS, EXPORTS_OF_ONE)
         self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)
         self.pages = make("large pages", MAX_PAGES, PAGES_OF_ONE)
+        self.searches = make("searches and reports", MAX_PAGES, PAGES_OF_ONE)
 
     async def read(self, workspace: int, limit: int, read: Callable[[], Awaitable[Item]]) -> Item:
         """What `read` reads: up to PIECE rows at once, more in a turn at Postgres. Raises Refusal as Slots.check."""
@@ -136,6 +138,13 @@ class Bulk:
             return await read()
         with self.pages.one(workspace):
             async with self.at_postgres.turn(workspace):
+                return await read()
+
+    async def search(self, workspace: int, read: Callable[[], Awaitable[Item]]) -> Item:
+        """What `read` reads by a statement that may take seconds (bounded_read), in a turn among such statements:
+        no other read waits for them. Raises Refusal as Slots.check."""
+        with self.searches.one(workspace):
+            async with self.at_postgres_long.turn(workspace):
                 return await read()
 
     async def gather(self, workspace: int, rows: Sequence[Row], run: Callable[[Row], Awaitable[Item]]) -> list[Item]:

@@ -13,7 +13,6 @@ from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import invalid
 from service.engine.domain.field_types import Page, check_text, text_schema
 from service.engine.operations.caller import Caller
-from service.server.api.bulk import PIECE
 from service.server.api.configuration_writes import Change, settle_keys
 from service.server.api.context import Context
 from service.server.api.documented import describe_action, describe_history, describe_route
@@ -180,8 +179,10 @@ async def list_books(context: Context, caller: Caller, params: ListBooks) -> Pag
     before = decode_position(params, page_cursors.BOOKS)
     filters = (params.status, params.tag, params.q)
     read = partial(page_books, context.pool, caller.workspace, params.limit + 1, before, *filters)
-    # A search reads more rows than it returns.
-    rows = await context.bulk.read(caller.workspace, params.limit if params.q is None else PIECE + 1, read)
+    if params.q is None:
+        rows = await context.bulk.read(caller.workspace, params.limit, read)
+    else:
+        rows = await context.bulk.search(caller.workspace, read)
     return page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
 
 

@@ -206,7 +206,7 @@ class _Report:
         """The rows of this kind of a function of report_rows.py. Raises Refusal `invalid` for too many."""
         workspace = self.caller.workspace
         bounded = partial(read, self.context.replica.pool, self.span, self.groups, MAX_ROWS + 1)
-        rows = await self.context.bulk.read(workspace, MAX_ROWS, bounded)
+        rows = await self.context.bulk.search(workspace, bounded)
         if len(rows) > MAX_ROWS:
             raise invalid("groupBy", f"would make more than {MAX_ROWS:,} items: ask for a shorter time, or one book")
         return await self.context.bulk.render(workspace, rows, kind)
@@ -301,7 +301,7 @@ async def _begin(request: Request[Any, Any, Any], kind: type[Wanted] = Wanted) -
     caller, context, wanted = unpack_request(request, kind)
     now_ms = round(time.time() * 1000)
     first, last = wanted.times(to_datetime(now_ms))
-    context.bulk.pages.check(caller.workspace)
+    context.bulk.searches.check(caller.workspace)
     if wanted.book_id:
         await find_book(context, caller, str(wanted.book_id))
     headers = await wait_at_replica(context, caller)
