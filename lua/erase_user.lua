@@ -73,7 +73,7 @@ for i = 5, #ARGV, 6 do
   elseif kind == 'm' then
     local last = not names_erased(string.match(a, '^(%d+)-(%d+)$')) and a or string.match(erased, '/(.+)$')
     erased = whole((tonumber(string.match(erased, '^%d+')) or 0) + 1) .. '/' .. last -- for includes/facts.lua, too
-    redis.call('SET', string.sub(KEYS[1], 1, -5) .. 'erased', erased)
+    redis.call('HSET', W .. 'e', 'last', erased)
   elseif kind == 'd' then redis.call('HDEL', W .. 'e', a)
   elseif kind == 'i' then
     local left_ms = redis.call('PTTL', W .. 'i:' .. a)

@@ -5,13 +5,13 @@
 -- record is '<event> R …', as in the outbox without a gift (includes/events.lua), and the request's part. In Python:
 -- service/engine/formats/events.py, service/engine/record/facts/redemption_records.py. Needs gate; replayed, book.
 
-local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the key `erased`
+local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the field `last` of `e`
 
 -- The moment that facts must be of: this opening (in another, the same id may be another event's) and after the last
--- deletion of a user (before it, Postgres named the user), which the key `erased` counts. Facts of another moment are
--- ignored, and asked for again.
+-- deletion of a user of the workspace (before it, Postgres named the user), which `last` counts. Facts of another moment
+-- are ignored, and asked for again.
 local function as_of()
-  erased = erased or redis.call('GET', string.sub(KEYS[1], 1, -5) .. 'erased') or ''
+  erased = erased or redis.call('HGET', W .. 'e', 'last') or ''
   return NONCE .. ':' .. EPOCH .. '/' .. erased
 end
 

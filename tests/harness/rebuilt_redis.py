@@ -87,6 +87,8 @@ def _plain(name: str, held: Any) -> Any:  # noqa: PLR0911, a case for each kind
     if kind == "y":  # a rebuild counts all answers of the hot path, in place of a sample; a worker stores use and bound
         kept = [int(count) for name, count in held.items() if name.isdecimal()]
         return (sum(kept), held.get("users", "0")) if kept or held.get("users", "0") != "0" else None
+    if kind == "e":  # how far the outbox may name deleted users; a rebuild empties it
+        return {event: moved for event, moved in held.items() if event != "last"} or None
     if kind == "w":
         return without_mark(held)
     if kind == "n":

@@ -4,7 +4,9 @@ from functools import partial
 
 import pytest
 
+from service.engine.formats import key_names
 from service.engine.formats.events import Redeemed, record_text
+from service.server.hot.pseudonyms import UserEraser
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 from tests.lua.test_erase_user import GONE, Eraser
@@ -106,6 +108,20 @@ async def test_facts_from_before_a_deletion_are_ignored(still: Shop) -> None:
         else:
             await eraser.finish(spent, user)
     assert still.recalled == 2
+
+
+async def test_a_deletion_leaves_facts_of_other_workspaces(still: Shop) -> None:
+    """After a user of another workspace was deleted, scripts still read facts in the outbox."""
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann")
+    event = parse_entry(*(await still.read_outbox_entries())[1])
+    assert event
+    w = key_names.prefix(0, 2)
+    await still.link.call("COPY", key_names.settings(still.caller.prefix), key_names.settings(w))
+    await UserEraser(Eraser(still).run, 0, 2, "ann", GONE).recorded(event.id, [])
+    assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == "ann"
+    assert still.recalled == 0
+    assert await still.link.call("DEL", key_names.settings(w), key_names.moved(w)) == 2
 
 
 async def test_a_redemption_that_postgres_does_not_have(still: Shop) -> None:

@@ -27,7 +27,7 @@ def _by_kind(**kinds: str) -> dict[str, str]:
     return {kind: text for text, names in kinds.items() for kind in names.split()}
 
 
-OWN = _by_kind(string="gate config layout newest mend erased", stream="outbox")
+OWN = _by_kind(string="gate config layout newest mend", stream="outbox")
 """The kinds of a partition's own keys, and their types in Redis."""
 
 TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb lu lk s ue")
@@ -140,14 +140,13 @@ newest = _of_partition("newest")
 """The newest configuration version of any value in Redis."""
 mend = _of_partition("mend")
 """The progress of a recovery."""
-erased = _of_partition("erased")
-"""The event up to which the outbox may name deleted users."""
 
 settings = _of_workspace("w")
 books = _of_workspace("x")
 """The numbers of the books, by UUID."""
 moved = _of_workspace("e")
-"""The redemptions whose counts have moved from a deleted user to its pseudonym."""
+"""The redemptions whose counts have moved from a deleted user to its pseudonym; and in the field `last` the event up to
+which the outbox may name deleted users."""
 kept_bytes = _of_workspace("y")
 """The bytes of stored answers, by the hour in which they expire."""
 

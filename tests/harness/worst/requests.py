@@ -237,7 +237,7 @@ async def answered(g: LargeShop, size: int) -> Run:
 @case("records", "50 redemptions in the outbox")
 async def records(g: LargeShop, size: int) -> Run:
     """50 redemptions of as many books, all in the outbox, after a deletion of users."""
-    await g.link.call("SET", key_names.erased(0), f"9/{EPOCH - 1}-1")
+    await g.link.call("HSET", key_names.moved(g.w), "last", f"9/{EPOCH - 1}-1")
     for number in range(50):
         await g.book(f"CODE-{number}")
         assert (await g.redeem(f"CODE-{number}", USER, orderId=ORDER + str(number)))[0] == 201

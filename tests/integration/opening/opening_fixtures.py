@@ -187,8 +187,13 @@ class PartitionSetup:
         return row["kind"]
 
     async def everything(self) -> dict[bytes, Any]:
-        """Return what Redis holds of the workspace, without samples of stored answers: a rebuild counts all."""
+        """Return what Redis holds of the workspace, without samples of stored answers: a rebuild counts all; and
+        without how far the outbox may name deleted users: a rebuild empties it."""
         held = await self.values(f"{self.caller.prefix}*")
+        moved = f"{self.caller.prefix}e".encode()
+        held[moved] = {event: to for event, to in held.get(moved, {}).items() if event != b"last"}
+        if not held[moved]:
+            del held[moved]
         name = f"{self.caller.prefix}y".encode()
         counts = {field: n for field, n in held.pop(name, {}).items() if not field.startswith(b"h") and n != b"0"}
         return held | ({name: counts} if counts else {})
