@@ -48,6 +48,16 @@ async def test_an_expired_key_can_be_used_again(kept: Record):
         await kept.write(redeemed("A", **keyed), redeemed("B", **keyed))
 
 
+async def test_a_key_of_a_test_workspace_can_be_used_again(kept: Record):
+    """After a test workspace's clock was set back, its expired key is recorded again, not quarantined."""
+    keyed = {"request": RequestPart(key="k", op="redeem"), "kept": "old"}
+    await make_workspace(kept.pool)
+    await kept.pool.execute("UPDATE workspaces SET mode = 'test'")
+    await kept.write(redeemed("CODE-1", **keyed))
+    await kept.write(redeemed("CODE-2", **keyed | {"kept": "new"}, at_ms=EVENT_MS - 1))
+    assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys") == "new"
+
+
 async def test_an_answer_off_the_hot_path_is_kept(kept: Record):
     """An event of an answer alone records its key and no fact."""
     await kept.write(
