@@ -1,15 +1,16 @@
 """Bulk work beside the hot path: how much of it there is at once, and whose turn on the event loop it is. wiring.py
-makes one Bulk; uploads (codes.py, upload_dry_run.py), exports (csv_stream.py), large bodies (reading.py) and large
-pages of lists (controllers) use it."""
+makes one Bulk; uploads (codes.py, upload_dry_run.py), exports (csv_stream.py), large bodies (reading.py), batches
+(batches.py) and large pages of lists (controllers) use it."""
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
-from service.common.fair_queue import FairQueue
+from service.common.fair_queue import FairGate, FairQueue
 from service.common.pace import Pace
 from service.engine.domain.errors import Refusal
 
@@ -20,6 +21,9 @@ MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
 MAX_PAGES, PAGES_OF_ONE = 64, 32
 """Pages of more than PIECE rows that are being read or rendered: their rows take about a megabyte each."""
+BATCHES_OF_ONE = 2
+"""Calls to Redis of up to 64 operations that a workspace's batches have in flight: each may take some 10 ms of Redis,
+for which other workspaces wait."""
 PIECE = 50
 """Rows of a page or a file that are rendered in a turn: about a quarter of a millisecond, which nothing interrupts.
 A page of the default size has so many."""
@@ -131,6 +135,7 @@ class Bulk:
         self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)
         self.pages = make("large pages", MAX_PAGES, PAGES_OF_ONE)
         self.searches = make("searches and reports", MAX_PAGES, PAGES_OF_ONE)
+        self.batches = FairGate(sys.maxsize, BATCHES_OF_ONE)
 
     async def read(self, workspace: int, limit: int, read: Callable[[], Awaitable[Item]]) -> Item:
         """What `read` reads: up to PIECE rows at once, more in a turn at Postgres. Raises Refusal as Slots.check."""

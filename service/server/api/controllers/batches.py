@@ -180,9 +180,10 @@ async def _run(
     for piece in _cut(operations):
         some = await _prepare_some(context, call, operations[piece])
         sent = [(entry, command) for entry in some if (command := entry.command or count)]
-        replies = await decider.run_all(
-            partition, [(command.script, command.keys, command.args) for _, command in sent]
-        )
+        async with context.bulk.batches.one(call.caller.workspace):
+            replies = await decider.run_all(
+                partition, [(command.script, command.keys, command.args) for _, command in sent]
+            )
         for (entry, command), reply in zip(sent, replies, strict=True):
             if isinstance(entry.reply, Refusal):
                 entry.reply = add_count(entry.reply, reply)
