@@ -12,7 +12,7 @@ SOURCES = {
     "service/server/tasks/partition_tasks.py": r'"(\w+)": lambda',
     "service/server/tasks/process_tasks.py": r'"(\w+)": (?:lambda|Sampler)',
     "service/engine/worker/partition_worker.py": r'"(\w+)": lambda',
-    "service/engine/worker/process.py": r'"(\w+)": (?:lambda|loaded|keep_leases)',
+    "service/engine/worker/process.py": r'"(\w+)": (?:lambda|loaded|keeper)',
     "service/serving/wiring.py": r'f?"(\w+)(?:_\{number\})?": \w+\.run',
     "service/engine/deciding/deciding.py": r'"(\w+)": (?:self\.watch_scripts|CommitteePoll)',
 }

@@ -140,7 +140,8 @@ class BatchRedeem(Model, kw_only=True, tag_field="op", tag="redeem"):
     """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     metadata: dict[str, Any] | None = None
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays.
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
     """
 
 
@@ -170,7 +171,8 @@ class BatchValidate(Model, kw_only=True, tag_field="op", tag="validate"):
     """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     metadata: dict[str, Any] | None = None
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays.
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
     """
     user_id: str | None = None
     """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
@@ -225,7 +227,8 @@ class Book(Model, kw_only=True):
     """Words to find the book by."""
     metadata: dict[str, Any]
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays.
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
     """
     created_by: str | None
     """Who created it, in your own words."""
@@ -564,7 +567,8 @@ class DurableRedemption(Model, kw_only=True):
     """The client's `User-Agent`; null if it is unknown or was erased."""
     metadata: dict[str, Any]
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays.
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
     """
     durability: str
     """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
@@ -1040,7 +1044,8 @@ class Redemption(Model, kw_only=True):
     """The client's `User-Agent`; null if it is unknown or was erased."""
     metadata: dict[str, Any]
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays.
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
     """
 
 
@@ -1067,7 +1072,7 @@ class RefusedRequests(Model, kw_only=True):
     items: list[RefusedRequest]
     """The refusals, newest first."""
     not_stored: int
-    """How many refusals of the last hour, of all workspaces, were too many to store. If it is 0 and there are no
+    """How many refusals of the workspace in the last hour were too many to store. If it is 0 and there are no
     `items`, no request with this id was refused.
     """
 
@@ -1302,7 +1307,8 @@ class User(Model, kw_only=True):
     """How many coupons the user holds: assigned, not used up and not past their end."""
     metadata: dict[str, Any]
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays.
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
     """
     created_at: datetime | None
     """When the user was created; null if that never happened."""

@@ -194,7 +194,8 @@ def create_book(
     - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
@@ -297,7 +298,8 @@ def patch_book(
     - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
@@ -769,7 +771,8 @@ def create_coupons(
     - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
@@ -1013,7 +1016,8 @@ def redeem_coupon(
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     """
     return make_call(
@@ -1211,7 +1215,8 @@ def validate_coupon(
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     - code: The coupon's code.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     """
@@ -1744,7 +1749,8 @@ def create_user(
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - max_coupons: How many coupons one user can hold at a time, over all books. Null for the workspace's limit.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     """
     return make_call(
         "create_user",
@@ -1775,7 +1781,8 @@ def patch_user(
 
     - max_coupons: How many coupons one user can hold at a time, over all books. Null for the workspace's limit.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
-      4 KiB, and 8 levels of objects and arrays.
+      4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
+      refused: send it as a string.
     """
     return make_call(
         "patch_user",

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "request_timeout": "tests/integration/requests/test_http_bounds.py",
     "headers_too_large": "tests/integration/requests/test_http_bounds.py",
     "reconcile_running": "tests/integration/comparing/test_reconcile.py",
+    "workspace_suspended": "tests/integration/access/test_operators.py",
     "choice_not_possible": "tests/integration/comparing/test_quarantine_command.py",
     "rate_limited": "tests/integration/access/test_limited.py",
     "too_many_misses": "tests/integration/access/test_limited.py",
