@@ -35,7 +35,7 @@ def _series(text: bytes) -> int:
 
 
 def _budget(process: str) -> int:
-    (series,) = re.findall(rf"{process} [\w ]*at most ([\d,]+)", _PAGE.read_text("utf-8"))
+    (series,) = re.findall(rf"{process}\s[\w\s]*at most ([\d,]+)", _PAGE.read_text("utf-8"))
     return int(series.replace(",", ""))
 
 

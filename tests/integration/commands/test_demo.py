@@ -61,8 +61,9 @@ async def test_commands(database_url: str) -> None:
     assert run("keys create none shop --scope manage").exit_code == 1
     assert run("keys list none").output == "Error: There is no workspace none. `scrip workspaces list` shows all.\n"
     header, *rows = run("workspaces list").stdout.splitlines()
-    assert header.split() == ["ID", "MODE", "NAME"]
-    assert [row.split()[1:] for row in rows] == [["live", "other"], ["test", "trial"]]
+    assert header.split() == ["ID", "MODE", "PARTITION", "STATUS", "NAME"]
+    listed = [row.split() for row in rows]
+    assert [(row[1], *row[3:]) for row in listed] == [("live", "active", "other"), ("test", "active", "trial")]
     header, row = run("keys list trial").stdout.splitlines()
     assert header.split() == ["ID", "SECRET", "SCOPES", "LAST", "USED", "NAME"]
     key_id, *shown = row.split()
