@@ -5,7 +5,7 @@ import asyncio
 import math
 import time
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 import asyncpg
@@ -45,8 +45,9 @@ ACQUIRE_TIMEOUT_S = 10.0
 
 KEEP_S = 120
 KEEP_EVENTS = 100_000
-# One bad event is the event's fault. So many in a row are the program's, and quarantine would hide it.
-MAX_REFUSED_IN_A_ROW = 100
+# One bad event is the event's fault. So many in a row, beside those of the workspace with the most, are the program's,
+# and quarantine would hide it. Of one workspace there may be more: all others wait while recording stands still.
+MAX_REFUSED_IN_A_ROW, MAX_REFUSED_OF_ONE = 100, 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -116,7 +117,8 @@ class Flusher:
         self._old: EventId = NO_EVENT
         """Entries before this one are old, or too many."""
         self._trimmed = self._trimmed_exactly = NO_EVENT
-        self._refused_in_a_row = 0
+        self._refused_in_a_row = Counter[bytes]()
+        """By workspace."""
         self._at_once = BATCH_EVENTS
         """The most events of a batch: half of those that took too long, an eighth more after each that is recorded."""
         self._closed = False
@@ -256,7 +258,7 @@ class Flusher:
             try:
                 entries = [(seq, *split_entry(fields)) for seq, (_, fields) in enumerate(batch, first)]
                 await self._commit(first + len(batch) - 1, batch[-1], entries)
-                self._refused_in_a_row = 0
+                self._refused_in_a_row.clear()
             except EVENT_ERRORS as error:
                 if len(batch) > 1:
                     place = _where_to_split(first, batch, error)
@@ -265,13 +267,13 @@ class Flusher:
                     await self._quarantine(first, batch[0], error)
 
     async def _quarantine(self, seq: int, entry: tuple[bytes, Fields], error: Exception) -> None:
-        if self._refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
-            raise TooManyRefused(
-                f"{self._refused_in_a_row} events in a row, the last for {refusal_reason(error)}"
-            ) from error
+        total, most = self._refused_in_a_row.total(), max(self._refused_in_a_row.values(), default=0)
+        if total - most >= MAX_REFUSED_IN_A_ROW or most >= MAX_REFUSED_OF_ONE:
+            raise TooManyRefused(f"{total} events in a row, the last for {refusal_reason(error)}") from error
         d, r, _ = split_entry(entry[1])
         await self._commit(seq, entry, [], [RejectedEvent(seq, refusal_reason(error), d, r)])
-        self._refused_in_a_row += 1
+        _, _, rest = d.partition(b" ")
+        self._refused_in_a_row[rest.partition(b" ")[0]] += 1
         self._log.error("event_quarantined", event_id=entry[0].decode(), reason=refusal_reason(error))
 
     async def _commit(

@@ -179,8 +179,27 @@ async def test_nothing_of_a_code_is_logged(
 async def test_many_refusals_in_a_row_stop_the_worker(
     shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
-    """After MAX_REFUSED_IN_A_ROW refused events the worker stops instead of quarantining all of them."""
+    """After so many refused events of several workspaces the worker stops instead of quarantining all of them; those of
+    one workspace delay others no longer than that takes, up to a bound of their own."""
     monkeypatch.setattr(write_behind, "MAX_REFUSED_IN_A_ROW", 10)
+    monkeypatch.setattr(write_behind, "MAX_REFUSED_OF_ONE", 40)
+    refused = [redeemed(f"X-{i}", discount_e4=1_000_001) for i in range(80)]
+    await shop.sell(5)
+    await shop.append(*refused[:30])
+    await shop.sell(5)
+    await caught_up(shop, await make_flusher())
+    assert await shop.cursor() == (shop.epoch, 40)
+    await shop.append(*(text.replace("R 1 ", f"R {1 + number % 2} ", 1) for number, text in enumerate(refused)))
+    with pytest.raises(TooManyRefused):
+        await (await make_flusher()).run()
+    assert await shop.cursor() == (shop.epoch, 60)
+
+
+async def test_many_refusals_of_one_workspace_stop_the_worker(
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
+    """After MAX_REFUSED_OF_ONE refused events in a row the worker stops, also if they are of one workspace."""
+    monkeypatch.setattr(write_behind, "MAX_REFUSED_OF_ONE", 10)
     await shop.sell(5)
     await shop.append(*(redeemed(f"X-{i}", discount_e4=1_000_001) for i in range(30)))
     with pytest.raises(TooManyRefused):
