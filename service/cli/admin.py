@@ -64,14 +64,11 @@ async def create_workspace(connection: asyncpg.Connection, name: str, test: bool
 @with_record
 async def list_workspaces(connection: asyncpg.Connection, as_json: bool) -> None:
     """List all workspaces. A test workspace has a clock that can be set."""
-    rows = await workspace_rows.all_workspaces(connection)
+    rows = [_outline(row) for row in await workspace_rows.all_workspaces(connection)]
     if as_json:
-        click.echo(render_json([_outline(row) for row in rows]))
+        click.echo(render_json(rows))
         return
-    cells = [
-        (row.workspace_id, row.mode, row.partition, "suspended" if row.is_suspended else "active", row.name)
-        for row in rows
-    ]
+    cells = [[row[name] for name in ("workspaceId", "mode", "partition", "status", "name")] for row in rows]
     click.echo(render_table(("ID", "MODE", "PARTITION", "STATUS", "NAME"), cells))
 
 

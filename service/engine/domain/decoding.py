@@ -78,9 +78,10 @@ def convert_query(values: dict[str, str], kind: type[T]) -> T:
 def _check_metadata(request: Any, body: bytes | msgspec.Raw) -> None:
     if metadata := getattr(request, "metadata", None):
         sent = bytes(body)
-        kept = b'"metadata":' + msgspec.json.encode(metadata)
-        if sent.count(b'"metadata"') != 1 or kept not in sent:  # else it was sent as it is kept, without spaces
-            check_kept(metadata, _raw_metadata.decode(body).metadata)
+        kept = msgspec.json.encode(metadata)
+        # Else it was sent as it is kept, without spaces.
+        if sent.count(b'"metadata"') != 1 or b'"metadata":' + kept not in sent:
+            check_kept(metadata, len(kept), _raw_metadata.decode(body).metadata)
 
 
 def _explain_syntax(error: msgspec.DecodeError | UnicodeDecodeError, body: bytes) -> str:

@@ -217,10 +217,10 @@ def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int = METADATA_B
     return encoded
 
 
-def check_kept(metadata: dict[str, Any], raw: msgspec.Raw) -> None:
+def check_kept(metadata: dict[str, Any], size: int, raw: msgspec.Raw) -> None:
     """Raise BadField if decoding changed metadata: a number that a float rounds, or a name that an object has twice.
-    What is too large is left to encode_metadata."""
-    if len(msgspec.json.encode(metadata)) > METADATA_BYTES:
+    What is too large, by its bytes as encoded, is left to encode_metadata."""
+    if size > METADATA_BYTES:
         return
     sent = bytes(raw)
     if len(sent) > MAX_SENT:  # so that what follows takes little time

@@ -50,6 +50,8 @@ class Caller:
     """Names the counters of its requests and locks: the key id, or the bucket of the token's user or of the person."""
 
     def __post_init__(self) -> None:
+        if self.is_suspended:
+            object.__setattr__(self, "scopes", frozenset())
         object.__setattr__(self, "account", make_account(self.workspace, self.scopes))
         object.__setattr__(self, "prefix", key_names.prefix(self.partition, self.workspace))
         object.__setattr__(self, "gate", key_names.gate(self.partition))

@@ -170,8 +170,6 @@ class Tokens:
         if issuer.bearer is None or not is_caller_id(claims.sub):
             raise ValueError("unknown workspace, or `sub` is not a user id")
         scopes = ["checkout"] if claims.scope is None else claims.scope.split(" ")
-        if issuer.bearer.is_suspended:
-            scopes = []
         roles = frozenset(USER_TOKEN_ROLES[scope] for scope in scopes if scope in USER_TOKEN_ROLES)
         return replace(issuer.bearer, user=claims.sub, scopes=roles, expires_ms=int(claims.exp * 1000))
 

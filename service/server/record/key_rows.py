@@ -183,7 +183,7 @@ def _caller_of(record: Record) -> Caller:
         workspace_id=record["workspace_id"],
         partition=record["partition"],
         mode=record["mode"],
-        scopes=frozenset(() if record["is_suspended"] else record["scopes"]),
+        scopes=frozenset(record["scopes"]),
         expires_ms=None if expires_at is None else to_ms(expires_at),
         limits=_limits_of(record),
         is_suspended=record["is_suspended"],
