@@ -46,7 +46,7 @@ manifests: $(READY) ## check image, compose file, manifests, templates
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(BIN)/kubernetes-validate --quiet --strict --kubernetes-version 1.30.0 deploy/kubernetes/*.yaml
-	$(BIN)/cfn-lint deploy/aws/*.yaml
+	$(BIN)/cfn-lint deploy/aws/*.yaml deploy/observability/generated/aws.yaml
 
 types: $(READY) ## check the types
 	$(BIN)/pyrefly check --progress-bar no

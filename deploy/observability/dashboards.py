@@ -1,14 +1,17 @@
-"""Writes generated/: Grafana's dashboards and Kubernetes' copy of the rules. Run it after a change of rules.yaml.
+"""Writes generated/: Grafana's dashboards, and the rules for Kubernetes and for AWS.
 
-`tests/unit/test_dashboards.py` compares the files with what this program makes.
+Run it after a change of rules.yaml or alertmanager.yaml. `tests/unit/test_dashboards.py` compares the files with what
+this program makes.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "generated"
 RULES = Path(__file__).parent / "rules.yaml"
+ROUTES = Path(__file__).parent / "alertmanager.yaml"
 RULE = """\
 # yamllint disable rule:line-length
 # The rules of rules.yaml for Prometheus's operator; dashboards.py writes this file.
@@ -20,6 +23,81 @@ metadata:
   labels: {app.kubernetes.io/name: scrip}
 spec:
   groups:
+"""
+STACK = """\
+# yamllint disable rule:line-length
+# rules.yaml and alertmanager.yaml for AWS; dashboards.py writes this file. docs/deploy.md says how to deploy it.
+AWSTemplateFormatVersion: "2010-09-09"
+Description: >-
+  The alerts of Scrip: Amazon Managed Service for Prometheus with the rules of deploy/observability, and the topics that
+  get pages and tickets. See docs/deploy.md.
+
+Resources:
+  Pages:
+    Type: AWS::SNS::Topic
+  Tickets:
+    Type: AWS::SNS::Topic
+  TopicPolicy:
+    Type: AWS::SNS::TopicPolicy
+    Properties:
+      Topics: [!Ref Pages, !Ref Tickets]
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+          - Effect: Allow
+            Principal: {Service: aps.amazonaws.com}
+            Action: [sns:Publish, sns:GetTopicAttributes]
+            Resource: "*"
+            Condition:
+              ArnEquals: {"aws:SourceArn": !GetAtt Workspace.Arn}
+              StringEquals: {"aws:SourceAccount": !Ref AWS::AccountId}
+          - Effect: Allow
+            Principal: {Service: cloudwatch.amazonaws.com}
+            Action: sns:Publish
+            Resource: "*"
+            Condition: {StringEquals: {"aws:SourceAccount": !Ref AWS::AccountId}}
+  Workspace:
+    Type: AWS::APS::Workspace
+    DeletionPolicy: Delete
+    UpdateReplacePolicy: Delete
+    Properties:
+      Alias: !Ref AWS::StackName
+      AlertManagerDefinition: !Sub |
+        alertmanager_config: |
+ROUTES
+  Rules:
+    Type: AWS::APS::RuleGroupsNamespace
+    Properties:
+      Workspace: !GetAtt Workspace.Arn
+      Name: scrip
+      Data: |
+RULES
+Outputs:
+  Pages:
+    Value: !Ref Pages
+    Export: {Name: !Sub "${AWS::StackName}-Pages"}
+  Tickets:
+    Value: !Ref Tickets
+    Export: {Name: !Sub "${AWS::StackName}-Tickets"}
+  Workspace:
+    Value: !GetAtt Workspace.Arn
+    Export: {Name: !Sub "${AWS::StackName}-Workspace"}
+  Endpoint:
+    Value: !GetAtt Workspace.PrometheusEndpoint
+    Export: {Name: !Sub "${AWS::StackName}-Endpoint"}
+"""
+RECEIVER = """\
+  - name: NAME
+    sns_configs:
+      - topic_arn: ${TOPIC}
+        sigv4:
+          region: ${AWS::Region}
+        subject: "NAME, {{ .Status }}: {{ .GroupLabels.alertname }}"
+        message: |
+          {{ range .Alerts }}{{ .Status }}: {{ .Annotations.summary }}
+          {{ .Annotations.description }}
+          {{ .Annotations.runbook_url }}
+          {{ end }}
 """
 RUNBOOKS = "https://scrip.example/docs/operations.md"
 """Where the panels' links lead, as those of rules.yaml do."""
@@ -201,6 +279,24 @@ def dashboard(name: str, text: str, panels: list[Panel]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def indent(text: str, spaces: int) -> str:
+    return "".join(" " * spaces + line if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def make_stack() -> str:
+    """The rules and routes as a stack for AWS, without comments: a template without a bucket has 51,200 bytes at most.
+
+    There a rule is evaluated each 30 s at most, so a page waits longer for that of its cause. Alerts go to SNS alone.
+    """
+    rules, routes = (re.sub(r"^ *#.*\n", "", path.read_text("utf-8"), flags=re.MULTILINE) for path in (RULES, ROUTES))
+    for name, topic in (("page", "Pages"), ("ticket", "Tickets")):
+        receiver = RECEIVER.replace("NAME", name).replace("TOPIC", topic)
+        routes = routes.replace(f"  - name: {name}\n", receiver)
+    rules = rules.replace("interval: 15s\n", "interval: 30s\n")
+    routes = routes.replace("group_wait: 20s\n", "group_wait: 40s\n")
+    return STACK.replace("ROUTES\n", indent(routes, 10)).replace("RULES\n", f"{indent(rules, 8)}\n")
+
+
 def make_files() -> dict[str, str]:
     """The text of each file by its path in the folder."""
     made = {
@@ -209,8 +305,7 @@ def make_files() -> dict[str, str]:
     }
     files = {f"dashboards/{name}.json": f"{json.dumps(one, indent=1)}\n" for name, one in made.items()}
     rules = RULES.read_text("utf-8").partition("groups:\n")[2]
-    indented = "".join(f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True))
-    return files | {"prometheus-rule.yaml": f"{RULE}{indented}"}
+    return files | {"prometheus-rule.yaml": f"{RULE}{indent(rules, 2)}", "aws.yaml": make_stack()}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def test_the_files_are_made_from_their_source() -> None:
     """`python deploy/observability/dashboards.py` changes nothing."""
     made = runpy.run_path(str(FOLDER / "dashboards.py"))["make_files"]()
     assert {name for name, text in made.items() if (GENERATED / name).read_text("utf-8") != text} == set()
-    assert set(made) == {"prometheus-rule.yaml", *(f"dashboards/{path.name}" for path in FILES)}
+    assert set(made) == {"aws.yaml", "prometheus-rule.yaml", *(f"dashboards/{path.name}" for path in FILES)}
 
 
 def test_promtool_accepts_the_queries(tmp_path: Path) -> None:

@@ -3,19 +3,17 @@
 import json
 import re
 import tomllib
-from typing import Any
 
 import pytest
 import yaml
 
 from service.common.child_processes import ChildProcess
 from service.common.config import Settings
-from service.common.remedies import REMEDIES
 from service.engine.hot.scripts import templates
 from service.serving.process_metrics import process_metrics
 from service.serving.server import KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
-from tests.documents.pages import anchors
 from tests.documents.rules import OF_MIGRATE, VARIABLES
+from tests.harness.cloudformation import resources
 from tests.harness.deployed import COMPOSE, ROOT, container, manifests
 from tests.harness.restricted import VENDORS, acl_lines
 
@@ -27,30 +25,6 @@ PODS = {
     for one in OBJECTS.values()
     if "template" in one["spec"]
 }
-
-
-class _Template(yaml.SafeLoader):
-    """Reads CloudFormation's tags as their values."""
-
-
-def _read_tag(loader: _Template, _: str, node: Any) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return loader.construct_scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Template.add_multi_constructor("!", _read_tag)
-
-
-def _resources(name: str) -> dict[str, Any]:
-    text = (ROOT / "deploy" / "aws" / f"{name}.yaml").read_text()
-    found = yaml.load(text, _Template)["Resources"]  # a SafeLoader
-    for key in [key for key in found if key.startswith("Fn::ForEach::")]:
-        variable, values, template = found.pop(key)
-        found |= {name.replace(f"${{{variable}}}", one): body for one in values for name, body in template.items()}
-    return {name: resource["Properties"] for name, resource in found.items()}
 
 
 def _dockerfile(stage: int = -1) -> str:
@@ -76,7 +50,7 @@ def test_commands_and_variables(process: str) -> None:
     assert names <= allowed
     urls = {name for name in service["environment"] if name.endswith("_URL")}
     assert urls <= names
-    (task,) = _resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
+    (task,) = resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
     assert task["Command"] == one["args"]
     given = {variable["Name"] for variable in task["Secrets"]}
     assert given == {variable["name"] for variable in one["env"] if "valueFrom" in variable}
@@ -152,7 +126,7 @@ def test_ports() -> None:
     assert f" api:{port}\n" in proxy
     for name in ("api", "worker"):
         variables = {one["name"]: one.get("value") for one in container(PODS[name])["env"]}
-        (task,) = _resources("processes")[f"{name.capitalize()}Task"]["ContainerDefinitions"]
+        (task,) = resources("processes")[f"{name.capitalize()}Task"]["ContainerDefinitions"]
         annotations = PODS[name]["spec"]["template"]["metadata"]["annotations"]
         numbers = [
             variables["SCRIP_METRICS_PORT"],
@@ -162,7 +136,7 @@ def test_ports() -> None:
         ]
         assert numbers == [str(METRICS)] * len(numbers)
         assert METRICS in [one["ContainerPort"] for one in task["PortMappings"]]
-    assert _resources("servers")["MetricsIngress"]["FromPort"] == METRICS
+    assert resources("servers")["MetricsIngress"]["FromPort"] == METRICS
 
 
 def test_time_to_end() -> None:
@@ -174,10 +148,10 @@ def test_time_to_end() -> None:
         before_s = stop["sleep"]["seconds"] if stop else 0
         assert pod["terminationGracePeriodSeconds"] >= before_s + longest_s + 5
         assert int(COMPOSE["services"][process]["stop_grace_period"].removesuffix("s")) >= longest_s + 5
-        (task,) = _resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
+        (task,) = resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
         assert task["StopTimeout"] >= longest_s + 5
     proxy = (ROOT / "deploy" / "haproxy.cfg").read_text()
-    attributes = {one["Key"]: one["Value"] for one in _resources("processes")["Balancer"]["LoadBalancerAttributes"]}
+    attributes = {one["Key"]: one["Value"] for one in resources("processes")["Balancer"]["LoadBalancerAttributes"]}
     assert int(attributes["idle_timeout.timeout_seconds"]) < KEEP_ALIVE_S
     (purge_s,) = re.findall(r"pool-purge-delay (\d+)s", proxy)
     assert int(purge_s) * 4 < KEEP_ALIVE_S  # each time it closes at least half of the idle connections
@@ -198,7 +172,7 @@ def test_the_apis_redis_user_may_run_its_scripts() -> None:
 def test_users_at_memorydb() -> None:
     """MemoryDB's users have the rights of deploy/redis-acl without the commands that MemoryDB blocks."""
     blocked = set(VENDORS["memorydb"].split())
-    users = _resources("servers")
+    users = resources("servers")
     for process in ("Api", "Worker"):
         (line,) = [line for line in acl_lines() if line.startswith(f"user scrip-{process.lower()} ")]
         rights = line.partition(" reset on ")[2].split()[1:]
@@ -234,25 +208,6 @@ def _redis_settings() -> dict[str, dict[str, str]]:
         "compose": dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True)),
         "machine": dict(line.replace('""', "").split(" ", 1) for line in lines if line and not line.startswith("#")),
     }
-
-
-def test_alarms_at_aws() -> None:
-    """Each alarm names a runbook or an alert; log lines that alarm exist, and one of them alarms within a minute."""
-    text = (ROOT / "deploy" / "aws" / "processes.yaml").read_text()
-    lines = yaml.load(text, _Template)["Mappings"]["Lines"]  # a SafeLoader
-    events = {event for one in lines.values() for event in re.findall(r'event = "(\w+)"', one["Pattern"])}
-    assert "event_quarantined" in events
-    assert events <= {*REMEDIES}
-    resources = _resources("processes") | _resources("servers")
-    alarms = {name: one for name, one in resources.items() if "AlarmActions" in one}
-    for name, one in alarms.items():
-        named = re.findall(r"docs/operations.md, (\S+)\.$", one["AlarmDescription"])
-        alert = name.removesuffix("Alarm") if named == ["${Alert}"] else "".join(named)
-        assert alert.lower() in anchors(ROOT / "docs" / "operations.md") or name == "ErrorsAlarm", name
-        assert one["AlarmActions"] == ["AlarmTopic"]
-    at_once = {"Period": 60, "EvaluationPeriods": 1, "Threshold": 0, "Statistic": "Sum"}
-    for name in ("Errors", *lines):
-        assert at_once.items() <= alarms[f"{name}Alarm"].items(), name
 
 
 def test_autoscaler() -> None:
