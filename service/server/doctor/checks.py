@@ -448,7 +448,8 @@ async def _time_answer(connection: asyncpg.Connection) -> float:
 def _judge_memory(fitness: Fitness) -> Check:
     used_mb = fitness.used_bytes / 1e6
     if not fitness.max_bytes:
-        return Check("memory", "ok", f"{used_mb:,.1f} MB used, no limit set")
+        advice = "Set maxmemory to half of the memory for Redis: docs/operations.md#scripredisunlimited."
+        return Check("memory", "warning", f"{used_mb:,.1f} MB used, no limit set", advice)
     share = fitness.used_bytes / fitness.max_bytes
     state = "bad" if share >= FULL_SHARE else "warning" if share >= NEARLY_FULL_SHARE else "ok"
     says = f"{used_mb:,.1f} of {fitness.max_bytes / 1e6:,.1f} MB used ({share:.0%})"

@@ -13,6 +13,8 @@ from pathlib import Path
 from service.common.child_processes import ChildProcess, StartError
 from service.server.embedded.wheels import find_in_wheel
 
+_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of cgroups 2 and 1."""
 _PING_TIMEOUT_S = 1.0
 # Below Linux's ephemeral ports: otherwise a client that reconnects while the server is down may get the server's port
 # as its own, and connect to itself.
@@ -93,6 +95,8 @@ class Valkey:
             # Compression doubles the time of an AOF rewrite, for which a rebuild waits.
             "rdbcompression": "no",
             "save": "",
+            # A rewrite of its file may need as much again. Without a limit the kernel kills a server that is full.
+            "maxmemory": str(_find_memory_bytes() // 2),
             "maxmemory-policy": "noeviction",
             "hash-max-listpack-value": "256",  # a locked code's entry (docs/internals/decisions/0018)
             # Script arguments hold codes, which must not be logged, in a crash report neither.
@@ -111,6 +115,13 @@ class Valkey:
         if not warnings:
             return "it ended without a message."
         return warnings[-1].partition(": make a backup")[0].rstrip(".") + "."
+
+
+def _find_memory_bytes() -> int:
+    """Return the memory of the machine, or of the container that this process runs in."""
+    texts = [path.read_text().strip() for path in _CONTAINER_LIMITS if path.is_file()]
+    limits = [int(text) for text in texts if text != "max"]
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
 
 
 def _find_free_port() -> int:

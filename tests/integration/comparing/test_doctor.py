@@ -498,6 +498,7 @@ def test_settings_that_do_not_fit(patient: Service) -> None:
 async def test_servers_that_are_unfit(patient: Service) -> None:
     """Unsafe settings of Redis and Postgres are bad, with the setting to change; less durable ones are a warning."""
     with patient.redis() as client:
+        limit = client.config_get("maxmemory")["maxmemory"]
         client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", "allkeys-lru")
         until(lambda: client.get("{p0}:gate").endswith("closed"))
@@ -509,6 +510,9 @@ async def test_servers_that_are_unfit(patient: Service) -> None:
         client.config_set("maxmemory", str(int(client.info("memory")["used_memory"] * 1.15)))
         assert _doctor(patient).checks["memory"]["state"] == "warning"
         client.config_set("maxmemory", "0")
+        memory = _doctor(patient).checks["memory"]
+        assert (memory["state"], "no limit" in memory["says"]) == ("warning", True)
+        client.config_set("maxmemory", limit)
         client.config_set("appendfsync", "everysec")
         assert _doctor(patient).checks["durability"]["state"] == "warning"
         client.config_set("appendfsync", "always")

@@ -100,6 +100,7 @@ def test_a_service_on_a_redis_that_may_evict(shop: tuple[Service, Any, list[str]
     """While Redis may evict keys, the gate is closed and requests get 503; they work again once the policy is back."""
     service, client, codes = shop
     before = ok(_read(service, codes[0]))
+    client.config_set("maxmemory", "0")
     client.config_set("maxmemory-policy", "allkeys-lru")
     assert not _refused(_read(service, codes[0]))  # without a limit nothing is evicted
     client.config_set("maxmemory", "1gb")
