@@ -103,12 +103,18 @@ async def change_storage_bound(connection: Connection, workspace: int, storage_m
 
 async def set_operator_limits(connection: Connection, workspace: int, limits: KeyLimits | None) -> WorkspaceRow:
     """Set the most that the limits of a workspace's keys may be; processes know it within a second."""
-    return await _change_as_operator(connection, workspace, "update_operator_limits", operator_limits=limits)
+    async with connection.transaction():
+        row = await _change_as_operator(connection, workspace, "update_operator_limits", operator_limits=limits)
+        await connection.execute(query("bump_keys_version"), workspace)
+        return row
 
 
 async def suspend_workspace(connection: Connection, workspace: int, is_suspended: bool) -> WorkspaceRow:
     """Refuse all requests of a workspace, or no longer; processes know it within a second."""
-    return await _change_as_operator(connection, workspace, "suspend_workspace", is_suspended=is_suspended)
+    async with connection.transaction():
+        row = await _change_as_operator(connection, workspace, "suspend_workspace", is_suspended=is_suspended)
+        await connection.execute(query("bump_keys_version"), workspace)
+        return row
 
 
 async def _change_as_operator(connection: Connection, workspace: int, update: str, **change: Any) -> WorkspaceRow:
@@ -121,7 +127,6 @@ async def _change_as_operator(connection: Connection, workspace: int, update: st
         row = msgspec.structs.replace(old, version=version, **change)
         stored = encode_json(value) if isinstance(value, KeyLimits) else value
         await connection.execute(query(update), workspace, version, stored)
-        await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
 

@@ -13,6 +13,7 @@ import pytest
 from service.engine.domain.configuration import BookRow, CodeRow, WorkspaceRow
 from service.engine.domain.decoding import convert
 from service.engine.domain.errors import Refusal
+from service.engine.domain.limits import KeyLimits
 from service.engine.hot.projection import RedisProjector
 from service.engine.record import changes
 from service.engine.record import pool as postgres
@@ -298,6 +299,19 @@ async def test_processes_read_the_keys_of_changed_workspaces(pool: asyncpg.Pool,
     assert [caller.key_id for caller in keyring._callers.values()] == [keys[0].key_id]
     await pool.execute("UPDATE keys_version SET version = version - 1")
     assert await key_rows.read_changes(pool, version) == (version - 1, None)
+
+
+async def test_a_bound_of_storage_is_not_of_the_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A new bound lets no process read a workspace's keys again; what a suspension and limits of its keys change,
+    processes read."""
+    known, _ = await key_rows.read_changes(pool)
+    async with pool.acquire() as connection:
+        await workspace_rows.change_storage_bound(connection, workspace.workspace, 64)
+        assert await key_rows.read_changes(pool, known) == (known, [])
+        await workspace_rows.suspend_workspace(connection, workspace.workspace, True)
+        assert await key_rows.read_changes(pool, known) == (known + 1, [workspace.workspace])
+        await workspace_rows.set_operator_limits(connection, workspace.workspace, KeyLimits(live_locks=5))
+        assert await key_rows.read_changes(pool, known + 1) == (known + 2, [workspace.workspace])
 
 
 async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
