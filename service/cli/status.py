@@ -13,11 +13,9 @@ from service.cli.tables import AS_JSON, render_json, render_table
 from service.common import config
 from service.common.durations import quantile_ms
 from service.common.running_service import find_service
-from service.engine.domain.outcomes import find_status
-from service.engine.operations.table import DONE
 from service.engine.record.partitions.partition_rows import read_partitions
 from service.server.hot.partition_glance import glance_at
-from service.server.record.samples import STEP_S, NewestTraffic, newest_backlog, newest_traffic
+from service.server.record.samples import STEP_S, NewestTraffic, count_endings, newest_backlog, newest_traffic
 
 BUSIEST = 10
 _CLEAR = "\x1b[H\x1b[J"
@@ -80,14 +78,13 @@ async def _look(connection: asyncpg.Connection) -> dict[str, Any]:
 
 
 def _outline(traffic: NewestTraffic) -> dict[str, Any]:
-    total = sum(traffic.counts.values())
-    failed = sum(count for name, count in traffic.counts.items() if name not in DONE and find_status(name) >= 500)
-    done = sum(count for name, count in traffic.counts.items() if name in DONE)
+    ended = count_endings(traffic.counts)
+    total = sum(ended)
     return {
         "name": traffic.name or "all",
         "perSecond": round(total / STEP_S, 1),
-        "refusedPercent": round(100 * (total - done - failed) / total, 1) if total else None,
-        "failedPercent": round(100 * failed / total, 1) if total else None,
+        "refusedPercent": round(100 * ended.refused / total, 1) if total else None,
+        "failedPercent": round(100 * ended.failed / total, 1) if total else None,
         "p50Ms": quantile_ms(traffic.times, 0.5),
         "p99Ms": quantile_ms(traffic.times, 0.99),
     }

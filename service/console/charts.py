@@ -4,7 +4,6 @@ session.py registers the route; charts.js draws what it returns, by these names.
 import time
 from collections import Counter
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 from typing import Any, Literal
 
 from litestar import Controller, Request, get
@@ -16,7 +15,14 @@ from service.engine.domain.outcomes import find_status
 from service.engine.operations.table import DONE
 from service.server.api.auth import FOR_OPERATORS
 from service.server.api.reading import unpack_request
-from service.server.record.samples import KEEP_S, StoredBacklog, StoredTraffic, read_backlog, read_traffic
+from service.server.record.samples import (
+    KEEP_S,
+    StoredBacklog,
+    StoredTraffic,
+    count_endings,
+    read_backlog,
+    read_traffic,
+)
 
 Span = Literal["hour", "day"]
 
@@ -88,21 +94,17 @@ def draw(steps: range, traffic: Iterable[StoredTraffic], backlog: Iterable[Store
     reasons = Counter[str]()
     for row in rows:
         reasons.update({} if row is None else {name: n for name, n in row.counts.items() if name not in DONE})
-    failures = {name for name in reasons if find_status(name) >= 500}
+    endings = [count_endings(row.counts) if row else None for row in rows]
     behind = None if backlog is None else {row.at_s: row for row in backlog}
     return Charts(
         since=steps.start * 1000,
         step=steps.step * 1000,
-        done={name: [_count(row, {name}) for row in rows] for name in DONE},
-        refused=[_count(row, reasons.keys() - failures) for row in rows],
-        failed=[_count(row, failures) for row in rows],
+        done={name: [row.counts.get(name, 0) if row else None for row in rows] for name in DONE},
+        refused=[ended.refused if ended else None for ended in endings],
+        failed=[ended.failed if ended else None for ended in endings],
         p50_ms=[quantile_ms(row.times, 0.5) if row else None for row in rows],
         p99_ms=[quantile_ms(row.times, 0.99) if row else None for row in rows],
         backlog=None if behind is None else [row.events if (row := behind.get(at_s)) else None for at_s in steps],
         oldest_ms=None if behind is None else [row.oldest_ms if (row := behind.get(at_s)) else None for at_s in steps],
         reasons=[Refused(code=name, status=find_status(name), count=count) for name, count in reasons.most_common()],
     )
-
-
-def _count(row: StoredTraffic | None, names: AbstractSet[str]) -> int | None:
-    return None if row is None else sum(count for name, count in row.counts.items() if name in names)

@@ -14,7 +14,9 @@ import msgspec
 import structlog
 
 from service.common.left_out import leave_out
+from service.engine.domain.outcomes import find_status
 from service.engine.hot.unrecorded import Backlog
+from service.engine.operations.table import DONE
 from service.engine.record.pool import ERRORS, Connection, Database, count_changed, error_name
 from service.engine.record.queries import query
 
@@ -38,6 +40,14 @@ Times = dict[int, int]
 log = structlog.get_logger()
 
 
+class Endings(NamedTuple):
+    """How many requests were done, refused with 4xx, and failed with 5xx."""
+
+    done: int
+    refused: int
+    failed: int
+
+
 class StoredTraffic(NamedTuple):
     """Counts by name, and response times by bound in µs, of the step that begins at this time."""
 
@@ -52,6 +62,12 @@ class StoredBacklog(NamedTuple):
     at_s: int
     events: int
     oldest_ms: int
+
+
+def count_endings(counts: Counts) -> Endings:
+    done = sum(count for name, count in counts.items() if name in DONE)
+    failed = sum(count for name, count in counts.items() if name not in DONE and find_status(name) >= 500)
+    return Endings(done, sum(counts.values()) - done - failed, failed)
 
 
 class Sampler(Generic[Sample]):
