@@ -5,11 +5,12 @@ KEYS  1 gate       string  epoch and state, read first
       3 books      hash    book's uuid → its number
       4 kept       hash    hour → bytes of answers; users, gifts
 ARGV  1 cursor ('0' first)
-Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, users, gifts, kept_bytes} or {outcome}; records: codes
-      that have an owner, are switched off or of which all uses are spent; users, gifts and kept_bytes with the first books alone
+Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, users, gifts,
+      kept_bytes} or {outcome}; records: codes that have an owner, are switched off or of which all uses are spent;
+      users, gifts and kept_bytes with the first books alone
 Event none
-Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of some 100), and one reads a field for each hour
-      that answers are kept ]]
+Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
+      each hour that answers are kept ]]
 -- @include gate gate_refuses book budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
