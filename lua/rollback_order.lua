@@ -54,7 +54,7 @@ for i, e in ipairs(standing) do
 end
 if order then save_order(KEYS[4], ARGV[4], without_places(order, restore)) end
 if gift then
-  local event = append(KEYS[5], unassigned_event(gift, gift_book, whole(now)), ARGV[3], kept)
+  local event = append(KEYS[5], unassigned_event(gift, gift_book, whole(now), ARGV[4]), ARGV[3], kept)
   if not event then return { OUT.recovering } end
   apply_unassign(gift, gift_book, whole(now))
 end

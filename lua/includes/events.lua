@@ -3,7 +3,7 @@
 --   O                             an epoch's first entry (lua/fence.lua)
 --   M nonce                       all was mended up to here (lua/mended.lua)
 --   A w b code user at cb [order ob]
---   U w b code user at cb
+--   U w b code user at cb [order, whose rollback took its gift back]
 --   R w b code user order value currency digits discount at slot cb ob max ub [b code cb of a checkout's gift]
 --   B w b code user order id at restore cb ob
 --   S w b low|out codes|uses left at   (includes/crossing.lua)
@@ -16,8 +16,9 @@ local function assigned_event(c, book, user, at, gift)
   return gift and decided .. ' ' .. gift.order .. ' ' .. gift.bucket or decided
 end
 
-local function unassigned_event(c, book, at)
-  return 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user .. ' ' .. at .. ' ' .. c.bucket
+local function unassigned_event(c, book, at, order)
+  local decided = 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user .. ' ' .. at .. ' ' .. c.bucket
+  return order and decided .. ' ' .. order or decided
 end
 
 -- The id that clients know a redemption by, made of its event (service/engine/formats/redemption_id.py makes the same).
@@ -43,7 +44,7 @@ local function answered_event(at) return 'K ' .. workspace_number() .. ' ' .. at
 local function read_fact(decided)
   local kind, pattern = string.sub(decided, 1, 1), nil
   if kind == 'A' then pattern = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)'
-  elseif kind == 'U' then pattern = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)$'
+  elseif kind == 'U' then pattern = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)'
   elseif kind == 'B' then pattern = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) %S+$'
   else return nil end
   return string.match(decided, pattern)
@@ -56,7 +57,7 @@ local function read_redeemed(decided) return string.match(decided, '^{R}$') end
 local function read_assigned(decided) return string.match(decided, '^A %S+ %S+ %S+ %S+ (%d+) %d+ ?(%S*) ?(%d*)$') end
 
 -- What else a `U` says: time.
-local function read_unassigned(decided) return string.match(decided, ' (%d+) %d+$') end
+local function read_unassigned(decided) return string.match(decided, '^U %S+ %S+ %S+ %S+ (%d+) ') end
 
 -- What else a `B` says: order, time, restore, the order's bucket.
 local function read_rolled_back(decided)

@@ -22,7 +22,7 @@ CREATE TABLE assignments (
 CREATE INDEX assignments_gifts ON assignments (workspace, code) WHERE order_id IS NOT NULL;
 
 -- An assignment was taken back, or the ownership since upload, which then no longer counts. `assigned_*` and `order_id`
--- are the assignment's; null for ownership since upload.
+-- are the assignment's; null for ownership since upload. `rolled_back`: by a rollback of the order.
 CREATE TABLE unassignments (
   partition int NOT NULL,
   epoch bigint NOT NULL,
@@ -38,6 +38,7 @@ CREATE TABLE unassignments (
   order_id text COLLATE "C",
   ip text,
   user_agent text,
+  rolled_back boolean NOT NULL DEFAULT false,
   PRIMARY KEY (partition, epoch, seq, unassigned_at)
 ) PARTITION BY RANGE (unassigned_at);
 CREATE INDEX unassignments_code ON unassignments (workspace, code);
@@ -233,7 +234,7 @@ FROM assignments
 UNION ALL
 SELECT
   'U', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM unassigned_at) * 1000)::bigint,
-  ip, user_agent, NULL, NULL, NULL, NULL,
+  ip, user_agent, CASE WHEN rolled_back THEN order_id END, NULL, NULL, NULL,
   NULL, NULL, NULL, NULL,
   NULL, NULL, NULL, NULL, NULL
 FROM unassignments

@@ -126,7 +126,7 @@ def test_events_that_lua_writes(
     local decided = redeemed_event(c, book, 3, ask, at)
     local e = { event = event, at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
-    return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), decided,
+    return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at, gift and order), decided,
       rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
@@ -135,7 +135,7 @@ def test_events_that_lua_writes(
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
     assert assigned == events.Assigned(**fact, order=order)
-    assert unassigned == events.Unassigned(**fact)
+    assert unassigned == events.Unassigned(**fact, order=order)
     assert redeemed == events.Redeemed(
         **fact, order=order, value_e4=value, currency="USD", digits=digits, discount_e4=0,
         slot=0 if order is None else 1, max_uses=3,

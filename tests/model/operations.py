@@ -86,8 +86,11 @@ class Operations(State):
         self._take_back(c)
         return 200, self._durable(self.coupon_body(c, actual))
 
-    def _take_back(self, c: Coupon) -> None:
-        self.facts.append(("U", c.book, c.code, c.owner, self.now))
+    def _take_back(self, c: Coupon, order: str | None = None) -> None:
+        """`order` if a rollback of it takes its gift back."""
+        self.facts.append(("U", c.book, c.code, c.owner, self.now, order))
+        if order:
+            self.rolled_back_gifts.add((c.code, c.assigned_at))
         c.owner = c.assigned_at = None
 
     # Lock
@@ -276,7 +279,7 @@ class Operations(State):
         for r in stand:
             self._roll_back(r, asked)
         if gift:
-            self._take_back(gift)
+            self._take_back(gift, order)
             gift.locks = []
         return 200, self._durable({"items": [self._redemption_body(r, True) for r in stand]})
 

@@ -96,6 +96,10 @@ class Coupon:
         return sum(redemption.taken for redemption in self.redemptions)
 
 
+Given = tuple[str, int | None]
+"""An assignment: its code and its time."""
+
+
 class State:
     """A workspace: what was configured, what traffic made of it, and what is true of both now."""
 
@@ -113,6 +117,8 @@ class State:
         self.gift_book: int | None = None
         self.gifts: dict[str, tuple[str, str, int]] = {}
         """By order: the code that was given, to whom and when."""
+        self.rolled_back_gifts: set[Given] = set()
+        """Those that a rollback of their order took back."""
         self.limits = Limits()
         self.facts: list[tuple[Any, ...]] = []
         """The facts of all traffic, and the notices of stock, that are to be recorded, in order."""

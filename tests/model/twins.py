@@ -208,7 +208,7 @@ def _facts(event: events.Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR091
         case Assigned():
             return [("A", event.book, event.code, event.user, event.at_ms, event.order)]
         case Unassigned():
-            return [("U", event.book, event.code, event.user, event.at_ms)]
+            return [("U", event.book, event.code, event.user, event.at_ms, event.order)]
         case Redeemed():
             about = (event.book, event.code, event.user, event.order, event.redemption_id)
             value = None if event.value_e4 is None else units(event.value_e4)

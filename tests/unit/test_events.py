@@ -57,7 +57,7 @@ KINDS = (
         left=SOME,
         at_ms=TIME,
     ),
-    st.builds(Unassigned, **coupon),
+    st.builds(Unassigned, **coupon, order=st.none() | CALLERS),
     REDEEMED,
     st.builds(
         RolledBack, **coupon, order=st.none() | CALLERS, redemption_id=st.uuids().map(str), restore=st.booleans()

@@ -89,7 +89,9 @@ class Assigned(Fact, frozen=True, kw_only=True, gc=False):
 
 
 class Unassigned(Fact, frozen=True, kw_only=True, gc=False):
-    """An assignment was taken back."""
+    """An assignment was taken back; `order` if it was that order's gift, by a rollback of the order."""
+
+    order: str | None = None
 
 
 class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
@@ -308,8 +310,8 @@ def _assigned(words: list[str], common: _Common) -> Assigned:
 
 
 def _unassigned(words: list[str], common: _Common) -> Unassigned:
-    _, w, b, code, user, at, _ = words
-    return Unassigned(**common, **_fact(w, b, code, user, at))
+    _, w, b, code, user, at, _, order = words if len(words) > 7 else [*words, "-"]
+    return Unassigned(**common, **_fact(w, b, code, user, at), order=decode_field(order))
 
 
 def _rolled_back(words: list[str], common: _Common) -> RolledBack:
@@ -372,6 +374,8 @@ def encode_event(event: Event) -> str:
                 text += f" {encode_field(event.order)} {bucket(encode_field(event.order))}"
         case Unassigned(workspace=w, book=b, code=code, at_ms=at):
             text = f"U {w} {b} {code} {encode_field(event.user)} {at} {bucket(code)}"
+            if event.order is not None:
+                text += f" {encode_field(event.order)}"
         case RolledBack(workspace=w, book=b, code=code, at_ms=at):
             user, order = encode_field(event.user), encode_field(event.order)
             text = (

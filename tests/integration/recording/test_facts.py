@@ -38,6 +38,8 @@ STORY: list[Event] = [
     assigned("CODE-1"),
     redeemed("CODE-3", value_e4=10**15 - 1, digits=4, discount_e4=1, max_uses=0),
     redeemed("CODE-5", user="-", order="-", request=RequestPart(ip="-", ua="-")),
+    assigned("CODE-6", order="-"),
+    unassigned("CODE-6", order="-"),
 ]
 """Each kind of event, with text that COPY escapes, and a code whose users change."""
 
@@ -67,8 +69,9 @@ async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
     assert await kept.facts(after=(kept.epoch, 4)) == facts[4:]
     assert await kept.facts(after=(kept.epoch + 1, 0)) == []
     assert await _stand(kept) == [("CODE-1", "user")]
-    ended = "SELECT assigned_epoch, assigned_seq, assigned_at, order_id FROM unassignments ORDER BY seq"
-    begun = "SELECT epoch, seq, assigned_at, order_id FROM assignments ORDER BY seq LIMIT 2"
+    of_code = "order_id FROM {} WHERE code = 'CODE-1' ORDER BY seq LIMIT 2"
+    ended = "SELECT assigned_epoch, assigned_seq, assigned_at, " + of_code.format("unassignments")
+    begun = "SELECT epoch, seq, assigned_at, " + of_code.format("assignments")
     assert await kept.pool.fetch(ended) == await kept.pool.fetch(begun)
 
 

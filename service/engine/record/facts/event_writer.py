@@ -37,7 +37,7 @@ from service.engine.record.queries import query
 # of typed records, and Postgres the same.
 _ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id".split()
 _OPEN_ASSIGNMENTS = "epoch seq workspace code book user_id assigned_at order_id".split()
-_UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent
+_UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent rolled_back
     assigned_epoch assigned_seq assigned_at order_id""".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
     discount_amount redeemed_at slot max_redemptions ip user_agent metadata""".split()
@@ -284,7 +284,8 @@ class _Batch:
 
     def _unassigned(self, event: Unassigned) -> None:
         code = event.workspace, event.code
-        line = f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}"
+        rolled_back = "f" if event.order is None else "t"
+        line = f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}\t{rolled_back}"
         if code in self._open:
             brief = self._open.pop(code)
             if brief.user != event.user:

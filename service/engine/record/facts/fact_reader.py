@@ -155,6 +155,6 @@ def fact_of(row: asyncpg.Record) -> Fact:
     if kind == "A":
         return Assigned(**about, order=order)
     if kind == "U":
-        return Unassigned(**about)
+        return Unassigned(**about, order=order)
     about |= {"order": order, "redemption_id": redemption_id, "discount_e4": discount_e4}
     return RolledBack(**about, restore=restore, redeemed=EventId(*redeemed))
