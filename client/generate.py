@@ -267,7 +267,7 @@ def write_refusals(document: Document) -> Iterator[str]:
         yield f'    code = "{code}"'
         if names := FIGURES[code][1].split() if code in FIGURES else []:
             yield f"    figures = {tuple(names)}"
-            yield from (f"    {name}: {types[name]} | None" for name in names)
+            yield from (f"    {name}: {types[name].removesuffix(' | None')} | None" for name in names)
     yield "BY_CODE: dict[str, type[ScripError]] = {"
     yield from (f'    "{code}": {name},' for code, name in classes.items())
     yield "}"

@@ -52,8 +52,8 @@ class Judge:
     """Judges a load by its ledger and the service's API.
 
     1. Wait until everything is recorded, and end `keepFree`.
-    2. Repeat requests under their keys: a kept response must come again, a lost one is decided anew, and a lock without
-       a response is returned.
+    2. Repeat requests under their keys: a kept response must come again, or `already_rolled_back` if it was; a lost one
+       is decided anew, and a lock without a response is returned.
     3. Check the merchant's changes, read codes, and request more of each total than is left.
     4. Each rule is a query that selects what breaks it.
     5. For each coupon, user, order and total, some order of the requests must explain every response.
@@ -179,11 +179,15 @@ class Judge:
 
     async def _ask_again(self) -> None:
         query, ask, seed = self.tables.query, self.ledger.ask, self.ledger.random.random()
-        kept = query(f"SELECT key, path, body, status, book_id, code FROM {_KEPT} AND key <> '' ORDER BY entry")
+        kept = query(
+            f"SELECT key, path, body, status, book_id, code, {_MAY_BE_ROLLED_BACK} FROM {_KEPT} AND key <> '' "
+            f"AND NOT {_MAY_BE_TAKEN_BACK} ORDER BY entry"
+        )
         chosen = random.Random(seed)
-        for key, path, body, status, book_id, code in chosen.sample(kept, min(ASKED_AGAIN, len(kept))):
+        for key, path, body, status, book_id, code, rolled_back in chosen.sample(kept, min(ASKED_AGAIN, len(kept))):
             about = {"key": key, "book": book_id, "code": code}
-            await ask("again", path, msgspec.json.decode(body), wanted={status}, **about)
+            refusals = ["already_rolled_back"] if rolled_back else []
+            await ask("again", path, msgspec.json.decode(body), *refusals, wanted={status}, **about)
         lost = query(
             "SELECT key, path, body, book_id, code FROM lost JOIN answers USING (entry) WHERE op = 'redeem' AND final"
         )
@@ -257,6 +261,11 @@ async def _some_at_once(doing: Iterable[Awaitable[Any]]) -> None:
 
 _KEPT = """answers WHERE final AND status BETWEEN 200 AND 299
 AND op IN ('redeem', 'assign', 'checkout', 'rollback', 'order') AND entry NOT IN (SELECT entry FROM lost)"""
+_MAY_BE_ROLLED_BACK = """EXISTS (
+  SELECT * FROM answered_redemptions t JOIN rollback_requests ON name IN (t.redemption_id, t.order_id)
+  WHERE t.entry = answers.entry)"""
+_MAY_BE_TAKEN_BACK = "(op = 'assign' AND EXISTS (SELECT * FROM rollback_requests WHERE name = answers.code))"
+"""Then it is decided anew."""
 _UNANSWERED = "SELECT op, refusal, count(*) FROM answers WHERE status = 0 GROUP BY op, refusal ORDER BY 3 DESC"
 _LOST = "SELECT durability, count(*) FROM lost JOIN answers USING (entry) WHERE final GROUP BY durability"
 _LOST_REDEMPTIONS = "SELECT redemption_id FROM lost JOIN answered_redemptions USING (entry)"

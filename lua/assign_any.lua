@@ -13,12 +13,12 @@ Cost  at most 56 commands, 18 for each of at most 50 coupons whose locks have en
       most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own,
       where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency holding assigning
+-- @include idempotency holding assigning repeats
 -- @limits
 -- @joined
 
 facts_from, named = ARGS.assign_any + 1, ARGV[3] -- named: the user (includes/idempotency.lua)
-local reply, workspace, now = open_request(false, false)
+local reply, workspace, now = open_request(false, false, false, while_assigned)
 if reply then return reply end
 local number = redis.call('HGET', KEYS[4], ARGV[2])
 if not number then return { OUT.book_not_found } end

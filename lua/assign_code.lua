@@ -12,11 +12,11 @@ Event A
 Cost  at most 46 commands, 2 for each of at most 20 locks on the coupon that have ended, and 1 for each of at most
       1,000 books of which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency retry_after holding view assigning
+-- @include idempotency retry_after holding view assigning repeats
 -- @limits
 
 facts_from, named = ARGS.assign_code + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
-local reply, workspace, now = open_request(false, false)
+local reply, workspace, now = open_request(false, false, false, while_assigned)
 if reply then return reply end
 local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
@@ -30,7 +30,8 @@ if c.user == user then
     -- @include facts
     return recall()
   end
-  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms, workspace.sampled_at)
+  local stored = not workspace.is_anew and entry_of(ARGV[1], 'OUT.REPEATED', payload) -- that of an event stays as Postgres has it
+  keep_entry(KEYS[3], stored, workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, payload, '', 0 }
 end
 if c.user then return { OUT.coupon_assigned_to_other } end

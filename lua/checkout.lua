@@ -19,13 +19,13 @@ Cost  at most 111 commands, O(items), 3 for each of at most 100 places of the or
       locks have ended and that it takes back, 2 for each of at most 400 such locks, and 1 for each of at most 1,000 books of
       which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency facts orders view judging gifts
+-- @include idempotency facts events orders view judging gifts repeats
 -- @limits
 
 facts_from, named = ARGS.checkout + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
-local reply, workspace, now = open_request(true, false)
-if reply then return replayed(reply) end
+local reply, workspace, now = open_request(true, false, false, while_bought)
+if reply then return reply end
 local c, book, max, ask -- of the redemption; nil without a code
 if ARGV[2] ~= '-' then
   c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
@@ -53,7 +53,8 @@ if before or (mine and not c) then
   local rest = gift_answer(mine and view(standing, its_book, now))
   if lacking then return recall() end
   local event, record = before and before.event or '', before and before.record or ''
-  keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.REPEATED', '@' .. event .. ' ' .. rest), workspace.keep_ms, workspace.sampled_at)
+  local stored = not workspace.is_anew and entry_of(fingerprint, 'OUT.REPEATED', '@' .. event .. ' ' .. rest)
+  keep_entry(KEYS[3], stored, workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, record, before and book.id or '', 0, rest }
 end
 if c then
@@ -63,7 +64,7 @@ elseif ARGV[10] == '-' and ARGV[12] - workspace.digits > 0 then
   return { OUT.invalid, workspace.currency .. '/' .. workspace.digits .. '/' .. ARGV[9] }
 end
 if standing and not mine then return { OUT.order_already_used } end
--- @include locking outbox counters place holding redemption events assigning assignment picking
+-- @include locking outbox counters place holding redemption assigning assignment picking
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale. passed: there may be a free one
 -- that it did not read; then nothing is sold yet, and the client asks again.

@@ -11,11 +11,11 @@ Reply {OK, "book_id code user order token deadline left_ms", "", replayed}, {REC
 Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @include gate book coupon request
--- @include idempotency locks
+-- @include idempotency locks repeats
 -- @limits
 -- @joined
 
-local reply, workspace, now = open_request(true, false)
+local reply, workspace, now = open_request(true, false, false, while_locked)
 if reply then return reply end
 local c, book, max, ends_at = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end

@@ -13,11 +13,11 @@ Cost  at most 65 commands, 18 for each of at most 50 coupons whose locks have en
       most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own,
       where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency holding view gifts assigning
+-- @include idempotency holding view gifts assigning repeats
 -- @limits
 
 facts_from, named = ARGS.gift + 1, ARGV[3] -- named: the user (includes/idempotency.lua)
-local reply, workspace, now = open_request(false, false)
+local reply, workspace, now = open_request(false, false, false, while_given)
 if reply then return reply end
 local number = redis.call('HGET', KEYS[5], ARGV[2])
 if not number then return { OUT.book_not_found } end
@@ -30,7 +30,8 @@ if given_before then
     -- @include facts
     return recall()
   end
-  keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.REPEATED', payload), workspace.keep_ms, workspace.sampled_at)
+  local stored = not workspace.is_anew and entry_of(ARGV[1], 'OUT.REPEATED', payload) -- that of an event stays as Postgres has it
+  keep_entry(KEYS[3], stored, workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, payload, '', 0 }
 end
 local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)

@@ -1,7 +1,8 @@
 -- How lock and redeem start, as open_request of includes/request.lua. Returns where the gate refuses. Reads got (gate,
 -- workspace, idempotency entry), passes_full, passes_behind, named. ARGV 1 fingerprint.
 -- Leaves reply (the stored one if the key is known; nil to go on), now, per_order, usual_currency, usual_digits,
--- max_coupons, keep_ms, sampled_at, gift_book_id, offset_ms, limits (fast/settings.lua). For fast/lock.lua and fast/redeem.lua.
+-- full, max_coupons, keep_ms, sampled_at, gift_book_id, offset_ms, limits (fast/settings.lua). For fast/lock.lua and
+-- fast/redeem.lua.
 
 if got[1] ~= OPEN or REPLID then
   -- @include gate_refuses

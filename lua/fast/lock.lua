@@ -7,6 +7,10 @@
 named = ARGV[4] -- the user (includes/idempotency.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
+if reply and reply[4] then
+  -- @include gate coupon locks repeats storage
+  reply = while_locked(reply, now) or full and refuse_full(full, passes_full)
+end
 if reply then return reply end
 local entry = redis.call('HGET', KEYS[4], ARGV[2])
 if not entry then return { OUT.coupon_not_found } end

@@ -8,9 +8,9 @@
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then
-  -- @include gate book facts
+  -- @include gate book coupon events facts repeats
   facts_from = ARGS.redeem + 1
-  return replayed(reply)
+  return reply[4] and while_redeemed(reply) or reply
 end
 local entry = redis.call('HGET', KEYS[4], ARGV[2])
 if not entry then return { OUT.coupon_not_found } end

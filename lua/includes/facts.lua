@@ -1,9 +1,10 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is
 -- only after it was recorded; then Postgres has them, and service/engine/deciding/recall.py hands them in at the end of ARGV, from
 -- facts_from on (includes/gate.lua): 'as of', the moment that they are of, then pairs: a name that was asked for, and
--- its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…'. A
--- record is '<event> R …', as in the outbox without a gift (includes/events.lua), and the request's part. In Python:
--- service/engine/formats/events.py, service/engine/record/facts/redemption_records.py. Needs gate; replayed, book.
+-- its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…',
+-- includes/repeats.lua for 'rolled:…'. A record is '<event> R …', as in the outbox without a gift (includes/events.lua),
+-- and the request's part. In Python: service/engine/formats/events.py, service/engine/record/facts/redemption_records.py.
+-- Needs gate; replayed, book.
 
 local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the field `last` of `e`
 

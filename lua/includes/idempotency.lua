@@ -13,7 +13,7 @@ local function entry_of(fingerprint, outcome, payload)
   return fingerprint .. ' ' .. outcome .. ' ' .. payload
 end
 
--- entry: nil for none. sampled_at: the time if this request is counted for 64 (includes/budget.lua), else nil or false.
+-- entry: nil or false for none. sampled_at: the time if this request is counted for 64 (includes/budget.lua), else nil or false.
 local function keep_entry(key, entry, keep_ms, sampled_at)
   if not entry then return end
   redis.call('SET', key, entry, 'PX', keep_ms)
@@ -32,7 +32,7 @@ end
 -- Whether it stores an answer off the hot path, which counts against the workspace's budget.
 local function is_counted_entry(entry) return string.find(entry, '^%S+ %d+ %d%d%d %S+ ') end
 
--- The reply to a request with a known key; nil if the key's claim has expired.
+-- The reply to a request with a known key, a stored one with four parts; nil if the key's claim has expired.
 local function replay(entry, fingerprint, now)
   local known, outcome, payload = string.match(entry, '^(%S+) (%S+) (.*)$')
   if outcome == 'c' and tonumber(payload) <= now then return nil end

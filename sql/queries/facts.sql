@@ -101,9 +101,10 @@ DELETE FROM idempotency_keys WHERE (workspace, key) IN (
 );
 
 -- name: store_keys
--- Insert idempotency keys. A key may be used again an hour after its last use (the shortest lifetime); any other
--- repetition is not stored, and the caller counts. In a test workspace a key may be used again at any time: its clock may
--- have been set back, and the last use may have been recorded less than an hour ago.
+-- Insert idempotency keys. A key may be used again an hour after its last use (the shortest lifetime), and by the same
+-- request if that assigned a code without a redemption, which was taken back: then the code in its entry is no longer
+-- assigned by that event. Any other repetition is not stored, and the caller counts. In a test workspace a key may be used
+-- again at any time: its clock may have been set back, and the last use may have been recorded less than an hour ago.
 -- $1 epoch bigint  $2 seqs bigint[]  $3 workspaces int[]  $4 keys text[]  $5 ops text[]  $6 times text[]
 -- $7 entries text[]
 INSERT INTO idempotency_keys AS old (epoch, seq, workspace, key, op, at, entry)
@@ -114,7 +115,12 @@ ON CONFLICT (workspace, key) DO UPDATE SET
   epoch = excluded.epoch, seq = excluded.seq, entry = excluded.entry, op = excluded.op, at = excluded.at,
   recorded_at = now()
 WHERE old.at <= excluded.at - interval '1 hour' OR old.recorded_at <= now() - interval '1 hour'
-  OR EXISTS (SELECT FROM workspaces WHERE workspaces.workspace = old.workspace AND mode = 'test');
+  OR EXISTS (SELECT FROM workspaces WHERE workspaces.workspace = old.workspace AND mode = 'test')
+  OR old.op IN ('assign', 'gift', 'checkout') AND old.op = excluded.op AND split_part(old.entry, ' ', 3) !~ '^@.'
+    AND split_part(old.entry, ' ', 1) = split_part(excluded.entry, ' ', 1) AND NOT EXISTS (
+      SELECT FROM open_assignments AS open WHERE open.workspace = old.workspace AND (open.epoch, open.seq) = (old.epoch, old.seq)
+        AND open.code = split_part(old.entry, ' ', CASE split_part(old.entry, ' ', 3) WHEN '@' THEN 6 ELSE 4 END)
+    );
 
 -- name: store_quarantined
 -- Quarantine an event that the record refused.

@@ -120,6 +120,13 @@ SELECT d, r FROM quarantine
 WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL AND cause <> 'unrecorded'
   AND substring(d FOR 2) = 'R '::bytea;
 
+-- name: refused_rollback
+-- A rollback in quarantine: the event with this start and this word.
+-- $1 partition int  $2 start bytea  $3 word bytea
+SELECT epoch, seq, d, r FROM quarantine
+WHERE partition = $1 AND substring(d FOR octet_length($2::bytea)) = $2 AND position($3::bytea IN d) > 0
+LIMIT 1;
+
 -- name: reject_resolution
 -- Store why what was ordered failed.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 failure text

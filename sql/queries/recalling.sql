@@ -1,3 +1,9 @@
+-- name: gift_rolled_back
+-- When a rollback of the order took this gift back, in ms.
+-- $1 workspace int  $2 code text  $3 assigned_ms bigint
+SELECT ms_of(unassigned_at) FROM unassignments
+WHERE workspace = $1 AND code = $2 AND ms_of(assigned_at) = $3 AND rolled_back LIMIT 1;
+
 -- name: order_was_rolled_back
 -- Whether a rollback of one of the order's redemptions is recorded, unless its book is archived, or in quarantine: an
 -- event with this start and this word.
@@ -14,3 +20,8 @@ SELECT EXISTS (
 -- for a month that was empty at planning.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT {fact} FROM facts WHERE kind = 'R' AND partition = $1 AND epoch = $2 AND seq = $3;
+
+-- name: redemption_rolled_back
+-- When a redemption was rolled back, in ms.
+-- $1 redemption uuid
+SELECT ms_of(rolled_back_at) FROM rollbacks WHERE redemption_id = $1;

@@ -17,7 +17,15 @@ from service.engine.domain.limits import KeyLimits, encode_key_limits
 from service.engine.domain.outcomes import RECALL
 from service.engine.formats import key_names
 from service.engine.formats.event_id import parse_event_id
-from service.engine.formats.events import Redeemed, parse, record_text, split_entry
+from service.engine.formats.events import (
+    Assigned,
+    Redeemed,
+    RolledBack,
+    Unassigned,
+    parse,
+    record_text,
+    split_entry,
+)
 from service.engine.hot.decider import Decider
 from service.engine.hot.link import LinkToAll
 from service.engine.hot.projection import RedisProjector
@@ -208,10 +216,30 @@ class ScriptRunner:
 
     async def _answer(self, name: str) -> str:
         """What Postgres answers, once all is recorded."""
-        if not name.startswith("order:"):
+        prefix, colon, thing = name.partition(":")
+        if not colon:
             return self.recorded.get(name, "")
-        order = name.removeprefix("order:")
-        return "1" if any(words[0] == "B" and words[5] == order for _, words in await self._outbox()) else ""
+        if prefix == "rolled":
+            return await self._rolled_back_at(thing)
+        return "1" if any(words[0] == "B" and words[5] == thing for _, words in await self._outbox()) else ""
+
+    async def _rolled_back_at(self, thing: str) -> str:
+        """When a redemption, or a gift (`<code>/<assigned at>`), was rolled back; '' for never."""
+        assigned: dict[str, int] = {}
+        for entry_id, fields in await self.read_outbox_entries():
+            event = parse(*parse_event_id(entry_id), fields["d"].encode(), fields["r"].encode() or b"{}")
+            given = event.gift if isinstance(event, Redeemed) else event
+            if isinstance(given, Assigned):
+                assigned[given.code] = given.at_ms
+            if isinstance(event, RolledBack):
+                ended = event.redemption_id
+            elif isinstance(event, Unassigned) and event.order:
+                ended = f"{event.code}/{assigned.get(event.code)}"
+            else:
+                continue
+            if ended == thing:
+                return str(event.at_ms)
+        return ""
 
     async def record(self) -> None:
         """As the worker: what the outbox says of redemptions is recorded, and trimmed."""

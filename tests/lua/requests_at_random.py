@@ -113,6 +113,7 @@ class Requests:
         self._free: list[str] = []
         self._locked: list[tuple[str, str, str | None, str]] = []
         self._redeemed: list[str] = []
+        self._keyed: list[Command] = []
         self._count = 0
 
     async def stock(self) -> None:
@@ -159,8 +160,10 @@ class Requests:
         return {name: self._random.choice(of) for name, of in KINDS_AT_AN_OPENING.items()}
 
     def draw(self) -> Command:
-        """A request; most of them with an order, some with an Idempotency-Key."""
+        """A request; most of them with an order, some with an Idempotency-Key, some an earlier one of these again."""
         chosen, self._count = self._random, self._count + 1
+        if self._keyed and chosen.random() < 0.1:
+            return chosen.choice(self._keyed[-20:])
         code = chosen.choice([*self._codes, "NO-SUCH"])
         user = f"u{chosen.randint(1, USERS_AT_AN_OPENING if self._opening else USERS)}"
         order = chosen.choice(
@@ -174,9 +177,12 @@ class Requests:
         (kind,) = chosen.choices(list(self._kinds), list(self._kinds.values()))
         key = chosen.choice(["", "", f"k{chosen.randint(1, KEYS * (10 if self._rules else 1))}"])
         operation, name, body = self._asks(kind, code, user, order, token)
-        call = Call(self._shop.caller, key, f"f{chosen.randint(1, 2)}" if key else "-", "192.0.2.1", "tests")
+        call = Call(self._shop.caller, key, f"{kind}{self._count}" if key else "-", "192.0.2.1", "tests")
         given = {field: value for field, value in body.items() if value is not None}
-        return operation.prepare(call, name, msgspec.convert(given, operation.request))
+        command = operation.prepare(call, name, msgspec.convert(given, operation.request))
+        if key:
+            self._keyed.append(command)
+        return command
 
     def _asks(
         self, kind: str, code: str, user: str, order: str | None, token: str | None

@@ -46,10 +46,14 @@ async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]
     ]
 
 
+_ENDED = {3, 4, 5, 11}
+"""Requests of the story whose lock or assignment a later one has ended."""
+
+
 async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
     """Each operation's repeat under its key has the same status and bytes, is marked as replayed and changes nothing,
-    whatever has happened since; with another fingerprint it is refused. The event's line `i` is what Redis stores
-    under the key, with `@.` for the event itself; its `r` names the key."""
+    whatever else has happened since (test_repeats.py has what ends it); with another fingerprint it is refused. The
+    event's line `i` is what Redis stores under the key, with `@.` for the event itself; its `r` names the key."""
     story = await _story(still)
     first = []
     for n, (operation, code, body) in enumerate(story):
@@ -58,6 +62,7 @@ async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
         answer = await still.raw(operation, code, key=f"key {n}", **body)
         assert answer[2] is False
         first.append(answer)
+        assert await still.raw(operation, code, key=f"key {n}", **body) == (*answer[:2], True)
         stored = (await still.everything())[f"{still.caller.prefix}i:key {n}"]
         assert stored.startswith("f ")
         events = await still.events()
@@ -69,12 +74,11 @@ async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
     statuses = [201, 200, 201, 201, 200, 200, 201, 200, 204, 200, 200, 201, 200, 201, 201]
     assert [answer[0] for answer in first] == statuses
     await still.wait(3_600_000)
-    for order in ("A-9", "A-8"):
-        assert (await still.rollback_order(order))[0] == 200
     await still.add(still.books[0], "CODE-1", active=False)
     before = await still.everything()
     for n, (operation, code, body) in enumerate(story):
-        assert await still.raw(operation, code, key=f"key {n}", **body) == (*first[n][:2], True)
+        if n not in _ENDED:
+            assert await still.raw(operation, code, key=f"key {n}", **body) == (*first[n][:2], True)
         with pytest.raises(Refusal, match="idempotency_key_reused"):
             await still.raw(operation, code, key=f"key {n}", fingerprint="g", **body)
     assert await still.everything() == before

@@ -7,14 +7,18 @@ from tests.model import amounts, refusals
 from tests.model.limits import Counter
 from tests.model.operations import Answer, Body, Operations, amounts_fit, use_of
 from tests.model.refusals import Refused
-from tests.model.state import Coupon, Redemption
+from tests.model.state import Coupon, Given, Lock, Redemption
+
+GIVING = {"assign", "assign_any", "gift_to", "checkout"}
+"""Operations that may assign a coupon."""
 
 
 class Kept(NamedTuple):
-    """What an Idempotency-Key stands for: a request, and what its first success was answered."""
+    """What an Idempotency-Key stands for: a request, what its first success was answered, and what that was about."""
 
     request: tuple[str, str | None, Body]
     answer: Answer
+    about: Lock | Redemption | Given | None
 
 
 class Model(Operations):
@@ -81,20 +85,57 @@ class Model(Operations):
             if kept := self.keys.get(key):
                 if kept.request != (name, code, asked):
                     raise Refused("idempotency_key_reused")
-                return kept.answer[0], {**(kept.answer[1] or {}), "replayed": True}
+                if self._answers(kept):
+                    return kept.answer[0], {**(kept.answer[1] or {}), "replayed": True}
             facts = len(self.facts)
             is_kept = name != "unlock" or self.releases_one(code or "", asked["lockToken"])
             answer = getattr(self, name)(code, asked, actual)
         except Refused as refused:
             self.retry_after_ms = refused.retry_after_ms
             return refused.status, refused.code
+        if kept and name in GIVING and answer[0] == 200:
+            return answer  # the key stays that of the first fact
         if key and is_kept:
-            self.keys[key] = Kept((name, code, asked), answer)
+            self.keys[key] = Kept((name, code, asked), answer, self._about(name, answer[1]))
             if name == "checkout" and answer[0] == 201 and facts == len(self.facts):
                 self.facts.append(("K", self.now))  # with neither redemption nor gift, the answer is the only fact
             if facts < len(self.facts):
                 self.recorded_keys.append(facts)
         return answer
+
+    def _about(self, name: str, body: Body | None) -> Lock | Redemption | Given | None:
+        """What an answer of this operation shows as there, if a later request can end it."""
+        if name in {"lock", "extend"} and body:
+            return next(lock for _, lock in reversed(self.tokens) if lock.token == body["lockToken"])
+        if name == "checkout" and body:
+            bought, body = body["redemption"], body["gift"]
+            if bought:
+                return self._made(bought["redemptionId"])
+        if name == "redeem" and body:
+            return self._made(body["redemptionId"])
+        if name in GIVING and body:
+            return body["code"], self.coupons[body["code"]].assigned_at
+        return None
+
+    def _made(self, redemption_id: str) -> Redemption:
+        return next(r for r in self.made if r.id == redemption_id)
+
+    def _answers(self, kept: Kept) -> bool:
+        """Whether a key's answer is still true; else its request is decided anew. Refused, where a rollback took back
+        what it shows."""
+        about = kept.about
+        if isinstance(about, Lock):
+            return any(c.active and about in self.live(c) for c in self.coupons.values())
+        if isinstance(about, Redemption):
+            if not about.stands:
+                raise Refused("already_rolled_back")
+        elif about:
+            if self.coupons[about[0]].assigned_at == about[1]:
+                return True
+            if kept.request[0] in {"gift_to", "checkout"} and about in self.rolled_back_gifts:
+                raise Refused("already_rolled_back")
+            return False
+        return True
 
     # Gift and check out
 

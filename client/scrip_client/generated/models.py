@@ -944,6 +944,10 @@ class Problem(Model, kw_only=True):
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
     """Of each `buy` + `get` units, how many are free."""
+    redemption_id: str | None = None
+    """The redemption that was rolled back; null for a gift, or a checkout without a redemption."""
+    rolled_back_at: datetime | None = None
+    """When it was rolled back."""
     storage_used_mib: int | None = None
     """How many MiB it has there, by an estimate a few seconds old."""
     storage_mib: int | None = None
@@ -1362,6 +1366,10 @@ class ValidationRefusal(Model, kw_only=True):
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
     """Of each `buy` + `get` units, how many are free."""
+    redemption_id: str | None = None
+    """The redemption that was rolled back; null for a gift, or a checkout without a redemption."""
+    rolled_back_at: datetime | None = None
+    """When it was rolled back."""
     storage_used_mib: int | None = None
     """How many MiB it has there, by an estimate a few seconds old."""
     storage_mib: int | None = None

@@ -198,9 +198,14 @@ class LockCeiling(Refused):
 
 
 class AlreadyRolledBack(Refused):
-    """409. The redemption has already been rolled back. Nothing remains to be done."""
+    """409. The redemption has already been rolled back. After a rollback nothing remains to be done. To redeem
+    again, send a new Idempotency-Key.
+    """
 
     code = "already_rolled_back"
+    figures = ("redemption_id", "rolled_back_at")
+    redemption_id: str | None
+    rolled_back_at: datetime | None
 
 
 class RedemptionNotFound(Refused):

@@ -15,7 +15,7 @@ from service.engine.domain.outcomes import RECALL
 from service.engine.hot.decider import Decider, Reply
 from service.engine.operations.base import Command
 from service.engine.operations.caller import Caller
-from service.engine.record.facts.redemption_records import ORDER, records_of
+from service.engine.record.facts.redemption_records import OF_ROLLBACKS, records_of
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.record.pool import ERRORS, is_away
 from service.engine.record.shared_pool import current_workspace
@@ -45,7 +45,7 @@ async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: 
             return reply
         try:
             names = reply[1].split(" ")
-            if any(name.startswith(ORDER) for name in names):  # Postgres has all its redemptions only then
+            if any(name.startswith(OF_ROLLBACKS) for name in names):  # Postgres has all rollbacks only then
                 await _wait_recorded(decider, pool, caller.partition)
             records = await records_of(pool, caller.partition, caller.workspace, names)
         except ERRORS as error:

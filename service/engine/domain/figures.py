@@ -32,6 +32,8 @@ class Figures(Answer, kw_only=True):
     missing: Amount | UnsetType = UNSET
     buy: int | UnsetType = UNSET
     get: int | UnsetType = UNSET
+    redemption_id: str | UnsetType | None = UNSET
+    rolled_back_at: Timestamp | UnsetType = UNSET
     storage_used_mib: int | UnsetType = UNSET
     storage_mib: int | UnsetType = UNSET
 
@@ -150,6 +152,16 @@ def _no_discount(kind: str, terms: str, items: str) -> Description:
     return Description(detail, Figures(buy=buy, get=get), "items", reason)
 
 
+def _already_rolled_back(redemption_id: str, at_ms: str) -> Description:
+    at, is_gift = from_ms(int(at_ms)), redemption_id == "-"
+    return Description(
+        f"This Idempotency-Key is of a {'gift' if is_gift else 'redemption'} that was rolled back at {at}: "
+        f"{'nothing is given' if is_gift else 'no use is spent'}. Send a new Idempotency-Key to "
+        f"{'give one' if is_gift else 'redeem'} again.",
+        Figures(redemption_id=None if is_gift else redemption_id, rolled_back_at=at),
+    )
+
+
 def _storage_full(used_mib: str, limit_mib: str) -> Description:
     return Description(
         f"The workspace uses {used_mib} of the {limit_mib} MiB that it may have in Redis (`storageMib`). Archive old "
@@ -181,6 +193,7 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
     "order_value_too_low": (_order_value_too_low, "min_order_value missing currency"),
     "no_discount": (_no_discount, "buy get"),
     "invalid": (_invalid, "currency"),
+    "already_rolled_back": (_already_rolled_back, "redemption_id rolled_back_at"),
     "storage_full": (_storage_full, "storage_used_mib storage_mib"),
 }
 """By code, what describes its refusal, and the names of the figures that it may have."""

@@ -77,7 +77,7 @@ _ROWS = (
     _row(30, "lock_ceiling", 422, "The lock has reached its maximum duration.",
          "Redeem it before it ends, or lock it again afterwards; the ceiling is the book's `maxLockSeconds`."),
     _row(31, "already_rolled_back", 409, "The redemption has already been rolled back.",
-         "Nothing remains to be done."),
+         "After a rollback nothing remains to be done. To redeem again, send a new Idempotency-Key."),
     _row(32, "redemption_not_found", 404, "The redemption does not exist.",
          "Send the `redemptionId` of a redeem or of a list of redemptions."),
     _row(33, "order_not_found", 404, "No coupon has been redeemed for this order.",

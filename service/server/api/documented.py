@@ -81,8 +81,9 @@ _PREFER = _parameter(
 )
 _IDEMPOTENCY_KEY = _parameter(
     "Idempotency-Key",
-    "A repeated request with the same key gets the stored response of the first success. 1 to 255 printable ASCII "
-    "characters, without a space at either end.",
+    "A repeated request with the same key gets the stored response of the first success. If that was rolled back "
+    "since, it is refused, `already_rolled_back`; if its lock has ended, or its assignment was taken back, it is "
+    "decided anew. 1 to 255 printable ASCII characters, without a space at either end.",
     min_length=1,
     max_length=255,
     pattern="^[!-~](?:[ -~]*[!-~])?$",

@@ -260,6 +260,8 @@ SHARED = {
     "Problem.code ValidationRefusal.code": "What refused the request, for programs: it never changes.",
     "Figures.validFrom": "When the coupon begins.",
     "Figures.expiresAt": "When the coupon has ended, or the lock ends.",
+    "Figures.redemptionId": "The redemption that was rolled back; null for a gift, or a checkout without a redemption.",
+    "Figures.rolledBackAt": "When it was rolled back.",
     "Figures.currency": "The currency of the discount.",
     "Figures.minOrderValue": "The least order value that gets the discount.",
     "missing": "How much the order's value is below `minOrderValue`.",

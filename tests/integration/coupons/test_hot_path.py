@@ -155,9 +155,8 @@ def test_idempotency_keys(service: Service) -> None:
     """A repeat under an Idempotency-Key has the first answer's bytes and a header; any other body is refused."""
     key, path, body = new_id("key"), f"/v1/coupons/redeem/{service.coupon()}", {"userId": new_id()}
     first = _post(service.checkout, path, key, **body)
-    redemption = ok(first, 201)["redemptionId"]
+    ok(first, 201)
     assert "Idempotency-Replayed" not in first.headers
-    ok(_post(service.manage, f"/v1/redemptions/{redemption}/rollback"))
     again = _post(service.checkout, path, key, **body)
     assert (again.status_code, again.content) == (201, first.content)
     assert again.headers["Idempotency-Replayed"] == "true"

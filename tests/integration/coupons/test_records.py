@@ -1,11 +1,13 @@
 """Redemption facts for scripts, of redemptions of which Redis has the event alone."""
 
+import msgspec
+
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import encode_event
 from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.engine.record.facts.redemption_records import records_of
-from tests.integration.recording.record_fixtures import EVENT_MS, Record, redeemed
+from tests.integration.recording.record_fixtures import EVENT_MS, Record, assigned, redeemed, rolled_back, unassigned
 
 
 async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> None:
@@ -38,3 +40,21 @@ async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
     assert records[event] == records[own_id] != ""
     assert records[other] == ""
     assert dict(await records_of(kept.pool, 0, 2, [event, own_id])) == {own_id: ""}
+
+
+async def test_when_something_was_rolled_back(kept: Record) -> None:
+    """A rolled-back redemption and gift have the rollback's time, also if its event is in quarantine; what stands, and
+    a gift that was unassigned, have none."""
+    sold, kept_use, refused = redeemed("CODE-1"), redeemed("CODE-2"), redeemed("CODE-3")
+    await kept.write(sold, kept_use, refused)
+    ids = [kept.id_of(use) for use in (sold, kept_use, refused)]
+    gifts = [assigned(code, at_ms=at_ms, order=order) for code, at_ms, order in (("G-1", 5, "o1"), ("G-2", 5, "o2"))]
+    await kept.write(msgspec.structs.replace(rolled_back(sold), redemption_id=ids[0]), *gifts)
+    await kept.write(unassigned("G-1", at_ms=7, order="o1"), unassigned("G-2", at_ms=8))
+    event_text = encode_event(msgspec.structs.replace(rolled_back(refused), redemption_id=ids[2])).encode()
+    unrecorded = UnrecordedEvent(EventId(kept.epoch, 99), event_text, b"{}")
+    assert await quarantine_unrecorded(kept.pool, 0, "test", [unrecorded]) == 1
+    names = [*ids, "G-1/5", "G-1/6", "G-2/5", "G-3/5"]
+    records = await records_of(kept.pool, 0, 1, [f"rolled:{name}" for name in names])
+    back = str(EVENT_MS + 5)
+    assert records == [(f"rolled:{n}", at) for n, at in zip(names, [back, "", back, "7", "", "", ""], strict=True)]

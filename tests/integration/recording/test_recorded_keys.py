@@ -1,5 +1,7 @@
 """Idempotency keys in Postgres: recorded with their change, and pruned once they expire."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -7,7 +9,15 @@ from service.engine.formats.events import Answered, RequestPart
 from service.engine.record.facts import event_writer
 from service.engine.record.facts.event_writer import prune_keys
 from service.engine.record.facts.fact_reader import key_pages
-from tests.integration.recording.record_fixtures import EVENT_MS, Record, make_workspace, redeemed, rolled_back
+from tests.integration.recording.record_fixtures import (
+    EVENT_MS,
+    Record,
+    assigned,
+    make_workspace,
+    redeemed,
+    rolled_back,
+    unassigned,
+)
 
 
 async def test_an_idempotency_key_is_kept_with_its_change(kept: Record):
@@ -46,6 +56,34 @@ async def test_an_expired_key_can_be_used_again(kept: Record):
     await kept.write(redeemed("CODE-3", **keyed, at_ms=EVENT_MS + hour))
     with pytest.raises(event_writer.NeedsSmallerBatch):
         await kept.write(redeemed("A", **keyed), redeemed("B", **keyed))
+
+
+@pytest.mark.parametrize(
+    ("op", "payload"), [("assign", "book CODE-1 x"), ("gift", "book CODE-1 x"), ("checkout", "@ 2 book CODE-1 x")]
+)
+async def test_the_key_of_an_assignment_that_was_taken_back(kept: Record, op: str, payload: str):
+    """Its request is decided anew under its key, and recorded within the hour; not before it was taken back, and not
+    for another request. The key of a redemption with a gift stays its own."""
+
+    def keyed(code: str, fingerprint: str = "f") -> Any:
+        entry = f"{fingerprint} 0 {payload.replace('CODE-1', code)}"
+        return assigned(code, request=RequestPart(key="k", op=op), kept=entry)
+
+    await kept.write(keyed("CODE-1"))
+    with pytest.raises(event_writer.KeyReused):
+        await kept.write(keyed("CODE-2"))
+    await kept.write(unassigned("CODE-1"))
+    for other in (keyed("CODE-2", "g"), redeemed("CODE-2", request=RequestPart(key="k", op="redeem"), kept="f 0 @.")):
+        with pytest.raises(event_writer.KeyReused):
+            await kept.write(other)
+    await kept.write(keyed("CODE-2"))
+    await kept.write(unassigned("CODE-2"), keyed("CODE-2"))
+    row = await kept.pool.fetchrow("SELECT seq, entry FROM idempotency_keys")
+    assert tuple(row or ()) == (5, keyed("CODE-2").kept)
+    bought = {"request": RequestPart(key="bought", op="checkout"), "kept": "f 0 @. 2 book GIFT-1 x"}
+    await kept.write(redeemed("CODE-3", **bought, gift=assigned("GIFT-1", order="o"), order="o"), unassigned("GIFT-1"))
+    with pytest.raises(event_writer.KeyReused):
+        await kept.write(assigned("GIFT-1", **bought))
 
 
 async def test_a_key_of_a_test_workspace_can_be_used_again(kept: Record):

@@ -150,6 +150,12 @@ def stories() -> Iterator[bytes]:
                 fields = {"userId": user} if path == "assign" else {"userId": user, "orderId": f"{book}-{user}"}
                 for more in ("", *[f"Idempotency-Key: {book}{key}{user}\r\n"] * 2):
                     yield asked(f"{hot}{path}/{book}-{code}", _json(**fields), more)
+        order, lock_key = f"{book}-u", f"Idempotency-Key: {book}au\r\n"
+        yield asked(f"{hot}lock/{book}-1", _json(userId="u", orderId=order), lock_key)
+        yield asked(f"{hot}unlock/{book}-1", _json(lockToken="{token}"))
+        yield asked(f"{hot}lock/{book}-1", _json(userId="u", orderId=order), lock_key)
+        yield asked(f"POST /v1/orders/{order}/rollback", b"{}")
+        yield asked(f"{hot}redeem/{book}-2", _json(userId="u", orderId=order), f"Idempotency-Key: {book}bu\r\n")
         for value in (None, 5, "25.00", 1e3, "12.345"):
             for currency in (None, "USD", "EUR", "JPY"):
                 fields = {"userId": "w", "orderValue": value, "currency": currency}

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from service.engine.formats.event_id import START, EventId
-from service.engine.formats.events import Redeemed, parse
+from service.engine.formats.events import Redeemed, RolledBack, parse, parse_entry
 from service.engine.record.pool import Database, count_changed
 from service.engine.record.queries import query
 
@@ -107,6 +107,14 @@ async def refused_redemption(database: Database, partition: int, event: EventId)
     except ValueError:
         return None
     return redeemed if isinstance(redeemed, Redeemed) else None
+
+
+async def refused_rollback(database: Database, partition: int, workspace: int, redemption_id: str) -> int | None:
+    """The time, in ms, of a rollback that the record refused; None if there is none that can be read."""
+    about = (partition, f"B {workspace} ".encode(), f" {redemption_id} ".encode())
+    row = await database.fetchrow(query("refused_rollback"), *about)
+    event = parse_entry(EventId(row["epoch"], row["seq"]), row["d"], row["r"]) if row else None
+    return event.at_ms if isinstance(event, RolledBack) else None
 
 
 async def count_quarantines(database: Database) -> dict[tuple[int, Cause], int]:
