@@ -4,6 +4,7 @@ import resource
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -24,7 +25,7 @@ from service.server.doctor.deployment_checks import (
 from service.serving import connection_bound, server
 
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
-QUIET = ServerState(sessions=20, most_sessions=97, archives=True, archived_at=AT, failed_at=None)
+QUIET = ServerState(sessions=20, most_sessions=97, archives=True, archived_at=AT, failed_at=None, archive_waits=False)
 API = Description("shop-1:7:ab", "api", 0.0, 10, 10_000)
 WORKER = Description("shop-2:8:@cd", "worker", 0.01, 9, None)
 
@@ -79,7 +80,7 @@ def test_connections() -> None:
         judge_connections(QUIET, some, is_pooled=pooled).state for some in (few, many) for pooled in (False, True)
     ]
     assert states == ["ok", "ok", "warning", "ok"]
-    full = ServerState(sessions=78, most_sessions=97, archives=False, archived_at=None, failed_at=None)
+    full = msgspec.structs.replace(QUIET, sessions=78)
     check = judge_connections(full, few, is_pooled=True)
     assert (check.state, check.says) == ("warning", "78 of 97 connections of Postgres are open")
 
@@ -103,14 +104,18 @@ def test_a_low_limit_of_descriptors_is_logged(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_archive() -> None:
-    """Archiving is bad while its newest attempt failed; a failure before the last success is not, nor is none."""
+    """Archiving is bad while its newest attempt failed or hangs; no failure since the last success is fine."""
     later = AT + timedelta(minutes=1)
 
-    def judge(archived_at: datetime | None, failed_at: datetime | None, *, archives: bool = True) -> str:
-        return judge_archive(ServerState(1, 97, archives, archived_at, failed_at)).state
+    def judge(
+        archived_at: datetime | None, failed_at: datetime | None, *, archives: bool = True, waits: bool = False
+    ) -> str:
+        return judge_archive(ServerState(1, 97, archives, archived_at, failed_at, archive_waits=waits)).state
 
     assert judge(AT, None) == judge(None, None) == judge(later, AT) == judge(None, AT, archives=False) == "ok"
-    assert judge(AT, later) == judge(None, AT) == "bad"
+    assert judge(AT, later) == judge(None, AT) == judge(AT, None, waits=True) == "bad"
+    hanging = ServerState(1, 97, archives=True, archived_at=later, failed_at=AT, archive_waits=True)
+    assert judge_archive(hanging).says == "archiving hangs; last archived 2026-11-29 12:01:00 UTC"
 
 
 def test_sentinels() -> None:

@@ -80,7 +80,8 @@ async def test_clocks_and_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
     counted by whether they answer. While Postgres is away, what it would report is not shown."""
     apis = [Description(name, "api", ahead_s, 1, 1) for name, ahead_s in (("a", 0.5), ("b", -4.0), ("c", None))]
     own = Description("w", "worker", 1.0, 1, None)
-    server = ServerState(sessions=3, most_sessions=97, archives=True, archived_at=None, failed_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    server = ServerState(3, 97, archives=True, archived_at=None, failed_at=now, archive_waits=False)
     is_away = False
 
     async def answer(value: Any) -> Any:

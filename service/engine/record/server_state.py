@@ -17,12 +17,15 @@ class ServerState(msgspec.Struct, frozen=True):
     """Whether archive_mode is on."""
     archived_at: datetime | None
     failed_at: datetime | None
+    archive_waits: bool
+    """Whether a full segment has waited for five minutes."""
 
     @property
     def archive_fails(self) -> bool:
-        """Whether the newest attempt to archive has failed."""
+        """Whether the newest attempt to archive has failed, or hangs."""
         failed_at, archived_at = self.failed_at, self.archived_at
-        return self.archives and failed_at is not None and (archived_at is None or failed_at > archived_at)
+        has_failed = failed_at is not None and (archived_at is None or failed_at > archived_at)
+        return self.archives and (has_failed or self.archive_waits)
 
 
 async def read_server_state(database: Database) -> ServerState:

@@ -69,7 +69,8 @@ def judge_archive(server: ServerState) -> Check:
     archived = f"last archived {server.archived_at:%Y-%m-%d %H:%M:%S} UTC" if server.archived_at else "nothing archived"
     if not server.archive_fails:
         return Check("archive", "ok", archived)
-    says = f"archiving fails, last {server.failed_at:%Y-%m-%d %H:%M:%S} UTC; {archived}"
+    how = "hangs" if server.archive_waits else f"fails, last {server.failed_at:%Y-%m-%d %H:%M:%S} UTC"
+    says = f"archiving {how}; {archived}"
     return Check("archive", "bad", says, "Repair archive_command or its store: docs/operations.md#scriparchive.")
 
 
