@@ -44,6 +44,13 @@ def test_a_former_holder_shows_nothing() -> None:
     metrics.unfollow(PARTITION + 1)
 
 
+def test_nothing_is_held_without_standbys() -> None:
+    """Without SCRIP_STANDBYS there is no number that could only be 0."""
+    metrics.follow(PARTITION, None)
+    assert f'scrip_outbox_held_events{{partition="{PARTITION}"}}'.encode() not in generate_latest()
+    metrics.unfollow(PARTITION)
+
+
 def test_servers() -> None:
     """Of each Redis memory and replicas are shown, and whether it fails to write; of clocks the largest difference."""
     none, two = SimpleNamespace(count=0), SimpleNamespace(count=2)
@@ -75,9 +82,11 @@ def test_servers() -> None:
     }
 
 
-async def test_clocks_and_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("standbys", "missing"), [(0, {}), (1, {"": 0}), (3, {"": 2})])
+async def test_clocks_and_sentinels(standbys: int, missing: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks of APIs and workers are shown less this worker's: of each kind the one that differs most. Sentinels are
-    counted by whether they answer. While Postgres is away, what it would report is not shown."""
+    counted by whether they answer; standbys that are missing, if some are wanted. While Postgres is away, what it would
+    report is not shown."""
     apis = [Description(name, "api", ahead_s, 1, 1) for name, ahead_s in (("a", 0.5), ("b", -4.0), ("c", None))]
     own = Description("w", "worker", 1.0, 1, None)
     now = datetime.now(UTC)
@@ -93,7 +102,7 @@ async def test_clocks_and_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
         "describe_process": own.clock_ahead_s,
         "read_descriptions": [*apis, own],
         "read_server_state": server,
-        "count_streaming": 0,
+        "count_streaming": 1,
         "count_set_aside": {},
     }
     for name, value in looks.items():
@@ -111,14 +120,15 @@ async def test_clocks_and_sentinels(monkeypatch: pytest.MonkeyPatch) -> None:
         (family,) = [one for one in shown.collect() if one.name == f"scrip_{name}"]
         return {"".join(one.labels.values()): one.value for one in family.samples}
 
-    following = asyncio.create_task(shown.follow_servers(cast("Any", None), 0, "w", 1))
+    following = asyncio.create_task(shown.follow_servers(cast("Any", None), standbys, "w", 1))
     await wait_until(lambda: read("archive_failing") == {"": 1})
+    assert read("standbys_missing") == missing
     clocks = {"redis": 0.0, "postgres": -1.0, "api": -5.0, "worker": 0.0}
     assert read("clock_offset_seconds") == clocks
     assert read("sentinels") == {"up": 1, "down": 2}
     assert (read("postgres_connections"), read("postgres_connections_limit")) == ({"": 3}, {"": 97})
     is_away = True
-    await wait_until(lambda: read("archive_failing") == read("postgres_connections") == {})
+    await wait_until(lambda: read("archive_failing") == read("standbys_missing") == {})
     assert read("sentinels") == {"up": 1, "down": 2}
     following.cancel()
 
@@ -142,7 +152,6 @@ def test_errors_of_recording(error: Exception, kind: RetryError) -> None:
 def show_all(partitions: int) -> None:
     """Give each metric of a worker all of its labels, as for a worker with so many partitions and tasks that fail."""
     job_metrics.show_jobs(dict.fromkeys(((kind, "running") for kind in get_args(Kind)), 1))
-    metrics.show_standbys(2, 1)
     for step in get_args(Step):
         metrics.time_opening(step, 0)
     for partition in range(partitions):

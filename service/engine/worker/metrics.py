@@ -29,7 +29,7 @@ class LowBook(NamedTuple):
     free: int
 
 
-_HELD = Gauge("scrip_outbox_held_events", "Events in the outbox, if SCRIP_STANDBYS is set, else 0.", ["partition"])
+_HELD = Gauge("scrip_outbox_held_events", "Events in the outbox. Only with SCRIP_STANDBYS.", ["partition"])
 _RECORDED = Counter("scrip_recorded_events", "Events recorded by this worker.", ["partition"])
 _BATCH_EVENTS = Histogram(
     "scrip_recording_batch_events",
@@ -50,7 +50,6 @@ _OPENING_S = Histogram(
 )
 _OPENINGS = Counter("scrip_openings", "Openings, by how they restored Redis.", ["partition", "way"])
 _EXPIRED = Counter("scrip_expired_locks", "Coupons whose expired locks were removed.", ["partition"])
-_STANDBYS_MISSING = Gauge("scrip_standbys_missing", "SCRIP_STANDBYS less the standbys of Postgres that stream.")
 _TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is started again.", ["partition", "task"])
 _TASK_FAILURES = Counter(
     "scrip_task_failures", "How often a task, or one thing of it, has failed.", ["partition", "task"]
@@ -86,10 +85,6 @@ def count_opening(partition: int, way: Way) -> None:
 
 def count_expired_locks(partition: int, coupons: int) -> None:
     _EXPIRED.labels(str(partition)).inc(coupons)
-
-
-def show_standbys(wanted: int, streaming: int) -> None:
-    _STANDBYS_MISSING.set(max(wanted - streaming, 0))
 
 
 def count_task_failure(partition: int, task: str) -> None:
@@ -205,10 +200,11 @@ class Webhooks:
         (self._delivered if delivered else self._failed).inc()
 
 
-def follow(partition: int, count_held: Callable[[], int]) -> None:
-    """Show the partition's metrics from now on."""
+def follow(partition: int, count_held: Callable[[], int] | None) -> None:
+    """Show the partition's metrics from now on. Without standbys nothing is held for them."""
     label = str(partition)
-    _HELD.labels(label).set_function(count_held)
+    if count_held:
+        _HELD.labels(label).set_function(count_held)
     _RECORDED.labels(label)
     _EXPIRED.labels(label)
     for error in get_args(RetryError):

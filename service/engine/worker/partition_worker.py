@@ -233,7 +233,7 @@ class PartitionWorker:
                 scripts = await self._open(server, flusher, fence)
                 self._task = "keeping"
                 await self._failures.clear("opening")
-                metrics.follow(self._partition, lambda: flusher.held)
+                metrics.follow(self._partition, (lambda: flusher.held) if self._settings.standbys else None)
                 self._flushers[self._partition] = flusher
                 tasks = [
                     losing,

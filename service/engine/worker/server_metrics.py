@@ -28,6 +28,7 @@ _GAUGES = (
     ("scrip_postgres_connections", "Connections of clients that Postgres has.", ""),
     ("scrip_postgres_connections_limit", "max_connections less what is reserved.", ""),
     ("scrip_archive_failing", "1 if Postgres's newest attempt to archive its WAL failed, or hangs, else 0.", ""),
+    ("scrip_standbys_missing", "SCRIP_STANDBYS less the standbys that stream. Only with SCRIP_STANDBYS.", ""),
 )
 
 
@@ -40,13 +41,14 @@ class ServerMetrics(Collector):
         self._offsets_s: dict[str, float] = {}
         """Of Postgres, of all APIs and of all workers; empty while Postgres is away."""
         self._server: ServerState | None = None
+        self._standbys_missing: int | None = None
         self._sentinels: dict[str, int] = {}
 
     async def follow_servers(self, pool: asyncpg.Pool, standbys: int, process: str, connections: int) -> None:
         """Every 15 seconds look at sentinels and Postgres: its clock and those of processes, its connections, archive
         and standbys, and what tasks have set aside. Describe this process, which may open so many connections."""
         while True:
-            self._offsets_s, self._server = {}, None
+            self._offsets_s, self._server, self._standbys_missing = {}, None, None
             if self.redis:
                 views = await self.redis.ask_sentinels()
                 down = views.count(None)
@@ -58,7 +60,8 @@ class ServerMetrics(Collector):
                     other_s = (one.clock_ahead_s or 0.0) - ahead_s
                     offsets_s[one.kind] = max(offsets_s.get(one.kind, 0.0), other_s, key=abs)
                 self._offsets_s, self._server = offsets_s, await read_server_state(pool)
-                metrics.show_standbys(standbys, await count_streaming(pool))
+                if standbys:
+                    self._standbys_missing = max(standbys - await count_streaming(pool), 0)
                 metrics.show_set_aside(await count_set_aside(pool))
             await asyncio.sleep(LOOK_S)
 
@@ -67,7 +70,8 @@ class ServerMetrics(Collector):
             yield GaugeMetricFamily(name, text, labels=[label] if label else [])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        used, limit, failing, replicas, sentinels, offset, connections, most, archive = families = [*self.describe()]
+        families = [*self.describe()]
+        used, limit, failing, replicas, sentinels, offset, connections, most, archive, standbys = families
         offsets = [0.0]
         for watch in self.redis.watches() if self.redis else ():
             if seen := watch.seen:
@@ -87,6 +91,8 @@ class ServerMetrics(Collector):
             connections.add_metric([], server.sessions)
             most.add_metric([], server.most_sessions)
             archive.add_metric([], server.archive_fails)
+        if self._standbys_missing is not None:
+            standbys.add_metric([], self._standbys_missing)
         yield from families
 
 

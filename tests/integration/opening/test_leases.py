@@ -59,6 +59,7 @@ async def test_even_leases_stay(fleet: Fleet) -> None:
 
 async def test_a_worker_that_has_ended_shows_nothing(fleet: Fleet) -> None:
     """With its leases a worker gives up their gauges."""
+    fleet.settings = fleet.settings._replace(standbys=1)
     await fleet.start("a")
     await fleet.until_shared(4)
     await wait_until(lambda: _GAUGE in generate_latest())
