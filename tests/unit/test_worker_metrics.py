@@ -85,15 +85,20 @@ def test_servers() -> None:
 @pytest.mark.parametrize(("standbys", "missing"), [(0, {}), (1, {"": 0}), (3, {"": 2})])
 async def test_clocks_and_sentinels(standbys: int, missing: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks of APIs and workers are shown less this worker's: of each kind the one that differs most. Sentinels are
-    counted by whether they answer; standbys that are missing, if some are wanted. While Postgres is away, what it would
-    report is not shown."""
+    counted by whether they answer; standbys that are missing, if some are wanted. While Postgres does not answer
+    yet, the last answer is shown; while it is away, none."""
     apis = [Description(name, "api", ahead_s, 1, 1) for name, ahead_s in (("a", 0.5), ("b", -4.0), ("c", None))]
     own = Description("w", "worker", 1.0, 1, None)
     now = datetime.now(UTC)
     server = ServerState(3, 97, archives=True, archived_at=None, failed_at=now, archive_waits=False)
-    is_away = False
+    is_away, waiting, answers = False, 0, asyncio.Event()
+    answers.set()
 
     async def answer(value: Any) -> Any:
+        nonlocal waiting
+        waiting += 1
+        await answers.wait()
+        waiting -= 1
         if is_away:
             raise OSError
         return value
@@ -127,7 +132,11 @@ async def test_clocks_and_sentinels(standbys: int, missing: dict[str, float], mo
     assert read("clock_offset_seconds") == clocks
     assert read("sentinels") == {"up": 1, "down": 2}
     assert (read("postgres_connections"), read("postgres_connections_limit")) == ({"": 3}, {"": 97})
+    answers.clear()
+    await wait_until(lambda: waiting)
+    assert (read("archive_failing"), read("clock_offset_seconds")) == ({"": 1}, clocks)
     is_away = True
+    answers.set()
     await wait_until(lambda: read("archive_failing") == read("standbys_missing") == {})
     assert read("sentinels") == {"up": 1, "down": 2}
     following.cancel()

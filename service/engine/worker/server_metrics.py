@@ -48,21 +48,24 @@ class ServerMetrics(Collector):
         """Every 15 seconds look at sentinels and Postgres: its clock and those of processes, its connections, archive
         and standbys, and what tasks have set aside. Describe this process, which may open so many connections."""
         while True:
-            self._offsets_s, self._server, self._standbys_missing = {}, None, None
             if self.redis:
                 views = await self.redis.ask_sentinels()
                 down = views.count(None)
                 self._sentinels = {"up": len(views) - down, "down": down} if views else {}
+            # What the last look found is shown until this one ends: an alert with a gap would begin its time again.
+            offsets_s: dict[str, float] = {}
+            server = missing = None
             with wait_out_outage():
                 ahead_s = await describe_process(pool, process, connections)
-                offsets_s = {"postgres": -ahead_s}
+                found_s = {"postgres": -ahead_s}
                 for one in await read_descriptions(pool):
                     other_s = (one.clock_ahead_s or 0.0) - ahead_s
-                    offsets_s[one.kind] = max(offsets_s.get(one.kind, 0.0), other_s, key=abs)
-                self._offsets_s, self._server = offsets_s, await read_server_state(pool)
+                    found_s[one.kind] = max(found_s.get(one.kind, 0.0), other_s, key=abs)
                 if standbys:
-                    self._standbys_missing = max(standbys - await count_streaming(pool), 0)
+                    missing = max(standbys - await count_streaming(pool), 0)
                 metrics.show_set_aside(await count_set_aside(pool))
+                offsets_s, server = found_s, await read_server_state(pool)
+            self._offsets_s, self._server, self._standbys_missing = offsets_s, server, missing
             await asyncio.sleep(LOOK_S)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
