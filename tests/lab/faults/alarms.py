@@ -1,171 +1,73 @@
-"""Failures of real processes, which Prometheus watches with the shipped rules: which alert fires, and when.
+"""Failures of real processes, which Prometheus watches with the shipped rules, and of which Alertmanager sends what the
+shipped routes send: which page or ticket comes, and when.
 
-It prints for each failure how long its alert took, which others fired, and how long until all had ended. It needs
-`prometheus` on the path. A failure takes a minute to ten: the rules wait before they wake anybody."""
+It prints for each failure how long its page or ticket took, which others came, and how long until its alert had ended.
+It needs Debian's `prometheus` and `prometheus-alertmanager`. A failure takes a minute to twenty: the rules wait before
+they wake anybody."""
 
 import argparse
 import asyncio
 import contextlib
-import json
+import os
 import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
+from redis.asyncio import Redis
 
 from loadtests import generator
 from service.engine.formats import key_names
 from service.engine.record.partitions.partition_rows import read_partitions
 from tests.harness.running import HOME, data_folder
-from tests.harness.servers import VALKEY, free_port
 from tests.harness.tls import Authority, door
-from tests.harness.trees import ROOT
-from tests.harness.waiting import cancel, elapse, running
-from tests.harness.workspaces import make_workspace
-from tests.lab.faults.deployment import KEY, Deployment, Process
+from tests.harness.waiting import cancel, elapse
+from tests.lab.faults.deployment import Process
+from tests.lab.faults.disk import Clock
 from tests.lab.faults.nodes import wait_until
 from tests.lab.faults.process_faults import REDEEM_AGAIN
 from tests.lab.faults.proxy import Forwarder
 from tests.lab.faults.restore_faults import until_trimmed
 from tests.lab.faults.server_faults import filled
+from tests.lab.faults.upgrading import make_next_version
+from tests.lab.faults.watched import ALERTMANAGER, Watched, send_often, write_history
 
-RULES = ROOT / "deploy" / "observability" / "rules.yaml"
-INTERVAL_S = 15
-"""The interval of scrapes, for which the rules are written."""
 CALM_S = 60
-"""Before a failure, and after its alert has fired: no other alert may fire."""
+"""Before a failure, and after its alert has come: no other one may come."""
 PATIENCE_S = 1200
-RATES = {"drill": 5.0, "rival": 2.0}
-"""Sales a second of each workspace. A sale is two requests."""
+
+_WAITING = """CREATE OR REPLACE FUNCTION waiting() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN {} RETURN NEW; END $$"""
+_LOSE_ONE = """DELETE FROM redemptions WHERE redemption_id =
+(SELECT redemption_id FROM redemptions JOIN workspaces USING (workspace) WHERE name = 'drill' LIMIT 1)"""
+_SWITCH = "SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'lab', 'a segment that is not empty')"
+_ARCHIVES = "SELECT last_archived_time IS NOT NULL FROM (SELECT pg_switch_wal()) AS s, pg_stat_archiver"
+_SESSIONS = """SELECT (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL)::int,
+current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"""
 
 Undo = Callable[[], Awaitable[Any]]
-Plant = Callable[["Watched"], Awaitable[Undo]]
+Plant = Callable[[Watched], Awaitable[Undo]]
 
 
-class Watched(Deployment):
-    """A deployment with two workers, two workspaces, sales in both, and a Prometheus that finds all its processes."""
+def _memory(share: float) -> Plant:
+    """Redis uses this share of its memory; 0: it has no limit."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(VALKEY, folder, "always", replicated=False, **options)
-        self._targets: dict[Process, tuple[str, int]] = {}
-        """The job and the port of each process."""
-        self._prometheus_port = free_port()
+    async def plant(deployment: Watched) -> Undo:
+        client = deployment.primary.client
+        before = (await client.config_get("maxmemory"))["maxmemory"]
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory", int(used / share) if share else 0)
+        return partial(client.config_set, "maxmemory", before)
 
-    def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:
-        port = free_port()
-        process = super()._process(command, tree, front, **env, SCRIP_METRICS_PORT=str(port))
-        self._targets[process] = f"scrip-{command}", port
-        self._write_targets()
-        return process
-
-    async def leave(self, process: Process) -> None:
-        """End a process, which Prometheus forgets."""
-        await process.close()
-        del self._targets[process]
-        self._write_targets()
-
-    def _write_targets(self) -> None:
-        groups = [{"targets": [f"127.0.0.1:{port}"], "labels": {"job": job}} for job, port in self._targets.values()]
-        (self.folder / "targets.json").write_text(json.dumps(groups))
-
-    @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Start a second worker, the sales and Prometheus; all end with the block."""
-        self.add_workers(2)
-        async with self.pool.acquire() as connection:
-            await make_workspace(connection, "rival", "live")
-        for name in RATES:
-            await wait_until(partial(self._make_book, name), f"a book of {name}")
-        async with contextlib.AsyncExitStack() as stack:
-            for name in RATES:
-                await stack.enter_async_context(running(self.sell(name)))
-            await stack.enter_async_context(self._prometheus())
-            yield
-
-    @asynccontextmanager
-    async def _prometheus(self) -> AsyncIterator[None]:
-        times = {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"}
-        scrapes = [{"job_name": "scrip", "file_sd_configs": [{"files": [str(self.folder / "targets.json")]}]}]
-        config = {"global": times, "rule_files": [str(RULES)], "scrape_configs": scrapes}
-        (self.folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
-        listen, store = f"--web.listen-address=127.0.0.1:{self._prometheus_port}", self.folder / "prometheus"
-        options = (f"--config.file={self.folder / 'prometheus.yml'}", f"--storage.tsdb.path={store}", listen)
-        with (self.folder / "prometheus.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec("prometheus", *options, stdout=log, stderr=log)
-        try:
-            await wait_until(self._is_watched, "Prometheus")
-            yield
-        finally:
-            process.terminate()
-            await process.wait()
-
-    async def _is_watched(self) -> bool:
-        return await self.alerts() is not None
-
-    async def alerts(self) -> set[str] | None:
-        """The names of the alerts that fire."""
-        async with httpx.AsyncClient(timeout=10) as client:
-            answer = await client.get(f"http://127.0.0.1:{self._prometheus_port}/api/v1/alerts")
-        if answer.status_code != 200:
-            return None
-        return {one["labels"]["alertname"] for one in answer.json()["data"]["alerts"] if one["state"] == "firing"}
-
-    async def ask(self, method: str, path: str, body: Any = None, key: str = KEY) -> httpx.Response:
-        """Send a request to the first API. A connection that fails counts as 503."""
-        headers = {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(timeout=10, headers=headers) as client:
-            try:
-                return await client.request(method, f"{self.urls[0]}{path}", json=body)
-            except httpx.HTTPError:
-                return httpx.Response(503)
-
-    async def _make_book(self, name: str) -> bool:
-        book = {"name": "Sale", "maxRedemptionsPerCode": 1_000_000}
-        answer = await self.ask("POST", "/v1/books", book, f"{name}_admin")
-        if answer.status_code != 201:
-            return False
-        codes = {"codes": [f"SALE-{name}-{number:03}" for number in range(200)]}
-        path = f"/v1/books/{answer.json()['bookId']}/codes"
-        return (await self.ask("POST", path, codes, f"{name}_admin")).status_code in (200, 201)
-
-    async def sell(self, name: str) -> None:
-        """Lock and redeem, so many times a second, whatever the answers are."""
-
-        async def buy(client: httpx.AsyncClient, number: int) -> None:
-            base, code = f"{self.urls[number % len(self.urls)]}/v1/coupons", f"SALE-{name}-{number % 200:03}"
-            body = {"userId": f"u{number}"}
-            locked = await client.post(f"{base}/lock/{code}", json=body)
-            if locked.status_code == 201:
-                body["lockToken"] = locked.json()["lockToken"]
-            await client.post(f"{base}/redeem/{code}", json=body)
-
-        await _repeat(RATES[name], f"{name}_admin", buy)
-
-
-async def _repeat(rate: float, key: str, send: Callable[[httpx.AsyncClient, int], Awaitable[Any]]) -> None:
-    """Send so many times a second, with a number each time, until cancelled. A connection that fails is no error."""
-    number = 0
-    async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {key}"}) as client:
-        while True:
-            began = time.monotonic()
-            with contextlib.suppress(httpx.HTTPError):
-                await send(client, number)
-            number += 1
-            await elapse(max(1 / rate - (time.monotonic() - began), 0), "the pace of the load")
-
-
-async def _redis_full(deployment: Watched) -> Undo:
-    used = (await deployment.primary.client.info("memory"))["used_memory"]
-    await deployment.primary.client.config_set("maxmemory", used)
-    return partial(deployment.primary.client.config_set, "maxmemory", 0)
+    return plant
 
 
 async def _redis_gone(deployment: Watched) -> Undo:
@@ -190,6 +92,23 @@ def _workers_dead(first: int) -> Plant:
     return plant
 
 
+def _apis_dead(first: int) -> Plant:
+    """Kill the APIs from this one on."""
+
+    async def plant(deployment: Watched) -> Undo:
+        killed = deployment.apis[first:]
+        for api in killed:
+            await api.signal(signal.SIGKILL)
+
+        async def start() -> None:
+            for api in killed:
+                api.start()
+
+        return start
+
+    return plant
+
+
 async def _worker_stuck(deployment: Watched) -> Undo:
     await deployment.workers[1].signal(signal.SIGSTOP)
     return partial(deployment.workers[1].signal, signal.SIGCONT)
@@ -200,9 +119,192 @@ async def _postgres_slow(deployment: Watched) -> Undo:
     return deployment.heal
 
 
+async def _partition_slow(deployment: Watched) -> Undo:
+    """What records one partition waits: Postgres needs half a second for each redemption of its workspace."""
+    workspace = await deployment.pool.fetchval("SELECT workspace FROM workspaces WHERE name = 'drill'")
+    slow = f"IF NEW.workspace = '{workspace}' THEN PERFORM pg_sleep(0.5); END IF;"
+    await deployment.pool.execute(_WAITING.format(slow))
+    await deployment.pool.execute(
+        "CREATE TRIGGER waiting BEFORE INSERT ON redemptions FOR EACH ROW EXECUTE FUNCTION waiting()"
+    )
+    return partial(deployment.pool.execute, _WAITING.format(""))
+
+
 async def _postgres_gone(deployment: Watched) -> Undo:
     await deployment.database.kill()
     return deployment.heal
+
+
+async def _each_killed(deployment: Watched) -> Undo:
+    """A worker, an API, Postgres and Redis are killed, and start at once, as by a supervisor: nobody must be woken."""
+    for process in (deployment.workers[0], deployment.apis[0]):
+        await process.signal(signal.SIGKILL)
+        process.start()
+        await elapse(CALM_S, "each by itself")
+    await deployment.database.kill()
+    await deployment.database.start_again()
+    await elapse(CALM_S, "each by itself")
+    await deployment.primary.kill()
+    await deployment.primary.start()
+    return _nothing
+
+
+async def _ordinary(deployment: Watched) -> Undo:
+    """Half an hour of work that wakes nobody: an upgrade with a migration, process by process; a failover by sentinels,
+    whose old primary comes back; a rebuild of a partition. Each under load."""
+    ends = time.monotonic() + 25 * 60
+    new = make_next_version(deployment.folder / "next")
+    await deployment.command("migrate", tree=new)
+    for old in deployment.processes:
+        process, url = deployment.start_beside(old, new)
+        if url:
+            await wait_until(partial(_is_ready, url), "the new API")
+            deployment.urls[deployment.apis.index(old)] = url
+        await elapse(CALM_S, "the new process takes over")
+        await deployment.end_replaced(old, process)
+        await deployment.forget(old)
+    await elapse(CALM_S, "each by itself")
+    epoch = (await deployment.row()).epoch
+    await deployment.primary.kill()
+    await deployment.until_replaced()
+    await deployment.until_reopened(epoch)
+    await elapse(CALM_S, "a primary that is started again")
+    await deployment.heal()
+    await elapse(CALM_S, "each by itself")
+    await deployment.command("rebuild", "--partition", str(HOME), tree=new)
+    await elapse(ends - time.monotonic(), "no alert may come")
+    return _nothing
+
+
+async def _is_ready(address: str) -> bool:
+    async with httpx.AsyncClient(verify=False) as client:
+        return (await client.get(f"{address}/health/ready")).json().get("failing") == []
+
+
+async def _nothing() -> None:
+    """It has ended by itself."""
+
+
+def _archive(command: str) -> Plant:
+    """Postgres archives by this command, which may end with a file, after one that works."""
+
+    async def plant(deployment: Watched) -> Undo:
+        stays = deployment.folder / "record" / "stays"
+        stays.touch()
+        await _archive_by(deployment, "true", archive_mode="on")
+        await deployment.database.kill()
+        await deployment.database.start_again()
+        await wait_until(partial(deployment.pool.fetchval, _ARCHIVES), "a segment in the archive")
+        await _archive_by(deployment, command.format(stays))
+        for _ in range(2):
+            await deployment.pool.fetchval(_SWITCH)
+
+        async def repair() -> None:
+            stays.unlink()
+            await _archive_by(deployment, "true")
+
+        return repair
+
+    return plant
+
+
+async def _archive_by(deployment: Watched, command: str, **more: str) -> None:
+    connection = await asyncpg.connect(deployment.database.url)
+    for name, value in {"archive_command": command, **more}.items():
+        await connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
+
+
+def _connections(share: float) -> Plant:
+    """This share of Postgres's connections is in use."""
+
+    async def plant(deployment: Watched) -> Undo:
+        used, most = await deployment.pool.fetchrow(_SESSIONS)
+        opened = [await asyncpg.connect(deployment.database.url) for _ in range(int(most * share) + 1 - used)]
+
+        async def close() -> None:
+            for connection in opened:
+                await connection.close()
+
+        return close
+
+    return plant
+
+
+async def _replica_gone(deployment: Watched) -> Undo:
+    await deployment.replica.kill()
+    return deployment.heal
+
+
+def _sentinels_hang(many: int) -> Plant:
+    async def plant(deployment: Watched) -> Undo:
+        pids: list[int] = []
+        for host in deployment.named.partition("//")[2].partition("/")[0].split(",")[:many]:
+            async with Redis(port=int(host.rpartition(":")[2]), decode_responses=True) as sentinel:
+                pids.append((await sentinel.info("server"))["process_id"])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+
+        async def go_on() -> None:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+        return go_on
+
+    return plant
+
+
+async def _redis_refuses(deployment: Watched) -> Undo:
+    """Redis's user may no longer append to the outbox."""
+    await deployment.primary.client.execute_command("ACL", "SETUSER", "default", "-xadd")
+    return partial(deployment.primary.client.execute_command, "ACL", "SETUSER", "default", "+@all")
+
+
+async def _redis_slow(deployment: Watched) -> Undo:
+    for front in (deployment.front, deployment.side):
+        front.delay_s = 0.3
+    return deployment.heal
+
+
+async def _redis_cannot_save(deployment: Watched) -> Undo:
+    """Redis may not make a file in its folder."""
+    away = deployment.primary.folder.rename(deployment.primary.folder.with_name("away"))
+
+    async def put_back() -> None:
+        away.rename(deployment.primary.folder)
+        await deployment.primary.client.bgsave()
+
+    with contextlib.suppress(Exception):
+        await deployment.primary.client.bgsave()
+    return put_back
+
+
+async def _make(deployment: Watched, path: str, body: Any) -> Any:
+    """Create something, again while it is refused."""
+
+    async def make() -> Any:
+        answer = await deployment.ask("POST", path, body)
+        return answer.status_code == 201 and answer.json()
+
+    return await wait_until(make, path)
+
+
+async def _low_stock(deployment: Watched) -> Undo:
+    """A book with a threshold of five codes has four left."""
+    book = (await _make(deployment, "/v1/books", {"name": "Low", "lowStockThreshold": 5}))["bookId"]
+    await deployment.ask("POST", f"/v1/books/{book}/codes", {"codes": [f"LOW-{number}" for number in range(5)]})
+    await _make(deployment, "/v1/coupons/assign", {"bookId": book, "userId": "ann"})
+    return partial(deployment.ask, "PATCH", f"/v1/books/{book}", {"status": "inactive"})
+
+
+async def _book_unreadable(deployment: Watched) -> Undo:
+    """A book has a discount that no worker of this version can read."""
+    book = (await _make(deployment, "/v1/books", {"name": "Odd"}))["bookId"]
+    change = "UPDATE books SET discount = $2 WHERE book_id = $1"
+    await deployment.pool.execute(change, book, '{"type": "of a later version"}')
+    await deployment.command("rebuild", "--partition", str(HOME))
+    return partial(deployment.pool.execute, change, book, None)
 
 
 async def _postgres_older(deployment: Watched) -> Undo:
@@ -213,7 +315,7 @@ async def _postgres_older(deployment: Watched) -> Undo:
 
 
 async def _drift(deployment: Watched) -> Undo:
-    await deployment.pool.execute("DELETE FROM redemptions WHERE ctid IN (SELECT ctid FROM redemptions LIMIT 1)")
+    await deployment.pool.execute(_LOSE_ONE)
     await deployment.ask("POST", "/v1/ops/reconcile", {"repair": False})
     return partial(deployment.ask, "POST", "/v1/ops/reconcile", {"repair": True})
 
@@ -249,7 +351,7 @@ async def _certificate_ends(deployment: Watched) -> Undo:
     api, _ = deployment.make_api(REDIS_URL=f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
 
     async def end() -> None:
-        await deployment.leave(api)
+        await deployment.forget(api)
         stack.close()
 
     return end
@@ -271,8 +373,8 @@ async def _tenfold(deployment: Watched) -> Undo:
 
 async def _webhook_fails(deployment: Watched) -> Undo:
     hook = {"url": "https://receiver.invalid/hook", "events": ["coupon.redeemed"]}
-    made = await deployment.ask("POST", "/v1/webhooks", hook)
-    return partial(deployment.ask, "DELETE", f"/v1/webhooks/{made.json()['webhookId']}")
+    made = await _make(deployment, "/v1/webhooks", hook)
+    return partial(deployment.ask, "DELETE", f"/v1/webhooks/{made['webhookId']}")
 
 
 def _flood(rate: float, path: str, name: str, **limits: int) -> Plant:
@@ -287,7 +389,7 @@ def _flood(rate: float, path: str, name: str, **limits: int) -> Plant:
         async def send(client: httpx.AsyncClient, number: int) -> None:
             await client.post(f"{deployment.urls[0]}{path.format(number)}", json={"userId": f"u{number % 50}"})
 
-        return partial(cancel, asyncio.create_task(_repeat(rate, key, send)))
+        return partial(cancel, asyncio.create_task(send_often(rate, key, send)))
 
     return plant
 
@@ -312,7 +414,7 @@ async def _api_cut(deployment: Watched) -> Undo:
     await wait_until(partial(_is_live, address), "an API")
     front.stop()
     await elapse(330, "an event that is older than 300 s has a page")
-    return partial(deployment.leave, api)
+    return partial(deployment.forget, api)
 
 
 async def _is_live(address: str) -> bool:
@@ -322,145 +424,220 @@ async def _is_live(address: str) -> bool:
 
 async def _wrong_setting(deployment: Watched) -> Undo:
     api, _ = deployment.make_api(REDIS_URL="redis://127.0.0.1:1/0")
-    return partial(deployment.leave, api)
+    return partial(deployment.forget, api)
 
 
 async def _worker_cut(deployment: Watched) -> Undo:
     """A worker that has leases no longer reaches Redis."""
     front = await Forwarder(deployment.primary.port).start()
-    worker = deployment.make_worker(front)
+    worker = await _make_worker(deployment, front)
+    front.stop()
+    return partial(_end, deployment, worker)
+
+
+async def _worker_refused(deployment: Watched) -> Undo:
+    """The password of a worker's user of Redis is changed, and its connections are ended."""
+    client = deployment.primary.client
+    await client.execute_command("ACL", "SETUSER", "worker", "on", ">right", "~*", "&*", "+@all")
+    url = f"redis://worker:right@127.0.0.1:{deployment.primary.port}/0"
+    worker = await _make_worker(deployment, deployment.front, REDIS_URL=url)
+    await client.execute_command("ACL", "SETUSER", "worker", "resetpass", ">other")
+    await client.execute_command("CLIENT", "KILL", "USER", "worker")
+    return partial(_end, deployment, worker)
+
+
+async def _make_worker(deployment: Watched, front: Forwarder, **env: str) -> Process:
+    """One more worker, once it has leases."""
+    worker = deployment.make_worker(front, **env)
 
     async def has_leases() -> bool:
         return any(f":{worker.pid}:" in (row.lease_holder or "") for row in await read_partitions(deployment.pool))
 
     await wait_until(has_leases, "leases of the worker")
-    front.stop()
-    return partial(deployment.leave, worker)
+    return worker
 
 
-async def _clock_off(deployment: Watched) -> Undo:
-    deployment.primary.clock.set(30_000)
+async def _end(deployment: Watched, process: Process) -> None:
+    """It ends by SIGTERM."""
+    await process.signal(signal.SIGTERM)
+    await deployment.forget(process)
+
+
+async def _redis_clock(deployment: Watched) -> Undo:
+    return _step(deployment.primary.clock)
+
+
+async def _api_clock(deployment: Watched) -> Undo:
+    return _step(deployment.apis[1].clock)
+
+
+def _step(clock: Clock) -> Undo:
+    clock.set(30_000)
 
     async def correct() -> None:
-        deployment.primary.clock.set(0)
+        clock.set(0)
 
     return correct
 
 
 class Failure:
-    """A failure, its alert, the alerts that may fire beside it, and the deployment's options."""
+    """A failure, what is sent for it, what may be sent beside it, and the deployment's options. Nothing sent: ''."""
 
-    def __init__(self, plant: Plant, alert: str, *beside: str, **options: Any) -> None:
-        self.plant, self.alert, self.beside, self.options = plant, alert, set(beside), options
+    def __init__(self, plant: Plant, sends: str, *beside: str, **options: Any) -> None:
+        self.plant, self.sends, self.beside, self.options = plant, sends, beside, options
 
 
-_CLOSED = ("ScripErrors", "ScripPartitionClosed", "ScripRecordingSlow", "ScripTaskFailing")
-"""What a closed partition also causes."""
 FAILURES = {
-    "Redis is full": Failure(_redis_full, "ScripRedisMemory", *_CLOSED),
-    "Redis is gone": Failure(_redis_gone, "ScripRedisDown", *_CLOSED),
-    "one of two workers is dead": Failure(_workers_dead(1), "ScripProcessMissing"),
-    "all workers are dead": Failure(_workers_dead(0), "ScripWorkerMissing", "ScripProcessMissing", *_CLOSED),
-    "a worker is stuck": Failure(_worker_stuck, "ScripProcessMissing"),
-    "Postgres is slow": Failure(_postgres_slow, "ScripRecordingSlow", "ScripPostgresDown", "ScripUnrecordedEventsOld"),
-    "Postgres is gone": Failure(_postgres_gone, "ScripPostgresDown", "ScripWorkerMissing", *_CLOSED),
-    "Postgres was restored, and is older": Failure(_postgres_older, "ScripPostgresOlder", *_CLOSED),
-    "Redis and Postgres differ": Failure(_drift, "ScripDrift"),
-    "an event is in quarantine": Failure(_quarantined, "ScripQuarantine"),
-    "codes are blocked": Failure(_blocked, "ScripBlockedCodes", "ScripQuarantine"),
-    "a certificate ends tomorrow": Failure(_certificate_ends, "ScripCertificate"),
-    "a receiver of webhooks fails": Failure(_webhook_fails, "ScripWebhooks"),
+    "Redis is full": Failure(_memory(1), "page ScripRedisMemory"),
+    "Redis is nearly full": Failure(_memory(0.97), "page ScripRedisMemory"),
+    "Redis has no limit of memory": Failure(_memory(0), "ticket ScripRedisUnlimited"),
+    "Redis is gone": Failure(_redis_gone, "page ScripRedisDown"),
+    "Redis is slow": Failure(_redis_slow, "page ScripLatency"),
+    "Redis refuses a command": Failure(_redis_refuses, "page ScripErrors"),
+    "Redis can't save": Failure(_redis_cannot_save, "page ScripRedisPersistence"),
+    "each process is killed, and starts": Failure(_each_killed, ""),
+    "one of two workers is dead": Failure(_workers_dead(1), "ticket ScripProcessMissing"),
+    "all workers are dead": Failure(_workers_dead(0), "page ScripWorkerMissing", "ticket ScripProcessMissing"),
+    "one of two APIs is dead": Failure(_apis_dead(1), "ticket ScripProcessMissing"),
+    "all APIs are dead": Failure(_apis_dead(0), "page ScripProcessMissing"),
+    "a worker is stuck": Failure(_worker_stuck, "ticket ScripProcessMissing"),
+    "Postgres is slow": Failure(_postgres_slow, "page ScripRecordingSlow"),
+    "Postgres is slow for one partition": Failure(_partition_slow, f"page ScripRecordingSlow {HOME}"),
+    "Postgres is gone": Failure(_postgres_gone, "page ScripPostgresDown"),
+    "Postgres was restored, and is older": Failure(_postgres_older, "page ScripPostgresOlder"),
+    "Postgres can't archive": Failure(_archive("false"), "ticket ScripArchive"),
+    "Postgres's archive_command hangs": Failure(_archive("while test -e {}; do sleep 1; done"), "ticket ScripArchive"),
+    "Postgres's connections are nearly all in use": Failure(_connections(0.95), "page ScripConnections"),
+    "a replica is gone": Failure(_replica_gone, "ticket ScripRedisReplica", replicated=True),
+    "one of three sentinels hangs": Failure(_sentinels_hang(1), "ticket ScripSentinels", replicated=True, sentinels=3),
+    "two of three sentinels hang": Failure(_sentinels_hang(2), "page ScripSentinels", replicated=True, sentinels=3),
+    "an upgrade, a failover and a rebuild": Failure(_ordinary, "", replicated=True, sentinels=3),
+    "Redis and Postgres differ": Failure(_drift, "ticket ScripDrift"),
+    "an event is in quarantine": Failure(_quarantined, "page ScripQuarantine"),
+    "codes are blocked": Failure(_blocked, "page ScripQuarantine"),
+    "a book can't be read": Failure(_book_unreadable, "page ScripLeftOut"),
+    "a book runs low": Failure(_low_stock, "ticket ScripLowStock"),
+    "a certificate ends tomorrow": Failure(_certificate_ends, "page ScripCertificate"),
+    "a receiver of webhooks fails": Failure(_webhook_fails, "ticket ScripWebhooks"),
     "a client runs away": Failure(
-        _flood(20, "/v1/coupons/redeem/SALE-drill-000", "drill", requestsPerMinute=60),
-        "ScripRateLimited",
-        "ScripRefusals",
+        _flood(40, "/v1/coupons/redeem/SALE-drill-000", "drill", requestsPerMinute=60),
+        "ticket ScripRateLimited",
+        "ticket ScripRefusals",
     ),
-    "codes are guessed": Failure(_flood(10, "/v1/coupons/lock/GUESS-{}", "drill"), "ScripGuessing"),
-    "a sale is ten times the plan": Failure(_tenfold, "ScripSaturation", "ScripTenantFlood"),
-    "a disk is full": Failure(_disk_full, "ScripDisk", "ScripPostgresDown", *_CLOSED, own_disks=True),
-    "an API has a wrong setting": Failure(_wrong_setting, "ScripRedisDown", "ScripProcessMissing"),
-    "an API does not reach Postgres": Failure(_api_cut, "ScripPostgresDown"),
-    "a worker does not reach Redis": Failure(_worker_cut, "ScripTaskFailing"),
-    "Redis's clock is off": Failure(_clock_off, "ScripClock"),
-    "a tenant floods": Failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ScripTenantFlood", "ScripGuessing"),
+    "codes are guessed": Failure(_flood(20, "/v1/coupons/lock/GUESS-{}", "drill"), "ticket ScripGuessing"),
+    "a sale is ten times the plan": Failure(_tenfold, "ticket ScripSaturation", "ticket ScripTenantFlood"),
+    "a disk is full": Failure(_disk_full, "page ScripDisk", own_disks=True),
+    "an API has a wrong setting": Failure(_wrong_setting, "ticket ScripRedisDown"),
+    "an API does not reach Postgres": Failure(_api_cut, "ticket ScripPostgresDown"),
+    "a worker does not reach Redis": Failure(_worker_cut, "ticket ScripTaskFailing"),
+    "a worker's password is refused": Failure(_worker_refused, "ticket ScripTaskFailing"),
+    "Redis's clock is off": Failure(_redis_clock, "ticket ScripClock"),
+    "an API's clock is off": Failure(_api_clock, "ticket ScripClock"),
+    "a tenant floods": Failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ticket ScripTenantFlood"),
 }
 
 
 @dataclass
 class Seen:
-    """What Prometheus showed."""
+    """What was sent for each failure by its name, and when; and what else."""
 
-    fired_s: float | None = None
-    ended_s: float | None = None
-    before: set[str] = field(default_factory=set)
+    sent_s: dict[str, float] = field(default_factory=dict)
+    ended_s: dict[str, float] = field(default_factory=dict)
     beside: set[str] = field(default_factory=set)
-
-    def wrong(self, failure: Failure) -> list[str]:
-        found = [f"fired before: {name}" for name in sorted(self.before)]
-        found += [f"fired beside: {name}" for name in sorted(self.beside - failure.beside)]
-        found += [] if self.fired_s is not None else ["did not fire"]
-        return found + ([] if self.ended_s is not None else ["did not end"])
+    wrong: list[str] = field(default_factory=list)
 
 
-async def watch(failure: Failure, folder: Path) -> Seen:
-    """Plant a failure, wait for its alert, undo it, and wait until no alert is left."""
+async def watch(failures: Mapping[str, Failure], folder: Path, history: Path) -> Seen:
+    """Plant failures at once, wait until the alert of each is sent, undo all, and wait until none is left."""
     seen = Seen()
-    async with Watched(folder, **failure.options) as deployment, deployment.watching():
-        await _look(deployment, seen.before, CALM_S)
-        began = time.monotonic()
-        undo = await failure.plant(deployment)
-        if failure.alert in await _look(
-            deployment, seen.beside, PATIENCE_S, until=lambda names: failure.alert in names
-        ):
-            seen.fired_s = time.monotonic() - began
-            await _look(deployment, seen.beside, CALM_S)
-        seen.beside.discard(failure.alert)
-        began = time.monotonic()
-        await undo()
-        if not await _look(deployment, set(), PATIENCE_S, until=lambda names: not names):
-            seen.ended_s = time.monotonic() - began
+    options: dict[str, Any] = {}
+    for failure in failures.values():
+        options |= failure.options
+    async with (
+        Watched(folder, **options) as deployment,
+        deployment.watching(history),
+        contextlib.AsyncExitStack() as planted,
+    ):
+        await elapse(CALM_S, "no alert may come")
+        seen.wrong += [f"sent before: {name}" for name in sorted(deployment.sent)]
+        deployment.sent.clear()
+        began: dict[str, float] = {}
+        for name, failure in failures.items():
+            began[name] = time.monotonic()
+            planted.push_async_callback(await failure.plant(deployment))
+        expected = {name: failure.sends for name, failure in failures.items() if failure.sends}
+
+        async def note_sent() -> bool:
+            for name, sends in expected.items():
+                times = [at for sent, at in deployment.sent.items() if sent.startswith(sends)]
+                seen.sent_s |= {name: min(times) - began[name]} if times else {}
+            return len(seen.sent_s) == len(expected)
+
+        await _look(note_sent)
+        await elapse(CALM_S, "no other alert may come")
+        undone = time.monotonic()
+        await planted.aclose()
+
+        async def note_ended() -> bool:
+            firing = await deployment.alerts()
+            for name, sends in expected.items():
+                if not _has(firing, sends):
+                    seen.ended_s.setdefault(name, time.monotonic() - undone)
+            return not firing
+
+        if not await _look(note_ended):
+            seen.wrong += [f"fires: {name}" for name in sorted(await deployment.alerts())]
+        # Alertmanager sends what was silenced, and failures that send nothing have no alert to wait for.
+        await elapse(CALM_S if expected else 5 * CALM_S, "no alert may come")
+        seen.beside = {one for one in deployment.sent if not any(_has({one}, sends) for sends in expected.values())}
+    allowed = tuple(sends for failure in failures.values() for sends in failure.beside)
+    seen.wrong += [f"sent beside: {name}" for name in sorted(seen.beside) if not name.startswith(allowed)]
+    seen.wrong += [f"not sent: {sends}" for name, sends in expected.items() if name not in seen.sent_s]
     return seen
 
 
-async def _look(
-    deployment: Watched, seen: set[str], seconds: float, until: Callable[[set[str]], bool] = lambda _: False
-) -> set[str]:
-    """Collect the alerts that fire, for some seconds or until they are as wanted; return the last ones."""
-    deadline = time.monotonic() + seconds
-    while True:
-        names = await deployment.alerts() or set()
-        seen |= names
-        if until(names) or time.monotonic() > deadline:
-            return names
+def _has(names: Iterable[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+async def _look(reached: Callable[[], Awaitable[bool]]) -> bool:
+    """Wait for this; False if it never comes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if await reached():
+            return True
         await elapse(1, "Prometheus looks by itself")
+    return False
 
 
-async def watch_all(names: list[str], folder: Path) -> bool:
+async def watch_all(names: list[str], folder: Path, *, together: bool) -> bool:
     """Print a row for each failure; whether all were as expected."""
     good = True
-    print(
-        "| failure | alert | fires after, s | beside | ends after, s | wrong |\n|---|---|---|---|---|---|", flush=True
-    )
-    for number, name in enumerate(names):
-        failure = FAILURES[name]
-        seen = await watch(failure, folder / str(number))
-        wrong = seen.wrong(failure)
-        good = good and not wrong
-        cells = [name, failure.alert, _round(seen.fired_s), ", ".join(sorted(seen.beside)), _round(seen.ended_s)]
-        print(f"| {' | '.join([*cells, '; '.join(wrong)])} |", flush=True)
+    write_history(folder / "history")
+    print("| failure | sends | after, s | ends after, s | beside | wrong |\n|---|---|---|---|---|---|", flush=True)
+    for number, some in enumerate([names] if together else [[name] for name in names]):
+        failures = {name: FAILURES[name] for name in some}
+        seen = await watch(failures, folder / str(number), folder / "history")
+        good = good and not seen.wrong
+        beside, wrong = ", ".join(sorted(seen.beside)), "; ".join(seen.wrong)
+        for name, failure in failures.items():
+            times = _round(seen.sent_s.get(name)), _round(seen.ended_s.get(name))
+            print(f"| {' | '.join([name, failure.sends or 'nothing', *times, beside, wrong])} |", flush=True)
     return good
 
 
 def _round(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds:.0f}"
+    return "–" if seconds is None else f"{seconds:.0f}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="failures whose name matches this")
+    parser.add_argument("--together", action="store_true", help="all of these at once, in one deployment")
     asked = parser.parse_args()
-    if not shutil.which("prometheus"):
-        sys.exit("prometheus is not on the path: install Debian's package of this name.")
+    for program in ("prometheus", "promtool", ALERTMANAGER):
+        if not shutil.which(program):
+            sys.exit(f"{program} is not on the path: install Debian's prometheus and prometheus-alertmanager.")
     names = [name for name in FAILURES if re.search(asked.only, name)]
     with data_folder() as folder:
-        return not asyncio.run(watch_all(names, folder))
+        return not asyncio.run(watch_all(names, folder, together=asked.together))

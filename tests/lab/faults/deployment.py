@@ -183,6 +183,11 @@ class Deployment:
         await self.until_ready()
 
     @property
+    def named(self) -> str:
+        """The URL that names the sentinels, or the cluster; '' without."""
+        return self._named
+
+    @property
     def _nodes(self) -> list[Node]:
         if self.is_clustered:
             return []
@@ -203,9 +208,9 @@ class Deployment:
         while len(self.workers) < many:
             self.workers.append(self.make_worker(self.front))
 
-    def make_worker(self, front: Forwarder) -> Process:
-        """Start one more, which finds Redis by this front, and return it."""
-        return self._process("worker", self._tree, front)
+    def make_worker(self, front: Forwarder, **env: str) -> Process:
+        """Start one more, which finds Redis by this front, with settings of its own, and return it."""
+        return self._process("worker", self._tree, front, **env)
 
     def make_api(self, tree: Path | None = None, front: Forwarder | None = None, /, **env: str) -> tuple[Process, str]:
         """Start an API with settings of its own, perhaps of another tree, and return it with its address."""

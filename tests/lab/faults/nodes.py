@@ -61,7 +61,7 @@ class Node:
         options = f"""--port {self.port} --bind 127.0.0.1 --dir {self.folder} --appendonly {"yes" if aof else "no"}
             --appendfsync {"everysec" if self._sync == "nothing" else self._sync} --no-appendfsync-on-rewrite no
             --aof-load-truncated yes --repl-diskless-sync-delay 0 --repl-ping-replica-period 1 --repl-timeout 5
-            --maxmemory-policy noeviction --logfile {self.folder / "log"}""".split()
+            --maxmemory 1gb --maxmemory-policy noeviction --logfile {self.folder / "log"}""".split()
         command = [self._binary, *options, "--save", ""]
         self.process = subprocess.Popen(command, env=self._env)  # noqa: ASYNC220, it is quick
         await wait_until(self.client.ping, "a server")

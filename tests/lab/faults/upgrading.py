@@ -24,12 +24,7 @@ async def upgraded_and_back(deployment: Deployment, drill: Drill, dice: random.R
     column. Nothing is refused, and no epoch is opened."""
     deployment.add_workers(2)
     epoch, unanswered = (await deployment.row()).epoch, drill.ledger.unanswered.total()
-    new = deployment.folder / f"tree-{uuid4().hex}"
-    scripts = Change("service/engine/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
-    changed([scripts, _NUMBER], new)
-    migrations = new / "sql" / "migrations"
-    number = len(list(migrations.glob("*.sql"))) + 1
-    (migrations / f"{number:04}_next.sql").write_text("ALTER TABLE partitions ADD COLUMN of_the_next_version int;\n")
+    new = make_next_version(deployment.folder / f"tree-{uuid4().hex}")
     await _replace(deployment, drill, dice, new, migrates=True)
     await _replace(deployment, drill, dice, ROOT, migrates=False)
     if drill.ledger.unanswered.total() > unanswered:
@@ -38,6 +33,16 @@ async def upgraded_and_back(deployment: Deployment, drill: Drill, dice: random.R
         drill.wrong.append(f"failed reads: {sorted(refused)}")
     if (now := (await deployment.row()).epoch) != epoch:
         drill.wrong.append(f"epoch {now} was opened after {epoch}")
+
+
+def make_next_version(new: Path) -> Path:
+    """A copy of the tree whose scripts, number of formats and migrations are of a next version."""
+    scripts = Change("service/engine/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
+    changed([scripts, _NUMBER], new)
+    migrations = new / "sql" / "migrations"
+    number = len(list(migrations.glob("*.sql"))) + 1
+    (migrations / f"{number:04}_next.sql").write_text("ALTER TABLE partitions ADD COLUMN of_the_next_version int;\n")
+    return new
 
 
 async def _replace(deployment: Deployment, drill: Drill, dice: random.Random, tree: Path, *, migrates: bool) -> None:
