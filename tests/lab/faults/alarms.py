@@ -268,16 +268,16 @@ async def _redis_slow(deployment: Watched) -> Undo:
 
 
 async def _redis_cannot_save(deployment: Watched) -> Undo:
-    """Redis may not make a file in its folder."""
-    away = deployment.primary.folder.rename(deployment.primary.folder.with_name("away"))
+    """A folder stands where Redis puts its snapshot."""
+    client, obstacle = deployment.primary.client, deployment.primary.folder / "dump.rdb"
+    obstacle.mkdir()
+    await client.bgsave()
 
-    async def put_back() -> None:
-        away.rename(deployment.primary.folder)
-        await deployment.primary.client.bgsave()
+    async def remove() -> None:
+        obstacle.rmdir()
+        await client.bgsave()
 
-    with contextlib.suppress(Exception):
-        await deployment.primary.client.bgsave()
-    return put_back
+    return remove
 
 
 async def _make(deployment: Watched, path: str, body: Any) -> Any:
@@ -499,7 +499,7 @@ FAILURES = {
     "one of two workers is dead": Failure(_workers_dead(1), "ticket ScripProcessMissing"),
     "all workers are dead": Failure(_workers_dead(0), "page ScripWorkerMissing", "ticket ScripProcessMissing"),
     "one of two APIs is dead": Failure(_apis_dead(1), "ticket ScripProcessMissing"),
-    "all APIs are dead": Failure(_apis_dead(0), "page ScripProcessMissing"),
+    "all APIs are dead": Failure(_apis_dead(0), "page ScripProcessMissing", "ticket ScripProcessMissing"),
     "a worker is stuck": Failure(_worker_stuck, "ticket ScripProcessMissing"),
     "Postgres is slow": Failure(_postgres_slow, "page ScripRecordingSlow"),
     "Postgres is slow for one partition": Failure(_partition_slow, f"page ScripRecordingSlow {HOME}"),
