@@ -26,20 +26,21 @@ SELECT id, kind, clock_ahead_s, connections, clients FROM processes WHERE alive_
 SELECT id FROM processes WHERE kind = $1 AND alive_until > clock_timestamp();
 
 -- name: read_server
--- Sessions of clients; the most that roles without a reserve may have; whether WAL is archived, when it last was, and
--- when that last failed; whether a full segment waits, five minutes after the last was archived: then the command hangs,
--- which is no failure to Postgres. A role without pg_read_all_stats does not see which sessions are of clients, but
--- these alone have a database and a user.
+-- Sessions of clients; the most that roles without a reserve may have; whether WAL is archived, when it last was, when
+-- that last failed, and whether a finished file waits though none was archived for so long: the command hangs. A role
+-- without pg_read_all_stats does not see which sessions are of clients, but these alone have a database and a user.
+-- $1 wait interval
 SELECT
   (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL) AS sessions,
   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true)::int, 0) AS most_sessions,
   current_setting('archive_mode') <> 'off' AS archives, last_archived_time AS archived_at, last_failed_time AS failed_at,
-  CASE WHEN last_archived_time < now() - interval '5 minutes' AND NOT pg_is_in_recovery() THEN
-    -- Of a segment's name the first eight digits are the timeline, the next 16 its number.
-    substr(pg_walfile_name(pg_current_wal_lsn() - pg_size_bytes(current_setting('wal_segment_size'))), 9, 16)
-      > substr(last_archived_wal, 9, 16) COLLATE "C"
-    ELSE false END AS archive_waits
+  -- Names of files are in the order of the log, but for those of back-ups and timelines, which are longer.
+  CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND last_archived_time < now() - $1::interval
+    AND NOT pg_is_in_recovery()
+  THEN last_archived_wal COLLATE "C"
+    < pg_walfile_name(pg_current_wal_lsn() - pg_size_bytes(current_setting('wal_segment_size')))
+  ELSE false END AS archive_waits
 FROM pg_stat_archiver;
 
 -- name: renew_process

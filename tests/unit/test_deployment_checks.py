@@ -22,6 +22,7 @@ from service.server.doctor.deployment_checks import (
     judge_sentinels,
     list_clocks,
 )
+from service.server.doctor.report import Check
 from service.serving import connection_bound, server
 
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -80,7 +81,9 @@ def test_connections() -> None:
         judge_connections(QUIET, some, is_pooled=pooled).state for some in (few, many) for pooled in (False, True)
     ]
     assert states == ["ok", "ok", "warning", "ok"]
-    full = msgspec.structs.replace(QUIET, sessions=78)
+    full = ServerState(
+        sessions=78, most_sessions=97, archives=False, archived_at=None, failed_at=None, archive_waits=False
+    )
     check = judge_connections(full, few, is_pooled=True)
     assert (check.state, check.says) == ("warning", "78 of 97 connections of Postgres are open")
 
@@ -104,18 +107,22 @@ def test_a_low_limit_of_descriptors_is_logged(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_archive() -> None:
-    """Archiving is bad while its newest attempt failed or hangs; no failure since the last success is fine."""
+    """Archiving is bad while its newest attempt failed or hangs; a failure before the last success is not. An archive
+    without a file is a warning, as nobody knows whether it works."""
     later = AT + timedelta(minutes=1)
 
     def judge(
         archived_at: datetime | None, failed_at: datetime | None, *, archives: bool = True, waits: bool = False
-    ) -> str:
-        return judge_archive(ServerState(1, 97, archives, archived_at, failed_at, archive_waits=waits)).state
+    ) -> Check:
+        return judge_archive(ServerState(1, 97, archives, archived_at, failed_at, waits))
 
-    assert judge(AT, None) == judge(None, None) == judge(later, AT) == judge(None, AT, archives=False) == "ok"
-    assert judge(AT, later) == judge(None, AT) == judge(AT, None, waits=True) == "bad"
-    hanging = ServerState(1, 97, archives=True, archived_at=later, failed_at=AT, archive_waits=True)
-    assert judge_archive(hanging).says == "archiving hangs; last archived 2026-11-29 12:01:00 UTC"
+    assert judge(AT, None).state == judge(later, AT).state == judge(None, AT, archives=False).state == "ok"
+    assert judge(AT, later).state == judge(None, AT).state == "bad"
+    assert judge(None, None).state == "warning"
+    assert judge(AT, later, waits=True).says.startswith("archiving fails")
+    for failed_at in (None, AT):
+        hangs = judge(later, failed_at, waits=True)
+        assert (hangs.state, hangs.says.partition(";")[0]) == ("bad", "archiving hangs")
 
 
 def test_sentinels() -> None:

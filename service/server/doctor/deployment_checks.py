@@ -63,15 +63,17 @@ def judge_clients(processes: Sequence[Description]) -> Check:
 
 
 def judge_archive(server: ServerState) -> Check:
-    """Judge the last attempt to archive Postgres's WAL."""
+    """Judge the last attempt to archive Postgres's WAL. Nobody knows of an archive without a file whether it works."""
     if not server.archives:
         return Check("archive", "ok", "archive_mode is off")
     archived = f"last archived {server.archived_at:%Y-%m-%d %H:%M:%S} UTC" if server.archived_at else "nothing archived"
-    if not server.archive_fails:
-        return Check("archive", "ok", archived)
-    how = "hangs" if server.archive_waits else f"fails, last {server.failed_at:%Y-%m-%d %H:%M:%S} UTC"
-    says = f"archiving {how}; {archived}"
-    return Check("archive", "bad", says, "Repair archive_command or its store: docs/operations.md#scriparchive.")
+    if server.archive_fails:
+        failed = f"fails, last {server.failed_at:%Y-%m-%d %H:%M:%S} UTC" if server.archive_failed else "hangs"
+        advice = "Repair archive_command or its store: docs/operations.md#scriparchive."
+        return Check("archive", "bad", f"archiving {failed}; {archived}", advice)
+    if not server.archived_at:
+        return Check("archive", "warning", archived, "Run SELECT pg_switch_wal() as an administrator, then this again.")
+    return Check("archive", "ok", archived)
 
 
 def judge_sentinels(hosts: Sequence[Host], views: Sequence[SentinelView | None]) -> Check:
