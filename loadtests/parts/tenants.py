@@ -17,7 +17,7 @@ from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
 from loadtests.own import Meter, own_service
-from loadtests.parts.floods import make_floods
+from loadtests.parts.floods import CODE, PLACES, list_places, make_floods
 from loadtests.parts.reports import BOOKS, list_reports, write_rollups
 from loadtests.subject import opened
 from loadtests.target import Target
@@ -296,6 +296,10 @@ async def _prepare(run: Run, chosen: argparse.Namespace) -> GreedyTenant:
     tenant = GreedyTenant(run, target, await target.book(), await target.book(), Counter())
     if {"switch", "export", "lists", "short-lists", "comparison", "webhooks", "assigns"} & set(chosen.works):
         await target.run_job(f"/v1/books/{tenant.large}/codes/generate", {"count": chosen.codes})
+    if {"large-orders", "many-items"} & set(chosen.works):
+        await target.barrage.one("PATCH", "/v1/workspace", {"couponsPerOrder": PLACES + 1})
+        await target.book([CODE], maxRedemptionsPerCode=None)
+        await target.barrage.one("POST", "/v1/batch", {"operations": list_places()})
     return tenant
 
 
