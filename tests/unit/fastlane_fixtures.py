@@ -154,8 +154,8 @@ class Client:
     async def settle(self) -> bytes:
         """All bytes that the client receives once no task is left to run."""
         left = 20
-        while left or self.protocol._is_due:
-            left = max(left - 1, 0)
+        while left:
+            left = 20 if self.protocol._is_due else left - 1
             await asyncio.sleep(0)
         return self.wire.sent
 

@@ -376,6 +376,7 @@ async def test_too_many_bytes(way: str, monkeypatch: pytest.MonkeyPatch) -> None
     many = [Client(beside=other) for _ in range(3)]
     for client in many:
         _keep(client, way)
+        await client.settle()
     ended = many[-1] if way == "whole body" else many[0]
     if way == "pipelined":
         assert not ended.wire.reading

@@ -12,6 +12,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.operations import lock
 from service.engine.operations.caller import Caller
 from service.server.fastlane import bounded_protocol, protocol, shapes
+from service.server.fastlane.connection_room import Room
 from service.server.fastlane.shapes import (
     ATTEMPTS_A_SECOND,
     MAX_SEEN,
@@ -159,6 +160,7 @@ async def test_a_shape_reads_what_the_other_way_reads(base: bytes, monkeypatch: 
     sent += [_mutate(draw, base) for _ in range(_MUTATIONS)]
     for number, data in enumerate(sent):
         cut = draw.randrange(len(data)) if number % 8 == 0 else 0
+        taught.room = Room()  # nobody else has the turn
         by_shape, other = Client(beside=taught), Client()
         by_shape.protocol._usual = {**taught.protocol._usual}
         by_shape.protocol._misses = other.protocol._misses = 8

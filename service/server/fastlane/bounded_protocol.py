@@ -62,7 +62,8 @@ class Bounded(HttpToolsProtocol):
     1. Collect a head, bounded in bytes and time, and check it strictly. Refuse an invalid one and close the connection.
     2. Pass the head to uvicorn's parser, and the body as it arrives.
     3. After the response, read the next request. Buffer up to 64 KiB of pipelined data, then pause reading.
-       Each turn of the event loop reads one request, or TURN_BYTES of chunks: others wait little for many short ones.
+       Each turn of the event loop reads one buffered request of an owner's connections, or TURN_BYTES of chunks, and
+       begins one that goes to Litestar, or has a large body: others wait little for many (reading_turns.py).
     4. Check once a second for progress. Refuse a slow request with 408, or abort the connection.
     5. At shutdown, answer open requests with `Connection: close`, and requests that arrive within half a second.
 
@@ -92,10 +93,10 @@ class Bounded(HttpToolsProtocol):
         self.owner, self._is_new = STRANGERS, True
         self._state = HEAD
         self._early = bytearray()  # an incomplete head
-        self._left: int | None = 0  # bytes of the body still to pass to the parser; None if it is chunked
+        self._left: int | None = 0  # bytes of the body still to arrive; None if it is chunked
         self._passed = 0  # bytes since the last progress
-        self._kept = bytearray()  # data to be read after a response, or in the next turn of the event loop
-        self._is_due = False  # whether it will be read in the next turn
+        self._kept = bytearray()  # data to be read after a response, or in the owner's turn
+        self._is_due = False  # whether it waits for its owner's turn
         self._ending = False
         self._turn = self._turn_seen = 0  # grows with all progress
         self._unsent = 0
@@ -185,13 +186,14 @@ class Bounded(HttpToolsProtocol):
             self._raw.pause_reading()
 
     def _read_soon(self) -> None:
-        """Read kept data in the next turn of the event loop, unless it waits for a response."""
+        """Read kept data in the owner's turn, unless it waits for a response."""
         waits = self._state == WAITING or (self._state == HEAD and self.flow.write_paused)
         if self._kept and not waits and not self._is_due:
             self._is_due = True
-            self.loop.call_soon(self._read_kept)
+            self._room.turns.add(self)
 
-    def _read_kept(self) -> None:
+    def read_kept(self) -> None:
+        """In the owner's turn (reading_turns.py)."""
         piece = bytes(self._kept[:TURN_BYTES])
         rest = self._take(piece)
         del self._kept[: len(piece) - len(rest)]
@@ -210,7 +212,7 @@ class Bounded(HttpToolsProtocol):
                 self._raw.resume_reading()
 
     def _take(self, data: bytes) -> bytes:
-        """Process one request, or a piece of a body. Returns what waits for a response, or for the next turn."""
+        """Process one request, or a piece of a body. Returns what waits for a response, or for the owner's turn."""
         while data:
             state = self._state
             if state == LINGERING:
@@ -229,9 +231,15 @@ class Bounded(HttpToolsProtocol):
             elif state == PASSING and self._left is None:  # of short chunks each takes time
                 self._pass(data[:TURN_BYTES])
                 return b"" if self._state == LINGERING else data[TURN_BYTES:]
+            elif self._ends_large(data) and not self._room.turns.may_begin(self):
+                return data
             else:
                 data = self._pass(data) if state == PASSING else self._collect(data)
         return b""
+
+    def _ends_large(self, data: bytes) -> bool:
+        """Whether the data has the last byte of a large body, which may take long to decode."""
+        return self._left is not None and len(data) >= self._left and self._in_body + self._left > FREE_BYTES
 
     def _join_head(self, data: bytes) -> bytes:
         """The head that began earlier, and this data; nothing while its end is missing."""
@@ -256,7 +264,7 @@ class Bounded(HttpToolsProtocol):
             self._note_bytes()
 
     def _begin(self, data: bytes) -> bytes:
-        """Process a head. Returns the rest of the data."""
+        """Process a head. Returns the rest of the data: all of it if another connection has the owner's turn."""
         match = find_head(data)
         if match is None:
             if data.startswith(b"\r\n"):
@@ -270,6 +278,8 @@ class Bounded(HttpToolsProtocol):
         except Refusal as refusal:
             self._refuse(refusal)
             return b""
+        if not self._room.turns.may_begin(self):
+            return data
         self._state, self._left, self._passed, self._in_body = PASSING, head.length, 0, 0
         self._turn += 1
         if self._feed(head.data) and head.length == 0:
@@ -369,7 +379,7 @@ class Bounded(HttpToolsProtocol):
         return True
 
     def _look(self) -> None:
-        if self._note_unsent() or self._turn != self._turn_seen:
+        if self._note_unsent() or self._turn != self._turn_seen or self._is_due:
             self._turn_seen, self._age_s = self._turn, 0.0
         else:
             self._age_s += LOOK_S

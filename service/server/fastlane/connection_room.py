@@ -1,4 +1,5 @@
 """Who keeps a process's connections and memory, and who gives them up when they are all taken: for bounded_protocol.py.
+Owners also take turns (reading_turns.py).
 
 A connection's owner is the workspace of its first known caller: of a key with the scope `public` alone, which a shop's
 page has for everybody, the workspace's public part. All connections without a known caller have one owner together.
@@ -7,6 +8,8 @@ page has for everybody, the workspace's public part. All connections without a k
 from collections import Counter, OrderedDict
 from itertools import islice
 from typing import Protocol
+
+from service.server.fastlane.reading_turns import Reader, ReadingTurns
 
 STRANGERS = 0
 SILENT_S = 1.0
@@ -22,10 +25,8 @@ LOOKED_AT = 1_000
 _PUBLIC = frozenset(("public",))
 
 
-class Connection(Protocol):
+class Connection(Reader, Protocol):
     """The part of bounded_protocol.py that rooms use."""
-
-    owner: int
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -54,6 +55,7 @@ class Room:
         """By owner, as the others. They are ordered dicts, because a dict's first is slow to find."""
         self.kept_bytes = 0
         """Of all connections that keep more than FREE_BYTES."""
+        self.turns = ReadingTurns()
 
     def enter(self, connection: Connection, now_s: float) -> None:
         """Add a new connection, of a stranger."""
@@ -62,15 +64,19 @@ class Room:
     def admit(self, connection: Connection, owner: int, now_s: float) -> None:
         """Give a connection its owner."""
         kept = self._kept.get(connection.owner, {}).get(connection, 0)
+        is_waiting = self.turns.remove(connection)
         self.leave(connection)
         connection.owner = owner
         self._since_s.setdefault(owner, OrderedDict())[connection] = now_s
         self._set(connection, kept)
+        if is_waiting:
+            self.turns.add(connection)
 
     def leave(self, connection: Connection) -> None:
         """Remove a connection and what it keeps."""
         owner = connection.owner
         self._set(connection, 0)
+        self.turns.remove(connection)
         if connections := self._since_s.get(owner):
             connections.pop(connection, None)
             if not connections and owner != STRANGERS:

@@ -51,8 +51,8 @@ class Protocol(Bounded):
     """
 
     __slots__ = (
-        "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_misses", "_missing", "_name", "_path",
-        "_proxied", "_request_id", "_row", "_shapes", "_usual", "_values", "_waiting_for",
+        "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_misses", "_name", "_path", "_proxied",
+        "_request_id", "_row", "_shapes", "_usual", "_values", "_waiting_for",
     )  # fmt: skip
     _caller: Caller | None
     _command: Command
@@ -71,7 +71,7 @@ class Protocol(Bounded):
         self._name: str | None = None
         self._path, self._request_id = b"", ""
         self._body = bytearray()
-        self._missing = self._epoch = 0
+        self._epoch = 0
         self._proxied = False
         self._began_s = 0.0
 
@@ -105,8 +105,12 @@ class Protocol(Bounded):
         self._turn += 1
         if len(data) < end:
             return self._begin_body(lane, data[start:], end - len(data))
-        if end - start > FREE_BYTES and not self._keep_whole(lane, end - start):
-            return b""
+        if end - start > FREE_BYTES:
+            self._admit_early(lane)
+            if not self._room.turns.may_begin(self):
+                return data
+            if not self._keep_whole(end - start):
+                return b""
         self._ask(lane, data[start:end])
         self._misses += 1
         if not self._misses & (self._misses - 1) and self._misses > 2 and len(data) == end and self._caller:
@@ -124,7 +128,7 @@ class Protocol(Bounded):
             except Refusal as refusal:
                 self._refuse(refusal)
                 return b""
-        self._state, self._body, self._missing = BODY, bytearray(part), missing
+        self._state, self._body, self._left = BODY, bytearray(part), missing
         self._in_body = len(part)
         self._note_bytes()
         return b""
@@ -133,11 +137,14 @@ class Protocol(Bounded):
         self._body = bytearray()
         super()._forget()
 
-    def _keep_whole(self, lane: Lane, size: int) -> bool:
-        """Let the room know of a large body that has arrived as a whole. Returns whether the request may go on."""
+    def _admit_early(self, lane: Lane) -> None:
+        """Let the room know whose large body this is, before it is decoded."""
         if self._is_new:
             with contextlib.suppress(Refusal):  # _ask refuses it
                 self._authenticate(lane)
+
+    def _keep_whole(self, size: int) -> bool:
+        """Let the room know of a large body that has arrived as a whole. Returns whether the request may go on."""
         self._in_body = size
         self._note_bytes()
         return self._state != LINGERING
@@ -163,11 +170,12 @@ class Protocol(Bounded):
         return True
 
     def _collect(self, data: bytes) -> bytes:
-        part = data[: self._missing]
+        left = self._left or 0
+        part = data[:left]
         self._body += part
-        self._missing -= len(part)
+        self._left = left - len(part)
         self._in_body += len(part)
-        if self._lane and not self._missing:
+        if self._lane and not self._left:
             body, self._body = bytes(self._body), bytearray()
             self._ask(self._lane, body)
         else:
