@@ -39,13 +39,13 @@ local function decide_usual(way, settings_at, entry_at, script, _, ...)
   return passes_lock and usual(settings_at, entry_at, ...)
 end
 
-local MOST_WORK = 500 -- units of what includes and assignments count: 10 ms, beside what each request takes
+local MOST_WORK = 250 -- units of what includes and assignments count: 5 ms, beside what each request takes
 local may_write = true
 WORK = 0
 
 -- The reply of the request's own script.
 local function decide(_, _, entry_at, script, keys_count, ...)
-  if script == 'assign_any' then WORK = WORK + 300 end
+  if script == 'assign_any' then WORK = WORK + 150 end
   write_gathered()
   if entry_at == 0 then got = nil -- it may change any entry
   elseif got then got[entry_at] = true end

@@ -22,7 +22,7 @@ from service.engine.formats.redemption_id import id_from_event
 from service.engine.formats.script_replies import expand_reply
 from service.engine.hot.scripts import SERVING, Scripts
 from service.engine.hot.sold_out import SoldOut
-from service.engine.hot.turns import Turn
+from service.engine.hot.turns import Calls, Turn
 from service.engine.operations import assign, lock, redeem, rollback
 from service.engine.operations.base import Call, Command
 from service.engine.operations.call_headers import fingerprint
@@ -54,7 +54,7 @@ def join(commands: Sequence[Command], size: int, sold_out: SoldOut) -> list[tupl
     """The commands that a process sends for these requests, so many in a turn."""
     link = _Collected()
     for start in range(0, len(commands), size):
-        turn = Turn(link, EPOCH, _DIGESTS, sold_out)  # type: ignore[arg-type]
+        turn = Turn(Calls(link, EPOCH, _DIGESTS, sold_out))  # type: ignore[arg-type]
         for command in commands[start : start + size]:
             turn.add(print, command.script, command.keys, command.args)
         turn.send()

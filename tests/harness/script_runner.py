@@ -49,7 +49,8 @@ def read_lines(fields: dict[str, str]) -> dict[str, str]:
 class CallingLink(LinkToAll):
     """What a decider sends, over `call` alone."""
 
-    waiting = 0
+    waiting = calls = 0
+    lost = False
     history = ""
     generation = 0
 

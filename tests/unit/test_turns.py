@@ -10,7 +10,7 @@ import pytest
 
 from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import BY_CODE
-from service.engine.hot import link, sold_out
+from service.engine.hot import link, sold_out, turns
 from service.engine.hot.connection import Connection
 from service.engine.hot.decider import Decider
 from service.engine.hot.link import Link
@@ -370,3 +370,92 @@ async def test_what_a_call_left_is_not_sent_to_another_server() -> None:
     client.connection.data_received(b"*2\r\n*1\r\n:0\r\n$-1\r\n")
     assert client.answers == {"a": [0], "b": "unavailable", "c": "unavailable"}
     assert len(client.wire.writes) == 1
+
+
+def _ask(client: Client, workspace: str, name: str, script: str = "extend") -> None:
+    client.decider.start(0, script, ("{p0}:gate", workspace), (name,), _noted(client, name))
+
+
+async def _names(client: Client) -> list[list[str]]:
+    """The requests of each command that was sent since the last look."""
+    await asyncio.sleep(0)
+    commands = [command for write in client.wire.writes for command in write]
+    client.wire.writes.clear()
+    return [[values[-1] for values in one[5:-1]] if DIGESTS[one[1]] == "many" else [one[5]] for one in commands]
+
+
+def _reply_to(client: Client, *sizes: int, undecided: bool = False) -> None:
+    """Reply to calls of so many requests; `undecided`: to all but the last of each."""
+    for size in sizes:
+        decided = b"*1\r\n:0\r\n" * (size - undecided)
+        client.connection.data_received(b"*%d\r\n" % size * (size > 1) + decided + b"$-1\r\n" * undecided)
+
+
+async def _fall_behind(client: Client) -> None:
+    """Have four requests of one workspace in flight, each in a turn of its own."""
+    for number in range(turns.BEHIND):
+        _ask(client, "heavy", f"h{number}")
+        assert await _names(client) == [[f"h{number}"]]
+
+
+async def test_a_workspace_has_few_calls_in_flight_while_redis_is_behind() -> None:
+    """If four calls have no reply, four more of a workspace go out. Its other requests wait and share the next call,
+    in turn with another workspace's, which waits for none of them."""
+    client = Client()
+    await _fall_behind(client)
+    for number in range(4, 20):
+        _ask(client, "heavy", f"h{number}")
+        assert await _names(client) == ([[f"h{number}"]] if number < 8 else [])
+    _ask(client, "other", "o1")
+    _ask(client, "other", "o2")
+    assert await _names(client) == [["o1", "o2"]]
+    assert client.connection.waiting == 22
+    _reply_to(client, *[1] * 4)
+    assert await _names(client) == []
+    _ask(client, "third", "t1")
+    _reply_to(client, 1)
+    assert await _names(client) == [[f"h{number}" for number in range(8, 20)], ["t1"]]
+    _reply_to(client, 1, 1, 1, 2, 12, 1)
+    assert (client.connection.waiting, {*map(str, client.answers.values())}) == (0, {"[0]"})
+    assert len(client.answers) == 23
+    _ask(client, "heavy", "again")
+    _ask(client, "other", "too")
+    assert await _names(client) == [["again", "too"]]
+
+
+async def test_what_a_call_left_undecided_goes_one_call_at_a_time() -> None:
+    """If a call ended early, its other requests are the next of their workspace, and the only ones in flight. Another
+    workspace's go at once. The requests keep their order, also those that join no call."""
+    client = Client()
+    for number in range(3):
+        _ask(client, "heavy", f"h{number}")
+    assert await _names(client) == [["h0", "h1", "h2"]]
+    _reply_to(client, 3, undecided=True)
+    assert await _names(client) == [["h2"]]
+    for number in range(3, 6):
+        _ask(client, "heavy", f"h{number}", "extend+" if number == 4 else "extend")
+        _ask(client, "other", f"o{number}")
+    assert await _names(client) == [["o3"], ["o4", "o5"]]
+    _reply_to(client, 1)
+    assert await _names(client) == [["h3"], ["h4"], ["h5"]]
+    _reply_to(client, 1, 2, 1, 1, 1)
+    assert client.connection.waiting == 0
+    assert len(client.answers) == 9
+
+
+@pytest.mark.parametrize("ending", ["lost", "moved"])
+async def test_what_waits_when_the_connection_breaks_is_refused_as_not_sent(ending: str) -> None:
+    """Requests that wait for a call in flight get `unavailable`, those in flight `outcome_unknown`."""
+    client = Client()
+    await _fall_behind(client)
+    for number in range(4, 200):
+        client.answers[f"w{number}"] = "none"
+        client.decider.start(0, "extend", ("{p0}:gate", "heavy"), (f"w{number}",), _noted(client, f"w{number}"))
+        await asyncio.sleep(0)
+    if ending == "moved":
+        client.link._connection = None
+    client.connection.connection_lost(None)
+    got = [client.answers[f"w{number}"] for number in range(4, 200)]
+    assert [type(one).__name__ for one in got] == ["Broken"] * 4 + ["Refusal"] * 192
+    assert {one.code for one in got[4:]} == {"unavailable"}
+    assert client.connection.waiting == 0

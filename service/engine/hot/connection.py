@@ -69,6 +69,11 @@ class Connection(asyncio.Protocol):
         stream.transport.set_protocol(self)
         self.connection_made(stream.transport)
 
+    @property
+    def calls(self) -> int:
+        """Commands in flight."""
+        return len(self._waiting)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._watch = self._loop.call_later(STALL_S, self._look)

@@ -27,7 +27,7 @@ from service.engine.hot.fencing import Confirmed, Nonce, parse_nonce
 from service.engine.hot.link import Link
 from service.engine.hot.scripts import PROJECTION, SERVING, Scripts
 from service.engine.hot.sold_out import SoldOut
-from service.engine.hot.turns import RestrictedTurn, Turn
+from service.engine.hot.turns import Calls, RestrictedTurn, Turn
 
 Reply = list[Any]
 
@@ -50,6 +50,8 @@ class Decider:
         self._links = links
         self._sold_out = SoldOut()
         self._turns: dict[int, Turn] = {}
+        self._calls: dict[int, Calls] = {}
+        """Those of the last turn."""
         self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
         self._refused: dict[int, frozenset[str]] = {}
@@ -156,9 +158,11 @@ class Decider:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
-        about = (self.link(partition), self.epoch(partition), digests, self._sold_out)
+        link, epoch, calls = self.link(partition), self.epoch(partition), self._calls.get(partition)
+        if not calls or (calls.epoch, calls.digests) != (epoch, digests) or calls.connection is not link.connection:
+            calls = self._calls[partition] = Calls(link, epoch, digests, self._sold_out)
         refused = self._refused.get(partition)
-        turn = self._turns[partition] = RestrictedTurn(*about, refused) if refused else Turn(*about)
+        turn = self._turns[partition] = RestrictedTurn(calls, refused) if refused else Turn(calls)
 
         def end() -> None:
             if self._turns.get(partition) is turn:
