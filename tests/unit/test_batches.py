@@ -38,8 +38,9 @@ async def test_batches_of_a_workspace_share_its_calls(monkeypatch: pytest.Monkey
     """Ten batches of each of two workspaces have BATCHES_OF_ONE calls of each in flight, and all are decided."""
     redis = Redis()
     context = SimpleNamespace(decider=redis, bulk=Bulk())
-    state = {"request_id": "r"}
-    request: Any = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(context=context)), scope={"state": state})
+    request: Any = SimpleNamespace(
+        app=SimpleNamespace(state=SimpleNamespace(context=context)), headers={}, scope={"state": {"request_id": "r"}}
+    )
 
     async def prepare(_: Any, __: Any, operations: Any) -> list[Any]:
         command: Any = SimpleNamespace(script="coupon", keys=(), args=())

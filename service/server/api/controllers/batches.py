@@ -27,7 +27,7 @@ from service.server.api.documented import describe_action
 from service.server.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.server.api.hot_path import call_without_body
 from service.server.api.idempotency import ActionResult, run_once
-from service.server.api.reading import BATCH_BYTES, read_json_bytes, unpack_request
+from service.server.api.reading import BATCH_BYTES, check_client, read_json_bytes, unpack_request
 from service.server.api.request_limits import count_refused
 from service.server.api.session_actions import NOT_IN_SESSION
 
@@ -131,7 +131,9 @@ class Batches(Controller):
         the stored response, with its refusals. If all operations were refused or only validated, nothing is stored: a
         repeat runs the batch again. A response with `outcome_unknown` is not stored. After a request that died, a
         repeat is refused with `request_in_progress` for up to a minute, and then runs again: give each redemption an
-        `orderId`, so that it happens only once."""
+        `orderId`, so that it happens only once.
+
+        A batch without a key whose client disconnects ends; what was decided until then stands."""
         headers = request.headers
         try:
             caller, _, _ = unpack_request(request)
@@ -171,7 +173,10 @@ async def _run(
     request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], wait_s: int | None
 ) -> _BatchRun:
     """Decode, prepare and send AT_ONCE operations, wait for their replies, and continue with the next ones, so that no
-    other request waits for a whole batch. Then render all results. An operation that is already refused is counted."""
+    other request waits for a whole batch. Then render all results. An operation that is already refused is counted.
+
+    If the client has gone, the batch ends with Refusal `malformed`. Under an Idempotency-Key it goes on once an
+    operation was sent: the client comes back for its response, and must not have anything done twice."""
     context: Context = request.app.state.context
     decider, partition = context.decider, call.caller.partition
     wait = await Wait.begin(context, call.caller, wait_s)
@@ -181,6 +186,8 @@ async def _run(
         some = await _prepare_some(context, call, operations[piece])
         sent = [(entry, command) for entry in some if (command := entry.command or count)]
         async with context.bulk.batches.one(call.caller.workspace):
+            if not entries or "idempotency-key" not in request.headers:
+                check_client(request)
             replies = await decider.run_all(
                 partition, [(command.script, command.keys, command.args) for _, command in sent]
             )
