@@ -28,6 +28,7 @@ _GAUGES = (
     ("scrip_postgres_connections", "Connections of clients that Postgres has.", ""),
     ("scrip_postgres_connections_limit", "max_connections less what is reserved.", ""),
     ("scrip_archive_failing", "1 if Postgres's newest attempt to archive its WAL failed or hangs, else 0.", ""),
+    ("scrip_standbys_missing", "SCRIP_STANDBYS less the standbys that stream. Only with SCRIP_STANDBYS.", ""),
 )
 
 
