@@ -43,7 +43,8 @@ class Client:
     """A client of one service. After a 503 with Retry-After or a lost connection it sends the request again."""
 
     def __init__(self, url: str) -> None:
-        self._url, self._session = url.rstrip("/"), open_session(RESPONSE_TIMEOUT_S, RESPONSE_TIMEOUT_S)
+        self._url = url.rstrip("/")
+        self._session = open_session(RESPONSE_TIMEOUT_S, RESPONSE_TIMEOUT_S, MAX_BODY_BYTES)
 
     async def request(self, method: str, path: str, key: str, body: bytes | None = None) -> Response:
         """Raises Unreachable if the connection still fails at the deadline, or the response is not HTTP/1.1."""

@@ -23,7 +23,7 @@ RESOLVED_AT_ONCE, RESOLVED_OF_ONE = 16, 4
 """Names that are resolved at once, and of one workspace."""
 BODY_S = 1.0
 """How long to wait for the rest of a response whose status is known."""
-MAX_RESPONSE = 64 << 10
+MAX_RESPONSE = 16 << 10
 MAX_TRIED = 2
 """Addresses of a name to try."""
 
@@ -34,6 +34,7 @@ _REASONS: dict[type[Exception], str] = {
     aiohttp.ClientConnectorError: "no connection",
     aiohttp.ConnectionTimeoutError: "no connection",
     aiohttp.ClientResponseError: "its answer is not HTTP",
+    aiohttp.ClientPayloadError: "its answer is too long",
     aiohttp.ClientError: "the connection broke",
     TimeoutError: f"no answer within {RESPONSE_S:.0f} s",
 }
@@ -48,14 +49,14 @@ class Poster:
 
     1. Check the URL. Resolve its name once for each connection. Refuse all addresses if one is not public.
     2. Connect to a checked address by number; TLS verifies the name.
-    3. Read the status and at most 64 KiB.
+    3. Read the status and at most 16 KiB of the body.
     4. Keep the connection if the response ended properly.
     """
 
     def __init__(self, to_loopback: bool) -> None:
         self._to_loopback = to_loopback
         self._resolver = _CheckedResolver(to_loopback)
-        self._session = open_session(RESPONSE_S, CONNECT_S, self._resolver)
+        self._session = open_session(RESPONSE_S, CONNECT_S, MAX_RESPONSE, self._resolver)
 
     async def post(self, workspace: int, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
         """Post once, for a workspace."""

@@ -10,7 +10,7 @@ from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks.public_http import Posted, Poster
 from tests.harness.waiting import PATIENCE_S
 
-NO_HTTP, BROKEN = "its answer is not HTTP", "the connection broke"
+NO_HTTP, BROKEN, TOO_LONG = "its answer is not HTTP", "the connection broke", "its answer is too long"
 OK = b"HTTP/1.1 200 OK\r\n"
 ENDLESS = b"Content-Length: 1000000000\r\n\r\n"
 
@@ -54,10 +54,11 @@ class _Server:
         (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Posted(101), 2),
         (OK + b"X: y\r\n" * 100_000, Posted(None, NO_HTTP), 2),
         (OK + b"X: " + b"y" * 100_000, Posted(None, NO_HTTP), 2),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, Posted(None, TOO_LONG), 2),
         (b"nonsense\r\n\r\n", Posted(None, NO_HTTP), 2),
         (b"", Posted(None, BROKEN), 2),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 async def test_any_answer(answer: bytes, posted: Posted, connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The status counts, and the body's first bytes are kept; a connection is used again if its response ended within
@@ -75,3 +76,28 @@ async def test_no_whole_head(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> 
     async with _Server(answer).listening() as server, aclosing(Poster(to_loopback=True)) as poster:
         async with asyncio.timeout(PATIENCE_S):
             assert await poster.post(1, server.url, {}, b"{}") == Posted(None, "no answer within 15 s")
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue\r\n\r\n", OK + b"Content-Length: 0\r\n\r\n"])
+async def test_heads_without_an_end(head: bytes) -> None:
+    """A receiver that sends heads again and again, before or after its answer, is not listened to: else it would keep
+    the worker busy, which also records, and fill its memory."""
+    sent = 0
+    has_ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        with suppress(OSError):
+            while True:
+                writer.write(head * 100)
+                await writer.drain()
+                sent += 100
+        has_ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with asyncio.timeout(PATIENCE_S), aclosing(Poster(to_loopback=True)) as poster:
+            posted = await poster.post(1, url, {}, b"{}")
+            assert posted == (Posted(None, TOO_LONG) if b"100" in head else Posted(200))
+            await has_ended.wait()
+    assert sent * len(head) < 16 << 20  # most of it was in the system's buffers
