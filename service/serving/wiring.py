@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -212,6 +212,17 @@ class _PostgresPoller:
             async with asyncio.timeout(POLL_S - rest_s):
                 await self._context.key_messages.changed.wait()
 
+    async def _read_bearers(self, changed: Collection[int] | None) -> None:
+        """Read the callers of users' tokens of these workspaces, or of all, and those that are missing. Verified tokens
+        are forgotten only if one has changed: one tenant's changes of keys cost others' users nothing."""
+        tokens = self._context.keyring.tokens
+        for issuer in tokens.issuers:
+            old = issuer.bearer
+            if old is None or changed is None or old.workspace in changed:
+                issuer.bearer = await _read_bearer(self._context, issuer.workspace)
+                if old is not None and issuer.bearer != old:
+                    tokens.forget()
+
     async def _count(self, now: float) -> None:
         watch, pool = self._context.watch, self._context.pool
         if now > self._count_at:
@@ -240,13 +251,8 @@ class _PostgresPoller:
         if is_new := keys_version != self._keys_version:
             context.keyring.replace(await read_callers(context.pool, changed), changed)
             self._keys_version = keys_version  # after the keys, which are at least as new
-            for issuer in context.keyring.tokens.issuers:
-                issuer.bearer = await _read_bearer(context, issuer.workspace)
-            context.keyring.tokens.forget()
         context.keyring.confirm(polled_at)
-        for issuer in context.keyring.tokens.issuers:
-            if issuer.bearer is None:
-                issuer.bearer = await _read_bearer(context, issuer.workspace)
+        await self._read_bearers(changed if is_new else [])
         if is_new or is_announced:
             messages.announce_reading(self.process, self._keys_version)
         context.watch.take_rows(await context.deciding.poll(context.pool, polled_at, made))

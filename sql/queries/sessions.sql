@@ -14,11 +14,13 @@ DELETE FROM sessions WHERE workspace = $1 AND coalesce(key_id::text, person) = $
 INSERT INTO sessions (session_hash, workspace, key_id, person, scopes, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: prune_sessions
--- Delete expired sessions, and all but the newest of a key or a person.
--- $1 workspace int  $2 owner text  $3 keep int
+-- Delete expired sessions, and all but the newest of a key or a person, and of a workspace.
+-- $1 workspace int  $2 owner text  $3 keep int  $4 keep_of_workspace int
 DELETE FROM sessions WHERE expires_at <= now() OR session_hash IN (
     SELECT session_hash FROM sessions WHERE workspace = $1 AND coalesce(key_id::text, person) = $2
     ORDER BY created_at DESC, session_hash OFFSET $3
+) OR session_hash IN (
+    SELECT session_hash FROM sessions WHERE workspace = $1 ORDER BY created_at DESC, session_hash OFFSET $4
 );
 
 -- name: read_sessions

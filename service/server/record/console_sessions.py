@@ -2,6 +2,7 @@
 has the key's rights. session.py and sign_in.py (of the console) begin and end them, key_rows.py reads them with the
 keys. Each change raises the version of the keys; else API processes don't read it."""
 
+import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,8 +19,10 @@ from service.engine.record.queries import query
 from service.server.access.keyring import digest_session_secret
 
 LIFE = timedelta(hours=12)
-MAX_SESSIONS = 20
-"""Of one key or person; the oldest end first."""
+MAX_SESSIONS, SESSIONS_OF_WORKSPACE = 20, 1000
+"""Of one key or person, and of a workspace; the oldest end first. Processes read all after each change of a key."""
+PIECE = 50
+"""Keys or sessions, half a millisecond of the event loop: a process reads them while it answers requests."""
 
 
 async def begin_session(pool: Pool, workspace: int, owner: UUID | str, scopes: Sequence[str] | None = None) -> str:
@@ -31,7 +34,7 @@ async def begin_session(pool: Pool, workspace: int, owner: UUID | str, scopes: S
     async with pool.acquire() as connection, connection.transaction():
         values = (digest_session_secret(secret), workspace, *owners, scopes, ends_at)
         await connection.execute(query("insert_session"), *values)
-        await connection.execute(query("prune_sessions"), workspace, str(owner), MAX_SESSIONS)
+        await connection.execute(query("prune_sessions"), workspace, str(owner), MAX_SESSIONS, SESSIONS_OF_WORKSPACE)
         await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "session.began", owner, after=after)
     return secret
@@ -61,7 +64,9 @@ async def read_sessions(
     """The caller of every live session of these keys, by the session's digest; of all workspaces, or of these."""
     by_key = {caller.key_id: caller for caller in callers if caller.key_id is not None}
     sessions: dict[bytes, Caller] = {}
-    for record in await database.fetch(query("read_sessions"), workspaces):
+    for number, record in enumerate(await database.fetch(query("read_sessions"), workspaces)):
+        if not number % PIECE:
+            await asyncio.sleep(0)
         caller = by_key.get(record["key_id"])
         if caller is not None:
             ends_ms = to_ms(record["expires_at"])

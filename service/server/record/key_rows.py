@@ -3,6 +3,7 @@ all into the memory of an API process, and after a change those of its workspace
 keys, or processes don't read it; where a check follows, first, for its row lock. The digest and the prefix
 `scrip_<mode>_` must not change: merchants have the secrets. Fields of KeyRow are those of the API."""
 
+import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,7 +25,7 @@ from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json, limits_from
-from service.server.record.console_sessions import read_sessions
+from service.server.record.console_sessions import PIECE, read_sessions
 
 MAX_KEYS = 1000
 """Of one workspace; every process has all keys in memory."""
@@ -166,7 +167,9 @@ async def read_callers(database: Database, workspaces: Sequence[int] | None = No
     """The caller of every valid key and session, of all workspaces or of these, by its digest. A key whose row can't be
     read is left out."""
     callers: dict[bytes, Caller] = {}
-    for record in await database.fetch(query("read_callers"), workspaces):
+    for number, record in enumerate(await database.fetch(query("read_callers"), workspaces)):
+        if not number % PIECE:
+            await asyncio.sleep(0)
         try:
             callers[record["secret_hash"]] = _caller_of(record)
         except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:  # other tenants' keys stay valid

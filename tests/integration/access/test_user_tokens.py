@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
+from service.server.access import user_tokens
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.serving import Served, make_issuers, own_workspace
 from tests.harness.tokens import AUDIENCE, Idp
@@ -66,6 +68,18 @@ def test_a_purchase_of_ones_own(service: Service, env: Environment) -> None:
         assert {item["userId"] for item in ok(client.get(f"/v1/users/{ann}/redemptions"))["items"]} == {ann}
         assert len(ok(client.get(f"/v1/users/{ann}/coupons?status=exhausted"))["items"]) == 1
         assert ok(client.get(f"/v1/coupons/{code}"))["lastRedemption"]["userId"] == ann
+
+
+def test_keys_of_another_workspace(service: Service, env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verified token is not verified again because another workspace changes keys, or its own creates one."""
+    monkeypatch.setattr(user_tokens, "verify_token", verify := Mock(wraps=user_tokens.verify_token))
+    other, user = service.make_workspace(new_id("other"), "live"), new_id()
+    with env.make_client(user) as client:
+        ok(client.get(f"/v1/users/{user}"))
+        for operate in (other.operate, service.operate):
+            ok(operate.post("/v1/keys", json={"name": "k", "scopes": ["checkout"]}), 201)
+            ok(client.get(f"/v1/users/{user}"))
+    assert verify.call_count == 1
 
 
 def test_nothing_of_another_user(service: Service, env: Environment) -> None:

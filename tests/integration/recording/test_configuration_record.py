@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -17,15 +18,25 @@ from service.engine.domain.limits import KeyLimits
 from service.engine.hot.projection import RedisProjector
 from service.engine.record import changes
 from service.engine.record import pool as postgres
-from service.server.access.keyring import Keyring
-from service.server.record import book_rows, code_rows, job_rows, key_rows, report_rows, user_rows, workspace_rows
+from service.engine.record.queries import query
+from service.server.access.keyring import Keyring, digest_session_secret
+from service.server.record import (
+    book_rows,
+    code_rows,
+    console_sessions,
+    job_rows,
+    key_rows,
+    report_rows,
+    user_rows,
+    workspace_rows,
+)
 from service.server.record.console_sessions import begin_session
 from service.server.record.workspace_rows import create_workspace, patch_workspace, read_workspace
 from service.server.requests.book_requests import CreateBook, PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_generator, job_runner
 from service.server.tasks.code_generator import Generator
-from tests.harness.waiting import PATIENCE_S, wait_until
+from tests.harness.waiting import PATIENCE_S, running, wait_until
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 
 
@@ -312,6 +323,47 @@ async def test_a_bound_of_storage_is_not_of_the_keys(pool: asyncpg.Pool, workspa
         assert await key_rows.read_changes(pool, known) == (known + 1, [workspace.workspace])
         await workspace_rows.set_operator_limits(connection, workspace.workspace, KeyLimits(live_locks=5))
         assert await key_rows.read_changes(pool, known + 1) == (known + 2, [workspace.workspace])
+
+
+async def test_sessions_of_a_workspace(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest sessions of a workspace end, whichever key or person has them: processes read all after each change of
+    a key. Others' stay."""
+    monkeypatch.setattr(console_sessions, "SESSIONS_OF_WORKSPACE", 3)
+    async with pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+        await begin_session(pool, other.workspace, "ann", ["manage"])
+    owners = ("ann", "bob", "cid", "ann", "dan")
+    secrets = [await begin_session(pool, workspace.workspace, owner, ["manage"]) for owner in owners]
+    of_all, of_one = await key_rows.read_callers(pool), await key_rows.read_callers(pool, [workspace.workspace])
+    assert of_one.keys() == {digest_session_secret(secret) for secret in secrets[2:]}
+    assert len(of_all) == 4
+
+
+async def test_requests_between_the_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A process that reads all keys and sessions of a workspace answers requests meanwhile."""
+    keys, sessions = key_rows.MAX_KEYS, console_sessions.SESSIONS_OF_WORKSPACE
+    async with pool.acquire() as connection:
+        row = await key_rows.create_key(connection, workspace.workspace, "k", ["manage"], "secret")
+        await begin_session(pool, workspace.workspace, row.key_id)
+    records = {
+        query("read_callers"): await pool.fetch(query("read_callers"), None) * keys,
+        query("read_sessions"): await pool.fetch(query("read_sessions"), None) * sessions,
+    }
+    database = AsyncMock()
+    database.fetch.side_effect = lambda text, _: records[text]
+    turns = 0
+
+    async def request() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(request()):
+        await key_rows.read_callers(database)
+    assert turns >= (keys + sessions) // console_sessions.PIECE
 
 
 async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
