@@ -44,7 +44,8 @@ CREATE TABLE keys (
   replaces uuid REFERENCES keys (key_id),
   limits jsonb CHECK (jsonb_typeof(limits) = 'object')
 );
-CREATE INDEX keys_of_workspace ON keys (workspace, position);
+CREATE INDEX keys_of_workspace ON keys (workspace, position) WHERE revoked_at IS NULL;
+CREATE INDEX keys_valid ON keys (workspace, coalesce(expires_at, 'infinity')) WHERE revoked_at IS NULL;
 CREATE UNIQUE INDEX keys_replaced ON keys (replaces) WHERE replaces IS NOT NULL;
 
 -- One row, incremented by each change of a key: processes poll it.

@@ -10,7 +10,7 @@ ON CONFLICT (workspace) DO UPDATE SET version = excluded.version;
 -- How many keys of a workspace are valid.
 -- $1 workspace int
 SELECT count(*) FROM keys
-WHERE workspace = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+WHERE workspace = $1 AND revoked_at IS NULL AND coalesce(expires_at, 'infinity') > now();
 
 -- name: end_key
 -- Let a key expire after some seconds, unless it expires earlier.
@@ -61,7 +61,7 @@ SELECT
         WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL
     ) AS of_books
 FROM credentials JOIN workspaces USING (workspace)
-WHERE (expires_at IS NULL OR expires_at > now()) AND ($1::int[] IS NULL OR workspace = ANY ($1));
+WHERE coalesce(expires_at, 'infinity') > now() AND ($1::int[] IS NULL OR workspace = ANY ($1));
 
 -- name: read_key
 -- A valid key, and whether another replaces it.

@@ -12,6 +12,7 @@ import pytest_asyncio
 from service.engine.record.pool import BY_INDEX, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
 from service.server.record.code_rows import BY_CODE
+from service.server.record.workspace_rows import create_workspace
 from tests.integration.recording.record_fixtures import make_workspace
 
 ROWS, MONTHS = 20_000, 6
@@ -186,6 +187,31 @@ async def test_a_deletion_sorts_only_what_a_new_user_redeemed(pool: asyncpg.Pool
     ordered = [node["Actual Rows"] for node in nodes if node["Node Type"] == "WindowAgg"]
     assert ordered
     assert set(ordered) == {10}
+
+
+@pytest.mark.parametrize("workspaces", ["NULL", "'{1}'", "'{2}'"])
+async def test_only_valid_keys_are_read(pool: asyncpg.Pool, workspaces: str) -> None:
+    """Every API process reads the keys after each change of one, within 2 s: no revoked or expired key is read, of
+    which a tenant can make any number; also once Postgres may use a plan for any workspaces."""
+    async with pool.acquire() as connection:
+        for name in ("one", "other"):
+            await create_workspace(connection, name)
+    await pool.execute(
+        "INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at, revoked_at) "
+        "SELECT new_uuid7(), 1 + n % 2, 'k', 'k', sha256(n::text::bytea), '{public}', "
+        "CASE WHEN n % 3 = 0 THEN now() - interval '1 s' END, CASE WHEN n % 3 = 1 THEN now() END "
+        "FROM generate_series(1, $1) n WHERE n % 3 < 2 OR n <= 12",
+        ROWS,
+    )
+    await pool.execute("VACUUM ANALYZE keys")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(f"PREPARE callers (int[]) AS {query('read_callers')}")
+        for _ in range(10):
+            nodes = await _explain(connection, f"EXECUTE callers ({workspaces})")
+        await connection.execute("DEALLOCATE callers")
+    read = [node for node in nodes if node.get("Relation Name") == "keys"]
+    assert sum(node["Actual Rows"] for node in read) == (4 if workspaces == "NULL" else 2)
+    assert not any(node.get("Rows Removed by Filter") for node in read)
 
 
 async def _explain(connection: Connection, statement: str, *args: Any) -> list[dict[str, Any]]:
