@@ -13,7 +13,8 @@ WHERE partition = $1;
 
 -- name: due_deliveries
 -- Due deliveries of active webhooks, the oldest first, at most so many of each, without those that the sender has taken;
--- of a subject only the first. That one is looked up for each delivery, as a join took a second. Returns nothing if the
+-- of a subject only the first. That one is looked up for each delivery, as a join took a second; in the order of the index
+-- for it, as Postgres may else look for the least position among all deliveries, from the oldest on. Returns nothing if the
 -- fence has changed.
 -- $1 webhooks int[]  $2 rooms int[]  $3 taken bigint[]  $4 partition int  $5 fence bigint
 SELECT
@@ -27,8 +28,10 @@ CROSS JOIN LATERAL (
   WHERE one.webhook = wanted.number AND webhooks.status = 'active' AND deleted_at IS NULL
     AND one.status = 'pending' AND next_attempt_at <= now() AND position <> ALL ($3::bigint[])
     AND (
-      SELECT min(earlier.position) FROM webhook_deliveries AS earlier
-      WHERE earlier.webhook = one.webhook AND earlier.subject = one.subject AND earlier.status = 'pending'
+      SELECT earlier.position FROM webhook_deliveries AS earlier
+      WHERE earlier.webhook = one.webhook AND earlier.status = 'pending'
+        AND (earlier.subject, earlier.position) >= (one.subject, 0)
+      ORDER BY earlier.subject, earlier.position LIMIT 1
     ) IS NOT DISTINCT FROM CASE WHEN subject IS NOT NULL THEN position END
   ORDER BY position LIMIT wanted.room
 ) AS due

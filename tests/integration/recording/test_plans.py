@@ -189,6 +189,28 @@ async def test_a_deletion_sorts_only_what_a_new_user_redeemed(pool: asyncpg.Pool
     assert set(ordered) == {10}
 
 
+async def test_the_first_delivery_of_a_subject(pool: asyncpg.Pool) -> None:
+    """Which of a coupon's deliveries is due is one step in an index, also if most of all webhooks' are of one coupon:
+    else each is looked for among all, from the oldest on."""
+    await make_workspace(pool)
+    fence = await pool.fetchval("SELECT fence FROM partitions WHERE id = 0")
+    await pool.execute(
+        "INSERT INTO webhooks (workspace, partition, url, events, description, secret, epoch, seq) "
+        "SELECT 1, 0, 'https://shop.example/', '{coupon.assigned}', '', 'x', 0, 0 FROM generate_series(1, 2)"
+    )
+    await pool.execute(
+        "INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, epoch, seq, subject) "
+        "SELECT 1 + n / 2000, 'evt_' || n, 'coupon.assigned', now(), 1, n, 'CODE' FROM generate_series(0, 3999) n"
+    )
+    await pool.execute("ANALYZE webhook_deliveries")
+    async with pool.acquire() as connection:
+        nodes = await _explain(connection, query("due_deliveries"), [2], [8], [], 0, fence)
+    (first,) = [node for node in nodes if node.get("Alias") == "earlier"]
+    assert (first["Actual Loops"], first["Actual Rows"]) == (2000, 1)
+    assert not first.get("Rows Removed by Filter")
+    assert nodes[0]["Actual Rows"] == 1
+
+
 @pytest.mark.parametrize("workspaces", ["NULL", "'{1}'", "'{2}'"])
 async def test_only_valid_keys_are_read(pool: asyncpg.Pool, workspaces: str) -> None:
     """Every API process reads the keys after each change of one, within 2 s: no revoked or expired key is read, of
