@@ -23,6 +23,8 @@ NULL_CLEARS = ("PATCH", "changeCodes")
 FILE_TOO = {"change_codes": ("prefix", "createdFrom", "createdUntil", "userColumn")}
 """Operations that also take a file of users, in a function of its own, with the parameters of that one alone. The last
 paragraph of the description is about it."""
+KEYWORDS = ("from", "for")
+"""Names of fields that are no names in Python: there they end with `_`."""
 MOST_CHOICES = 20
 """Longer lists of choices, such as of currencies, are no part of a type."""
 
@@ -128,8 +130,8 @@ def write_models(document: Document) -> Iterator[str]:
                 continue
             kind = document.type_of(one, sent=sent)
             default = ""
-            if field == "from":
-                default = ' = msgspec.field(name="from")'
+            if field in KEYWORDS:
+                default = f' = msgspec.field(name="{field}")'
             elif field not in required:
                 kind, default = f"{kind.removesuffix(' | None')} | None", " = None"
             yield f"    {_snake(field)}: {kind}{default}"
@@ -263,8 +265,9 @@ def write_refusals(document: Document) -> Iterator[str]:
             continue
         classes[code] = "".join(part.title() for part in code.split("_"))
         yield f"class {classes[code]}({'OutcomeUnknown' if code in UNKNOWN else 'Refused'}):"
-        yield _docstring(f"{outcome.status}. {outcome.detail}")
+        yield _docstring(f"{outcome.status}, for `{outcome.for_}`. {outcome.detail}")
         yield f'    code = "{code}"'
+        yield f'    for_ = "{outcome.for_}"'
         if names := FIGURES[code][1].split() if code in FIGURES else []:
             yield f"    figures = {tuple(names)}"
             yield from (f"    {name}: {types[name].removesuffix(' | None')} | None" for name in names)
@@ -282,7 +285,7 @@ def _name(reference: Schema) -> str:
 
 
 def _snake(name: str) -> str:
-    return "from_" if name == "from" else re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return f"{name}_" if name in KEYWORDS else re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _docstring(text: str, items: Sequence[str] = ()) -> str:

@@ -36,17 +36,21 @@ async function pay(orderId, amount) {
 // The path of a request about a code. Encode what a shopper typed: else "../redeem/B" would be another request.
 const pathOf = (action, code) => `/v1/coupons/${action}/${encodeURIComponent(code)}`;
 
+// What the customer reads of a refusal: why, where that is for the shopper; else something general.
+const refuse = ({ code, for: turn, detail }, status = "refused") =>
+  ({ status, code, message: turn === "shopper" ? detail : "The code can't be used now." });
+
 export async function checkOut({ orderId, userId, code, value }) {
   // fetch takes "." and ".." out of a path, encoded or not. No code has a point.
-  if (!/^[\w-]{4,64}$/.test(code)) return { status: "refused", code: "coupon_not_found" };
+  if (!/^[\w-]{4,64}$/.test(code)) return refuse({ code: "coupon_not_found", for: "shopper", detail: "No coupon has this code." });
   const lock = await send(pathOf("lock", code), `lock-${orderId}`, { userId, orderId });
-  if (!lock.ok) return { status: "refused", code: lock.code };
+  if (!lock.ok) return refuse(lock);
   const { lockToken } = lock;
   const asked = { code, lockToken, userId, orderId, orderValue: value };
   const price = await send("/v1/coupons/validate", `validate-${orderId}`, asked);
   if (!price.ok || !price.valid) {  // 200 says that it was decided, `valid` says how
     await send(pathOf("unlock", code), `unlock-${orderId}`, { lockToken });
-    return { status: "refused", code: price.ok ? price.reasons[0] : price.code };
+    return refuse(price.ok ? price.refusals[0] : price);
   }
   await pay(orderId, price.finalAmount ?? value);
   const paid = { orderId, userId, code: lock.code, value, lockToken };
@@ -60,7 +64,7 @@ export async function redeem(paid) {
   const order = { orderValue: value, orderId, lockToken, userId };  // byte for byte what nightly.py sends
   const redemption = await send(pathOf("redeem", code), `redeem-${orderId}`, order).catch(() => null);
   if (!redemption) return { status: "unknown", ...paid };
-  if (!redemption.ok) return { status: "refund", code: redemption.code };  // nothing was redeemed: give the money back
+  if (!redemption.ok) return refuse(redemption, "refund");  // nothing was redeemed: give the money back
   return { status: "paid", amount: redemption.finalAmount };
 }
 

@@ -14,7 +14,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from scrip_client import Client, OutcomeUnknown, Refused, Unreachable
+from scrip_client import Client, OutcomeUnknown, Refused, ScripError, Unreachable, models
 
 SECRET_KEY, ROOT_URLCONF, DEBUG, ALLOWED_HOSTS = "example", __name__, False, ["*"]
 """Django's settings; in a project they have a module of their own."""
@@ -36,9 +36,11 @@ def refund(order_id: str) -> None:
     """Give the payment back, if there was one."""
 
 
-def refuse(order_id: str, code: str) -> JsonResponse:
+def refuse(order_id: str, refusal: ScripError | models.ValidationRefusal) -> JsonResponse:
+    """Tell the customer why, where that is for the shopper; else something general."""
     ORDERS[order_id] = {"status": "refused"}
-    return JsonResponse({"status": "refused", "code": code}, status=409)
+    message = refusal.detail if refusal.for_ == "shopper" else "The code can't be used now."
+    return JsonResponse({"status": "refused", "code": refusal.code, "message": message}, status=409)
 
 
 @csrf_exempt
@@ -51,7 +53,7 @@ def check_out(request: HttpRequest) -> JsonResponse:
         with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id) as held:
             price = scrip.validate_coupon(code=order["code"], user_id=user, order_id=order_id, order_value=value)
             if not price.valid:  # the end of the block releases the lock
-                return refuse(order_id, price.reasons[0])
+                return refuse(order_id, price.refusals[0])
             pay(order_id, value if price.final_amount is None else price.final_amount)
             # Stored before the request, with what the nightly job needs to send the same one.
             ORDERS[order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}
@@ -59,10 +61,10 @@ def check_out(request: HttpRequest) -> JsonResponse:
     except OutcomeUnknown as error:
         if order_id in ORDERS:
             return JsonResponse({"status": "unknown"}, status=202)
-        return refuse(order_id, error.code)  # the lock is unknown, and nothing was paid
+        return refuse(order_id, error)  # the lock is unknown, and nothing was paid
     except (Refused, Unreachable) as error:  # nothing was redeemed
         refund(order_id)
-        return refuse(order_id, error.code)
+        return refuse(order_id, error)
     ORDERS[order_id] = {"status": "paid"}
     return JsonResponse({"status": "paid", "amount": str(redemption.final_amount)})
 

@@ -14,7 +14,7 @@ from litestar import Litestar, Response, post
 from litestar.datastructures import State
 from litestar.params import JSONBody
 
-from scrip_client import AsyncClient, OutcomeUnknown, Refused, Unreachable
+from scrip_client import AsyncClient, OutcomeUnknown, Refused, ScripError, Unreachable, models
 
 ORDERS: dict[str, dict[str, str]] = {}
 """What is known of each order: a table of your shop."""
@@ -36,9 +36,11 @@ async def refund(order: Order) -> None:
     """Give the payment back, if there was one."""
 
 
-def refuse(order: Order, code: str) -> Response[Any]:
+def refuse(order: Order, refusal: ScripError | models.ValidationRefusal) -> Response[Any]:
+    """Tell the customer why, where that is for the shopper; else something general."""
     ORDERS[order.order_id] = {"status": "refused"}
-    return Response({"status": "refused", "code": code}, status_code=409)
+    message = refusal.detail if refusal.for_ == "shopper" else "The code can't be used now."
+    return Response({"status": "refused", "code": refusal.code, "message": message}, status_code=409)
 
 
 @post("/checkout", status_code=200)
@@ -50,7 +52,7 @@ async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
                 code=data.code, user_id=data.user_id, order_id=data.order_id, order_value=data.value
             )
             if not price.valid:  # the end of the block releases the lock
-                return refuse(data, price.reasons[0])
+                return refuse(data, price.refusals[0])
             await pay(data, data.value if price.final_amount is None else price.final_amount)
             # Stored before the request, with what the nightly job needs to send the same one.
             ORDERS[data.order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}
@@ -58,10 +60,10 @@ async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
     except OutcomeUnknown as error:
         if data.order_id in ORDERS:
             return Response({"status": "unknown"}, status_code=202)
-        return refuse(data, error.code)  # the lock is unknown, and nothing was paid
+        return refuse(data, error)  # the lock is unknown, and nothing was paid
     except (Refused, Unreachable) as error:  # nothing was redeemed
         await refund(data)
-        return refuse(data, error.code)
+        return refuse(data, error)
     ORDERS[data.order_id] = {"status": "paid"}
     return Response({"status": "paid", "amount": str(redemption.final_amount)})
 

@@ -21,7 +21,7 @@ _REFUSALS = """\
 For developers. At the end you know what each `code` of a refused request means, and what to do.
 
 A refusal is `application/problem+json` (RFC 9457). It has changed nothing, except as the last row of the first table
-says. Your program compares `code`, which never changes, and treats an unknown one by its status. `title` and `detail`
+says. Your program compares `code`, which never changes, and treats an unknown one by its `for`. `title` and `detail`
 are for people. Figures are fields of their own: `order_value_too_low` has `minOrderValue`, `missing` and `currency`,
 `expired` has `expiresAt`. `type` is the address of a page about the code, `/problems/<code>`; `instance` that of the
 refused request, for an hour, in the console and in `GET /v1/ops/requests`. Only `scrip requests ID` finds a request
@@ -33,10 +33,17 @@ whose key, scope or address was refused.
 | 408, 429, 503, `request_in_progress` | yes, after `Retry-After`, with the same `Idempotency-Key` |
 | 500 `internal`, 503 `outcome_unknown` | yes, with the same `Idempotency-Key`: whether it happened is unknown |
 
+| `for` | whose turn it is |
+|---|---|
+| `shopper` | your customer's: show the `detail`, or a sentence of your own for the `code` |
+| `caller` | yours: the program or its configuration is wrong. Show something general, and log the `detail` |
+| `retry` | the same request may succeed later, as above |
+
+Each `code` has one `for`, which never changes.
 `python -m tests.reference` writes this page from `service/engine/domain/outcomes.py`.
 
-| code | status | what happened | what to do |
-|---|---|---|---|
+| code | status | for | what happened | what to do |
+|---|---|---|---|---|
 """
 _HTTP = """\
 # HTTP
@@ -98,7 +105,8 @@ def list_operations() -> Iterator[Operation]:
 
 def render_refusals() -> str:
     rows = sorted(BY_CODE.values(), key=lambda one: (one.status, one.code))
-    return _REFUSALS + "".join(f"| `{one.code}` | {one.status} | {one.sentence} | {one.remedy} |\n" for one in rows)
+    lines = [f"| `{one.code}` | {one.status} | {one.for_} | {one.sentence} | {one.remedy} |\n" for one in rows]
+    return _REFUSALS + "".join(lines)
 
 
 def render_http() -> str:

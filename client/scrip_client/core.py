@@ -134,7 +134,7 @@ def make_call(
         detail = "Nothing was sent: nothing has the name '', '.' or '..'. Send another one."
         problem = Problem(
             type="/problems/not_found", title="Not found", status=404, detail=detail, instance="", code="not_found",
-            request_id="",
+            for_="caller", request_id="",
         )  # fmt: skip
         raise NotFound(f"{operation}: {detail}", call, problem)
     return call

@@ -12,11 +12,17 @@ class ScripError(Exception):
     """The base of all errors. `problem` is the service's answer, if there is one; `call` may be sent again."""
 
     code: ClassVar[str] = ""
+    for_: str = "retry"
+    """Whose turn it is: `shopper` (tell the customer the `detail`), `caller` (the program or its configuration is
+    wrong), `retry` (the same request may succeed later)."""
 
     def __init__(
         self, message: str, call: "Call[Any]", problem: Problem | None = None, retry_after_s: float | None = None
     ) -> None:
         self.call, self.problem, self.retry_after_s = call, problem, retry_after_s
+        self.detail = problem.detail if problem else ""
+        if problem:
+            self.for_ = problem.for_
         super().__init__(message, call, problem, retry_after_s)  # all of them: such an error can be pickled
 
     def __str__(self) -> str:
@@ -31,7 +37,7 @@ class Refused(ScripError):
 
     def __init__(self, message: str, call: "Call[Any]", problem: Problem, retry_after_s: float | None = None) -> None:
         super().__init__(message, call, problem, retry_after_s)
-        self.status, self.title, self.detail = problem.status, problem.title, problem.detail
+        self.status, self.title = problem.status, problem.title
         self.request_id, self.errors = problem.request_id, problem.errors or []
         for name in self.figures:
             setattr(self, name, getattr(problem, name))
@@ -57,3 +63,5 @@ class Unreachable(ScripError):
 
 class UnexpectedResponse(ScripError):
     """The response is not Scrip's, or not in the documented form."""
+
+    for_ = "caller"

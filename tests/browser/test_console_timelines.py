@@ -64,6 +64,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(at).to_have_text(re.compile(r"^[0-9-]{10} [0-9:]{8} UTC$"))
     await expect(at).to_have_attribute("title", await at.inner_text())
     await expect(page.get_by_text("No, it would be refused:")).to_be_visible()
+    await expect(page.get_by_text("The coupon has already been used. Tell the customer.")).to_be_visible()
     await operator.assert_keeps_focus(page.locator(".versus").get_by_role("link", name=user).first)
     await operator.picture("console-timeline")
     for name, title in ((made, code), (user, user), (key, key), (request, request), (order, order)):

@@ -43,7 +43,7 @@ async def test_the_page_shows_every_operation(service: Service, browser: Browser
     await opened.get_by_text(re.compile(r"\d+ refusals")).click()
     await watched.assert_fits("schema", ((360, "dark"), (1600, "light")))
     await opened.get_by_role("link", name="order_already_used").click()
-    meaning = "The order has already used another coupon. GET /v1/users/{userId}/redemptions has its redemption: roll"
+    meaning = "shopper The order has already used another coupon. GET /v1/users/{userId}/redemptions has its redemption"
     await expect(watched["order_already_used"]).to_contain_text(meaning)
     await expect(watched["order_already_used"]).to_be_focused()
     await page.goto(f"{watched.url}/schema#createCoupons")

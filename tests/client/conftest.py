@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from scrip_client import AsyncClient, Client, async_client, client, core
+from service.engine.domain.outcomes import BY_CODE
 
 Reply = httpx2.Response | Exception
 
@@ -67,5 +68,6 @@ def shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sh
 def refuse(code: str, status: int, retry_after: int | None = None) -> httpx2.Response:
     """A refusal, as the service sends it."""
     problem = {"type": f"/problems/{code}", "title": "t", "status": status, "detail": "d", "code": code}
+    problem |= {"for": BY_CODE[code].for_ if code in BY_CODE else "caller"}
     headers: Iterable[tuple[str, str]] = () if retry_after is None else [("Retry-After", str(retry_after))]
     return httpx2.Response(status, json=problem | {"instance": "/r", "requestId": "r1"}, headers=dict(headers))

@@ -86,6 +86,7 @@ def test_a_refusal(shell: Shell, code: str) -> None:
     refusal = pickle.loads(pickle.dumps(raised.value))
     assert type(refusal) is refusals.BY_CODE[code] is type(raised.value)
     assert (refusal.code, refusal.status, refusal.detail) == (code, FINAL[code], "d")
+    assert refusal.for_ == BY_CODE[code].for_
     assert (refusal.request_id, refusal.retry_after_s, len(shell.requests)) == ("r1", 7, 1)
     assert raised.value.call.idempotency_key not in str(refusal)
 
@@ -102,6 +103,9 @@ def test_the_figures_of_a_refusal(shell: Shell) -> None:
 def test_every_refusal_has_a_class() -> None:
     """The client's classes are those of the service's table; three say that the outcome is unknown."""
     assert refusals.BY_CODE.keys() == BY_CODE.keys()
+    assert {code: kind.for_ for code, kind in refusals.BY_CODE.items()} == {
+        code: one.for_ for code, one in BY_CODE.items()
+    }
     assert all(kind.code == code for code, kind in refusals.BY_CODE.items())
     unknown = {code for code, kind in refusals.BY_CODE.items() if issubclass(kind, OutcomeUnknown)}
     assert unknown == {"outcome_unknown", "internal", "request_in_progress"}

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from service.engine.domain.figures import Figures
+from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats import key_names
 from service.engine.operations.caller import SCOPES
 from service.server.hot.key_messages import CHANNEL
@@ -26,7 +27,7 @@ from tests.harness.waiting import PATIENCE_S, until, wait_until
 from tests.harness.workspaces import make_workspace
 
 _FIGURES = {*Figures.__struct_encode_fields__}
-_PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
+_PROBLEM = {"type", "title", "status", "detail", "instance", "code", "for", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
 _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
 
@@ -343,6 +344,7 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     assert response.headers["Content-Type"] == "application/problem+json", answer
     problem = response.json()
     assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), answer
+    assert problem["for"] == BY_CODE[code].for_, answer
     assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401), answer
     with_errors = status in {400, 422}
     more = {"errors"} if with_errors else set[str]()

@@ -106,8 +106,9 @@ async def test_a_dry_run_has_the_figures_of_each_reason(still: Shop) -> None:
     assert body["reasons"] == ["expired", "order_value_too_low"]
     described = [{name: value for name, value in refusal.items() if name != "detail"} for refusal in body["refusals"]]
     assert described == [
-        {"code": "expired", "expiresAt": from_ms(EARLIER)},
-        {"code": "order_value_too_low", "minOrderValue": "500.00", "missing": "0.01", "currency": "USD"},
+        {"code": "expired", "for": "shopper", "expiresAt": from_ms(EARLIER)},
+        {"code": "order_value_too_low", "for": "shopper"}
+        | {"minOrderValue": "500.00", "missing": "0.01", "currency": "USD"},
     ]
     assert all(refusal["detail"] for refusal in body["refusals"])
 

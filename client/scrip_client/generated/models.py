@@ -918,6 +918,10 @@ class Problem(Model, kw_only=True):
     """Where an operator finds this request in the console."""
     code: str
     """What refused the request, for programs: it never changes."""
+    for_: str = msgspec.field(name="for")
+    """Whose turn it is, the same for each `code`: `shopper` (tell the customer why), `caller` (the program or its
+    configuration is wrong), `retry` (the same request may succeed later).
+    """
     request_id: str
     """The request's id, as in `X-Request-Id`."""
     valid_from: datetime | None = None
@@ -1340,6 +1344,10 @@ class ValidationRefusal(Model, kw_only=True):
 
     code: str
     """What refused the request, for programs: it never changes."""
+    for_: str = msgspec.field(name="for")
+    """Whose turn it is, the same for each `code`: `shopper` (tell the customer why), `caller` (the program or its
+    configuration is wrong), `retry` (the same request may succeed later).
+    """
     detail: str
     """What was sent, what is accepted, and what to do next."""
     valid_from: datetime | None = None

@@ -1,10 +1,19 @@
-"""All outcomes that reject a request: code, status, sentence and remedy; also a number if a script returns the outcome.
+"""All outcomes that reject a request: code, status, whose turn it is, sentence and remedy; also a number if a script
+returns the outcome.
 
 errors.py makes a Refusal of a row. Lua uses the same codes, `OUT.coupon_locked`; scripts.py inserts the numbers when it
 composes a script. Redis keeps numbers and codes of answers, and clients compare codes: neither may change.
 """
 
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
+
+For = Literal["shopper", "caller", "retry"]
+SHOPPER: Final = "shopper"
+"""The shop tells its customer: the coupon can't be used so."""
+CALLER: Final = "caller"
+"""The calling program, or its configuration, is wrong: the customer can't change that."""
+RETRY: Final = "retry"
+"""The same request may succeed later."""
 
 OK, REPEATED, RECALL = 0, 1, 2
 """Outcomes of a script that are no rejection: it ran; the same user had done the same for the same order before; it
@@ -17,6 +26,9 @@ class Outcome(NamedTuple):
     number: int | None
     code: str
     status: int
+    for_: For
+    """Whose turn it is. As the code, it never changes."""
+
     sentence: str
     remedy: str
     """What the client can do."""
@@ -25,130 +37,133 @@ class Outcome(NamedTuple):
     """Sentence and remedy: what a problem says if nothing of its request adds to it."""
 
 
-def _row(number: int | None, code: str, status: int, sentence: str, remedy: str) -> Outcome:
-    return Outcome(number, code, status, sentence, remedy, f"{sentence} {remedy}")
+def _row(number: int | None, code: str, status: int, for_: For, sentence: str, remedy: str) -> Outcome:
+    return Outcome(number, code, status, for_, sentence, remedy, f"{sentence} {remedy}")
 
 
 # fmt: off
 _ROWS = (
-    _row(10, "coupon_not_found", 404, "The coupon does not exist.",
+    _row(10, "coupon_not_found", 404, SHOPPER, "The coupon does not exist.",
          "Check the spelling (upper or lower case makes no difference), and that the key is of the code's workspace."),
-    _row(11, "coupon_inactive", 409, "The coupon is not active.",
+    _row(11, "coupon_inactive", 409, SHOPPER, "The coupon is not active.",
          "An operator can switch it on: `PATCH /v1/coupons/{code}` with the status `active`. If it stays inactive, an "
          "event in quarantine blocks it."),
-    _row(12, "book_inactive", 409, "The coupon's book is not active.",
+    _row(12, "book_inactive", 409, SHOPPER, "The coupon's book is not active.",
          "An operator can resume the book: `PATCH /v1/books/{bookId}` with the status `active`."),
-    _row(13, "not_started", 409, "The coupon is not valid yet.",
+    _row(13, "not_started", 409, SHOPPER, "The coupon is not valid yet.",
          "Repeat the request after the `validFrom` of its book."),
-    _row(14, "expired", 409, "The coupon has expired.",
+    _row(14, "expired", 409, SHOPPER, "The coupon has expired.",
          "Its `expiresAt` or the `validUntil` of its book has passed; an operator can move both."),
-    _row(15, "coupon_not_assigned", 409, "The coupon is not assigned to a user.",
+    _row(15, "coupon_not_assigned", 409, SHOPPER, "The coupon is not assigned to a user.",
          "`POST /v1/coupons/assign/{code}` assigns it."),
-    _row(16, "coupon_assigned_to_other", 409, "The coupon belongs to another user.",
+    _row(16, "coupon_assigned_to_other", 409, SHOPPER, "The coupon belongs to another user.",
          "Use a coupon of this user, or one that is not assigned."),
-    _row(17, "coupon_locked", 409, "Another checkout has locked the last use of this coupon.",
+    _row(17, "coupon_locked", 409, SHOPPER, "Another checkout has locked the last use of this coupon.",
          "Repeat the request after `Retry-After` seconds, or use another coupon."),
-    _row(18, "lock_lost", 409, "The lock has expired, or the token is of another lock.",
+    _row(18, "lock_lost", 409, SHOPPER, "The lock has expired, or the token is of another lock.",
          "Lock the coupon again, and send the new `lockToken`."),
-    _row(19, "lock_required", 409, "Lock this coupon before you redeem it.",
+    _row(19, "lock_required", 409, CALLER, "Lock this coupon before you redeem it.",
          "`POST /v1/coupons/lock/{code}` returns the `lockToken` to send."),
-    _row(20, "coupon_redeemed", 409, "The coupon has already been used.",
+    _row(20, "coupon_redeemed", 409, SHOPPER, "The coupon has already been used.",
          "Use another coupon; a rollback with `restore` gives the use back."),
-    _row(21, "coupon_exhausted", 409, "The coupon has no uses left.",
+    _row(21, "coupon_exhausted", 409, SHOPPER, "The coupon has no uses left.",
          "Use another coupon; a rollback with `restore` gives a use back."),
-    _row(22, "user_redemption_limit", 422, "The user has reached the book's limit of redemptions per user.",
+    _row(22, "user_redemption_limit", 422, SHOPPER, "The user has reached the book's limit of redemptions per user.",
          "It is the book's `maxRedemptionsPerUser`, and counts the user's live locks too."),
-    _row(23, "out_of_stock", 409, "The book has no coupons left.",
+    _row(23, "out_of_stock", 409, SHOPPER, "The book has no coupons left.",
          "Add codes to the book or raise its `maxRedemptions`; uses that are locked may become available again."),
-    _row(24, "order_already_used", 409, "The order has already used another coupon.",
+    _row(24, "order_already_used", 409, SHOPPER, "The order has already used another coupon.",
          "`GET /v1/users/{userId}/redemptions` has its redemption: roll that back, or send another `orderId`."),
-    _row(25, "order_value_required", 422, "This coupon gives a discount: send the order's value.",
+    _row(25, "order_value_required", 422, CALLER, "This coupon gives a discount: send the order's value.",
          "Send `orderValue`, the value of the order before the discount, such as 25.00."),
-    _row(26, "currency_mismatch", 422, "The order and the discount have different currencies.",
+    _row(26, "currency_mismatch", 422, CALLER, "The order and the discount have different currencies.",
          "Send the order's value in the currency of the book's discount, else of the workspace."),
-    _row(27, "order_value_too_low", 422, "The order's value is below the discount's minimum.",
+    _row(27, "order_value_too_low", 422, SHOPPER, "The order's value is below the discount's minimum.",
          "It is the discount's `minOrderValue`, or the `from` of its first tier."),
-    _row(42, "no_discount", 422, "The order gets no discount from this coupon; its use is not spent.",
+    _row(42, "no_discount", 422, SHOPPER, "The order gets no discount from this coupon; its use is not spent.",
          "Send the `items` that the discount is of, or a higher `orderValue`."),
-    _row(28, "user_code_limit", 422, "The user has reached the book's limit of codes per user.",
+    _row(28, "user_code_limit", 422, SHOPPER, "The user has reached the book's limit of codes per user.",
          "It is the book's `maxCodesPerUser`, and counts redeemed codes, but not those that were taken back."),
-    _row(29, "user_coupon_limit", 422, "The user has reached the limit of coupons per user.",
+    _row(29, "user_coupon_limit", 422, SHOPPER, "The user has reached the limit of coupons per user.",
          "Raise the user's `maxCoupons`: `PATCH /v1/users/{userId}`."),
-    _row(30, "lock_ceiling", 422, "The lock has reached its maximum duration.",
+    _row(30, "lock_ceiling", 422, CALLER, "The lock has reached its maximum duration.",
          "Redeem it before it ends, or lock it again afterwards; the ceiling is the book's `maxLockSeconds`."),
-    _row(31, "already_rolled_back", 409, "The redemption has already been rolled back.",
+    _row(31, "already_rolled_back", 409, CALLER, "The redemption has already been rolled back.",
          "After a rollback nothing remains to be done. To redeem again, send a new Idempotency-Key."),
-    _row(32, "redemption_not_found", 404, "The redemption does not exist.",
+    _row(32, "redemption_not_found", 404, CALLER, "The redemption does not exist.",
          "Send the `redemptionId` of a redeem or of a list of redemptions."),
-    _row(33, "order_not_found", 404, "No coupon has been redeemed for this order.",
+    _row(33, "order_not_found", 404, CALLER, "No coupon has been redeemed for this order.",
          "Check the `orderId`. An order is remembered until the last of its books is archived."),
-    _row(43, "book_archived", 409, "The book ended long ago, and is archived.",
+    _row(43, "book_archived", 409, CALLER, "The book ended long ago, and is archived.",
          "Nothing can be done: the book, its codes and its redemptions can't be changed any more."),
-    _row(34, "book_not_found", 404, "The book does not exist.",
+    _row(34, "book_not_found", 404, CALLER, "The book does not exist.",
          "`GET /v1/books` lists the books of the key's workspace; live and test workspaces have separate books."),
-    _row(35, "idempotency_key_reused", 422, "The Idempotency-Key was used with a different request.",
+    _row(35, "idempotency_key_reused", 422, CALLER, "The Idempotency-Key was used with a different request.",
          "Send a new Idempotency-Key with this request, or repeat the first request unchanged."),
-    _row(36, "request_in_progress", 409, "A request with this Idempotency-Key is still in progress.",
+    _row(36, "request_in_progress", 409, RETRY, "A request with this Idempotency-Key is still in progress.",
          "Repeat the request shortly: it then gets the response of the first one."),
-    _row(38, "rate_limited", 429, "Too many requests; wait before the next one.",
+    _row(38, "rate_limited", 429, RETRY, "Too many requests; wait before the next one.",
          "Repeat the request after `Retry-After` seconds; the headers `RateLimit` have what remains."),
-    _row(39, "too_many_misses", 429, "Too many requests for unknown coupons or coupons of other users.",
+    _row(39, "too_many_misses", 429, RETRY, "Too many requests for unknown coupons or coupons of other users.",
          "Repeat the request after `Retry-After` seconds, and check the codes before."),
-    _row(40, "lock_quota", 429, "The limit of live locks is reached.",
+    _row(40, "lock_quota", 429, RETRY, "The limit of live locks is reached.",
          "Repeat the request after `Retry-After` seconds, or release a lock."),
-    _row(41, "key_quota", 429, "Stored responses have reached their size limit: wait, or send no Idempotency-Key.",
+    _row(41, "key_quota", 429, RETRY,
+         "Stored responses have reached their size limit: wait, or send no Idempotency-Key.",
          "Repeat the request after `Retry-After` seconds."),
-    _row(44, "storage_full", 409, "The workspace has reached its bound of storage in Redis.",
+    _row(44, "storage_full", 409, CALLER, "The workspace has reached its bound of storage in Redis.",
          "Archive old books, or ask the operator to raise the bound: `scrip workspaces storage`."),
-    _row(90, "recovering", 503, "Redis is being verified or rebuilt; try again shortly.",
+    _row(90, "recovering", 503, RETRY, "Redis is being verified or rebuilt; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
-    _row(91, "behind", 503, "Postgres is too far behind Redis; try again shortly.",
+    _row(91, "behind", 503, RETRY, "Postgres is too far behind Redis; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
-    _row(None, "malformed", 400, "The request can't be decoded.",
+    _row(None, "malformed", 400, CALLER, "The request can't be decoded.",
          "Compare it with `/schema`."),
-    _row(None, "unauthenticated", 401, "Send a valid API key or token as `Authorization: Bearer …`.",
+    _row(None, "unauthenticated", 401, CALLER, "Send a valid API key or token as `Authorization: Bearer …`.",
          "`POST /v1/keys` and `scrip keys create` make keys; a key may have expired or been revoked."),
-    _row(None, "forbidden", 403, "This key or token may not run this operation.",
+    _row(None, "forbidden", 403, CALLER, "This key or token may not run this operation.",
          "Use a key with the scope that `/schema` names for the operation."),
-    _row(None, "workspace_suspended", 403, "This workspace is suspended: all its requests are refused.",
+    _row(None, "workspace_suspended", 403, CALLER, "This workspace is suspended: all its requests are refused.",
          "Ask who operates this service."),
-    _row(None, "job_not_found", 404, "The job does not exist.",
+    _row(None, "job_not_found", 404, CALLER, "The job does not exist.",
          "Send the `jobId` of the response that started the job."),
-    _row(None, "event_not_found", 404, "The event is not in quarantine.",
+    _row(None, "event_not_found", 404, CALLER, "The event is not in quarantine.",
          "`GET /v1/ops/quarantine` lists the events that wait for a decision."),
-    _row(None, "not_found", 404, "This address does not exist.",
+    _row(None, "not_found", 404, CALLER, "This address does not exist.",
          "`/schema` lists all addresses and methods."),
-    _row(None, "method_not_allowed", 405, "This address does not accept this method.",
+    _row(None, "method_not_allowed", 405, CALLER, "This address does not accept this method.",
          "The header `Allow` has the methods."),
-    _row(None, "request_timeout", 408, "The request did not arrive in time.",
+    _row(None, "request_timeout", 408, RETRY, "The request did not arrive in time.",
          "Send the whole request at once, on a new connection."),
-    _row(None, "reconcile_running", 409, "A comparison of Redis with Postgres is already running.",
+    _row(None, "reconcile_running", 409, CALLER, "A comparison of Redis with Postgres is already running.",
          "`GET /v1/jobs/{jobId}` shows when it is done; then repeat the request."),
-    _row(None, "choice_not_possible", 409, "This choice is not possible for the event.",
+    _row(None, "choice_not_possible", 409, CALLER, "This choice is not possible for the event.",
          "Send one of the event's `choices`: `GET /v1/ops/quarantine` lists them."),
-    _row(None, "job_ended", 409, "The job has ended, or is of a kind that can't be paused or cancelled.",
+    _row(None, "job_ended", 409, CALLER, "The job has ended, or is of a kind that can't be paused or cancelled.",
          "`GET /v1/jobs/{jobId}` shows its state."),
-    _row(None, "too_many_jobs", 409, "The limit of unfinished jobs is reached.",
+    _row(None, "too_many_jobs", 409, CALLER, "The limit of unfinished jobs is reached.",
          "Wait until one ends, or cancel one: `POST /v1/jobs/{jobId}/cancel`."),
-    _row(None, "code_exists", 409, "This code already exists in the workspace.",
+    _row(None, "code_exists", 409, CALLER, "This code already exists in the workspace.",
          "Choose another code."),
-    _row(None, "too_large", 413, "The body is too large for this address.",
+    _row(None, "too_large", 413, CALLER, "The body is too large for this address.",
          "Send less at once."),
-    _row(None, "unsupported_media_type", 415, "This address does not accept this media type.",
+    _row(None, "unsupported_media_type", 415, CALLER, "This address does not accept this media type.",
          "`/schema` names the media types."),
-    _row(37, "invalid", 422, "A value is out of range, or contradicts another value.",
+    _row(37, "invalid", 422, CALLER, "A value is out of range, or contradicts another value.",
          "Compare it with `/schema`."),
-    _row(None, "pattern_too_small", 422, "The pattern has too few possible codes for this number of codes.",
+    _row(None, "pattern_too_small", 422, CALLER, "The pattern has too few possible codes for this number of codes.",
          "Use more `#` in the pattern, or a larger `charset`."),
-    _row(None, "headers_too_large", 431, "The request's headers are too large.",
+    _row(None, "headers_too_large", 431, CALLER, "The request's headers are too large.",
          "Send at most 16 KiB in at most 100 headers."),
-    _row(None, "internal", 500, "An unexpected error occurred; it has been logged.",
+    _row(None, "internal", 500, CALLER, "An unexpected error occurred; it has been logged.",
          "Report the `requestId`. Whether the change was made is unknown; the same `Idempotency-Key` tells."),
-    _row(None, "outcome_unknown", 503, "The result is unknown, the connection broke; repeat with the same key.",
+    _row(None, "outcome_unknown", 503, RETRY,
+         "The result is unknown, the connection broke; repeat with the same key.",
          "The same `Idempotency-Key` or `orderId` tells whether the change was made."),
-    _row(None, "keys_outdated", 503, "API keys have not been read from Postgres for too long; try again shortly.",
+    _row(None, "keys_outdated", 503, RETRY,
+         "API keys have not been read from Postgres for too long; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
-    _row(92, "unavailable", 503, "A part of the service is unreachable; try again shortly.",
+    _row(92, "unavailable", 503, RETRY, "A part of the service is unreachable; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
 )
 # fmt: on

@@ -10,7 +10,7 @@ from service.engine.domain.errors import BadField, Refusal, refusal_from_field
 from service.engine.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
 from service.engine.domain.figures import Figures, refuse_outcome
 from service.engine.domain.money import Amount, from_e4
-from service.engine.domain.outcomes import REPEATED
+from service.engine.domain.outcomes import REPEATED, For
 from service.engine.formats import key_names
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
@@ -50,6 +50,7 @@ class ValidationRefusal(Figures, kw_only=True):
     """A refusal of a redeem, in words and figures."""
 
     code: str
+    for_: For = msgspec.field(name="for")
     detail: str
 
 
@@ -159,7 +160,10 @@ def _refuse(number: str, figures: str | None = None) -> Refusal:
 
 
 def _describe(refusals: Iterable[Refusal]) -> list[Any]:
-    return [{"code": refusal.code, "detail": refusal.detail, **refusal.figures} for refusal in refusals]
+    return [
+        {"code": refusal.code, "for": refusal.outcome.for_, "detail": refusal.detail, **refusal.figures}
+        for refusal in refusals
+    ]
 
 
 def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:

@@ -34,6 +34,7 @@ def _body(outcome: Outcome, detail: str, request_id: str) -> dict[str, Any]:
         "detail": detail,
         "instance": f"/requests/{request_id}",
         "code": outcome.code,
+        "for": outcome.for_,
         "requestId": request_id,
     }
     return body | {"errors": []} if outcome.status in (400, 422) else body

@@ -30,7 +30,7 @@ from litestar.typing import FieldDefinition
 
 from service.engine.domain.field_types import Answer
 from service.engine.domain.figures import Figures
-from service.engine.domain.outcomes import BY_CODE
+from service.engine.domain.outcomes import BY_CODE, For
 from service.engine.operations.caller import SCOPES
 from service.server.access.roles import list_roles
 from service.server.api.auth import OPEN
@@ -122,6 +122,7 @@ class Problem(Figures, kw_only=True):
     detail: str
     instance: str
     code: str
+    for_: For = msgspec.field(name="for")
     request_id: str
     param: str | msgspec.UnsetType = msgspec.UNSET
     errors: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET

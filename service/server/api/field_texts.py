@@ -258,6 +258,8 @@ SHARED = {
     "detail": "What was sent, what is accepted, and what to do next.",
     "instance": "Where an operator finds this request in the console.",
     "Problem.code ValidationRefusal.code": "What refused the request, for programs: it never changes.",
+    "for": "Whose turn it is, the same for each `code`: `shopper` (tell the customer why), `caller` (the program or "
+    "its configuration is wrong), `retry` (the same request may succeed later).",
     "Figures.validFrom": "When the coupon begins.",
     "Figures.expiresAt": "When the coupon has ended, or the lock ends.",
     "Figures.redemptionId": "The redemption that was rolled back; null for a gift, or a checkout without a redemption.",

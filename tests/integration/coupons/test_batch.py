@@ -61,6 +61,7 @@ def test_a_bad_operation_is_refused_alone(service: Service) -> None:
     for (operation, status, problem, field), result in zip(operations, refusals, strict=True):
         body = result["body"]
         assert (result["status"], body["status"], body["code"]) == (status, status, problem), operation
+        assert body["for"] == "caller"
         assert body["requestId"] == response.headers["X-Request-Id"]
         assert body["instance"] == f"/requests/{body['requestId']}"
         assert [error["field"] for error in body["errors"]] == [field]

@@ -81,13 +81,13 @@ def test_large_bodies(service: Service, setup: WorkspaceSetup, asked: Route) -> 
 
 
 def test_every_refusal_is_documented(service: Service) -> None:
-    """The address in a problem's `type` has its code, title and remedy, and sends a browser to its page."""
+    """The address in a problem's `type` has its code, `for`, title and remedy, and sends a browser to its page."""
     problems = service.anonymous
     assert refused(problems.get("/v1/books"), 401, "unauthenticated")["type"].endswith("/problems/unauthenticated")
     assert len(ok(problems.get("/problems"))) == len(BY_CODE)
     for code in BY_CODE:
         documented = ok(problems.get(f"/problems/{code}"))
-        assert documented["code"] == code
+        assert (documented["code"], documented["for"]) == (code, BY_CODE[code].for_)
         page = problems.get(f"/problems/{code}", headers={"Accept": "text/html"})
         assert (page.status_code, page.headers["Location"]) == (302, f"/schema#{code}")
 

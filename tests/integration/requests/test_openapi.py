@@ -126,7 +126,11 @@ def test_bodies_and_answers_have_schemas_and_examples(document: Document) -> Non
 
 
 def test_refusals_are_named(document: Document) -> None:
-    """Every operation lists its refusals under their status, as problems."""
+    """Every operation lists its refusals under their status, as problems, each of which says whose turn it is."""
+    for name in ("Problem", "ValidationRefusal"):
+        schema = document["components"]["schemas"][name]
+        assert schema["properties"]["for"]["enum"] == ["caller", "retry", "shopper"]
+        assert "for" in schema["required"]
     for name, operation in _operations(document):
         listed: set[str] = set()
         for status, answer in operation["responses"].items():

@@ -34,6 +34,7 @@ _EXPIRED = {
     "refusals": [
         {
             "code": "expired",
+            "for": "shopper",
             "detail": "The coupon was valid until 2026-12-01T00:00:00.000Z. …",
             "expiresAt": "2026-12-01T00:00:00.000Z",
         }

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from litestar import Controller, Request, Response, get
 from litestar.params import PathParameter
 from litestar.response import Redirect
+from msgspec import field
 
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Answer
-from service.engine.domain.outcomes import BY_CODE, Outcome
+from service.engine.domain.outcomes import BY_CODE, For, Outcome
 from service.server.api.auth import OPEN
 
 
@@ -18,6 +19,7 @@ class ProblemType(Answer):
 
     code: str
     status: int
+    for_: For = field(name="for")
     title: str
     remedy: str
 
@@ -42,4 +44,6 @@ class ProblemTypes(Controller):
 
 
 def _describe(outcome: Outcome) -> ProblemType:
-    return ProblemType(code=outcome.code, status=outcome.status, title=outcome.sentence, remedy=outcome.remedy)
+    return ProblemType(
+        code=outcome.code, status=outcome.status, for_=outcome.for_, title=outcome.sentence, remedy=outcome.remedy
+    )

@@ -26,6 +26,7 @@ export const OF_CODES = {
   lock_lost: "The code is no longer held for you. Apply it again.",
   lock_required: "The code must be held for you first. Apply it again.",
 };
+// What the shop says in words of its own: the others are in the words of the refusal where it is for the shopper.
 const WORDS = {
   ...OF_CODES,
   unauthenticated: "The API key is missing or invalid. Enter a key at the end of the page.",
@@ -39,6 +40,11 @@ const WORDS = {
   no_answer: "The server did not respond.",
   request_in_progress: "The payment of this order is still in progress.",
   idempotency_key_reused: "This order was already sent with another cart, and may be paid. Start a new order.",
+};
+
+const GENERAL = {
+  caller: "The shop has a problem with this. Nothing that you can change would help.",
+  retry: "A part of the shop is unavailable. Try again shortly.",
 };
 
 // What some refusals say in figures, if they have them.
@@ -58,7 +64,9 @@ export function refusalOf({ reasons, refusals }, ignored) {
   return code && (refusals.find((one) => one.code === code) ?? { code });
 }
 
-export const explain = (refusal) => [WORDS[refusal.code] ?? refusal.detail, FIGURES[refusal.code]?.(refusal)].filter(Boolean).join(" ");
+const inGeneral = (refusal) => (refusal.for === "shopper" ? refusal.detail : GENERAL[refusal.for]);
+
+export const explain = (refusal) => [WORDS[refusal.code] ?? inGeneral(refusal), FIGURES[refusal.code]?.(refusal)].filter(Boolean).join(" ");
 
 // After these it is unknown whether the order is paid: the same request is kept, to be sent again.
 export const UNKNOWN = new Set(["no_answer", "outcome_unknown", "internal", "request_in_progress"]);

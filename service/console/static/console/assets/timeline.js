@@ -11,6 +11,7 @@ const LOOK_MS = 2000;
 const again = () => dispatchEvent(new Event("hashchange"));
 const WHAT = { assigned: "Assigned", unassigned: "Unassigned", redeemed: "Redeemed", rolledBack: "Rolled back" };
 const FOR = { assigned: "to", unassigned: "from", redeemed: "by", rolledBack: "of" };
+const TURNS = { shopper: "Tell the customer.", caller: "The shop's program or its settings are wrong.", retry: "Try again shortly." };
 const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack: "warn" };
 
 function renderEvent(event, marked) {
@@ -93,7 +94,7 @@ function asking(name, currency, page) {
     showErrors(form, null);
     try {
       const validation = await post("/v1/coupons/validate", body);
-      const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title }) => title, () => "")));
+      const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title, for: turn }) => `${title} ${TURNS[turn]}`, () => "")));
       const off = validation.discountAmount === null ? "" : ` ${money(validation.discountAmount, currency)} off${validation.finalAmount === null ? "" : `, ${money(validation.finalAmount, currency)} to pay`}.`;
       fill(result, validation.valid
         ? h("p", { class: "banner good" }, `Yes.${off}`)

@@ -1,4 +1,4 @@
-// The OpenAPI document, and how its schemas read; and what each code of a refusal means: { code, status, title, remedy }.
+// The OpenAPI document, and how its schemas read; and what each code of a refusal means: { code, status, for, title, remedy }.
 
 export let api = null, problems = [];
 

@@ -13,9 +13,9 @@ function group(name, description, ...children) {
   return h("section", { class: "group", id: name, tabindex: -1 }, h("h2", {}, name), h("p", { class: "soft" }, inline(description)), children);
 }
 
-function entry({ code, status: number, title, remedy, operations }) {
+function entry({ code, status: number, for: turn, title, remedy, operations }) {
   return h("li", { id: code, tabindex: -1 },
-    h("p", {}, status(number), " ", h("code", {}, code), " ", inline(`${title} ${remedy}`)),
+    h("p", {}, status(number), " ", h("code", {}, code), " ", h("span", { class: "badge" }, turn), " ", inline(`${title} ${remedy}`)),
     operations.length > 0 && later({}, `Answer of ${plural(operations.length, "operation")}`, () => h("ul", { class: "plain" },
       operations.map((one) => h("li", {}, h("a", { href: `#${one.id}` }, one.summary), " ", h("code", {}, `${one.method} ${one.path}`))))));
 }
@@ -25,7 +25,7 @@ function refusals(operations) {
   for (const operation of operations) {
     for (const { code } of listRefusals(operation)) all.get(code).operations.push(operation);
   }
-  return group(REFUSALS, "A program compares `code`, which never changes. A refused request has changed nothing; only after `internal` and `outcome_unknown` it may have.",
+  return group(REFUSALS, "A program compares `code`, which never changes. A refused request has changed nothing; only after `internal` and `outcome_unknown` it may have. Beside it stands its `for`: whether the `shopper` is told why, the `caller` has to change something, or a `retry` may succeed.",
     h("ul", { class: "plain codes card", id: "codes" }, [...all.values()].map(entry)));
 }
 
