@@ -265,7 +265,7 @@ def write_refusals(document: Document) -> Iterator[str]:
             continue
         classes[code] = "".join(part.title() for part in code.split("_"))
         yield f"class {classes[code]}({'OutcomeUnknown' if code in UNKNOWN else 'Refused'}):"
-        yield _docstring(f"{outcome.status}, for `{outcome.for_}`. {outcome.detail}")
+        yield _docstring(f"{outcome.status}, for `{outcome.for_}`. {outcome.sentence} {outcome.remedy}")
         yield f'    code = "{code}"'
         yield f'    for_ = "{outcome.for_}"'
         if names := FIGURES[code][1].split() if code in FIGURES else []:

@@ -35,7 +35,7 @@ whose key, scope or address was refused.
 
 | `for` | whose turn it is |
 |---|---|
-| `shopper` | your customer's: show the `detail`, or a sentence of your own for the `code` |
+| `shopper` | your customer's: show the `detail`, or a sentence of your own for the `code`. *What to do* is for you |
 | `caller` | yours: the program or its configuration is wrong. Show something general, and log the `detail` |
 | `retry` | the same request may succeed later, as above |
 

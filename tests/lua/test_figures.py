@@ -37,7 +37,7 @@ CASES: list[tuple[str, dict[str, Any], Asks, dict[str, Any], str, str]] = [
         lambda shop: shop.redeem("CODE-2", "eve"),
         {"maxRedemptionsPerUser": 1},
         "",
-        ": 1 (`maxRedemptionsPerUser`)",
+        ": 1. Live locks",
     ),
     ("out_of_stock", {"max_redemptions": 1}, redeem(), {"maxRedemptions": 1}, "", "book's 1 uses"),
     ("order_value_required", {"discount": PERCENT}, redeem(), {"currency": "USD"}, "orderValue", "value in USD"),

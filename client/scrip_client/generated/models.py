@@ -913,7 +913,7 @@ class Problem(Model, kw_only=True):
     status: int
     """The HTTP status."""
     detail: str
-    """What was sent, what is accepted, and what to do next."""
+    """What was sent, what is accepted, and what to do next; for the shopper what happened, with the figures."""
     instance: str
     """Where an operator finds this request in the console."""
     code: str
@@ -1349,7 +1349,7 @@ class ValidationRefusal(Model, kw_only=True):
     configuration is wrong), `retry` (the same request may succeed later).
     """
     detail: str
-    """What was sent, what is accepted, and what to do next."""
+    """What was sent, what is accepted, and what to do next; for the shopper what happened, with the figures."""
     valid_from: datetime | None = None
     """When the coupon begins."""
     expires_at: datetime | None = None

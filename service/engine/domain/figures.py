@@ -50,7 +50,7 @@ class Description(NamedTuple):
 def _not_started(from_ms_text: str) -> Description:
     start = from_ms(int(from_ms_text))
     return Description(
-        f"The coupon is valid from {start}. Repeat the request then, or move the `validFrom` of its book.",
+        f"The coupon is valid from {start}.",
         Figures(valid_from=start),
     )
 
@@ -58,7 +58,7 @@ def _not_started(from_ms_text: str) -> Description:
 def _expired(end_ms: str) -> Description:
     end = from_ms(int(end_ms))
     return Description(
-        f"The coupon was valid until {end}. An operator can move its `expiresAt`, and the `validUntil` of its book.",
+        f"The coupon was valid until {end}.",
         Figures(expires_at=end),
     )
 
@@ -74,30 +74,28 @@ def _lock_ceiling(end_ms: str, most_ms: str) -> Description:
 
 def _user_redemption_limit(most: str) -> Description:
     return Description(
-        f"The user has reached the book's limit of redemptions per user: {most} (`maxRedemptionsPerUser`). Live "
-        "locks count too; an operator can raise the limit.",
+        f"The user has reached the book's limit of redemptions per user: {most}. Live locks count too.",
         Figures(max_redemptions_per_user=int(most)),
     )
 
 
 def _user_code_limit(most: str) -> Description:
     return Description(
-        f"The user has reached the book's limit of codes per user: {most} (`maxCodesPerUser`), with redeemed ones.",
+        f"The user has reached the book's limit of codes per user: {most}, with redeemed ones.",
         Figures(max_codes_per_user=int(most)),
     )
 
 
 def _user_coupon_limit(most: str) -> Description:
     return Description(
-        f"The user has reached the limit of coupons: {most} (`maxCoupons`). `PATCH /v1/users/{{userId}}` raises it.",
+        f"The user has reached the limit of coupons: {most}.",
         Figures(max_coupons=int(most)),
     )
 
 
 def _out_of_stock(most: str) -> Description:
     return Description(
-        f"The book's {most} uses (`maxRedemptions`) are spent or locked. Locked ones may become available again; an "
-        "operator can raise the total.",
+        f"The book's {most} uses are spent or locked. Locked ones may become available again.",
         Figures(max_redemptions=int(most)),
     )
 
@@ -136,16 +134,16 @@ def _order_value_too_low(least_e4: str, value_e4: str, currency: str, digits_tex
 def _no_discount(kind: str, terms: str, items: str) -> Description:
     if kind != "buyXGetY":
         return Description(
-            "The discount of this order's value comes to 0. The use is not spent: send a higher `orderValue`.",
+            "The discount of this order's value comes to 0. The use is not spent.",
             Figures(),
             "orderValue",
             "gives a discount of 0",
         )
     buy, get = map(int, terms.split(":"))
-    offer = f"For every {buy + get} units of one `sku` this coupon makes {get} free"
+    offer = f"For every {buy + get} units of one article this coupon makes {get} free"
     reason = f"must have {buy + get} units of one sku, {get} of which has a price"
     if items == "-":
-        detail = f"{offer}, and the request has no `items`. The use is not spent: send the order's items."
+        detail = f"{offer}, and the order names no items. The use is not spent."
         reason = "is required: the discount is of the order's items"
     else:
         detail = f"{offer}, and the order's items have no such units with a price. The use is not spent."

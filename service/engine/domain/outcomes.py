@@ -31,14 +31,16 @@ class Outcome(NamedTuple):
 
     sentence: str
     remedy: str
-    """What the client can do."""
+    """What the client, or an operator, can do: at `/problems/{code}`."""
 
     detail: str
-    """Sentence and remedy: what a problem says if nothing of its request adds to it."""
+    """What a problem says if nothing of its request adds to it: sentence and remedy; for the shopper, who can't follow
+    the remedy, the sentence."""
 
 
 def _row(number: int | None, code: str, status: int, for_: For, sentence: str, remedy: str) -> Outcome:
-    return Outcome(number, code, status, for_, sentence, remedy, f"{sentence} {remedy}")
+    detail = sentence if for_ == SHOPPER else f"{sentence} {remedy}"
+    return Outcome(number, code, status, for_, sentence, remedy, detail)
 
 
 # fmt: off

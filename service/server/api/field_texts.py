@@ -255,7 +255,7 @@ SHARED = {
     "Problem.type": "The address of the documentation of this `code`.",
     "title": "What happened, the same for each `code`.",
     "Problem.status": "The HTTP status.",
-    "detail": "What was sent, what is accepted, and what to do next.",
+    "detail": "What was sent, what is accepted, and what to do next; for the shopper what happened, with the figures.",
     "instance": "Where an operator finds this request in the console.",
     "Problem.code ValidationRefusal.code": "What refused the request, for programs: it never changes.",
     "for": "Whose turn it is, the same for each `code`: `shopper` (tell the customer why), `caller` (the program or "

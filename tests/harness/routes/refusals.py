@@ -173,7 +173,7 @@ MISTAKES = (
     _said("invalid", f"POST {_REDEEM}", "0 or more, but is -1", _USER | {"orderValue": -1}),
     _said("invalid", f"POST {_REDEEM}", "at most 8 levels", _USER | {"metadata": {"m": [[[[[[[[]]]]]]]]}}),
     _said("invalid", f"POST {_REDEEM}", "1024 bytes as JSON, but has 1206", _USER | {"metadata": {"m": "x" * 1198}}),
-    _said("user_redemption_limit", "POST /v1/coupons/redeem/{capped}", "an operator can raise the limit",
+    _said("user_redemption_limit", "POST /v1/coupons/redeem/{capped}", "per user: 1. Live locks count too.",
           {"userId": "{ann}"}),
     _said("pattern_too_small", "POST /v1/books", "has 1 possible code; 2 codes need",
           {"name": "n", "codePattern": "AB-CD", "totalCodes": 2}),
