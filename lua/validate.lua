@@ -11,7 +11,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
       9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0'), then the requested facts
 Reply {OK, "discount_e4 digits outcome outcome/figures …", view or ""}, {RECALL, events, as_of} or {outcome, figures}; without
-      sees_reasons an unknown code is answered as a used-up one
+      sees_reasons an unknown code is answered as a used-up one, and "-" stands for all reasons unless its book tells them
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @include gate book coupon request judging
@@ -29,7 +29,7 @@ if not c then
   -- An unknown code is answered as a used-up one without a book, in the same time.
   redis.call('GET', W .. 'b:0')
   c, max = read_coupon(code, bucket, '0!0-0'), 1
-  book = read_book('0', '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -')
+  book = read_book('0', '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - - 0')
 end
 local answer = ''
 if sees_reasons then
@@ -51,6 +51,15 @@ local ask, reasons = {
   items = items, its_currency = workspace.currency, its_digits = workspace.digits, saved_e4 = 0,
 }, { '' }
 judge(c, book, max, ask, now, reasons)
-for i = 2, #reasons do MISSED = MISSED or reasons[i] == OUT.coupon_assigned_to_other end -- for includes/limits.lua
+local tells = book.public_reasons -- when, or with which order, the coupon can be used, if nothing else is in the way
+for i = 2, #reasons do
+  local outcome = tonumber(string.match(reasons[i], '^%d+'))
+  if sees_reasons then MISSED = MISSED or outcome == OUT.coupon_assigned_to_other -- for includes/limits.lua
+  else
+    tells = tells and (outcome == OUT.not_started or outcome == OUT.expired or outcome == OUT.order_value_too_low
+      or outcome == OUT.order_value_required)
+  end
+end
+if not sees_reasons and not tells and #reasons > 1 then MISSED, reasons = true, { '', '-' } end
 reasons[1] = whole(ask.saved_e4) .. ' ' .. ask.its_digits
 return { OUT.OK, table.concat(reasons, ' '), answer }

@@ -31,14 +31,14 @@ UNKNOWN = "unknown"
 
 def slower(plant_us: float) -> Change:
     """A change that delays `coupon_not_available` by so many µs where the coupon is switched off."""
-    before = "            reasons = NOT_AVAILABLE\n"
+    before = '        discount, digits_text, *numbers = reply[1].split(" ")\n'
     wait = f"""\
-            if "coupon_inactive" in reasons:
-                import time
+        if "{_name_part("switched off")}" in code:
+            import time
 
-                until = time.perf_counter_ns() + {round(plant_us * 1000)}
-                while time.perf_counter_ns() < until:
-                    pass
+            until = time.perf_counter_ns() + {round(plant_us * 1000)}
+            while time.perf_counter_ns() < until:
+                pass
 """
     return Change("service/engine/operations/redeem.py", before, wait + before)
 
@@ -90,7 +90,7 @@ async def coupons(url: str) -> tuple[str, dict[str, str]]:
     target = target_of(url)
     limits = {"addressMissesPerMinute": 2**31 - 1}
     key = await target.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
-    codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
+    codes = {reason: f"{_name_part(reason)}-{random.randrange(10**6):06}" for reason in _REASONS}
     for reason, rules in _REASONS.items():
         if reason != UNKNOWN:
             await target.book([codes[reason]], **rules)
@@ -108,6 +108,11 @@ _REASONS: dict[str, dict[str, object]] = {
     "switched off": {},
     "for nobody yet": {"requireAssignment": True},
 }
+
+
+def _name_part(reason: str) -> str:
+    """What a reason's code begins with."""
+    return f"TIME-{list(_REASONS).index(reason)}QX7"
 
 
 def measure(url: str, requests: int) -> dict[str, list[float]]:

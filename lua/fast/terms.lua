@@ -3,7 +3,7 @@
 -- none. For fast/redeem.lua and fast/usual.lua.
 
 local low, discount_type, discount_terms, cap, least, book_currency, book_digits =
-  string.match(terms, '^%S+ (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  string.match(terms, '^%S+ (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+$')
 low, cap, least = tonumber(low), tonumber(cap), tonumber(least)
 if discount_type == '-' then discount_type = nil end
 if book_currency == '-' then book_currency = nil end

@@ -31,9 +31,9 @@ end
 -- percent>', '-' for none) are for lua/lock.lua and includes/limits.lua.
 local function read_book(number, made)
   local id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms,
-    low, gift_book, discount, discount_terms, cap, least, currency, digits = string.match(
+    low, gift_book, discount, discount_terms, cap, least, currency, digits, public_reasons = string.match(
       made or redis.call('GET', W .. 'b:' .. number), '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) '
-        .. '(%S+) (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+        .. '(%S+) (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
     number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
     per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
@@ -41,7 +41,7 @@ local function read_book(number, made)
     lock_ms = lock_ms, max_lock_ms = max_lock_ms, low = tonumber(low),
     gift_book = gift_book ~= '-' and gift_book or nil, discount = discount ~= '-' and discount or nil,
     discount_terms = discount_terms, cap = tonumber(cap), least = tonumber(least),
-    currency = currency ~= '-' and currency or nil, digits = digits,
+    currency = currency ~= '-' and currency or nil, digits = digits, public_reasons = public_reasons == '1',
   }
 end
 

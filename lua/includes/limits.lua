@@ -1,9 +1,9 @@
 -- Around a script, where the request is under limits: service/engine/hot/scripts.py puts the script in the place of `@script`.
 -- After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV comes
 -- '<requests> <misses> <misses of an address> <locks> <key> <sees_reasons>', '-' for no limit. With sees_reasons '0',
--- of a validate that hides its reasons, every refusal is a miss. The reply ends with the remaining limits: name, limit,
+-- of a validate that hides its reasons, every refusal is a miss, but those that the book tells. The reply ends with the remaining limits: name, limit,
 -- left, seconds, in turn. service/engine/operations/run.py and service/engine/domain/limits.py have these formats, too. validate sets
--- MISSED if a reason is a miss. A counter's minute begins with its first request; `begin`'s refusals aren't counted.
+-- MISSED if a reason is a miss, or all are hidden. A counter's minute begins with its first request; `begin`'s refusals aren't counted.
 
 local limits, used, counters, sees_reasons = {}, {}, {}, nil
 local NAMES = { 'requests', 'misses', 'address' }
@@ -77,7 +77,7 @@ local outcome = reply[1]
 if outcome == OUT.RECALL or outcome == OUT.recovering or outcome == OUT.behind then return reply end
 spend(1)
 local missed = outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other or MISSED
-if not sees_reasons then missed = not string.match(reply[2] or '', '^%S+ %S+$') end
+if not sees_reasons then missed = MISSED or outcome ~= OUT.OK end
 if missed then
   spend(2)
   spend(3)

@@ -111,6 +111,7 @@ CREATE TABLE books (
   -- The kind of a book that was made for one coupon, its first code; null for others.
   single text CHECK (single IN ('user-specific', 'time-specific', 'generated')),
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
+  public_reasons boolean NOT NULL DEFAULT false, -- whether a key with the scope `public` alone learns some reasons
   -- A book that ended long ago, by its window or archived by the merchant, left Redis for good; `archiving` while the worker removes it there. `last_counts`: what
   -- the script book_stats returned before.
   archived_at timestamptz,

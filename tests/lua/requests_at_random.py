@@ -81,6 +81,7 @@ KINDS_OF_RULES: dict[str, list[Any]] = {
     "limits": [*[None] * 7, {"locksPerUser": 2}],
     "low_stock_threshold": [None, None, 3],
     "gift_book_id": [None, None, GIFTS],
+    "public_reasons": [False, True],
     "discount": [
         None, None, FIXED, PERCENT, {"type": "percentage", "value_e4": 330_000, "min_order_value_e4": 400_000},
         {"type": "percentage", "value_e4": 500_000, "max_amount_e4": 70_000}, {"type": "tiered", "tiers": TIERS},

@@ -331,19 +331,19 @@ def test_settings_of_books(
     row = msgspec.structs.replace(
         make(discount={"type": "fixed", "value": 5, "currency": "USD"}), max_redemptions_per_code=per_code,
         max_redemptions_per_user=per_user, max_redemptions=total, valid_until_ms=till, low_stock_threshold=low,
-        require_assignment=assigned, require_lock=locked, status=status,
+        require_assignment=assigned, require_lock=locked, status=status, public_reasons=locked,
     )  # fmt: skip
     text = """local b = read_book('1', ARGV[1])
     local function text(value) return value == nil and '-' or tostring(value) end
     return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(b.low),
       text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, b.discount, b.discount_terms,
-      b.currency, b.digits, text(is_whole_book(b) and true) }"""
+      b.currency, b.digits, text(b.public_reasons), text(is_whole_book(b) and true) }"""
     fields = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
     numbers = ["-" if each is None else str(each) for each in (per_code, per_user, total, till, low)]
     flags = [str(each).lower() for each in (assigned, locked)]
     assert fields[:9] == [str(row.book_id), str(status == "active").lower(), *numbers, *flags]
     assert fields[9:] == [
-        str(row.lock_seconds * 1000), str(row.max_lock_seconds * 1000), "fixed", "50000", "USD", "2", "true",
+        str(row.lock_seconds * 1000), str(row.max_lock_seconds * 1000), "fixed", "50000", "USD", "2", flags[1], "true",
     ]  # fmt: skip
     of_closed = stored_settings.closed_book_settings(row.book_id)
     closed = lua.run("book", text, f"1 {of_closed}")

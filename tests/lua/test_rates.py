@@ -4,6 +4,7 @@ import pytest
 
 from service.engine.domain.limits import address_counter
 from service.engine.operations import coupon_view, lock, redeem
+from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, tally, together
 
 
@@ -109,6 +110,18 @@ async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> No
     still.address = "192.0.2.99"
     await still.validate("CODE-1", orderValue="1.005")
     assert (still.refusal and still.refusal.code, still.rates) == ("invalid", "address 1 0 60")
+
+
+async def test_a_told_reason_is_no_miss(still: Shop) -> None:
+    """What a book tells a public key is no miss; what it hides is one, as of a book that tells nothing."""
+    book = await still.book("CODE-1", valid_until_ms=NOW_MS, public_reasons=True)
+    await still.add(book, "CODE-2", owner_id="bob")
+    await still.book("CODE-3", valid_until_ms=NOW_MS)
+    for code, left in (("CODE-1", 1), ("CODE-2", 0), ("CODE-3", 0)):
+        still.limit(scopes=["public"], address_misses_per_minute=1)
+        still.address = f"192.0.2.{code[-1]}"
+        assert not (await still.validate(code, userId="eve"))[1]["valid"]
+        assert still.rates == f"address 1 {left} 60"
 
 
 @pytest.mark.parametrize("scopes", [["manage"], ["public", "manage"]])

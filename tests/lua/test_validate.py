@@ -1,10 +1,12 @@
 """Validate answers what a redeem would answer, and changes nothing."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from service.engine.domain.errors import Refusal
+from service.engine.domain.times import from_ms
 from service.engine.operations import table
 from service.engine.operations.base import Call
 from service.engine.operations.caller import Caller
@@ -155,6 +157,40 @@ async def test_a_public_key_gets_no_reasons(still: Shop) -> None:
     still.caller = whole
     assert await still.validate("NEVER-WAS") == (404, "coupon_not_found")
     assert await still.validate("CODE-3", orderValue="20.50") == (422, "invalid")
+
+
+async def test_a_book_tells_a_public_key_some_reasons(still: Shop) -> None:
+    """With public_reasons a public key learns when, or with which order, the coupon can be used, with the figures, and
+    nothing beside any other reason."""
+    least = {"type": "fixed", "value_e4": 10_000, "min_order_value_e4": 250_000, "currency": "USD", "digits": 2}
+    book = await still.book("CODE-1", valid_from_ms=NOW_MS + 1, discount=least, public_reasons=True)
+    whole, public = still.caller, replace(still.caller, scopes=frozenset(["public"]))
+
+    async def validate(**asked: str) -> tuple[list[str], list[Any]]:
+        still.caller = public
+        _, body = await still.validate("CODE-1", **asked)
+        still.caller = whole
+        assert (body["valid"], body["discountAmount"], body["finalAmount"], body["coupon"]) == (False, None, None, None)
+        return body["reasons"], body["refusals"]
+
+    reasons, refusals = await validate(orderValue="20")
+    assert reasons == [refusal["code"] for refusal in refusals] == ["not_started", "order_value_too_low"]
+    assert refusals[0]["validFrom"] == from_ms(NOW_MS + 1)
+    assert (refusals[1]["minOrderValue"], refusals[1]["missing"], refusals[1]["currency"]) == ("25.00", "5.00", "USD")
+    assert {refusal["for"] for refusal in refusals} == {"shopper"}
+    book = await still.change(book, valid_from_ms=None, valid_until_ms=NOW_MS)
+    reasons, refusals = await validate()
+    assert reasons == [refusal["code"] for refusal in refusals] == ["expired", "order_value_required"]
+    assert (refusals[0]["expiresAt"], refusals[1]["currency"]) == (from_ms(NOW_MS), "USD")
+    hidden = (["coupon_not_available"], [])
+    assert await validate(currency="EUR") == hidden
+    book = await still.change(book, public_reasons=False)
+    assert await validate() == hidden
+    book = await still.change(book, public_reasons=True, status="inactive")
+    assert await validate() == hidden
+    book = await still.change(book, status="active", max_redemptions=1, valid_until_ms=None)
+    assert (await still.redeem("CODE-1", "ann", orderValue="30"))[0] == 201
+    assert await validate(orderValue="20") == hidden
 
 
 def test_a_checkout_key_gets_the_reason_of_an_unknown_coupon() -> None:

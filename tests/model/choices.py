@@ -121,6 +121,7 @@ rules: Draw = st.fixed_dictionaries(
         "max_codes_per_user": st.sampled_from((None, None, 1, 2)),
         "require_assignment": st.sampled_from((False,) * 5 + (True,)),
         "require_lock": st.sampled_from((False,) * 5 + (True,)),
+        "public_reasons": st.sampled_from((False, True)),
         "lives": st.sampled_from(((300, 3600), (30, 60), (1, 1))),
         "starts": st.sampled_from((None,) * 8 + (0, 5_000)),
         "ends": st.sampled_from((None,) * 4 + (5_000, 100_000, 10_000_000)),
@@ -149,6 +150,7 @@ book_changes: Draw = st.sampled_from(
     + [("gift", book) for book in (None, *BOOKS)]
     + [("require_assignment", word) for word in (False, True)]
     + [("require_lock", word) for word in (False, True)]
+    + [("public_reasons", word) for word in (False, True)]
     + [("lives", lives) for lives in ((300, 3600), (30, 60), (1, 1))]
     + [("limits", limits) for limits in (None, *_LIMITS)]
     + [("discount", discount) for discount in (None, *DISCOUNTS[:: len(DISCOUNTS) // 11])]

@@ -65,7 +65,7 @@ class Model(Operations):
         reasons = body.get("reasons", ()) if isinstance(body, dict) else (body,)
         is_miss = any(reason in reasons for reason in ("coupon_not_found", "coupon_assigned_to_other"))
         if is_public:
-            is_miss = not (status == 200 and body["valid"])
+            is_miss = status != 200 or body["reasons"] == ["coupon_not_available"]
         for counter in rates:
             if is_miss or counter[0] == "requests":
                 self.limits.count(counter, self.now)

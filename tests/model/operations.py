@@ -9,6 +9,8 @@ from tests.model import amounts, refusals
 from tests.model.refusals import Refused, Use, first
 from tests.model.state import Coupon, Lock, Redemption, State, time
 
+TOLD = {"not_started", "expired", "order_value_too_low", "order_value_required"}
+"""What a `public` credential is told of a coupon whose book says so."""
 Body = dict[str, Any]
 Answer = tuple[int, Any]
 """Status and body."""
@@ -227,8 +229,8 @@ class Operations(State):
         return 200, {**body, "refusals": described, "coupon": self.coupon_body(c, actual.get("coupon") or {})}
 
     def validate_public(self, code: None, asked: Body, actual: Body) -> Answer:
-        """As validate, of which a `public` credential learns no reason, and nothing of the coupon, not even that
-        there is one: its amounts are in the workspace's currency where it names none."""
+        """As validate, of which a `public` credential learns no reason unless its book tells it, and nothing of the
+        coupon, not even that there is one: its amounts are in the workspace's currency where it names none."""
         if not amounts_fit(asked, asked.get("currency") or self.currency):
             raise Refused("invalid")
         refusal: Body = {"valid": False, "discountAmount": None, "finalAmount": None}
@@ -236,8 +238,14 @@ class Operations(State):
             _, body = self.validate(code, asked, actual)
         except Refused:
             body = refusal
-        reasons = [] if body["valid"] else ["coupon_not_available"]
-        return 200, {**body, "reasons": reasons, "refusals": [], "coupon": None}
+        if body["valid"] or self._tells(asked["code"], body):
+            return 200, {**body, "coupon": None}
+        return 200, {**body, "reasons": ["coupon_not_available"], "refusals": [], "coupon": None}
+
+    def _tells(self, code: str, body: Body) -> bool:
+        """Whether a `public` credential is told the reasons of this validate."""
+        reasons = body.get("reasons", ["coupon_not_found"])
+        return TOLD.issuperset(reasons) and self.books[self.coupons[code].book].public_reasons
 
     def _currency(self, use: Use) -> str:
         """The order's, else the discount's, else the workspace's."""

@@ -234,6 +234,10 @@ class Book(Model, kw_only=True):
     """Who created it, in your own words."""
     limits: BookLimits | None
     """Limits against guessing and hoarding; null for the workspace's."""
+    public_reasons: bool
+    """Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, `order_value_too_low`
+    and `order_value_required`.
+    """
     created_at: datetime
     """When it was created."""
     updated_at: datetime
@@ -1330,7 +1334,7 @@ class Validation(Model, kw_only=True):
     reasons: list[str]
     """The `code` of every refusal that applies; empty if there is none."""
     refusals: list[ValidationRefusal]
-    """The reasons, in words and figures; empty for `public`."""
+    """The reasons, in words and figures; empty for `coupon_not_available`."""
     discount_amount: Decimal | None
     """What the coupon would take off the order's value; null if it can't be computed."""
     final_amount: Decimal | None

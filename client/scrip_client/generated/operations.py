@@ -166,6 +166,7 @@ def create_book(
     metadata: dict[str, Any] | None = None,
     created_by: str | None = None,
     limits: models.BookLimits | None = None,
+    public_reasons: bool | None = None,
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
@@ -198,6 +199,8 @@ def create_book(
       refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
+      `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
     - total_codes: How many codes to generate at once.
     """
@@ -229,6 +232,7 @@ def create_book(
             metadata=metadata,
             createdBy=created_by,
             limits=limits,
+            publicReasons=public_reasons,
             name=name,
             totalCodes=total_codes,
         ),
@@ -271,6 +275,7 @@ def patch_book(
     metadata: dict[str, Any] | UnsetType | None = UNSET,
     created_by: str | UnsetType | None = UNSET,
     limits: models.BookLimits | UnsetType | None = UNSET,
+    public_reasons: bool | UnsetType | None = UNSET,
     name: str | UnsetType = UNSET,
 ) -> Call[models.Book]:
     """Change a book. Change the given fields; null resets a field. Applies to all later requests, also for existing
@@ -302,6 +307,8 @@ def patch_book(
       refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
+      `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
     """
     return make_call(
@@ -332,6 +339,7 @@ def patch_book(
             metadata=metadata,
             createdBy=created_by,
             limits=limits,
+            publicReasons=public_reasons,
             name=name,
         ),
     )
@@ -743,6 +751,7 @@ def create_coupons(
     metadata: dict[str, Any] | None = None,
     created_by: str | None = None,
     limits: models.BookLimits | None = None,
+    public_reasons: bool | None = None,
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
@@ -775,6 +784,8 @@ def create_coupons(
       refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
+      `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
     - total_codes: How many codes to generate at once.
     """
@@ -806,6 +817,7 @@ def create_coupons(
             metadata=metadata,
             createdBy=created_by,
             limits=limits,
+            publicReasons=public_reasons,
             name=name,
             totalCodes=total_codes,
         ),

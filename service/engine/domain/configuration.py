@@ -104,6 +104,8 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     workspace_currency: str
     """For responses: the currency of a discount that has none of its own."""
     limits: BookLimits | None = None
+    public_reasons: bool = False
+    """Whether a caller who sees no reasons is told when, or with which order, its coupons can be used."""
 
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ lua/lock.lua read the encoded texts by position, which is the order of the field
 
 A minute begins with the first request that it counts, on Redis's clock. A miss is `coupon_not_found` or
 `coupon_assigned_to_other`, also among the reasons of a validate. For a caller that receives no reasons, every validate
-without success is a miss.
+without success is a miss, but those whose reasons the book tells (`publicReasons`).
 """
 
 import ipaddress

@@ -104,11 +104,12 @@ def book_settings(row: BookRow) -> str:
         row.low_stock_threshold,
         row.gift_book_id,
         *money,
+        row.public_reasons,
     )
 
 
 def closed_book_settings(book_id: UUID) -> str:
     """The settings of a book that can't be projected: not active, so that its codes can't be used.
     lua/put_book.lua knows its status."""
-    nothing = (None,) * 9
+    nothing = (None,) * 10
     return _joined(book_id, "unreadable", None, None, 1, None, None, None, False, False, 1, 1, *nothing)

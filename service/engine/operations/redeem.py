@@ -22,7 +22,9 @@ from service.engine.operations.redemption_view import DurableRedemption, redempt
 
 METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
-"""The only reason for a `public` credential, also for an unknown coupon."""
+"""The reason for a `public` credential, also for an unknown coupon, unless the book tells the reasons."""
+_HIDDEN = "-"
+"""In the script's reply, for all reasons."""
 
 
 class _Use(OrderFields, kw_only=True):
@@ -60,7 +62,8 @@ class Validation(Answer):
     valid: bool
     reasons: list[str]
     refusals: Annotated[
-        list[ValidationRefusal], msgspec.Meta(description="The reasons, in words and figures; empty for `public`.")
+        list[ValidationRefusal],
+        msgspec.Meta(description="The reasons, in words and figures; empty for `coupon_not_available`."),
     ]
     discount_amount: Amount | None
     final_amount: Amount | None
@@ -107,7 +110,7 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
-    """Validate a redemption. A key with only the scope `public` gets no reason."""
+    """Validate a redemption. A key with only the scope `public` gets no reason, unless the book tells it."""
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
@@ -131,8 +134,9 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     def render(reply: Reply, durability: str) -> Rendered:
         discount, digits_text, *numbers = reply[1].split(" ")
         amount_digits = int(digits_text)
-        refusals = [_refuse(*number.split("/", 1)) for number in numbers]
-        reasons = [refusal.code for refusal in refusals]
+        is_hidden = numbers == [_HIDDEN]
+        refusals = [_refuse(*number.split("/", 1)) for number in numbers if not is_hidden]
+        reasons = NOT_AVAILABLE if is_hidden else [refusal.code for refusal in refusals]
         amount = final = None
         if not reasons:
             amount = from_e4(int(discount), amount_digits)
@@ -140,8 +144,6 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         coupon = parse_coupon(reply[2]) if caller.sees_reasons else None
         if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
             coupon = None
-        if reasons and not caller.sees_reasons:
-            refusals, reasons = list[Refusal](), NOT_AVAILABLE
         body = Validation(
             valid=not reasons,
             reasons=reasons,
@@ -210,7 +212,9 @@ VALIDATE = Operation(
         summary="Validate a coupon",
         returns="Whether a redeem would succeed, and with which amounts.",
         description="The result that a redeem would have, with every refusal that applies; changes nothing. Scope "
-        "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`.",
+        "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`. "
+        "A book with `publicReasons` tells it `not_started`, `expired`, `order_value_too_low` and "
+        "`order_value_required`, if no other reason applies.",
         example=parts.ORDER | {"code": "SUMMER-7QX2"},
         answer={
             "valid": True,

@@ -72,6 +72,8 @@ SHARED = {
     "maxCodesPerUser": "How many codes of the book can ever be assigned to one user; null for any number.",
     "requireAssignment": "Whether a coupon must be assigned to the user who redeems it.",
     "requireLock": "Whether a coupon must be locked before it is redeemed.",
+    "publicReasons": "Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, "
+    "`order_value_too_low` and `order_value_required`.",
     "maxLockSeconds": "How long a lock can last with all its extensions, in seconds.",
     "discount": "What a coupon takes off the order's value; null for nothing.",
     "codePattern": "The form of generated codes.",

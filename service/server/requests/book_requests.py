@@ -74,6 +74,7 @@ class _Fields(Request, kw_only=True):
     metadata: dict[str, Any] | UnsetType | None = UNSET
     created_by: Annotated[str, text_schema(1, 255)] | UnsetType | None = UNSET
     limits: Annotated[BookLimits | UnsetType | None, msgspec.Meta(description="They replace all earlier ones.")] = UNSET
+    public_reasons: bool | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         check_text("description", self.description, 0, 2000)
@@ -142,6 +143,7 @@ class Book(Answer, kw_only=True):
     metadata: dict[str, Any]
     created_by: str | None
     limits: BookLimits | None
+    public_reasons: bool
     created_at: Timestamp
     updated_at: Timestamp
     job_id: UUID | UnsetType = UNSET
@@ -174,6 +176,7 @@ _NULL: dict[str, Any] = {
     "charset": DEFAULT_CHARSET,
     "tags": [],
     "metadata": {},
+    "public_reasons": False,
 }
 """The value of a field that is null, or absent in a new book, where that is not None."""
 

@@ -93,6 +93,7 @@ async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: W
         maxRedemptionsPerCode=None,
         maxRedemptions=2**31 - 1,
         requireLock=True,
+        publicReasons=True,
         discount={"type": "fixed", "value": "12.34", "minOrderValue": 20, "currency": "USD"},
         lowStockThreshold=5,
         tags=["a", "b"],

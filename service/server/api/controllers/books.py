@@ -60,6 +60,7 @@ EXAMPLE = {
     "metadata": {},
     "createdBy": None,
     "limits": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 50},
+    "publicReasons": False,
     "createdAt": "2026-11-20T09:14:00.123Z",
     "updatedAt": "2026-11-20T09:14:00.123Z",
 }

@@ -35,6 +35,7 @@ export async function edit(book, page) {
   const numbers = Object.fromEntries(Object.keys(NUMBERS).map((key) => [key, input({ name: key, type: "number", min: 1, value: amount(was[key]) })]));
   const assigned = input({ name: "requireAssignment", type: "checkbox", checked: was.requireAssignment ?? false });
   const locked = input({ name: "requireLock", type: "checkbox", checked: was.requireLock ?? false });
+  const told = input({ name: "publicReasons", type: "checkbox", checked: was.publicReasons ?? false });
   const tags = input({ name: "tags", value: was.tags.join(", ") });
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
   const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
@@ -46,7 +47,7 @@ export async function edit(book, page) {
     const fields = {
       name: name.value.trim(), description: description.value.trim(), status: status.value,
       validFrom: time(from, was.validFrom), validUntil: time(until, was.validUntil),
-      requireAssignment: assigned.checked, requireLock: locked.checked,
+      requireAssignment: assigned.checked, requireLock: locked.checked, publicReasons: told.checked,
       tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean), codePattern: pattern.value.trim(), discount: readDiscount(),
       giftBookId: gift.value || null,
     };
@@ -61,6 +62,7 @@ export async function edit(book, page) {
     field("Valid from", from, inZone()), field("Valid until", until, inZone()),
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
     field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
+    h("div", { class: "wide" }, field("Public keys learn some reasons", told, "A page that only validates can say: not valid yet, expired, order too small, order value missing.")),
     h("div", { class: "wide" }, field("Gift of a checkout", gift, "Each customer who pays with a code gets one of that book. None: as in Settings.")),
     field("Code pattern", pattern, "# is a random character."),
     !book && field("Codes to generate", codes, "Empty: none."));
