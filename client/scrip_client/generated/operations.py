@@ -1549,6 +1549,15 @@ def rollback_order(
     )
 
 
+def get_redemption(redemption_id: str) -> Call[models.Redemption]:
+    """Get a redemption. The redemption, also one that was rolled back. A user's token gets its own. `behind` if it
+    may be one that is not recorded yet. Scope `checkout` or `manage`.
+    """
+    return make_call(
+        "get_redemption", "GET", f"/v1/redemptions/{segment(redemption_id)}", {200: models.Redemption}, changes=False
+    )
+
+
 def rollback_redemption(
     redemption_id: str,
     *,
@@ -2151,6 +2160,7 @@ class Methods:
     start_reconcile = Single(start_reconcile)
     find_refused_request = Single(find_refused_request)
     rollback_order = Single(rollback_order)
+    get_redemption = Single(get_redemption)
     rollback_redemption = Single(rollback_redemption)
     report_funnel = Single(report_funnel)
     export_funnel_report = Streamed(export_funnel_report)

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 ROLES: Mapping[str, frozenset[str]] = {
     "public": frozenset("validateCode".split()),
     "checkout": frozenset(
-        "validateCode runBatch listActiveTimeSpecific listUsers getUser listUserCoupons listUserRedemptions".split()
+        (
+            "validateCode runBatch listActiveTimeSpecific listUsers getUser listUserCoupons listUserRedemptions "
+            "getRedemption"
+        ).split()
     ),
     "manage": frozenset(
         (
@@ -17,12 +20,12 @@ ROLES: Mapping[str, frozenset[str]] = {
             "listBookNotices exportRedemptions uploadCodes checkCodes uploadCoupons generateCodes changeCodes "
             "listCodes exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific "
             "patchCoupon listCouponRedemptions createUser listUsers getUser "
-            "patchUser deleteUser listUserCoupons listUserRedemptions "
+            "patchUser deleteUser listUserCoupons listUserRedemptions getRedemption "
             "getJob pauseJob resumeJob cancelJob exportJobResults "
             "reportRedemptions exportRedemptionReport reportFunnel exportFunnelReport"
         ).split()
     ),
-    "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions".split()),
+    "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions getRedemption".split()),
     "operate": frozenset(
         (
             "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "

@@ -35,6 +35,7 @@ OTHERS = (
     Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": NOBODYS} | _CODES),
     *(Case("coupon_not_found", "GET", f"/v1/coupons/{name}/redemptions") for name in ("NO-SUCH-CODE", "a.b")),
     Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
+    *(Case("redemption_not_found", "GET", f"/v1/redemptions/{name}") for name in (NOBODYS, "x")),
     *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),
     Case("job_not_found", "GET", f"/v1/jobs/{NOBODYS}/results.csv"),
     *(Case("event_not_found", "POST", f"/v1/ops/quarantine/{at}", {"choice": "retry"})

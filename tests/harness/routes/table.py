@@ -78,6 +78,7 @@ _BATCH = [
 def _route(name: str, scopes: str, *goods: Good, path: str = "") -> Route:
     """A route of configuration; another workspace's key is refused if its path names a book, a job or the like."""
     refusals = {"{bookId}": "book_not_found", "{jobId}": "job_not_found", "{eventId}": "event_not_found",
+                "{redemptionId}": "redemption_not_found",
                 "{keyId}": "not_found", "{webhookId}": "not_found"}  # fmt: skip
     another = next((refusal for part, refusal in refusals.items() if part in name), "")
     return Route(name=name, scopes=scopes, goods=goods, another=another, path=path)
@@ -137,6 +138,7 @@ ROUTES = (
     _route("PATCH /v1/users/{userId}", "manage", Good({"maxCoupons": 99}, _USER)),
     _route("GET /v1/users/{userId}/coupons", "checkout manage user"),
     _route("GET /v1/users/{userId}/redemptions", "checkout manage user"),
+    _route("GET /v1/redemptions/{redemptionId}", "checkout manage user", path="/v1/redemptions/{redemption}"),
     _route("GET /v1/jobs/{jobId}", "manage operate"),
     _route("GET /v1/jobs/{jobId}/results.csv", "manage"),
     _route("POST /v1/jobs/{jobId}/pause", "manage", Good({})),

@@ -61,6 +61,20 @@ def test_reads_see_what_was_answered(service: Service) -> None:
         assert [item["code"] for page in pages(service.manage, path, limit=3) for item in page] == codes[::-1]
 
 
+def test_a_redemption_is_read_by_its_id(service: Service) -> None:
+    """It is the redemption, as soon as it was answered, and so is its rollback."""
+    for _ in range(10):
+        redemption = _redeem(service, service.coupon(), userId=new_id(), orderId=new_id("order"), orderValue=10)
+        assert redemption.pop("durability") == "fsynced"
+        path = f"/v1/redemptions/{redemption['redemptionId']}"
+        response = service.checkout.get(path)
+        assert (ok(response), "Scrip-Lag-Seconds" in response.headers) == (redemption, False)
+        rolled_back = ok(service.manage.post(f"{path}/rollback", json={}))
+        rolled_back.pop("durability")
+        assert rolled_back["rolledBackAt"]
+        assert ok(service.manage.get(path)) == rolled_back
+
+
 def test_a_users_coupons_by_status(service: Service) -> None:
     """A user's coupon is listed under its own status alone, also while it is locked."""
     user = new_id()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 from tests.harness.service_fixture import Service, new_code, ok, refused
 from tests.harness.waiting import PATIENCE_S
@@ -44,6 +45,9 @@ def _says_that_it_lags(service: Service, code: str) -> None:
     answer = service.manage.get(f"/v1/coupons/{code}/redemptions")
     assert len(ok(answer)["items"]) == 1
     assert 1 <= int(answer.headers["Scrip-Lag-Seconds"]) < PATIENCE_S
+    recorded = service.manage.get(f"/v1/redemptions/{ok(answer)['items'][0]['redemptionId']}")
+    assert (ok(recorded)["code"], "Scrip-Lag-Seconds" in recorded.headers) == (code, True)
+    refused(service.manage.get(f"/v1/redemptions/{uuid4()}"), 503, "behind")  # it may be one of those
     headers = {"Prefer": "durability=recorded, wait=1"}
     lone = service.checkout.post(f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}, headers=headers)
     assert ok(lone, 201)["durability"] == "fsynced"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Controller, Request, Response, get
+from litestar.params import PathParameter
 
 from service.engine.deciding.recall import decide
 from service.engine.domain.errors import Refusal
@@ -16,7 +17,7 @@ from service.engine.domain.field_types import Answer, Nothing, Page
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.operations import coupon_view
 from service.engine.operations.base import parse_code
-from service.engine.operations.caller import Caller
+from service.engine.operations.caller import Caller, resolve_user
 from service.engine.operations.coupon_view import Coupon
 from service.engine.operations.document_parts import COUPON, REDEMPTION
 from service.engine.operations.redemption_view import Redemption
@@ -60,6 +61,8 @@ _STATS = {
 _EVENTS = {"low": "book.low_stock", "out": "book.exhausted"}
 _NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-20T09:15:30.456Z"}
 
+
+RedemptionId = Annotated[str, PathParameter(name="redemptionId", description="The redemption's id.")]
 
 _describe_of_user = partial(describe_history, tag="Users", refusals="not_found")
 
@@ -178,6 +181,29 @@ class Histories(Controller):
         caller, context, params = unpack_request(request, Listing)
         await read_coupon(request, code)
         return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
+
+    @get(
+        "/redemptions/{redemptionId:str}",
+        **describe_history(
+            "getRedemption",
+            "Get a redemption",
+            "Redemptions",
+            returns="The redemption.",
+            answer=REDEMPTION,
+            refusals="redemption_not_found behind",
+        ),
+    )
+    async def one(self, request: Request[Any, Any, Any], redemption_id: RedemptionId) -> Response[Redemption]:
+        """The redemption, also one that was rolled back. A user's token gets its own. `behind` if it may be one that is
+        not recorded yet. Scope `checkout` or `manage`."""
+        caller, context, _ = unpack_request(request)
+        name = parse_id(redemption_id, "redemption_not_found")
+        headers = await wait_at_replica(context, caller)
+        past = await history_pages.redemption(context.replica.pool, caller.workspace, name)
+        if past is None:
+            raise Refusal.temporary("behind") if headers else Refusal("redemption_not_found")
+        resolve_user(caller, past.user_id)
+        return Response(redemption_of(past), headers=headers)
 
     @get(
         "/users/{userId:str}/coupons",
