@@ -4,7 +4,6 @@ import resource
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 from structlog.testing import capture_logs
 
