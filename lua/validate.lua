@@ -53,11 +53,11 @@ local ask, reasons = {
 judge(c, book, max, ask, now, reasons)
 local tells = book.public_reasons -- when, or with which order, the coupon can be used, if nothing else is in the way
 for i = 2, #reasons do
-  local outcome = tonumber(string.match(reasons[i], '^%d+'))
-  if sees_reasons then MISSED = MISSED or outcome == OUT.coupon_assigned_to_other -- for includes/limits.lua
+  local refused = tonumber(string.match(reasons[i], '^%d+'))
+  if sees_reasons then MISSED = MISSED or refused == OUT.coupon_assigned_to_other -- for includes/limits.lua
   else
-    tells = tells and (outcome == OUT.not_started or outcome == OUT.expired or outcome == OUT.order_value_too_low
-      or outcome == OUT.order_value_required)
+    tells = tells and (refused == OUT.not_started or refused == OUT.expired or refused == OUT.order_value_too_low
+      or refused == OUT.order_value_required)
   end
 end
 if not sees_reasons and not tells and #reasons > 1 then MISSED, reasons = true, { '', '-' } end
