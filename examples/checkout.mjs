@@ -43,16 +43,11 @@ const refuse = ({ code, for: turn, detail }, status = "refused") =>
 export async function checkOut({ orderId, userId, code, value }) {
   // fetch takes "." and ".." out of a path, encoded or not. No code has a point.
   if (!/^[\w-]{4,64}$/.test(code)) return refuse({ code: "coupon_not_found", for: "shopper", detail: "No coupon has this code." });
-  const lock = await send(pathOf("lock", code), `lock-${orderId}`, { userId, orderId });
+  // The lock holds a use of the code and the price of the order, until it is redeemed or ends.
+  const lock = await send(pathOf("lock", code), `lock-${orderId}`, { userId, orderId, orderValue: value });
   if (!lock.ok) return refuse(lock);
   const { lockToken } = lock;
-  const asked = { code, lockToken, userId, orderId, orderValue: value };
-  const price = await send("/v1/coupons/validate", `validate-${orderId}`, asked);
-  if (!price.ok || !price.valid) {  // 200 says that it was decided, `valid` says how
-    await send(pathOf("unlock", code), `unlock-${orderId}`, { lockToken });
-    return refuse(price.ok ? price.refusals[0] : price);
-  }
-  await pay(orderId, price.finalAmount ?? value);
+  await pay(orderId, lock.finalAmount);
   const paid = { orderId, userId, code: lock.code, value, lockToken };
   // Store `paid` as unknown here: if this process ends now, a job goes on with `redeem`.
   return redeem(paid);
@@ -64,7 +59,10 @@ export async function redeem(paid) {
   const order = { orderValue: value, orderId, lockToken, userId };  // byte for byte what nightly.py sends
   const redemption = await send(pathOf("redeem", code), `redeem-${orderId}`, order).catch(() => null);
   if (!redemption) return { status: "unknown", ...paid };
-  if (!redemption.ok) return refuse(redemption, "refund");  // nothing was redeemed: give the money back
+  if (!redemption.ok) {  // nothing was redeemed: give the money back, and the code free
+    await send(pathOf("unlock", code), `unlock-${orderId}`, { lockToken }).catch(() => null);
+    return refuse(redemption, "refund");
+  }
   return { status: "paid", amount: redemption.finalAmount };
 }
 

@@ -11,7 +11,8 @@ KEYS  1 gate         string  epoch and state, read first
       9 books        hash    book's uuid → its number
       10 users       hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
-      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the requested facts
+      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id
+      15 asks ('-', or '<expected final amount, e4, or ->/<k or u>'), then the requested facts
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "<the workspace's digits> <the gift's view, or ->"},
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
@@ -34,8 +35,13 @@ if ARGV[2] ~= '-' then
     kind = 'redeem', user = user, users = KEYS[10], user_bucket = ARGV[5], order = order, order_bucket = ARGV[7],
     entry = redis.call('HGET', KEYS[6], order), per_order = workspace.per_order, token = ARGV[8] ~= '-' and ARGV[8] or nil,
     value = ARGV[9], currency = ARGV[10] ~= '-' and ARGV[10] or nil, digits = ARGV[12], items = ARGV[13],
-    its_currency = workspace.currency, its_digits = workspace.digits, own = nil, saved_e4 = 0,
+    whose = 'k', usual_currency = workspace.currency, usual_digits = workspace.digits,
   }
+  if ARGV[15] ~= '-' then
+    local expected
+    expected, ask.whose = string.match(ARGV[15], '^(%S+)/(%a)$')
+    ask.expected = tonumber(expected)
+  end
 end
 local wanted = ARGV[14] ~= '-' and ARGV[14]
 local number = wanted and redis.call('HGET', KEYS[9], wanted)
@@ -60,8 +66,11 @@ end
 if c then
   local refusal = judge(c, book, max, ask, now)
   if refusal then return refusal end
-elseif ARGV[10] == '-' and ARGV[12] - workspace.digits > 0 then
-  return { OUT.invalid, workspace.currency .. '/' .. workspace.digits .. '/' .. ARGV[9] }
+else
+  -- @include pricing
+  local amounts = { value = ARGV[9], digits = ARGV[12], items = ARGV[13] }
+  local misfit = ARGV[10] == '-' and misfit_of(amounts, workspace.currency, workspace.digits)
+  if misfit then return { OUT.invalid, misfit } end
 end
 if standing and not mine then return { OUT.order_already_used } end
 -- @include locking outbox counters place holding redemption assigning assignment picking

@@ -8,8 +8,9 @@ KEYS  1 gate         string  epoch and state, read first
       5 coupon       string  the code's record
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
-ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token, then the requested facts
-Reply {OK|REPEATED, "book_id code user order token deadline left_ms", "", replayed}, of a usual lock this text alone;
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
+      8 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u>/<items or ->'), then the requested facts
+Reply {OK|REPEATED, "book_id code user order token deadline left_ms[ hold]", "", replayed}, of a usual lock this text alone;
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
@@ -24,14 +25,20 @@ local passes_full, passes_behind = false, false
 local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
   per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
-  require_assignment = assigned == '1', require_lock = locked == '1',
+  require_assignment = assigned == '1', require_lock = locked == '1', discount = discount_type,
+  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits,
 }
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
   kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
-  entry = order ~= '-' and redis.call('HGET', orders_key, order),
+  entry = order ~= '-' and redis.call('HGET', orders_key, order), value = '-', items = '-',
+  usual_currency = usual_currency, usual_digits = usual_digits,
 }
+if price ~= '-' then
+  ask.value, ask.currency, ask.digits, ask.whose, ask.items = string.match(price, '^([^/]+)/([^/]+)/(%d)/(%a)/(.*)$')
+  if ask.currency == '-' then ask.currency = nil end
+end
 local refusal = judge(c, book, max, ask, now)
 if refusal then return refusal end
 local own = ask.own
@@ -71,10 +78,11 @@ if not own and (HOLDER or limits or string.byte(terms, 2) ~= 32) then
   end
 end
 
--- @include locking counters place idempotency
+-- @include locking counters place pricing idempotency
 local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
 local l, asked = own, now + (tonumber(asked_ms) or lock_ms)
 ends_at = ends_at or math.huge
+if l and not book.active then asked = l.deadline end -- as extend, which is refused then
 if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + max_lock_ms, ends_at))
 else
   l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + max_lock_ms, ends_at),
@@ -82,8 +90,10 @@ else
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)
+if ask.value ~= '-' then l.hold = hold_of(ask) end
+local view = view_of_hold(l.hold)
 local payload = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
-  .. whole(l.deadline - now)
+  .. whole(l.deadline - now) .. view
 
 -- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the script.
 local touches, counters = c.uses == 0 and not own, W .. 'n:' .. number

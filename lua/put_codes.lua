@@ -8,7 +8,7 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
--- @include gate gate_refuses unlogged failing newest book coupon counters place holding
+-- @include gate gate_refuses unlogged failing newest book coupon counters place holding locking
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
@@ -34,6 +34,7 @@ local function put(bucket, code, special, is_new)
   local held = c.user and not (limits_of(c, book) and c.uses >= limits_of(c, book))
   if held then hold(c, book, '-1') end
   local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  if active ~= '1' and not is_new then drop_locks(c, limits_of(c, book), book, 0) end -- live and expired ones
   c.version, c.expires_at, c.off = ARGV[2], tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)

@@ -10,7 +10,8 @@ KEYS  1 gate         string  epoch and state, read first
       7 outbox       stream  one event, and S where the book runs low or out
       8 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
-      11 request  12 digits (that the amounts need)  13 items, then the requested facts
+      11 request  12 digits (that the amounts need)  13 items
+      14 asks ('-', or '<expected final amount, e4, or ->/<k or u>'), then the requested facts
 Reply {OK|REPEATED, record, book_id, replayed}, of a usual redemption "record\nbook_id";
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R
@@ -34,9 +35,14 @@ local max = limits_of(c, book)
 local ask = {
   kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
   entry = order ~= '-' and redis.call('HGET', orders_key, order), per_order = per_order, token = token ~= '-' and token or nil,
-  value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items,
-  its_currency = usual_currency, its_digits = usual_digits, own = nil, saved_e4 = 0,
+  value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items, whose = 'k',
+  usual_currency = usual_currency, usual_digits = usual_digits,
 }
+if asks ~= '-' then
+  local expected
+  expected, ask.whose = string.match(asks, '^(%S+)/(%a)$')
+  ask.expected = tonumber(expected)
+end
 if ask.entry then
   -- @include facts orders idempotency
   facts_from = ARGS.redeem + 1

@@ -9,9 +9,10 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
-      9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0'), then the requested facts
-Reply {OK, "discount_e4 digits outcome outcome/figures …", view or ""}, {RECALL, events, as_of} or {outcome, figures}; without
-      sees_reasons an unknown code is answered as a used-up one, and "-" stands for all reasons unless its book tells them
+      9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0')  12 whose (k or u), then the requested facts
+Reply {OK, "discount_e4 digits currency value_e4 outcome outcome/figures …", view or ""}, {RECALL, events, as_of} or
+      {outcome, figures}; without sees_reasons an unknown code is answered as a used-up one, and "-" stands for all reasons
+      unless its book tells them
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @include gate book coupon request judging
@@ -21,7 +22,7 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 facts_from = ARGS.validate + 1
 local reply, workspace, now = open_request(true, true, true)
 if reply then return reply end
-local _, code, bucket, user, order, token, value, currency, digits, items, sees_reasons = unpack(ARGV, 1, ARGS.validate)
+local _, code, bucket, user, order, token, value, currency, digits, items, sees_reasons, whose = unpack(ARGV, 1, ARGS.validate)
 sees_reasons = sees_reasons == '1'
 local c, book, max = find_coupon(KEYS[4], KEYS[5], code, bucket)
 if not c and sees_reasons then return { OUT.coupon_not_found } end
@@ -40,17 +41,15 @@ if lacking then -- view adds the events whose facts it lacks
   -- @include facts
   return recall()
 end
--- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
-local its_currency, most = workspace.currency, workspace.digits
-if sees_reasons and book.currency then its_currency, most = book.currency, book.digits end
-if currency == '-' and digits - most > 0 then return { OUT.invalid, its_currency .. '/' .. most .. '/' .. value } end
 local ask, reasons = {
   kind = 'validate', user = user ~= '-' and user or nil, users = KEYS[7], order = order,
   entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order,
   token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits,
-  items = items, its_currency = workspace.currency, its_digits = workspace.digits, saved_e4 = 0,
+  items = items, whose = whose, usual_currency = workspace.currency, usual_digits = workspace.digits,
 }, { '' }
 judge(c, book, max, ask, now, reasons)
+local misfit = string.match(reasons[2] or '', '^OUT.invalid/(.*)$') -- the order's own, whatever the coupon
+if misfit then return { OUT.invalid, misfit } end
 local tells = book.public_reasons -- when, or with which order, the coupon can be used, if nothing else is in the way
 for i = 2, #reasons do
   local refused = tonumber(string.match(reasons[i], '^%d+'))
@@ -61,5 +60,6 @@ for i = 2, #reasons do
   end
 end
 if not sees_reasons and not tells and #reasons > 1 then MISSED, reasons = true, { '', '-' } end
-reasons[1] = whole(ask.saved_e4) .. ' ' .. ask.its_digits
+local its_own = ask.currency or ask.value ~= '-' and ask.usual_currency or ask.its_currency
+reasons[1] = whole(ask.saved_e4) .. ' ' .. ask.its_digits .. ' ' .. its_own .. ' ' .. ask.value
 return { OUT.OK, table.concat(reasons, ' '), answer }

@@ -91,11 +91,17 @@ class AsyncClient(Shell[httpx2.AsyncClient]):
 
     @asynccontextmanager
     async def hold_coupon(
-        self, code: str, *, user_id: str, order_id: str | None = None, lock_seconds: int = hold.SECONDS
+        self,
+        code: str,
+        *,
+        user_id: str,
+        order_id: str | None = None,
+        lock_seconds: int = hold.SECONDS,
+        **price: Unpack[hold.PriceFields],
     ) -> AsyncIterator["AsyncHeld"]:
         """Lock a coupon for the block, and extend the lock while the block runs. At its end the lock is released,
         unless it was redeemed, or that is unknown."""
-        lock = await self.lock_coupon(code, user_id=user_id, order_id=order_id, lock_seconds=lock_seconds)
+        lock = await self.lock_coupon(code, user_id=user_id, order_id=order_id, lock_seconds=lock_seconds, **price)
         held = AsyncHeld(self, lock, lock_seconds)
         extending = asyncio.create_task(held.extend())
         try:

@@ -86,11 +86,17 @@ class Client(Shell[httpx2.Client]):
 
     @contextmanager
     def hold_coupon(
-        self, code: str, *, user_id: str, order_id: str | None = None, lock_seconds: int = hold.SECONDS
+        self,
+        code: str,
+        *,
+        user_id: str,
+        order_id: str | None = None,
+        lock_seconds: int = hold.SECONDS,
+        **price: Unpack[hold.PriceFields],
     ) -> Iterator["Held"]:
         """Lock a coupon for the block, and extend the lock while the block runs. At its end the lock is released,
         unless it was redeemed, or that is unknown."""
-        lock = self.lock_coupon(code, user_id=user_id, order_id=order_id, lock_seconds=lock_seconds)
+        lock = self.lock_coupon(code, user_id=user_id, order_id=order_id, lock_seconds=lock_seconds, **price)
         held, ended = Held(self, lock, lock_seconds), threading.Event()
         extending = threading.Thread(target=held.extend_until, args=(ended,), daemon=True)
         extending.start()

@@ -14,6 +14,14 @@ DEADLINE_S = 3.0
 """Of an extension, and of the release: a lock that can't be released ends by itself."""
 
 
+class PriceFields(TypedDict, total=False):
+    """The amounts of an order, whose price the lock holds."""
+
+    order_value: models.Amount | None
+    currency: str | None
+    items: list[models.Item] | None
+
+
 class RedeemFields(TypedDict, total=False):
     """What redeem_coupon takes beside the lock."""
 
@@ -21,6 +29,7 @@ class RedeemFields(TypedDict, total=False):
     currency: str | None
     items: list[models.Item] | None
     metadata: dict[str, Any] | None
+    expected_final_amount: models.Amount | None
     idempotency_key: str | None
     recorded_within_s: int | None
 

@@ -75,20 +75,24 @@ class Round:
         for size in SIZES:
             await self._sell("simple", size, {})
             await self._take_back(size, *await self._sell("full", size, FULL))
+            await self._sell("priced", size, FULL, {"order_value": VALUE})
             free = await self._shop.book(*self._codes("A", size))
             assigned = [self._assign(str(free.book_id), f"user-{n}", False) for n in range(self._requests)]
             await self._measure("assign any", size, assigned)
         await self._several()
         await self._refusals()
 
-    async def _sell(self, name: str, size: int, rules: dict[str, Any]) -> tuple[list[str], list[str]]:
-        """Lock and redeem each code of a new book; return the codes, and the redemptions' ids."""
+    async def _sell(
+        self, name: str, size: int, rules: dict[str, Any], price: dict[str, Any] | None = None
+    ) -> tuple[list[str], list[str]]:
+        """Lock and redeem each code of a new book, with the price at the lock, or else at the redemption; return the
+        codes, and the redemptions' ids."""
         is_full, codes = bool(rules), self._codes(name[0].upper(), size)
         await self._shop.book(*codes, **rules)
         orders = [str(uuid4()) for _ in codes]
-        locks = [self._lock(f"user-{n}", is_full, code, orders[n]) for n, code in enumerate(codes)]
+        locks = [self._lock(f"user-{n}", is_full, code, orders[n], **price or {}) for n, code in enumerate(codes)]
         await self._measure(f"lock, {name}", size, locks)
-        details: dict[str, Any] = {"order_value": VALUE} if is_full else {}
+        details: dict[str, Any] = {"order_value": VALUE} if is_full and not price else {}
         sales = [
             self._redeem(f"user-{n}", is_full, code, orders[n], lock_token=locks[n].args[6], **details)
             for n, code in enumerate(codes)
@@ -154,8 +158,9 @@ class Round:
         request = redeem.RedeemRequest(user_id=user, order_id=order, **more)
         return redeem.REDEEM.prepare(self._call(keyed), code, request)
 
-    def _lock(self, user: str, keyed: bool, code: str = CODE, order: str | None = None) -> Command:
-        return lock.LOCK.prepare(self._call(keyed), code, lock.LockRequest(user, order))
+    def _lock(self, user: str, keyed: bool, code: str = CODE, order: str | None = None, **more: Any) -> Command:
+        request = lock.LockRequest(user_id=user, order_id=order, **more)
+        return lock.LOCK.prepare(self._call(keyed), code, request)
 
     async def _measure(
         self, name: str, size: int, commands: list[Command], outcome: Sequence[int | None] = (0,)

@@ -2,7 +2,7 @@
 -- passes_behind, named (nil). Leaves now, per_order, usual_currency, usual_digits, keep_ms, sampled_at (fast/settings.lua); number,
 -- entry, book_id, status, from, till, per_code, per_user, total, assigned, locked (fast/book_fields.lua); low,
 -- discount_type, discount_terms, cap, least, book_currency, book_digits (fast/terms.lua); of the call: fingerprint, code,
--- bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key,
+-- bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key,
 -- coupon_key, orders_key, outbox, users_key. For lua/redeem.lua.
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -17,10 +17,11 @@ if not entry then return { OUT.coupon_not_found } end
 local number = string.match(entry, '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)
 -- @step book_fields
-local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =
+local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks =
   unpack(ARGV)
 local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
 local orders_key, outbox, users_key = KEYS[6], KEYS[7], KEYS[8]
+local low, discount_type, discount_terms, cap, least, book_currency, book_digits
 -- @step terms
 local now_text, workspace, command, gathered = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall, nil
 -- @step usual_redeem

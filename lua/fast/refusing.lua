@@ -49,16 +49,15 @@ local function find_used_up(settings_at, entry_at, settings_key, bucket_key, cou
   return book, workspace_read
 end
 
-local function refuse_lock(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, _, _, _, code)
-  return find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code) and OUT.coupon_exhausted
+local function refuse_lock(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, _, _, _, code, _, _, _, _, _, price)
+  return price == '-' and find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code) and OUT.coupon_exhausted
 end
 
 local function refuse_redemption(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, orders_key,
-  _, _, _, code, _, _, _, order, _, token, _, currency, _, digits)
+  _, _, _, code, _, _, _, order, _, token, _, currency, _, digits, items)
   local book, workspace_read = find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code)
-  if not book or token ~= '-' or book.locked ~= '0' then return nil end
-  local its_digits = book.currency and book.digits or workspace_read.digits
-  if currency == '-' and digits - its_digits > 0 then return nil end
+  if not book or token ~= '-' or book.locked ~= '0' or items ~= '-' then return nil end
+  if currency == '-' and digits - workspace_read.digits > 0 then return nil end
   if order ~= '-' and command('HGET', orders_key, order) then return nil end
   return OUT.coupon_exhausted
 end

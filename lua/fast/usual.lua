@@ -26,6 +26,7 @@ local function read_usual_book(workspace_read, number)
   if type(text) == 'string' then
     -- @step book_fields
     if book_id then
+      local low, discount_type, discount_terms, cap, least, book_currency, book_digits
       -- @step terms
       local function number_of(text) return tonumber(text) or text end -- once for the requests of a call
       book = {
@@ -43,9 +44,15 @@ local function read_usual_book(workspace_read, number)
 end
 
 local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
-  users_key, fingerprint, code, bucket, user, order, asked_ms, new_token)
+  users_key, fingerprint, code, bucket, user, order, asked_ms, new_token, price)
   -- @step joined_reads
-  local limits = workspace_read.limits
+  local limits, usual_currency, usual_digits = workspace_read.limits, nil, nil
+  local discount_type, discount_terms, cap, least, book_currency, book_digits
+  if price ~= '-' then
+    usual_currency, usual_digits = workspace_read.currency, workspace_read.digits
+    discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
+    book_currency, book_digits = book.currency, book.digits
+  end
   local lock_ms, max_lock_ms, terms, touched = book.lock_ms, book.max_lock_ms, book.terms, book.touched
   -- @step usual_lock
   if not held then return nil end
@@ -121,7 +128,7 @@ end
 
 local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
   outbox, users_key, fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
-  items)
+  items, asks)
   -- @step joined_reads
   local workspace, locked = workspace_read.workspace, book.locked
   local usual_currency, usual_digits = workspace_read.currency, workspace_read.digits

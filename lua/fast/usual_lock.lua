@@ -3,9 +3,10 @@
 -- refusals too.
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
 -- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, sampled_at, limits; of fast/book_fields.lua:
--- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, terms; of the code: number,
--- entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order, asked_ms, new_token,
--- idempotency_key, bucket_key, coupon_key, orders_key, users_key.
+-- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, terms; where it has a price:
+-- usual_currency, usual_digits (fast/settings.lua), discount_type, discount_terms, cap, least, book_currency, book_digits
+-- (fast/terms.lua); of the code: number, entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order,
+-- asked_ms, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
 -- Leaves held (the lock as text; nil where it isn't usual).
 -- For fast/lock.lua and fast/usual.lua. lua/lock.lua decides the rest by the same rules (includes/judging.lua), and
 -- includes/place.lua, locking.lua and idempotency.lua write the same texts: change all. It makes no function and no table,
@@ -29,13 +30,32 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if type(spent) == 'table' or command('ZCARD', users_locks) ~= 0 then break end -- or a key of the wrong type
     if (spent and string.match(spent, '^%d+') or 0) - per_user >= 0 then break end
   end
+  local hold, view = '', '' -- the price that it holds (includes/pricing.lua), and what its answer says of it
+  if price ~= '-' then
+    local value, currency, digits, whose = string.match(price, '^(%d+)/(%S+)/(%d)/(%a)/%-$') -- without items
+    if not value then break end
+    local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
+    if currency == '-' then
+      if digits > its_digits or its_currency ~= usual_currency then break end -- each is one digit
+    elseif currency ~= its_currency then break end
+    if least and value - least < 0 then break end
+    local saved = '0'
+    if discount_type then
+      -- @include discounts
+      local saved_e4 = discount_of(discount_type, discount_terms, cap, value + 0, '-', its_digits)
+      if saved_e4 == 0 then break end
+      saved = string.format('%d', saved_e4)
+    end
+    view = ' ' .. value .. ':' .. its_currency .. ':' .. its_digits .. ':' .. saved
+    hold = view .. ':' .. whose .. ':-'
+  end
   local ends_text = string.format('%d', ends)
   -- What an entry names the user by: '/' (includes/idempotency.lua).
   if user == code or user == order or user == new_token or user == ends_text or user == ms_text or user == book_id then break end
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
   local new_entry = number .. '!'
-  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. (users_locks and ' u.' or ' .')
+  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. (users_locks and ' u.' or ' .') .. hold
   if #new_entry + #lock <= ENTRY_BYTES then new_entry = new_entry .. lock -- as in save_coupon of includes/place.lua
   else command('SET', coupon_key, '0 - - 0 1 - - - ' .. lock) end
   command('HSET', bucket_key, code, new_entry)
@@ -48,10 +68,10 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   -- The user's only lock there: what removes it, drop_lock of includes/locking.lua or a sweep, removes the key, which needs no end.
   if users_locks then command('ZADD', users_locks, ends_text, new_token) end
-  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. ms_text
+  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. ms_text .. view
   if fingerprint ~= '-' then
     local kept = fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token .. ' ' .. ends_text
-      .. ' ' .. ms_text
+      .. ' ' .. ms_text .. view
     command('SET', idempotency_key, kept, 'PX', keep_ms)
     if sampled_at then
       -- @include gate budget

@@ -5,7 +5,7 @@
 -- usual_currency, usual_digits, keep_ms, sampled_at; of fast/book_fields.lua: status, from, till, per_code, per_user, total,
 -- assigned, locked; of fast/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
 -- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
--- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
+-- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
 -- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent (how often the user has redeemed
 -- codes of the book before, as text).
@@ -15,9 +15,9 @@
 
 local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it
-  if per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
+  if asks ~= '-' and asks ~= '-/u' or per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
-  local its_token, its_ends, counted, in_record
+  local its_token, its_ends, counted, in_record, hold
   if entry ~= number then -- a lock alone, as save_coupon of includes/place.lua writes it
     in_record = string.byte(entry, -1) == 33 -- '!'
     local text, head = entry, number .. '!'
@@ -26,16 +26,29 @@ for _ = 1, 1 do -- what isn't usual leaves it
     its_token = token == '-' and string.match(text, '^%S+', #head + 1) or token
     head = head .. its_token .. ' ' .. user .. ' ' .. order .. ' '
     if string.sub(text, 1, #head) ~= head then break end
-    its_ends, counted = string.match(text, '^(%d+) %d+ (u?%.)$', #head + 1)
+    its_ends, counted, hold = string.match(text, '^(%d+) %d+ (u?%.)(.*)$', #head + 1)
     if not its_ends or its_ends - now <= 0 then break end
   elseif token ~= '-' or locked ~= '0' then break end
 
-  local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
-  local amount = tonumber(value)
-  if currency == '-' then
-    if digits > its_digits then break end -- each is one digit
-  elseif currency ~= its_currency then break end
-  if discount_type and not amount or least and amount and amount < least then break end
+  local its_value, its_currency, its_digits, saved = value, nil, nil, nil
+  if hold and hold ~= '' then -- the lock's price, where the request says the same or nothing
+    local whose, its_items
+    its_value, its_currency, its_digits, saved, whose, its_items = string.match(hold, '^ (%d+):(%a+):(%d):(%d+):(%a):(.*)$')
+    if not saved then break end -- counted also says which key holds the lock
+    if value ~= its_value and (value ~= '-' or whose == 'u' and asks == '-') then break end
+    if currency ~= '-' and currency ~= its_currency or items ~= '-' and items ~= its_items then break end
+  else
+    its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
+    local amount = tonumber(value)
+    if currency == '-' then
+      if digits > usual_digits or amount and its_currency ~= usual_currency then break end -- each is one digit
+      if items ~= '-' then
+        -- @include pricing
+        if misfit_of({ value = value, items = items, digits = digits }, usual_currency, usual_digits) then break end
+      end
+    elseif currency ~= its_currency then break end
+    if discount_type and not amount or least and amount and amount < least then break end
+  end
   if order ~= '-' and command('HGET', orders_key, order) then break end
 
   spent = command('HGET', users_key, number .. '/' .. user) or '0'
@@ -44,13 +57,14 @@ for _ = 1, 1 do -- what isn't usual leaves it
     local live = counted ~= 'u.' and command('ZCOUNT', W .. 'lu:' .. number .. ':' .. user, '(' .. now_text, '+inf') or 0
     if type(live) == 'table' or spent + live >= per_user + 0 then break end
   end
-  if discount_type then
+  if saved then saved_e4 = saved + 0
+  elseif discount_type then
     -- @include discounts
-    saved_e4 = discount_of(discount_type, discount_terms, cap, amount, items, its_digits)
+    saved_e4 = discount_of(discount_type, discount_terms, cap, value + 0, items, its_digits)
     if saved_e4 == 0 then break end
   end
   -- As redeemed_event of includes/redemption.lua.
-  decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. value .. ' ' .. its_currency
+  decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. its_value .. ' ' .. its_currency
     .. ' ' .. its_digits .. ' ' .. string.format('%d', saved_e4) .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
     .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
 

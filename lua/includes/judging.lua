@@ -14,9 +14,9 @@
 -- The reply of the first rule that refuses; nil for none. With `reasons`, a list, it stops at none, and adds there what
 -- refuses. A refusal is an outcome and its figures, a text of service/engine/domain/figures.py, nil for none. ask: what is asked,
 -- nil for none: kind, user, order ('-' for none), token; of its order entry (its places, false for none) and per_order;
--- users (the key of the user's bucket); but for a lock currency, value (as the argument comes), digits (that the amounts
--- need), items, its_currency and its_digits (the workspace's; the book's may replace them), saved_e4 (0; the discount
--- replaces it). Adds own (the live lock that it is under), spent (what the user's bucket has of the book, nil if not read).
+-- users (the key of the user's bucket); the order's amounts (includes/pricing.lua), a lock's may have neither value nor
+-- currency; expected (the final amount that the client expects, e4). Adds own (the live lock that it is under), spent (what
+-- the user's bucket has of the book, nil if not read), its_currency and its_digits (the order's), saved_e4 (the discount).
 local function judge(c, book, max, ask, now, reasons)
   local refusal
   local function fail(outcome, figures)
@@ -26,12 +26,6 @@ local function judge(c, book, max, ask, now, reasons)
   end
 
   local kind, user, token, own = ask.kind, ask.user, ask.token, nil
-  if kind ~= 'lock' then
-    if book.currency then ask.its_currency, ask.its_digits = book.currency, book.digits end -- another one is refused
-    if not ask.currency and ask.digits - ask.its_digits > 0 then
-      if fail(OUT.invalid, ask.its_currency .. '/' .. ask.its_digits .. '/' .. ask.value) then return refusal end
-    end
-  end
   local has_locks = max ~= 1 or c.lock -- or may have
   if has_locks and token then
     -- @include locks
@@ -41,15 +35,35 @@ local function judge(c, book, max, ask, now, reasons)
     -- @include locks
     own = lock_of(c, max, user, ask.order, now)
   end
-  ask.own = own
+  ask.own, ask.saved_e4 = own, 0
+
+  local is_priced, is_held = kind ~= 'lock' or ask.value ~= '-' or ask.currency, false
+  if own and own.hold and is_priced then
+    -- @include pricing
+    is_held = take_hold(ask, read_hold(own.hold), book.discount)
+  end
+  if is_priced and not is_held then
+    ask.its_currency, ask.its_digits = book.currency or ask.usual_currency, book.currency and book.digits or ask.usual_digits
+    local currency, digits = ask.currency or ask.usual_currency, ask.currency and ask.its_digits or ask.usual_digits
+    -- Where the request names a currency, its own amounts were checked before; what it leaves out is the lock's.
+    if (ask.items ~= '-' or ask.digits - digits > 0)
+      and (not ask.currency or own and own.hold and currency == ask.its_currency) then
+      -- @include pricing
+      local misfit = misfit_of(ask, currency, digits)
+      if misfit and fail(OUT.invalid, misfit) then return refusal end
+    end
+  end
 
   if c.off and fail(OUT.coupon_inactive) then return refusal end
-  if not book.active and fail(OUT.book_inactive) then return refusal end
-  if book.from and now < book.from and fail(OUT.not_started, whole(book.from)) then return refusal end
-  local _, ends_at = limits_of(c, book)
-  if ends_at and now >= ends_at and fail(OUT.expired, whole(ends_at)) then return refusal end
-  if book.require_assignment and not c.user and fail(OUT.coupon_not_assigned) then return refusal end
-  if c.user and user and c.user ~= user and fail(OUT.coupon_assigned_to_other) then return refusal end
+  -- A live lock keeps what was true of the book, the window and the owner when it was made, and its use of each limit.
+  if not own then
+    if not book.active and fail(OUT.book_inactive) then return refusal end
+    if book.from and now < book.from and fail(OUT.not_started, whole(book.from)) then return refusal end
+    local _, ends_at = limits_of(c, book)
+    if ends_at and now >= ends_at and fail(OUT.expired, whole(ends_at)) then return refusal end
+    if book.require_assignment and not c.user and fail(OUT.coupon_not_assigned) then return refusal end
+    if c.user and user and c.user ~= user and fail(OUT.coupon_assigned_to_other) then return refusal end
+  end
 
   if token and not own and fail(OUT.lock_lost) then return refusal end
   if max and has_locks and not own and c.uses < max then
@@ -62,40 +76,43 @@ local function judge(c, book, max, ask, now, reasons)
   if book.require_lock and kind ~= 'lock' and not own and not token and fail(OUT.lock_required) then return refusal end
   if max and c.uses >= max and fail(max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted) then return refusal end
 
-  -- A lock that counted keeps its use of the user's limit and of the book's total: only what is spent can be in its way.
-  local renewal = own and kind == 'lock'
-  if book.per_user and user and not renewal then
+  if book.per_user and user and not own then
     ask.spent = redis.call('HGET', ask.users, book.number .. '/' .. user)
     local taken = tonumber(string.match(ask.spent or '0', '^%S+'))
-    if not (own and string.find(own.counted, 'u', 1, true)) then
-      taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. user, '(' .. whole(now), '+inf')
-    end
+      + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. user, '(' .. whole(now), '+inf')
     if taken >= book.per_user and fail(OUT.user_redemption_limit, whole(book.per_user)) then return refusal end
   end
-  if book.total and not renewal then
+  if book.total and not (own and kind == 'lock') then -- for a redemption it is read in any case: it will be written
     local taken = tonumber(redis.call('HGET', W .. 'n:' .. book.number, 'taken') or '0')
-    if not (own and string.find(own.counted, 'b', 1, true)) then
-      taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')
-    end
-    if taken >= book.total and fail(OUT.out_of_stock, whole(book.total)) then return refusal end
+    if not own then taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf') end
+    if not own and taken >= book.total and fail(OUT.out_of_stock, whole(book.total)) then return refusal end
   end
   if ask.entry then
     -- @include orders
     if #places(ask.entry) >= tonumber(ask.per_order) and fail(OUT.order_already_used) then return refusal end
   end
-  if kind == 'lock' then return nil end
 
   local amount, currency = tonumber(ask.value), ask.its_currency
-  if book.discount and not amount and fail(OUT.order_value_required, currency) then return refusal end
-  if ask.currency and ask.currency ~= currency then
-    fail(OUT.currency_mismatch, currency .. '/' .. ask.currency)
-  elseif amount and book.least and amount < book.least then
-    fail(OUT.order_value_too_low, whole(book.least) .. '/' .. whole(amount) .. '/' .. currency .. '/' .. ask.its_digits)
-  elseif book.discount and amount then
-    -- @include discounts
-    ask.saved_e4 = discount_of(book.discount, book.discount_terms, book.cap, amount, ask.items, ask.its_digits)
-    if ask.saved_e4 == 0 then
-      fail(OUT.no_discount, book.discount .. '/' .. book.discount_terms .. '/' .. (ask.items == '-' and '-' or 'items'))
+  if is_priced and not is_held then
+    if book.discount and not amount and kind ~= 'lock' and fail(OUT.order_value_required, currency) then return refusal end
+    local its_own = ask.currency or amount and ask.usual_currency or currency
+    if its_own ~= currency then
+      fail(OUT.currency_mismatch, currency .. '/' .. its_own)
+    elseif amount and book.least and amount < book.least then
+      fail(OUT.order_value_too_low, whole(book.least) .. '/' .. whole(amount) .. '/' .. currency .. '/' .. ask.its_digits)
+    elseif book.discount and amount then
+      -- @include discounts
+      ask.saved_e4 = discount_of(book.discount, book.discount_terms, book.cap, amount, ask.items, ask.its_digits)
+      if ask.saved_e4 == 0 then
+        fail(OUT.no_discount, book.discount .. '/' .. book.discount_terms .. '/' .. (ask.items == '-' and '-' or 'items'))
+      end
+    end
+    if refusal then return refusal end
+  end
+  if ask.expected then
+    if not amount then fail(OUT.order_value_required, currency)
+    elseif amount - ask.saved_e4 ~= ask.expected then
+      fail(OUT.price_changed, whole(amount - ask.saved_e4) .. '/' .. whole(ask.expected) .. '/' .. currency .. '/' .. ask.its_digits)
     end
   end
   return refusal

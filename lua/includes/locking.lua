@@ -9,7 +9,7 @@ local function forget_holders(c, holders, book)
     tokens[#tokens + 1], counting[set] = token, tokens
   end
   for i, text in ipairs(redis.call('HMGET', key, unpack(holders))) do
-    local token, counted = string.match(text or '', '^(%S+) .* (%S+)$')
+    local token, counted = string.match(text or '', '^(%S+) %S+ %S+ (%S+)')
     if token then
       fields[#fields + 1], fields[#fields + 2] = holders[i], '=' .. token
       local user, holder = string.match(holders[i], '^%S+'), string.match(counted, '[^.]+$')
@@ -73,8 +73,8 @@ local function put_lock(c, max, l, book, now)
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
     local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
     if old and old ~= l.token then forget_holders(c, { holder }, book) end -- expired, and not pruned yet
-    redis.call('HSET', key, holder, l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted,
-      '=' .. l.token, holder)
+    local text = l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
+    redis.call('HSET', key, holder, l.hold and text .. ' ' .. l.hold or text, '=' .. l.token, holder)
     redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)
   end
   if l.counted == '.' then return end

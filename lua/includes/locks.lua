@@ -1,7 +1,8 @@
 -- Locks: holds on one use, each for one user and order until a deadline. A code with a single use has its lock in its
--- record. One with several has a hash `k:<code>`, '<user> <order>' → '<token> <ends> <started> <counted>' and '=<token>'
--- → '<user> <order>', and the deadlines `kd:<code>`. A lock is a table {token, user, order ('-' for none), deadline, ends
--- (the same as text), started (text), counted}; `counted` says which limits it holds a use of: u(ser), b(ook), then a
+-- record. One with several has a hash `k:<code>`, '<user> <order>' → '<token> <ends> <started> <counted>[ <hold>]' and
+-- '=<token>' → '<user> <order>', and the deadlines `kd:<code>`. A lock is a table {token, user, order ('-' for none),
+-- deadline, ends (the same as text), started (text), counted, hold (the price that it holds, includes/pricing.lua; nil for
+-- none)}; `counted` says which limits it holds a use of: u(ser), b(ook), then a
 -- '.', and the id of the key that took it, in digits and capitals, where that key's locks are limited.
 -- includes/locking.lua changes them; lua/coupon_locks.lua lists them. Needs gate.
 
@@ -19,10 +20,10 @@ local function lock_of(c, max, user, order, now)
   end
   local text = redis.call('HGET', W .. 'k:' .. c.code, user .. ' ' .. order)
   if not text then return nil end
-  local token, ends, started, counted = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+  local token, ends, started, counted, hold = string.match(text, '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
   local deadline = tonumber(ends)
   return deadline > now and { token = token, user = user, order = order, deadline = deadline, ends = ends, started = started,
-    counted = counted } or nil
+    counted = counted, hold = hold ~= '' and hold or nil } or nil
 end
 
 -- The live lock with this token; nil where it was released, has expired or never was.

@@ -88,7 +88,7 @@ def _render(row: BookRow, counts: BookCounts | None) -> BookNow:
         book,
         state=state.state,
         why=state.why,
-        currency=(row.discount and row.discount.currency) or row.workspace_currency,
+        currency=row.discount.currency if row.discount else row.workspace_currency,
         counts=counts and _count_codes(counts, state.state == "ended"),
     )
 

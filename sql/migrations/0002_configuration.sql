@@ -94,7 +94,9 @@ CREATE TABLE books (
   require_lock boolean NOT NULL,
   lock_seconds int NOT NULL CHECK (lock_seconds >= 1),
   max_lock_seconds int NOT NULL,
-  discount jsonb CHECK (jsonb_typeof(discount) = 'object' AND discount ? 'type'),
+  discount jsonb CHECK (
+    jsonb_typeof(discount) = 'object' AND discount ? 'type' AND jsonb_typeof(discount -> 'currency') = 'string'
+  ),
   code_pattern text NOT NULL CHECK (length(code_pattern) BETWEEN 4 AND 64),
   charset text NOT NULL CHECK (length(charset) BETWEEN 2 AND 36),
   total_codes int CHECK (total_codes BETWEEN 1 AND 10000000),
@@ -134,9 +136,6 @@ CREATE TABLE books (
 CREATE INDEX books_ended ON books (ended_at) WHERE archived_at IS NULL;
 CREATE INDEX books_archiving ON books (workspace, book) WHERE archiving;
 CREATE INDEX books_changed ON books (version);
--- The discounts that a new currency of the workspace must fit.
-CREATE INDEX books_in_its_currency ON books (workspace, version, book)
-WHERE discount IS NOT NULL AND discount ->> 'currency' IS NULL;
 -- The list of usable books: expired ones are skipped within the index.
 CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))
 WHERE single = 'time-specific' AND status = 'active';

@@ -14,13 +14,6 @@ RETURNING workspace;
 -- $1 workspace int  $2 used_mib int
 UPDATE workspaces SET storage_used_mib = $2 WHERE workspace = $1;
 
--- name: page_discounts_in_its_currency
--- The discounts of a workspace's books without a currency of their own that changed after a version and book.
--- $1 workspace int  $2 version bigint  $3 book int  $4 limit int
-SELECT version, book, discount FROM books
-WHERE workspace = $1 AND (version, book) > ($2, $3) AND discount IS NOT NULL AND discount ->> 'currency' IS NULL
-ORDER BY version, book LIMIT $4;
-
 -- name: read_all_workspaces
 -- Every workspace, by name.
 SELECT {workspace} FROM workspaces ORDER BY name;

@@ -73,12 +73,13 @@ TOKENS = (
     ("lock_lost", {"code": "{held}", "lockToken": "{held_token}"}),
     ("lock_required", {"code": "{must}"}),
 )
-VALUES = (
+PRICES = (
     ("currency_mismatch", {"code": "{priced}", "orderValue": 20, "currency": "EUR"}),
     ("order_value_too_low", {"code": "{priced}", "orderValue": "9.99"}),
     ("no_discount", {"code": "{units}", "orderValue": 20, "field": "items"}),
     ("invalid", {"code": "{free}", "orderValue": "1.001", "field": "orderValue"}),
 )
+VALUES = (*PRICES, ("price_changed", {"code": "{priced}", "orderValue": 20, "expectedFinalAmount": 20}))
 ASSIGNED = (
     ("book_inactive", {"bookId": "{dark_book}"}),
     ("expired", {"bookId": "{late_book}"}),

@@ -28,6 +28,7 @@ ORDER: Fields = {
     "metadata": metadata(1 << 10),
     "items": ITEMS,
 }
+PRICE: Fields = {"orderValue": MONEY, "currency": CURRENCY, "items": ITEMS}
 ITEM = {"sku": "a", "quantity": 1, "unitPrice": "1.00"}
 LINE: Fields = {"items.0.sku": text(1, 255), "items.0.quantity": number(1_000_000), "items.0.unitPrice": MONEY}
 

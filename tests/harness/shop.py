@@ -84,6 +84,8 @@ class Shop(Stocked):
         return await self.do(unassign.UNASSIGN, code, **more)
 
     async def lock(self, code: str, user: str, **more: Any) -> Any:
+        if "orderValue" in more:
+            more["orderValue"] = Decimal(more["orderValue"])
         return await self.do(lock.LOCK, code, userId=user, **more)
 
     async def extend(self, code: str, token: str, **more: Any) -> Any:

@@ -47,8 +47,13 @@ class Stocked(ScriptRunner):
         if (limits := rules.get("limits")) is not None:
             rules["limits"] = msgspec.convert(limits, BookLimits)
         if discount:
-            nothing: dict[str, Any] = dict.fromkeys(("max_amount_e4", "min_order_value_e4", "currency", "digits"))
-            discount = DiscountRow(**nothing | discount)
+            terms: dict[str, Any] = {
+                "max_amount_e4": None,
+                "min_order_value_e4": None,
+                "currency": "USD",
+                "digits": 2,
+            }
+            discount = DiscountRow(**terms | discount)
         ids: dict[str, Any] = {"book": len(self.books) + 1, "book_id": uuid4()}
         usual = create_book_row(CreateBook(name="book"), **self._new_row(), **ids, workspace_currency="USD", now_ms=0)
         row = msgspec.structs.replace(usual, discount=discount, **rules)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class LockRecord(NamedTuple):
-    """A lock in its words, '-' for no order."""
+    """A lock in its words, '-' for no order, '' for no price."""
 
     token: str
     user: str
@@ -13,9 +13,10 @@ class LockRecord(NamedTuple):
     deadline: str
     started: str
     counted: str
+    hold: str = ""
 
     def __str__(self) -> str:
-        return " ".join(self)
+        return " ".join(self).rstrip()
 
     @property
     def holder(self) -> str:
@@ -25,7 +26,7 @@ class LockRecord(NamedTuple):
     @property
     def of_holder(self) -> str:
         """What the holder's field holds."""
-        return f"{self.token} {self.deadline} {self.started} {self.counted}"
+        return f"{self.token} {self.deadline} {self.started} {self.counted} {self.hold}".rstrip()
 
 
 def parse_lock(text: str) -> LockRecord:

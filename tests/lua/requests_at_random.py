@@ -197,10 +197,16 @@ class Requests:
             lines = [{"sku": "a", "quantity": 3, "unitPrice": 20}, {"sku": "b", "quantity": 1, "unitPrice": 2}]
             paid = {"orderValue": chosen.choice([None, *[Decimal(80)] * 5]), "items": lines[: chosen.randint(1, 2)]}
             paid["currency"] = chosen.choice([None, None, None, "USD", "EUR"])
+        price = chosen.choice([{}, paid])  # of a lock
+        if token and chosen.random() < 0.4:
+            paid = {}  # what its lock holds
+        expected = (
+            {"expectedFinalAmount": chosen.choice([Decimal("59.9"), Decimal(68)])} if chosen.random() < 0.05 else {}
+        )
         book = chosen.choice(self._free)
         asks: dict[str, Callable[[], tuple[Operation, str | None, dict[str, Any]]]] = {
-            "lock": lambda: (lock.LOCK, code, {**who, "lockSeconds": chosen.choice([None, 1, 600])}),
-            "redeem": lambda: (redeem.REDEEM, code, {**who, **paid, "lockToken": token}),
+            "lock": lambda: (lock.LOCK, code, {**who, **price, "lockSeconds": chosen.choice([None, 1, 600])}),
+            "redeem": lambda: (redeem.REDEEM, code, {**who, **paid, **expected, "lockToken": token}),
             "validate": lambda: (redeem.VALIDATE, None, {"code": code, **who, **paid, "lockToken": token}),
             "extend": lambda: (lock.EXTEND, code, {"lockToken": token or "t", "lockSeconds": 900}),
             "unlock": lambda: (lock.UNLOCK, code, {"lockToken": token or "t"}),

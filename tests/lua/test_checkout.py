@@ -21,7 +21,8 @@ DESCRIBED = (
             Good(
                 _GOOD,
                 {name: kind for name, kind in ORDER.items() if name != "metadata"}
-                | {"userId": kinds.ID, "code": kinds.ANY_CODE, "giftBookId": kinds.OWN_ID},
+                | {"userId": kinds.ID, "code": kinds.ANY_CODE, "giftBookId": kinds.OWN_ID}
+                | {"expectedFinalAmount": kinds.MONEY},
                 "userId orderId orderValue",
             ),
             Good(_GOOD | {"items": [ITEM]}, LINE, " ".join(LINE)),

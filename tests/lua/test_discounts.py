@@ -158,6 +158,7 @@ async def test_a_use_is_not_spent_for_nothing(
 async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str, digits: int, uses: int) -> None:
     """A unit's price with more digits than the currency has is invalid, whether or not the request names it."""
     own = {"currency": currency, "digits": digits}
+    await still.put_workspace(**own)
     discount = {"type": "buyXGetY", "buy": 1, "get": 1, **own}
     book = await still.book("CODE-1", discount=discount, max_redemptions_per_code=uses)
     fine, too_fine = Decimal(7).scaleb(-digits), Decimal(7).scaleb(-digits - 1)

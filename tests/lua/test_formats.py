@@ -39,7 +39,14 @@ EVENTS = st.builds(EventId, st.integers(1, 2**26 - 1), st.integers(1, 2**48 - 1)
 TEXT_OR_NONE = st.just("-") | NAMES
 NUMBER = st.integers(1, 2**31 - 1)
 LOCKS = st.builds(
-    LockRecord, NAMES, NAMES, TEXT_OR_NONE, TIME.map(str), TIME.map(str), st.sampled_from([".", "u.", "ub.A1"])
+    LockRecord,
+    NAMES,
+    NAMES,
+    TEXT_OR_NONE,
+    TIME.map(str),
+    TIME.map(str),
+    st.sampled_from([".", "u.", "ub.A1"]),
+    st.sampled_from(["", "1200000:USD:2:240000:k:-", "1:KWD:3:0:u:2:2:100,1:1:9"]),
 )
 LIMIT = st.none() | NUMBER
 W = key_names.prefix(0, 1)
@@ -251,15 +258,16 @@ def test_coupons(
 @given(LOCKS)
 def test_locks_of_a_code_with_several_uses(lua: Lua, lock: LockRecord) -> None:
     """Lua stores a lock by its holder and by its token, and Python reads the same of both; as Lua does."""
-    text = """local token, user, order, deadline, started, counted =
-      string.match(ARGV[1], string.rep('(%S+) ', 5) .. '(%S+)')
+    text = """local token, user, order, deadline, started, counted, hold =
+      string.match(ARGV[1], string.rep('(%S+) ', 5) .. '(%S+) ?(%S*)$')
     local c, book = { code = 'CODE-1' }, { number = '3' }
-    local l = { token = token, user = user, order = order, ends = deadline, started = started, counted = counted }
+    local l = { token = token, user = user, order = order, ends = deadline, started = started, counted = counted,
+      hold = hold ~= '' and hold or nil }
     put_lock(c, 3, l, book, 0)
     local fields = redis.call('HGETALL', W .. 'k:CODE-1')
     l = lock_by_token(c, 3, token, -1)
     redis.call('FLUSHDB')
-    return { fields, { l.token, l.user, l.order, whole(l.deadline), l.started, l.counted } }"""
+    return { fields, { l.token, l.user, l.order, whole(l.deadline), l.started, l.counted, l.hold or '' } }"""
     flat, again = lua.run("coupon locks locking", text, str(lock))
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     assert fields == {lock.holder: lock.of_holder, f"={lock.token}": lock.holder}

@@ -68,29 +68,31 @@ async def test_an_extended_lock_counts_until_its_new_end(still: Shop, uses: int 
 
 @RULES
 async def test_a_limit_that_is_set_later_does_not_count_earlier_locks(still: Shop, rule: str, refusal: str) -> None:
-    """A lock from before a limit holds no use of it; its redeem is judged as if it had no lock."""
-    book = await still.book("CODE-1", "CODE-2")
+    """A lock from before a limit holds no use of it, and may pass it: it was promised before."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3")
     await still.lock("CODE-1", "ann")
     await still.change(book, **{rule: 1})
     _, lock = await still.lock("CODE-2", "ann")
-    await still.refuses(refusal, still.redeem("CODE-1", "ann"))
+    await still.refuses(refusal, still.lock("CODE-3", "ann"))
     assert (await still.lock("CODE-1", "ann"))[0] == 200
-    await still.unlock("CODE-2", lock["lockToken"])
     assert (await still.redeem("CODE-1", "ann"))[0] == 201
+    assert (await still.redeem("CODE-2", "ann", lockToken=lock["lockToken"]))[0] == 201
+    await still.refuses(refusal, still.redeem("CODE-3", "ann"))
 
 
 async def test_a_limit_below_what_is_used_just_ends_redeeming(still: Shop) -> None:
-    """A live lock under a limit that was lowered redeems as long as what is spent is below it."""
+    """A limit that is lowered below what is used and locked ends redeeming, but for earlier locks."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions=3, max_redemptions_per_user=3)
     for code in ("CODE-1", "CODE-2"):
         await still.lock(code, "ann")
     await still.change(book, max_redemptions=1, max_redemptions_per_user=1)
     assert (await still.lock("CODE-1", "ann"))[0] == 200
     assert (await still.redeem("CODE-1", "ann"))[0] == 201
-    await still.refuses("user_redemption_limit", still.redeem("CODE-2", "ann"))
+    await still.refuses("user_redemption_limit", still.redeem("CODE-3", "ann"))
     assert (await still.lock("CODE-2", "ann"))[0] == 200
-    await still.change(book, max_redemptions=2, max_redemptions_per_user=None)
     assert (await still.redeem("CODE-2", "ann"))[0] == 201
+    await still.change(book, max_redemptions=3, max_redemptions_per_user=None)
+    assert (await still.redeem("CODE-3", "bob"))[0] == 201
 
 
 async def test_the_users_limit_is_each_users_and_each_books(still: Shop) -> None:

@@ -10,8 +10,8 @@ from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.operations import table
 from tests.harness import kinds
-from tests.harness.cases import MISSING, USES, posts
-from tests.harness.described import Description, Good
+from tests.harness.cases import MISSING, PRICES, USES, posts
+from tests.harness.described import PRICE, Description, Good
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
@@ -20,8 +20,14 @@ DESCRIBED = (
         row=table.LOCK,
         path="/v1/coupons/lock/{free3}",
         body={"userId": "{ann}"},
-        goods=(Good({"userId": "u"}, {"userId": kinds.ID, "orderId": kinds.ID, "lockSeconds": kinds.COUNT}, "userId"),),
-        refusals=posts("/v1/coupons/lock/{code}", *MISSING, *USES, userId="{ann}", orderId="{new}"),
+        goods=(
+            Good(
+                {"userId": "u"},
+                {"userId": kinds.ID, "orderId": kinds.ID, "lockSeconds": kinds.COUNT} | PRICE,
+                "userId",
+            ),
+        ),
+        refusals=posts("/v1/coupons/lock/{code}", *MISSING, *USES, *PRICES, userId="{ann}", orderId="{new}"),
         refused="full behind",
         writes=False,
         ask=lambda shop, _, code, *__, **more: shop.lock(code, "ann", orderId=code, **more),
@@ -80,6 +86,7 @@ async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) ->
         "orderId": "A-1",
         "lockSeconds": 60,
         "expiresAt": at(60_000),
+        **dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount")),
     }
     _, coupon = await still.coupon("CODE-1")
     assert coupon["lock"] == {"userId": "ann", "orderId": "A-1", "expiresAt": at(60_000)}

@@ -178,7 +178,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     def plant(condition: str) -> None:
         shutil.copytree(LUA_DIR, tmp_path / "lua")
         rules = tmp_path / "lua" / "includes" / "judging.lua"
-        before, place, after = rules.read_text().rpartition("  if kind == 'lock' then return nil end\n")
+        before, place, after = rules.read_text().rpartition("  local amount, currency = ")
         rule = f"  if ({condition}) and fail(OUT.book_inactive) then return refusal end\n"
         rules.write_text(before + rule + place + after)
         for script in ("lock", "redeem"):
@@ -358,7 +358,7 @@ async def test_a_call_is_bounded_in_work(still: Shop, monkeypatch: pytest.Monkey
     assert await _calls(still, monkeypatch, [_lock(still, "CODE-2", user=f"new-{n}") for n in range(30)]) == [30, 17, 4]
     await still.book("CODE-3", discount={"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1})
     items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": 9} for n in range(600)]
-    body = {"code": "CODE-3", "userId": "ann", "orderValue": 10**10, "items": items}
+    body = {"code": "CODE-3", "userId": "ann", "orderValue": 10**10, "currency": "USD", "items": items}
     command = redeem.VALIDATE.prepare(Call(still.caller), None, msgspec.convert(body, redeem.ValidateRequest))
     assert await _calls(still, monkeypatch, [command] * 12) == [12, 7, 2]
 
@@ -368,7 +368,8 @@ async def test_a_call_is_bounded_in_size(still: Shop, monkeypatch: pytest.Monkey
     codes = [f"CODE-{n}" for n in range(30)]
     await still.book(*codes)
     items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": 9} for n in range(600)]
-    asked = msgspec.convert({"userId": "ann", "orderValue": 10**10, "items": items}, redeem.RedeemRequest)
+    body = {"userId": "ann", "orderValue": 10**10, "currency": "USD", "items": items}
+    asked = msgspec.convert(body, redeem.RedeemRequest)
     commands = [redeem.REDEEM.prepare(Call(still.caller), code, asked) for code in codes]
     each = len("".join(commands[0].args))
     assert 256 * 1024 // 30 < each < 256 * 1024 // 16

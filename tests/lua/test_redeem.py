@@ -24,7 +24,7 @@ DESCRIBED = (
         path="/v1/coupons/redeem/{free4}",
         body={"userId": "{ann}", "orderId": "{order}", "orderValue": 5},
         goods=(
-            Good({"userId": "u"}, {"userId": kinds.ID} | ORDER, "userId"),
+            Good({"userId": "u"}, {"userId": kinds.ID, "expectedFinalAmount": kinds.MONEY} | ORDER, "userId"),
             Good({"userId": "u", "items": [ITEM]}, LINE, " ".join(LINE)),
         ),
         refusals=posts(
@@ -147,12 +147,11 @@ async def test_a_used_up_coupon_is_refused(still: Shop, uses: int) -> None:
     ("currency", "digits", "value"), [("JPY", 0, "100"), ("KWD", 3, "100.001"), ("CLF", 4, "1.0001")]
 )
 async def test_amounts_have_their_currencys_digits(still: Shop, currency: str, digits: int, value: str) -> None:
-    """Currencies with 0, 3 and 4 digits: of the discount, else of the workspace; more digits are invalid."""
-    await still.book(
-        "CODE-1", discount={"type": "percentage", "value_e4": 500_000, "currency": currency, "digits": digits}
-    )
+    """Currencies with 0, 3 and 4 digits, of the discount and of the workspace: more digits are invalid."""
+    own: dict[str, Any] = {"currency": currency, "digits": digits}
+    await still.book("CODE-1", discount={"type": "percentage", "value_e4": 500_000, **own})
     await still.put_workspace(currency=currency, digits=digits)
-    await still.book("CODE-2", "CODE-3", discount={"type": "fixed", "value_e4": 10_000})
+    await still.book("CODE-2", "CODE-3", discount={"type": "fixed", "value_e4": 10_000, **own})
     await still.book("CODE-4")
     for n, code in enumerate(["CODE-1", "CODE-2", "CODE-4"]):
         named = {"currency": currency} if n % 2 else {}
@@ -165,15 +164,6 @@ async def test_amounts_have_their_currencys_digits(still: Shop, currency: str, d
         assert (redemption["currency"], redemption["orderValue"]) == (currency, value)
         assert len(redemption["discountAmount"].partition(".")[2]) == digits
     assert (await still.redeem("CODE-3", "ann", orderValue=value + ("0" if digits else ".000")))[0] == 201
-
-
-async def test_a_fixed_discount_follows_the_workspaces_digits(still: Shop) -> None:
-    """A discount without a currency of its own is rounded to the digits that the workspace's currency has now."""
-    await still.put_workspace(currency="KWD", digits=3)
-    await still.book("CODE-1", discount={"type": "fixed", "value_e4": 10_050})
-    await still.put_workspace(currency="USD", digits=2)
-    _, redemption = await still.redeem("CODE-1", "ann", orderValue="9.00")
-    assert (redemption["discountAmount"], redemption["finalAmount"]) == ("1.00", "8.00")
 
 
 async def test_orders_take_their_coupons_in_slots(still: Shop) -> None:

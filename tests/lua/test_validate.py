@@ -132,12 +132,13 @@ async def test_a_public_key_gets_no_reasons(still: Shop) -> None:
     whole = still.caller
     still.caller = replace(whole, scopes=frozenset(["public"]))
     _, body = await still.validate("CODE-1", orderValue="20")
-    amounts = {"discountAmount": "2.00", "finalAmount": "18.00"}
+    amounts = {"currency": "USD", "discountAmount": "2.00", "finalAmount": "18.00"}
     assert body == {"valid": True, "reasons": [], "refusals": [], **amounts, "coupon": None}
     nothing = {
         "valid": False,
         "reasons": ["coupon_not_available"],
         "refusals": [],
+        "currency": None,
         "discountAmount": None,
         "finalAmount": None,
         "coupon": None,
@@ -156,7 +157,8 @@ async def test_a_public_key_gets_no_reasons(still: Shop) -> None:
     await still.gate("open")
     still.caller = whole
     assert await still.validate("NEVER-WAS") == (404, "coupon_not_found")
-    assert await still.validate("CODE-3", orderValue="20.50") == (422, "invalid")
+    assert (await still.validate("CODE-3", orderValue="20.50"))[1]["reasons"] == ["currency_mismatch"]
+    assert await still.validate("CODE-3", orderValue="20.505") == (422, "invalid")
 
 
 async def test_a_book_tells_a_public_key_some_reasons(still: Shop) -> None:

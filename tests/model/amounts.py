@@ -25,9 +25,19 @@ def fits(amount: Decimal, digits: int) -> bool:
     return amount == rounded(amount, digits)
 
 
-def needed_digits(amount: Decimal) -> int:
-    """How many digits after the point it needs, trailing zeros aside."""
-    return next(digits for digits in range(5) if fits(amount, digits))
+def fits_all(asked: dict[str, Any], currency: str) -> bool:
+    """Whether no amount of the request has more digits than the currency."""
+    named = [asked.get("orderValue"), *(item["unitPrice"] for item in asked.get("items", ()))]
+    return all(fits(Decimal(value), DIGITS[currency]) for value in named if value is not None)
+
+
+def worth_too_much(value: Decimal | None, items: Sequence[dict[str, Any]], currency: str) -> bool:
+    """Whether the items are worth more than the order; each unit's price may be rounded up to the currency's digits."""
+    if value is None or not items:
+        return False
+    prices = [(item["quantity"], Decimal(item["unitPrice"])) for item in items]
+    rounding = sum(quantity for quantity, _ in prices) * Decimal(1).scaleb(-DIGITS[currency])
+    return sum(quantity * price for quantity, price in prices) > value + rounding
 
 
 def units(amount_e4: int) -> Decimal:

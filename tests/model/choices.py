@@ -71,6 +71,8 @@ _PLAIN = (
 baskets: Draw = st.sampled_from([_basket(*parts) for parts in (*_PLAIN * 50, *product(_VALUES, _CURRENCIES, _ITEMS))])
 """The order's part of a redeem's body: half of them everyday ones, half anything."""
 EVERYDAY = _basket(*_PLAIN[0])
+lock_baskets: Draw = st.one_of(st.just({}), baskets)
+"""Of a lock; of a redeem under it `{}`, and the same basket, come up as well."""
 
 _LEAST = (
     {},

@@ -17,14 +17,20 @@ class Machine(Merchant):
 
     # Requests
 
-    @rule(code=pick.codes, user=pick.users, order=pick.orders, seconds=pick.lock_seconds, keyed=pick.keyed)
-    def lock(self, code: str, user: str, order: str | None, seconds: int | None, keyed: bool) -> None:
-        self.ask("lock", code, keyed, userId=user, orderId=order, lockSeconds=seconds)
+    @rule(
+        code=pick.codes, user=pick.users, order=pick.orders, seconds=pick.lock_seconds, basket=pick.lock_baskets,
+        keyed=pick.keyed,
+    )  # fmt: skip
+    def lock(
+        self, code: str, user: str, order: str | None, seconds: int | None, basket: dict[str, Any], keyed: bool
+    ) -> None:
+        self.ask("lock", code, keyed, userId=user, orderId=order, lockSeconds=seconds, **basket)
 
-    @rule(nth=pick.recent, user=pick.users, order=pick.orders, seconds=pick.lock_seconds)
-    def lock_usable(self, nth: int, user: str, order: str | None, seconds: int | None) -> None:
+    @rule(nth=pick.recent, user=pick.users, order=pick.orders, seconds=pick.lock_seconds, basket=pick.lock_baskets)
+    def lock_usable(self, nth: int, user: str, order: str | None, seconds: int | None, basket: dict[str, Any]) -> None:
         """Lock a coupon that the model would not refuse, where there is one."""
-        self.ask("lock", self.usable(nth, user, order, "lock"), userId=user, orderId=order, lockSeconds=seconds)
+        code = self.usable(nth, user, order, "lock")
+        self.ask("lock", code, userId=user, orderId=order, lockSeconds=seconds, **basket)
 
     @rule(user=pick.users, order=pick.orders)
     def hoard(self, user: str, order: str | None) -> None:
@@ -32,11 +38,11 @@ class Machine(Merchant):
         for code in dict.fromkeys(self.usable(nth, user, order, "lock") for nth in range(4)):
             self.ask("lock", code, userId=user, orderId=order)
 
-    @rule(nth=pick.recent, seconds=pick.lock_seconds)
-    def lock_again(self, nth: int, seconds: int | None) -> None:
+    @rule(nth=pick.recent, seconds=pick.lock_seconds, basket=pick.lock_baskets)
+    def lock_again(self, nth: int, seconds: int | None, basket: dict[str, Any]) -> None:
         """Lock what the same user locked for the same order."""
         code, _, user, order = self.held_lock(nth)
-        self.ask("lock", code, userId=user, orderId=order, lockSeconds=seconds)
+        self.ask("lock", code, userId=user, orderId=order, lockSeconds=seconds, **basket)
 
     @rule(nth=pick.recent_or_none, seconds=pick.lock_seconds, keyed=pick.keyed)
     def extend(self, nth: int | None, seconds: int | None, keyed: bool) -> None:
@@ -220,7 +226,7 @@ class Machine(Merchant):
     def held_lock(self, nth: int | None) -> tuple[str, str, str, str | None]:
         """Code, token, user and order of a lock that was given; the first is asked for now."""
         if nth is not None and not self.model.tokens:
-            self.lock_usable(nth, pick.USERS[0], None, None)
+            self.lock_usable(nth, pick.USERS[0], None, None, {})
         if nth is None or not self.model.tokens:
             return pick.FIRST_CODES[0], "no-such-token", pick.USERS[0], None
         code, held = self.model.tokens[-1 - nth % len(self.model.tokens)]

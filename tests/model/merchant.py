@@ -70,6 +70,7 @@ class Merchant(Twins):
             if name == "ends" and value is not None:
                 value += self.model.now
             setattr(c, name, value)
+            c.locks = c.locks if c.active else []  # switched off, it ends them
             row = msgspec.structs.replace(
                 self.rows[code], version=self.shop.next_version(), active=c.active, expires_ms=c.ends
             )
@@ -169,8 +170,9 @@ class Merchant(Twins):
             return
         fields = self.fields_of_book(dict([change]))
         if isinstance(fields.get("discount"), dict):
-            plain: dict[str, Any] = dict.fromkeys(("max_amount_e4", "min_order_value_e4", "currency", "digits"))
-            fields["discount"] = DiscountRow(**plain | fields["discount"])
+            own: dict[str, Any] = {"max_amount_e4": None, "min_order_value_e4": None}
+            own |= {"currency": self.model.currency, "digits": DIGITS[self.model.currency]}
+            fields["discount"] = DiscountRow(**own | fields["discount"])
         row = msgspec.structs.replace(self.model.books[book], **fields)
         if None in (row.valid_from_ms, row.valid_until_ms) or row.valid_from_ms < row.valid_until_ms:  # type: ignore[operator]
             self.model.books[book] = self.databases.run(self.shop.change(self.model.books[book], **fields))

@@ -7,13 +7,15 @@ from typing import Any
 
 from tests.model import amounts, refusals
 from tests.model.refusals import Refused, Use, first
-from tests.model.state import Coupon, Lock, Redemption, State, time
+from tests.model.state import Coupon, Lock, Price, Redemption, State, time
 
 TOLD = {"not_started", "expired", "order_value_too_low", "order_value_required"}
 """What a `public` credential is told of a coupon whose book says so."""
 Body = dict[str, Any]
 Answer = tuple[int, Any]
 """Status and body."""
+NO_PRICE = dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount"))
+"""Of a lock without a value."""
 
 
 class Operations(State):
@@ -100,13 +102,16 @@ class Operations(State):
     def lock(self, code: str, asked: Body, actual: Body) -> Answer:
         """201; 200 and the same token when this user holds it for this order already: then it is renewed, as extend."""
         c = self._find_coupon(code)
-        use = Use(c, "lock", asked["userId"], asked.get("orderId"))
+        use = use_of(c, "lock", asked)
+        refusals.price(self, use, asked)
         first(self, c, refusals.of_use(self, use))
-        asked_s = asked.get("lockSeconds")
+        asked_s, book = asked.get("lockSeconds"), self.books[c.book]
+        price = None if use.value is None else self._price(use)
         if own := refusals.own_lock(self, use):
-            own.deadline = max(own.deadline, self._deadline(c, asked_s, own.started))
+            own.price = price or own.price
+            if book.status == "active":  # else it is as an extension, which is refused
+                own.deadline = max(own.deadline, self._deadline(c, asked_s, own.started))
             return 200, self._lock_body(c, own)
-        book = self.books[c.book]
         if full := refusals.full_quota(self, use):
             raise Refused("lock_quota", min(full) - self.now)
         of_user = book.max_redemptions_per_user or self.limits.of_book(book, "locks_per_user")
@@ -114,7 +119,7 @@ class Operations(State):
         counts = frozenset(limit for limit, most in limits.items() if most is not None)
         key = None if self.limits.of_key("live_locks") is None else self.limits.key
         deadline = self._deadline(c, asked_s, self.now)
-        lock = Lock(actual.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts, key)
+        lock = Lock(actual.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts, key, price)
         c.locks = [*self.live(c), lock]
         self.touched.add(c.book)
         self.tokens.append((c.code, lock))
@@ -157,7 +162,17 @@ class Operations(State):
             "orderId": lock.order,
             "lockSeconds": (lock.deadline - self.now) // 1000,
             "expiresAt": time(lock.deadline),
+            **(lock.price.body() if lock.price else NO_PRICE),
         }
+
+    def _price(self, use: Use) -> Price:
+        """What an order costs: as its lock holds it, else by the book of now."""
+        assert use.value is not None
+        if use.held:
+            return use.held
+        row, currency = self.books[use.c.book].discount, self._currency(use)
+        discount = amounts.discount(row, use.value, use.items, amounts.DIGITS[currency])
+        return Price(use.value, currency, use.items, discount)
 
     # Redeem
 
@@ -181,13 +196,13 @@ class Operations(State):
         return None
 
     def _judge_redeem(self, use: Use, asked: Body) -> None:
-        self._check_digits(use, asked)
+        refusals.price(self, use, asked)
         first(self, use.c, refusals.of_use(self, use))
 
     def _spend(self, use: Use, asked: Body, actual: Body) -> Redemption:
         """One use; the lock that it was under ends. The assignment stays, and an unassigned coupon stays so."""
-        c, book, currency = use.c, self.books[use.c.book], self._currency(use)
-        discount = amounts.discount(book.discount, use.value, asked.get("items", ()), amounts.DIGITS[currency])
+        c, currency = use.c, self._currency(use)
+        discount = Decimal(0) if use.value is None else self._price(use).discount
         redemption = Redemption(
             id=actual.get("redemptionId", ""),
             code=c.code,
@@ -214,15 +229,15 @@ class Operations(State):
         """200: every refusal that a redeem would hear, or what it would take off; changes nothing."""
         c = self._find_coupon(asked["code"])
         use = use_of(c, "validate", asked)
-        self._check_digits(use, asked)
-        reasons = refusals.of_use(self, use)
-        body: Body = {"valid": not reasons, "reasons": reasons, "discountAmount": None, "finalAmount": None}
+        refusals.price(self, use, asked)
+        reasons, currency = refusals.of_use(self, use), self._currency(use)
+        body: Body = {"valid": not reasons, "reasons": reasons, "currency": currency}
+        body |= {"discountAmount": None, "finalAmount": None}
         if not reasons:
-            digits = amounts.DIGITS[self._currency(use)]
-            discount = amounts.discount(self.books[c.book].discount, use.value, asked.get("items", ()), digits)
-            body["discountAmount"] = amounts.format_amount(discount, digits)
+            discount = Decimal(0) if use.value is None else self._price(use).discount
+            body["discountAmount"] = amounts.format_amount(discount, amounts.DIGITS[currency])
             if use.value is not None:
-                body["finalAmount"] = amounts.format_amount(use.value - discount, digits)
+                body["finalAmount"] = amounts.format_amount(use.value - discount, amounts.DIGITS[currency])
         described = actual.get("refusals", [])
         if [refusal["code"] for refusal in described] != reasons:
             described = reasons
@@ -230,17 +245,18 @@ class Operations(State):
 
     def validate_public(self, code: None, asked: Body, actual: Body) -> Answer:
         """As validate, of which a `public` credential learns no reason unless its book tells it, and nothing of the
-        coupon, not even that there is one: its amounts are in the workspace's currency where it names none."""
-        if not amounts_fit(asked, asked.get("currency") or self.currency):
-            raise Refused("invalid")
+        coupon, not even that there is one."""
         refusal: Body = {"valid": False, "discountAmount": None, "finalAmount": None}
         try:
             _, body = self.validate(code, asked, actual)
-        except Refused:
+        except Refused as refused:
+            if refused.code == "invalid" or not self._may_be_an_order(asked):
+                raise Refused("invalid") from None
             body = refusal
         if body["valid"] or self._tells(asked["code"], body):
             return 200, {**body, "coupon": None}
-        return 200, {**body, "reasons": ["coupon_not_available"], "refusals": [], "coupon": None}
+        unknown: Body = {"currency": None, "reasons": ["coupon_not_available"], "refusals": [], "coupon": None}
+        return 200, {**body, **unknown}
 
     def _tells(self, code: str, body: Body) -> bool:
         """Whether a `public` credential is told the reasons of this validate."""
@@ -248,14 +264,15 @@ class Operations(State):
         return TOLD.issuperset(reasons) and self.books[self.coupons[code].book].public_reasons
 
     def _currency(self, use: Use) -> str:
-        """The order's, else the discount's, else the workspace's."""
-        discount = self.books[use.c.book].discount
-        return use.currency or (discount.currency if discount else None) or self.currency
+        """The order's; without a value it may have none, and then has that of the coupon's orders."""
+        return use.currency or refusals.wanted_currency(self, use)
 
-    def _check_digits(self, use: Use, asked: Body) -> None:
-        """Where the order names no currency, the coupon says how many digits its amounts may have."""
-        if not amounts_fit(asked, self._currency(use)):
-            raise Refused("invalid")
+    def _may_be_an_order(self, asked: Body) -> bool:
+        """Whether the amounts are an order's, of a coupon that nobody knows."""
+        if "currency" in asked:
+            return True
+        value, items = asked.get("orderValue"), asked.get("items", ())
+        return amounts.fits_all(asked, self.currency) and not amounts.worth_too_much(value, items, self.currency)
 
     def _redemption_body(self, r: Redemption, with_rollback: bool = False) -> Body:
         """A redeem's answer never shows a later rollback."""
@@ -311,9 +328,3 @@ class Operations(State):
 def use_of(c: Coupon, kind: str, asked: Body) -> Use:
     names = ("userId", "orderId", "lockToken", "orderValue", "currency")
     return Use(c, kind, *(asked.get(name) for name in names), items=asked.get("items", ()))
-
-
-def amounts_fit(asked: Body, currency: str) -> bool:
-    """Whether no amount of the request has more digits than the currency."""
-    named = [asked.get("orderValue"), *(item["unitPrice"] for item in asked.get("items", ()))]
-    return all(amounts.fits(Decimal(value), amounts.DIGITS[currency]) for value in named if value is not None)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tests.model.amounts import DIGITS, discount, least_value
-from tests.model.state import Coupon, Lock, State
+from tests.model.amounts import DIGITS, discount, fits_all, least_value, worth_too_much
+from tests.model.state import Coupon, Lock, Price, State
 
 STATUS = {
     "coupon_not_found": 404,
@@ -59,6 +59,13 @@ class Use:
     value: Decimal | None = None
     currency: str | None = None
     items: Sequence[dict[str, Any]] = ()
+    held: Price | None = None
+    """The price of its lock, where that is the use's."""
+
+    @property
+    def is_priced(self) -> bool:
+        """A lock may have no price."""
+        return self.kind != "lock" or self.value is not None or self.currency is not None
 
 
 def first(state: State, c: Coupon, reasons: Iterable[str]) -> None:
@@ -81,26 +88,53 @@ def own_lock(state: State, use: Use) -> Lock | None:
     return None
 
 
+def price(state: State, use: Use, asked: dict[str, Any]) -> None:
+    """What the request leaves out is what its lock holds; Refused where its amounts can be no order's."""
+    own = own_lock(state, use)
+    usual = state.currency
+    if own and own.price and use.is_priced:
+        held = own.price
+        usual = held.currency
+        use.value = held.value if use.value is None else use.value
+        use.items = use.items or held.items
+        if (use.value, use.currency or usual, list(use.items)) == (held.value, usual, list(held.items)):
+            use.held = held
+    if use.held is None and use.is_priced:
+        expected = wanted_currency(state, use)
+        if use.currency is None and not fits_all(asked, usual):
+            raise Refused("invalid")
+        if use.currency in (None, expected) and worth_too_much(use.value, use.items, use.currency or usual):
+            raise Refused("invalid")
+    if use.currency is None and use.value is not None:
+        use.currency = usual
+
+
+def wanted_currency(state: State, use: Use) -> str:
+    """That of orders with the coupon."""
+    discount_row = state.books[use.c.book].discount
+    return discount_row.currency if discount_row else state.currency
+
+
 def of_use(state: State, use: Use) -> list[str]:
-    """Of lock, redeem and validate (rule 1)."""
+    """Of lock, redeem and validate (rule 1). A live lock keeps its use, whatever the book says since."""
     c, book = use.c, state.books[use.c.book]
     own = own_lock(state, use)
     conditions = {
         "coupon_inactive": not c.active,
-        "book_inactive": book.status != "active",
-        "not_started": book.valid_from_ms is not None and state.now < book.valid_from_ms,
-        "expired": state.over(c),
-        "coupon_not_assigned": book.require_assignment and c.owner is None,
-        "coupon_assigned_to_other": c.owner is not None and use.user is not None and c.owner != use.user,
+        "book_inactive": own is None and book.status != "active",
+        "not_started": own is None and book.valid_from_ms is not None and state.now < book.valid_from_ms,
+        "expired": own is None and state.over(c),
+        "coupon_not_assigned": own is None and book.require_assignment and c.owner is None,
+        "coupon_assigned_to_other": own is None and c.owner is not None and use.user not in (None, c.owner),
         "lock_lost": use.token is not None and own is None,  # a token that is sent is judged first
         "coupon_locked": own is None and state.locked(c),
         "lock_required": book.require_lock and use.kind != "lock" and own is None and use.token is None,
         f"coupon_{state.used_up(c)}": not state.left(c),
-        "user_redemption_limit": _over_user_limit(state, use, own),
-        "out_of_stock": _over_total(state, use, own),
+        "user_redemption_limit": own is None and _over_user_limit(state, use),
+        "out_of_stock": own is None and _over_total(state, use),
         "order_already_used": use.order is not None and len(state.places(use.order)) >= state.coupons_per_order,
     }
-    if use.kind != "lock":
+    if use.is_priced and use.held is None:
         conditions |= _of_value(state, use)
     return _holding(conditions)
 
@@ -145,37 +179,31 @@ def _full_share(state: State, c: Coupon, percent: int) -> list[int]:
     return of_codes if is_full(of_codes, len(free)) else []
 
 
-def _over_user_limit(state: State, use: Use, own: Lock | None) -> bool:
-    """Whether the user has no use of the book left. A lock keeps its use for its holder: renewing takes no other, and
-    redeeming under it asks only for what is spent."""
+def _over_user_limit(state: State, use: Use) -> bool:
+    """Whether the user has no use of the book left, spent ones and those that live locks keep."""
     limit = state.books[use.c.book].max_redemptions_per_user
-    if limit is None or use.user is None or (own and use.kind == "lock"):
+    if limit is None or use.user is None:
         return False
-    kept = 0 if own and "user" in own.counts else state.kept(use.c.book, "user", use.user)
-    return state.spent(use.c.book, use.user) + kept >= limit
+    return state.spent(use.c.book, use.user) + state.kept(use.c.book, "user", use.user) >= limit
 
 
-def _over_total(state: State, use: Use, own: Lock | None) -> bool:
+def _over_total(state: State, use: Use) -> bool:
     """Whether the book has no use left; as above."""
     limit = state.books[use.c.book].max_redemptions
-    if limit is None or (own and use.kind == "lock"):
-        return False
-    kept = 0 if own and "book" in own.counts else state.kept(use.c.book, "book")
-    return state.spent(use.c.book) + kept >= limit
+    return limit is not None and state.spent(use.c.book) + state.kept(use.c.book, "book") >= limit
 
 
 def _of_value(state: State, use: Use) -> dict[str, bool]:
     """Of the order's value: a book with a discount asks for it; one in another currency isn't judged for size. A use is
     not spent for a discount of nothing."""
-    row = state.books[use.c.book].discount
-    currency = (row.currency if row else None) or state.currency
+    row, currency = state.books[use.c.book].discount, wanted_currency(state, use)
     mismatch = use.currency not in (None, currency)
     too_low = saves_nothing = False
     if row is not None and use.value is not None and not mismatch:
         too_low = use.value < least_value(row)
         saves_nothing = not too_low and not discount(row, use.value, use.items, DIGITS[currency])
     return {
-        "order_value_required": row is not None and use.value is None,
+        "order_value_required": row is not None and use.value is None and use.kind != "lock",
         "currency_mismatch": mismatch,
         "order_value_too_low": too_low,
         "no_discount": saves_nothing,

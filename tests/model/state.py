@@ -12,6 +12,22 @@ from tests.model.amounts import DIGITS, format_amount
 from tests.model.limits import Limits
 
 
+@dataclass(frozen=True)
+class Price:
+    """What a lock holds of an order."""
+
+    value: Decimal
+    currency: str
+    items: Sequence[dict[str, Any]]
+    discount: Decimal
+
+    def body(self) -> dict[str, Any]:
+        """As answers have it."""
+        digits = DIGITS[self.currency]
+        amounts = {"orderValue": self.value, "discountAmount": self.discount, "finalAmount": self.value - self.discount}
+        return {name: format_amount(amount, digits) for name, amount in amounts.items()} | {"currency": self.currency}
+
+
 @dataclass
 class Lock:
     """A promise of one use, live until `deadline`."""
@@ -25,6 +41,7 @@ class Lock:
     """The limits of which it keeps a use: those that its book had when it was given, 'user' and 'book'."""
     key: str | None = None
     """Whose live locks it is one of: the key that took it, where these were limited then."""
+    price: Price | None = None
 
 
 @dataclass
@@ -253,7 +270,7 @@ class State:
         counts = Counter(self.status(c, windows=False) for c in coupons)
         stand = [redemption for c in coupons for redemption in self.standing(c)]
         discount = self.books[book].discount
-        unit = Decimal(1).scaleb(-DIGITS[(discount.currency if discount else None) or self.currency])
+        unit = Decimal(1).scaleb(-DIGITS[discount.currency if discount else self.currency])
         total = sum((redemption.discount for redemption in stand), Decimal(0))
         statuses = ("available", "assigned", "locked", "redeemed", "exhausted", "inactive")
         return {

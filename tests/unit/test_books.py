@@ -179,7 +179,7 @@ def test_each_type_has_its_own_fields() -> None:
     }
     row = change(row, discount={"type": "buyXGetY", "buy": 2, "get": 1, "minOrderValue": 5})
     assert render(row)["discount"] == {
-        "type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": None, "minOrderValue": "5.00", "currency": None,
+        "type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": None, "minOrderValue": "5", "currency": "JPY",
     }  # fmt: skip
     row = change(row, **tiered(*[(n, "fixed", 1) for n in range(20)]))
     assert len(render(row)["discount"]["tiers"]) == 20
@@ -190,8 +190,9 @@ def test_tiers_have_the_digits_of_the_currency() -> None:
     """A tier's `from` and fixed value fit the currency, also a later one; a percentage may have four decimals."""
     row = make("KWD", **tiered((0, "percentage", "1.2345"), ("1.001", "fixed", "2.001"))).discount
     assert row is not None
-    discounts.check_discount_digits(row, "KWD")
-    assert catch_refusal(discounts.check_discount_digits, row, "USD") == ("invalid", ["discount.tiers[1].from"])
+    discounts.check_discount_digits(row)
+    dollars = msgspec.structs.replace(row, currency="USD", digits=2)
+    assert catch_refusal(discounts.check_discount_digits, dollars) == ("invalid", ["discount.tiers[1].from"])
     fixed = tiered((0, "percentage", "1.2345"), (1, "fixed", "2.5"))
     assert catch_refusal(make, "JPY", **fixed) == ("invalid", ["discount.tiers[1].value"])
 
@@ -201,9 +202,9 @@ def test_stored_terms_of_a_discount() -> None:
     discount = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
     for least, stored in ((None, "100000"), (5, "100000"), (15, "150000")):
         words = book_settings(make(discount=discount | {"minOrderValue": least})).split(" ")
-        assert words[15:21] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "-", "-"]
+        assert words[15:21] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "USD", "2"]
     words = book_settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
-    assert words[15:21] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
+    assert words[15:21] == ["buyXGetY", "2:1", "70000", "-", "USD", "2"]
 
 
 def test_patch_changes_only_named_fields() -> None:

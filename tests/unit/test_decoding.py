@@ -27,7 +27,7 @@ from tests.unit.refusals import catch_refusal
 from tests.unit.test_scripts import CALLER
 
 REDEMPTION = "0190a7e0-0000-7000-8000-000000000000"
-LOCK, REDEEM, ROLLBACK = lock.LOCK, redeem.REDEEM, rollback.ROLLBACK
+LOCK, UNLOCK, REDEEM, ROLLBACK = lock.LOCK, lock.UNLOCK, redeem.REDEEM, rollback.ROLLBACK
 
 
 def prepare(operation: Operation, body: bytes) -> Command:
@@ -59,7 +59,7 @@ def test_a_body_of_very_many_values() -> None:
     decoder = msgspec.json.Decoder(Batch)
     assert catch_refusal(decode, decoder, b'{"operations":[' + values + b"]}") == ("malformed", ["operations[0]"])
     assert catch_refusal(decode, decoder, b'{"operations":[1,' + values + b"]}") == ("too_large", [])
-    assert catch_refusal(prepare, LOCK, b'{"userId":"1,' + values + b'"}') == ("invalid", ["userId"])
+    assert catch_refusal(prepare, UNLOCK, b'{"lockToken":"1,' + values + b'"}') == ("invalid", ["lockToken"])
 
 
 def test_only_the_parts_that_a_body_may_have_are_searched_for_amounts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_a_word_of_an_address_is_no_code() -> None:
         ({"currency": "euro"}, "currency", "in upper case such as USD, but is euro"),
         ({"orderValue": "10.005", "currency": "USD"}, "orderValue", "at most 2 digits after the point, but is 10.005"),
         (
-            {"orderValue": "5.00", "items": [3, "32"]},
+            {"orderValue": "5.00", "currency": "USD", "items": [3, "32"]},
             "items",
             "are worth 96.00 together, more than the orderValue of 5.00",
         ),

@@ -197,7 +197,7 @@ def test_tiers_begin_at_their_edge(discount_of) -> None:
 
 def plain(kind: Any, **terms: Any) -> DiscountRow:
     """A discount without cap, least value and currency of its own."""
-    return DiscountRow(type=kind, max_amount_e4=None, min_order_value_e4=None, currency=None, digits=None, **terms)
+    return DiscountRow(type=kind, max_amount_e4=None, min_order_value_e4=None, currency="USD", digits=2, **terms)
 
 
 def test_ties_go_to_the_even_digit(discount_of) -> None:

@@ -22,6 +22,7 @@ FIELDS = {
     "out_of_stock": ("1",),
     "order_value_too_low": ("20000", "10000", "USD", "2"),
     "no_discount": ("percentage", "100000", "-"),
+    "price_changed": ("960000", "950000", "USD", "2"),
 }
 """Figures of refusals for the shopper."""
 

@@ -113,6 +113,14 @@ class BatchLock(Model, kw_only=True, tag_field="op", tag="lock"):
     """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     code: str
     """The coupon's code. In upper or lower case."""
+    order_value: Amount | None = None
+    """The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
+    currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount only its
+    currency is accepted.
+    """
+    items: Sequence[Item] | None = None
+    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
     order_id: str | None = None
     """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_seconds: int | None = None
@@ -131,7 +139,9 @@ class BatchRedeem(Model, kw_only=True, tag_field="op", tag="redeem"):
     order_value: Amount | None = None
     """The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
     currency: str | None = None
-    """The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's."""
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount only its
+    currency is accepted.
+    """
     items: Sequence[Item] | None = None
     """The order's lines, from which a discount of the type `buyXGetY` is computed."""
     order_id: str | None = None
@@ -142,6 +152,10 @@ class BatchRedeem(Model, kw_only=True, tag_field="op", tag="redeem"):
     """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
     and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
     send it as a string.
+    """
+    expected_final_amount: Amount | None = None
+    """The final amount that the request expects. What the customer was charged: where the final amount would be
+    another, the request is refused, `price_changed`.
     """
 
 
@@ -162,7 +176,9 @@ class BatchValidate(Model, kw_only=True, tag_field="op", tag="validate"):
     order_value: Amount | None = None
     """The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
     currency: str | None = None
-    """The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's."""
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount only its
+    currency is accepted.
+    """
     items: Sequence[Item] | None = None
     """The order's lines, from which a discount of the type `buyXGetY` is computed."""
     order_id: str | None = None
@@ -255,7 +271,7 @@ class BookDiscount(Model, kw_only=True):
     """The most that the discount can be, in `currency`; null for any amount."""
     min_order_value: Decimal | None
     """The least order value that gets the discount, in `currency`; null for any value."""
-    currency: str | None
+    currency: str
     """The currency of the amounts, as an ISO 4217 code."""
     value: Decimal | None = None
     """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`. For `percentage`
@@ -326,15 +342,17 @@ class BuyXGetYDiscount(Model, kw_only=True, tag_field="type", tag="buyXGetY"):
     get: int
     """Of each `buy` + `get` units, how many are free."""
     max_amount: Amount | None = None
-    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
-    and below 10¹¹.
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, above 0 and
+    below 10¹¹.
     """
     min_order_value: Amount | None = None
     """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
     least 0 and below 10¹¹.
     """
     currency: str | None = None
-    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
+    """The currency of the amounts, as an ISO 4217 code. Default: the book's so far, else the workspace's. Fixed once
+    a code was locked or redeemed.
+    """
 
 
 class Clock(Model, kw_only=True):
@@ -641,15 +659,17 @@ class FixedDiscount(Model, kw_only=True, tag_field="type", tag="fixed"):
     value: Amount
     """The amount that is taken off, in `currency`. A JSON number or a string, above 0 and below 10¹¹."""
     max_amount: Amount | None = None
-    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
-    and below 10¹¹.
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, above 0 and
+    below 10¹¹.
     """
     min_order_value: Amount | None = None
     """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
     least 0 and below 10¹¹.
     """
     currency: str | None = None
-    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
+    """The currency of the amounts, as an ISO 4217 code. Default: the book's so far, else the workspace's. Fixed once
+    a code was locked or redeemed.
+    """
 
 
 class FunnelReport(Model, kw_only=True):
@@ -777,7 +797,9 @@ class Live(Model, kw_only=True):
 
 
 class Lock(Model, kw_only=True):
-    """A live lock; its token redeems, extends or releases it."""
+    """A live lock; its token redeems, extends or releases it. Without `orderValue` it holds a use and no price: the
+    amounts are null.
+    """
 
     lock_token: str
     """The secret with which the lock's holder redeems, extends or releases it."""
@@ -793,6 +815,14 @@ class Lock(Model, kw_only=True):
     """How long the lock lasts from this response on, in seconds, rounded down."""
     expires_at: datetime
     """When it ends."""
+    order_value: Decimal | None
+    """The order's value before the discount, in `currency`."""
+    currency: str | None
+    """The currency of the amounts, as an ISO 4217 code."""
+    discount_amount: Decimal | None
+    """What the coupon takes off the order's value, in `currency`."""
+    final_amount: Decimal | None
+    """What is left to pay, in `currency`; null without an order's value."""
 
 
 class MatchingCodes(Model, kw_only=True):
@@ -896,15 +926,17 @@ class PercentageDiscount(Model, kw_only=True, tag_field="type", tag="percentage"
     with at most 4 digits after the point.
     """
     max_amount: Amount | None = None
-    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
-    and below 10¹¹.
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, above 0 and
+    below 10¹¹.
     """
     min_order_value: Amount | None = None
     """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
     least 0 and below 10¹¹.
     """
     currency: str | None = None
-    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
+    """The currency of the amounts, as an ISO 4217 code. Default: the book's so far, else the workspace's. Fixed once
+    a code was locked or redeemed.
+    """
 
 
 class Problem(Model, kw_only=True):
@@ -948,6 +980,10 @@ class Problem(Model, kw_only=True):
     """The least order value that gets the discount."""
     missing: Decimal | None = None
     """How much the order's value is below `minOrderValue`."""
+    final_amount: Decimal | None = None
+    """What is left to pay, in `currency`; null without an order's value."""
+    expected_final_amount: Decimal | None = None
+    """The final amount that the request expects."""
     buy: int | None = None
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
@@ -1242,15 +1278,17 @@ class TieredDiscount(Model, kw_only=True, tag_field="type", tag="tiered"):
     tiers: Sequence[Tier]
     """The discounts by the order's value. In ascending order of `from`."""
     max_amount: Amount | None = None
-    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
-    and below 10¹¹.
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, above 0 and
+    below 10¹¹.
     """
     min_order_value: Amount | None = None
     """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
     least 0 and below 10¹¹.
     """
     currency: str | None = None
-    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
+    """The currency of the amounts, as an ISO 4217 code. Default: the book's so far, else the workspace's. Fixed once
+    a code was locked or redeemed.
+    """
 
 
 class UnassignedCoupon(Model, kw_only=True):
@@ -1335,6 +1373,8 @@ class Validation(Model, kw_only=True):
     """The `code` of every refusal that applies; empty if there is none."""
     refusals: list[ValidationRefusal]
     """The reasons, in words and figures; empty for `coupon_not_available`."""
+    currency: str | None
+    """The currency of the amounts, as an ISO 4217 code. The order's; null with `coupon_not_available`."""
     discount_amount: Decimal | None
     """What the coupon would take off the order's value; null if it can't be computed."""
     final_amount: Decimal | None
@@ -1374,6 +1414,10 @@ class ValidationRefusal(Model, kw_only=True):
     """The least order value that gets the discount."""
     missing: Decimal | None = None
     """How much the order's value is below `minOrderValue`."""
+    final_amount: Decimal | None = None
+    """What is left to pay, in `currency`; null without an order's value."""
+    expected_final_amount: Decimal | None = None
+    """The final amount that the request expects."""
     buy: int | None = None
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None

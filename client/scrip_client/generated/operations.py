@@ -657,6 +657,7 @@ def checkout(
     items: Sequence[models.Item] | None = None,
     code: str | None = None,
     lock_token: str | None = None,
+    expected_final_amount: models.Amount | None = None,
     gift_book_id: str | None = None,
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
@@ -668,11 +669,14 @@ def checkout(
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
       below 10¹¹.
-    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
+      only its currency is accepted.
     - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
     - code: The coupon's code. In upper or lower case.
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
+    - expected_final_amount: The final amount that the request expects. What the customer was charged: where the
+      final amount would be another, the request is refused, `price_changed`.
     - gift_book_id: The book from which a checkout gives a coupon to the user. Default: the redeemed book's
       `giftBookId`, else the workspace's.
     """
@@ -689,6 +693,7 @@ def checkout(
             items=items,
             code=code,
             lockToken=lock_token,
+            expectedFinalAmount=expected_final_amount,
             giftBookId=gift_book_id,
         ),
         key=idempotency_key,
@@ -982,6 +987,9 @@ def lock_coupon(
     code: str,
     *,
     user_id: str,
+    order_value: models.Amount | None = None,
+    currency: str | None = None,
+    items: Sequence[models.Item] | None = None,
     order_id: str | None = None,
     lock_seconds: int | None = None,
     idempotency_key: str | None = None,
@@ -989,6 +997,11 @@ def lock_coupon(
     """Lock a coupon. Hold (reserve) one use for a user and an order, until it is redeemed, released or expired.
     Scope `checkout`.
 
+    - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
+      below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
+      only its currency is accepted.
+    - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - lock_seconds: How long a lock lasts, in seconds. From now. It ends sooner where the book's `maxLockSeconds` or
@@ -999,7 +1012,14 @@ def lock_coupon(
         "POST",
         f"/v1/coupons/lock/{segment(code)}",
         {201: models.Lock, 200: models.Lock},
-        body=fields(userId=user_id, orderId=order_id, lockSeconds=lock_seconds),
+        body=fields(
+            orderValue=order_value,
+            currency=currency,
+            items=items,
+            userId=user_id,
+            orderId=order_id,
+            lockSeconds=lock_seconds,
+        ),
         key=idempotency_key,
     )
 
@@ -1014,6 +1034,7 @@ def redeem_coupon(
     order_id: str | None = None,
     lock_token: str | None = None,
     metadata: dict[str, Any] | None = None,
+    expected_final_amount: models.Amount | None = None,
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.DurableRedemption]:
@@ -1022,7 +1043,8 @@ def redeem_coupon(
 
     - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
       below 10¹¹.
-    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
+      only its currency is accepted.
     - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
@@ -1031,6 +1053,8 @@ def redeem_coupon(
       4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
       refused: send it as a string.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - expected_final_amount: The final amount that the request expects. What the customer was charged: where the
+      final amount would be another, the request is refused, `price_changed`.
     """
     return make_call(
         "redeem_coupon",
@@ -1045,6 +1069,7 @@ def redeem_coupon(
             lockToken=lock_token,
             metadata=metadata,
             userId=user_id,
+            expectedFinalAmount=expected_final_amount,
         ),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
@@ -1221,7 +1246,8 @@ def validate_coupon(
 
     - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
       below 10¹¹.
-    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
+      only its currency is accepted.
     - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
@@ -1304,7 +1330,8 @@ def validate_code(
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
       below 10¹¹.
-    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
+      only its currency is accepted.
     """
     return make_call(
         "validate_code",

@@ -159,7 +159,7 @@ class OrderValueRequired(Refused):
 
 class CurrencyMismatch(Refused):
     """422, for `caller`. The order and the discount have different currencies. Send the order's value in the
-    currency of the book's discount, else of the workspace.
+    currency of the book's discount; a book without one takes the workspace's.
     """
 
     code = "currency_mismatch"
@@ -191,6 +191,20 @@ class NoDiscount(Refused):
     figures = ("buy", "get")
     buy: int | None
     get: int | None
+
+
+class PriceChanged(Refused):
+    """409, for `shopper`. The order's final amount has changed; the coupon is not used yet. Show the customer the
+    new price, `finalAmount`, and send it as `expectedFinalAmount`; or lock with the `orderValue` before the payment,
+    which holds the price.
+    """
+
+    code = "price_changed"
+    for_ = "shopper"
+    figures = ("final_amount", "expected_final_amount", "currency")
+    final_amount: Decimal | None
+    expected_final_amount: Decimal | None
+    currency: str | None
 
 
 class UserCodeLimit(Refused):
@@ -558,6 +572,7 @@ BY_CODE: dict[str, type[ScripError]] = {
     "currency_mismatch": CurrencyMismatch,
     "order_value_too_low": OrderValueTooLow,
     "no_discount": NoDiscount,
+    "price_changed": PriceChanged,
     "user_code_limit": UserCodeLimit,
     "user_coupon_limit": UserCouponLimit,
     "lock_ceiling": LockCeiling,

@@ -62,9 +62,8 @@ class DiscountRow(msgspec.Struct, frozen=True, kw_only=True):
     """Of `buyXGetY`, as `buy`."""
     max_amount_e4: int | None
     min_order_value_e4: int | None
-    currency: str | None
-    """None means the workspace's currency at the time of the order."""
-    digits: int | None
+    currency: str
+    digits: int
 
 
 class BookRow(msgspec.Struct, frozen=True, kw_only=True):

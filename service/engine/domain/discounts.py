@@ -30,11 +30,13 @@ PlainType = Literal["percentage", "fixed"]
 
 
 class _Discount(Request, kw_only=True):
-    max_amount: Money | None = None
+    max_amount: PositiveMoney | None = None
     min_order_value: Money | None = None
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | None,
-        msgspec.Meta(description="Default: the workspace's."),
+        msgspec.Meta(
+            description="Default: the book's so far, else the workspace's. Fixed once a code was locked or redeemed."
+        ),
     ] = None
 
 
@@ -102,21 +104,21 @@ class BookDiscount(Answer, kw_only=True):
     get: Annotated[int | UnsetType, msgspec.Meta(description="For `buyXGetY`.")] = UNSET
     max_amount: Amount | None
     min_order_value: Amount | None
-    currency: str | None
+    currency: str
 
 
 def encode_discount(row: DiscountRow) -> dict[str, Any]:
     """The discount as Postgres stores it: amounts as decimal strings."""
-    return msgspec.to_builtins(render_discount(row, 4))
+    return msgspec.to_builtins(render_discount(msgspec.structs.replace(row, digits=4)))
 
 
 def decode_discount(stored: dict[str, Any]) -> DiscountRow:
-    return make_discount_row(msgspec.convert(stored, Discount))
+    return make_discount_row(msgspec.convert(stored, Discount), stored["currency"])
 
 
-def check_discount_digits(discount: DiscountRow, currency: str) -> None:
+def check_discount_digits(discount: DiscountRow) -> None:
     """Raise Refusal `invalid` if an amount has more digits after the point than the currency."""
-    digits = CURRENCY_DIGITS[currency]
+    currency, digits = discount.currency, discount.digits
     amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
     if discount.type == "fixed":
         amounts["discount.value"] = discount.value_e4
@@ -130,9 +132,10 @@ def check_discount_digits(discount: DiscountRow, currency: str) -> None:
             raise invalid(field, f"must have {most}, but is {from_e4(amount, 4).rstrip('0')}")
 
 
-def make_discount_row(discount: Discount) -> DiscountRow:
+def make_discount_row(discount: Discount, default_currency: str) -> DiscountRow:
     """The discount with integer amounts. Raises BadField for a value out of range."""
     check_currency("discount.currency", discount.currency)
+    currency, most, least = discount.currency or default_currency, discount.max_amount, discount.min_order_value
     terms: dict[str, Any]
     match discount:
         case PercentageDiscount():
@@ -145,10 +148,10 @@ def make_discount_row(discount: Discount) -> DiscountRow:
             terms = {"type": "buyXGetY", "buy": discount.buy, "get": discount.get}
     return DiscountRow(
         **terms,
-        max_amount_e4=_amount("discount.maxAmount", discount.max_amount),
-        min_order_value_e4=_amount("discount.minOrderValue", discount.min_order_value),
-        currency=discount.currency,
-        digits=None if discount.currency is None else CURRENCY_DIGITS[discount.currency],
+        max_amount_e4=None if most is None else _positive_e4("discount.maxAmount", most),
+        min_order_value_e4=None if least is None else to_e4("discount.minOrderValue", least),
+        currency=currency,
+        digits=CURRENCY_DIGITS[currency],
     )
 
 
@@ -165,20 +168,22 @@ def _tier_rows(tiers: list[Tier]) -> tuple[TierRow, ...]:
 
 
 def _value_e4(field: str, type_: PlainType, value: Decimal) -> int:
-    value_e4 = to_e4(field, value)
-    if value_e4 == 0:
-        raise BadField(field, "must be more than 0")
+    value_e4 = _positive_e4(field, value)
     if type_ == "percentage" and value_e4 > 1_000_000:
         raise BadField(field, "must be at most 100")
     return value_e4
 
 
-def _amount(field: str, amount: Decimal | None) -> int | None:
-    return None if amount is None else to_e4(field, amount)
+def _positive_e4(field: str, amount: Decimal) -> int:
+    amount_e4 = to_e4(field, amount)
+    if amount_e4 == 0:
+        raise BadField(field, "must be more than 0")
+    return amount_e4
 
 
-def render_discount(row: DiscountRow, digits: int) -> BookDiscount:
-    """The discount of a response. `digits` are the currency's."""
+def render_discount(row: DiscountRow) -> BookDiscount:
+    """The discount of a response."""
+    digits = row.digits
     body = BookDiscount(
         type=row.type,
         max_amount=None if row.max_amount_e4 is None else from_e4(row.max_amount_e4, digits),

@@ -30,6 +30,8 @@ class Figures(Answer, kw_only=True):
     currency: str | UnsetType = UNSET
     min_order_value: Amount | UnsetType = UNSET
     missing: Amount | UnsetType = UNSET
+    final_amount: Amount | UnsetType = UNSET
+    expected_final_amount: Amount | UnsetType = UNSET
     buy: int | UnsetType = UNSET
     get: int | UnsetType = UNSET
     redemption_id: str | UnsetType | None = UNSET
@@ -160,6 +162,15 @@ def _already_rolled_back(redemption_id: str, at_ms: str) -> Description:
     )
 
 
+def _price_changed(final_e4: str, expected_e4: str, currency: str, digits_text: str) -> Description:
+    final = from_e4(int(final_e4), int(digits_text))
+    expected = from_e4(int(expected_e4), max(int(digits_text), count_digits(int(expected_e4))))
+    return Description(
+        f"The order's final amount is {final} {currency} now, not {expected}. The coupon is not used yet.",
+        Figures(final_amount=final, expected_final_amount=expected, currency=currency),
+    )
+
+
 def _storage_full(used_mib: str, limit_mib: str) -> Description:
     return Description(
         f"The workspace uses {used_mib} of the {limit_mib} MiB that it may have in Redis (`storageMib`). Archive old "
@@ -168,8 +179,14 @@ def _storage_full(used_mib: str, limit_mib: str) -> Description:
     )
 
 
-def _invalid(currency: str, digits_text: str, value_e4: str) -> Description:
+def _invalid(currency: str, digits_text: str, value_e4: str, worth_e4: str = "") -> Description:
     digits = int(digits_text)
+    if worth_e4:
+        worth, value = from_e4(int(worth_e4), digits), from_e4(int(value_e4), digits)
+        reason = (
+            f"are worth {worth} {currency} together, more than the orderValue of {value}: send both before any discount"
+        )
+        return Description(f"items {reason}.", Figures(currency=currency), "items", reason)
     most = f"{digits} digits after the point, as {currency} has"
     if value_e4 != "-" and count_digits(int(value_e4)) > digits:
         field, reason = "orderValue", f"must have at most {most}, but is {from_e4(int(value_e4), 4).rstrip('0')}"
@@ -192,6 +209,7 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
     "no_discount": (_no_discount, "buy get"),
     "invalid": (_invalid, "currency"),
     "already_rolled_back": (_already_rolled_back, "redemption_id rolled_back_at"),
+    "price_changed": (_price_changed, "final_amount expected_final_amount currency"),
     "storage_full": (_storage_full, "storage_used_mib storage_mib"),
 }
 """By code, what describes its refusal, and the names of the figures that it may have."""

@@ -20,8 +20,10 @@ COUPON_VIEW = (
     "last_event last_user last_order last_at"
 ).split()
 LOCK_VIEW = "book_id code user order token until left_ms".split()
+"""What a lock holds of a price follows (lua/includes/pricing.lua), where it does."""
 
-_USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in (COUPON_VIEW, LOCK_VIEW)}
+_VIEWS = (COUPON_VIEW, LOCK_VIEW, [*LOCK_VIEW, "hold"])
+_USERS = {len(view): [at for at, name in enumerate(view) if name.endswith("user")] for view in _VIEWS}
 
 
 def expand_reply(reply: Any) -> Any:

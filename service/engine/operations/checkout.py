@@ -16,7 +16,7 @@ from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.engine.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
 from service.engine.operations.lock import LockToken
-from service.engine.operations.order_fields import Currency, Items, order_amounts
+from service.engine.operations.order_fields import Currency, ExpectedAmount, Items, encode_asks, order_amounts
 from service.engine.operations.redemption_view import Redemption, compute_final_amount, redemption_json
 
 _NO_CODE = "-"
@@ -32,6 +32,7 @@ class CheckoutRequest(Request):
     items: Items | None = None
     code: Code | None = None
     lock_token: LockToken | None = None
+    expected_final_amount: ExpectedAmount | None = None
     gift_book_id: Annotated[
         str | None,
         msgspec.Meta(description="Default: the redeemed book's `giftBookId`, else the workspace's."),
@@ -83,6 +84,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         digits,
         items,
         encode_field(None if gift_book is None else str(gift_book)),
+        encode_asks(caller, request.expected_final_amount, request.currency),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:
@@ -127,6 +129,6 @@ CHECKOUT = Operation(
         refusals="book_not_found coupon_not_found coupon_inactive book_inactive not_started expired "
         "coupon_not_assigned coupon_assigned_to_other coupon_locked lock_lost lock_required coupon_redeemed "
         "coupon_exhausted user_redemption_limit out_of_stock order_already_used currency_mismatch order_value_too_low "
-        f"no_discount already_rolled_back {parts.ADDED}",
+        f"no_discount price_changed already_rolled_back {parts.ADDED}",
     ),
 )

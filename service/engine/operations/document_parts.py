@@ -23,6 +23,10 @@ LOCK = {
     "orderId": "A-1001",
     "lockSeconds": 300,
     "expiresAt": "2026-11-20T09:19:00.123Z",
+    "orderValue": "120.00",
+    "currency": "USD",
+    "discountAmount": "24.00",
+    "finalAmount": "96.00",
 }
 UNDER_LOCK = {"lockToken": "lockToken-of-the-answer-to-lock"}
 """In a request: a made-up token would be refused, and would not say where the right one is."""
@@ -50,7 +54,8 @@ GIFT_COUPON = COUPON | {
 ORDER = {"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "currency": "USD"}
 WINDOW = "coupon_inactive book_inactive not_started expired"
 USES = "coupon_locked coupon_redeemed coupon_exhausted user_redemption_limit out_of_stock order_already_used"
-FACTS = "order_value_required currency_mismatch order_value_too_low no_discount"
+PRICE = "currency_mismatch order_value_too_low no_discount"
+FACTS = f"order_value_required {PRICE} price_changed"
 TRAFFIC = "behind outcome_unknown"
 ADDED = f"storage_full {TRAFFIC}"
 """Of what adds something to the workspace."""

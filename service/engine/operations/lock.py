@@ -18,11 +18,13 @@ from service.engine.domain.field_types import (
     quote_field,
     quote_id,
 )
+from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.outcomes import REPEATED
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.formats import key_names
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, parse_code
+from service.engine.operations.order_fields import OrderFields, order_amounts, whose
 
 TOKENS_DRAWN = 64
 _drawn: list[str] = []
@@ -44,8 +46,8 @@ LockSeconds = Annotated[
 ]
 
 
-class LockRequest(Request):
-    """The user, the order and the lock's life."""
+class LockRequest(OrderFields, kw_only=True):
+    """The user, the order and the lock's life; with the order's value it holds the price, too."""
 
     user_id: UserId
     order_id: OrderId | None = None
@@ -66,7 +68,8 @@ class UnlockRequest(Request):
 
 
 class Lock(Answer):
-    """A live lock; its token redeems, extends or releases it."""
+    """A live lock; its token redeems, extends or releases it. Without `orderValue` it holds a use and no price: the
+    amounts are null."""
 
     lock_token: str
     code: str
@@ -75,6 +78,13 @@ class Lock(Answer):
     order_id: str | None
     lock_seconds: int
     expires_at: Timestamp
+    order_value: Amount | None
+    currency: str | None
+    discount_amount: Amount | None
+    final_amount: Amount | None
+
+
+_NO_PRICE = '"orderValue":null,"currency":null,"discountAmount":null,"finalAmount":null'
 
 
 def _draw_token() -> str:
@@ -97,7 +107,11 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     bucket_text, orders = key_names.bucket_text, call.caller.keys.orders
     bucket = bucket_text(code)
     names = (*call.coupon_keys(code, bucket), orders + bucket_text(order), orders + bucket_text(user))
-    args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token())
+    price = "-"
+    if request.order_value is not None or request.currency is not None:
+        value_e4, digits, items = order_amounts(request)
+        price = f"{value_e4}/{request.currency or '-'}/{digits}/{whose(call.caller)}/{items}"
+    args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token(), price)
     return Command("lock", names, args, _render)
 
 
@@ -119,15 +133,26 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
 
 def _body(payload: str) -> bytes:
     """A Lock as JSON, from LOCK_VIEW. Formatting takes a third of a struct's time."""
-    book_id, code, user, order, token, until, left_ms = payload.split(" ")
+    book_id, code, user, order, token, until, left_ms, *hold = payload.split(" ")
     if '"' in payload or user == "%-" or order in ("-", "%-"):
         ids = f'{quote_id(user)},"orderId":{quote_field(order)}'
     else:  # nearly always: saves two calls
         ids = f'"{user}","orderId":"{order}"'
     return (
         f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{ids},'
-        f'"lockSeconds":{left_ms[:-3] or 0},"expiresAt":"{from_ms(int(until))}"}}'
+        f'"lockSeconds":{left_ms[:-3] or 0},"expiresAt":"{from_ms(int(until))}",'
+        f"{_price(hold[0]) if hold else _NO_PRICE}}}"
     ).encode()
+
+
+def _price(hold: str) -> str:
+    """The amounts of a hold, `<value>:<currency>:<digits>:<discount>`, as members."""
+    value_e4, currency, digits_text, discount_e4 = hold.split(":")
+    value, discount, digits = int(value_e4), int(discount_e4), int(digits_text)
+    return (
+        f'"orderValue":"{from_e4(value, digits)}","currency":"{currency}",'
+        f'"discountAmount":"{from_e4(discount, digits)}","finalAmount":"{from_e4(value - discount, digits)}"'
+    )
 
 
 def _render(reply: Reply, durability: str) -> Rendered:
@@ -150,11 +175,13 @@ LOCK = Operation(
         summary="Lock a coupon",
         returns="The lock with its token.",
         description="Hold (reserve) one use for a user and an order, until it is redeemed, released or expired. "
-        "Scope `checkout`.",
-        example={"userId": "user-42", "orderId": "A-1001"},
+        "Scope `checkout`.\n\nWith `orderValue` it holds the price, too: a redeem of the same user and order gets "
+        "these amounts, whatever the book's discount, minimum, window or status has become. A repeat with others "
+        "holds these instead, under the same token; one without amounts keeps what is held.",
+        example=parts.ORDER,
         answer=parts.LOCK,
         repeated="This user already has a lock for this order; it is renewed.",
-        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_quota {parts.ADDED}",
+        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} {parts.PRICE} lock_quota {parts.ADDED}",
     ),
 )
 EXTEND = Operation(

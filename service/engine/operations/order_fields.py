@@ -1,5 +1,6 @@
-"""Check an order's value, currency and items, and encode them as script arguments: for redeem.py and checkout.py.
-lua/includes/discounts.lua reads the arguments."""
+"""Check an order's value, currency and items, and encode them as script arguments: for lock.py, redeem.py and
+checkout.py. lua/includes/pricing.lua and discounts.lua read the arguments. Where a request names no currency, the
+scripts know it, and check digits and the worth of items."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -10,6 +11,7 @@ import msgspec
 from service.engine.domain.errors import QUOTED, BadField, refusal_from_field
 from service.engine.domain.field_types import Request, check_text, text_schema
 from service.engine.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, from_e4, to_e4
+from service.engine.operations.caller import Caller
 from service.engine.operations.usual_requests import UsualAmount
 
 MAX_ITEMS = 1_000
@@ -17,7 +19,7 @@ MAX_ITEMS = 1_000
 Currency = Annotated[
     str,
     msgspec.Meta(
-        description="It must be the discount's, or else the workspace's.",
+        description="Default: the workspace's. Of a book with a discount only its currency is accepted.",
         examples=["USD"],
         extra_json_schema=CURRENCIES,
     ),
@@ -32,6 +34,13 @@ class Item(Request):
     unit_price: Money
 
 
+ExpectedAmount = Annotated[
+    Money,
+    msgspec.Meta(
+        description="What the customer was charged: where the final amount would be another, the request is refused, "
+        "`price_changed`."
+    ),
+]
 Items = Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)]
 
 
@@ -79,11 +88,32 @@ def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
             count, worth_e4 = count + item.quantity, worth_e4 + item.quantity * price_e4
-        if value is not None:
-            _check_worth(worth_e4, count, value_e4, CURRENCY_DIGITS[currency] if currency else digits)
+        if value is not None and currency:
+            _check_worth(worth_e4, count, value_e4, allowed)
         return value_text, str(digits), _encode_items(skus.values())
     except BadField as bad:
         raise refusal_from_field(bad) from None
+
+
+def encode_asks(caller: Caller, expected: Decimal | None, currency: str | None) -> str:
+    """What a redemption asks beside its amounts, as a script argument; '-' for nothing, as nearly always. Refusal for a
+    bad amount."""
+    if expected is None and caller.user is None:
+        return "-"
+    try:
+        expected_e4 = (
+            None
+            if expected is None
+            else _parse_amount("expectedFinalAmount", expected, CURRENCY_DIGITS[currency] if currency else 4)
+        )
+    except BadField as bad:
+        raise refusal_from_field(bad) from None
+    return f"{'-' if expected_e4 is None else expected_e4}/{whose(caller)}"
+
+
+def whose(caller: Caller) -> str:
+    """Whose claim a request's amounts are, as lua/includes/pricing.lua names it: a key's, or a user's token's."""
+    return "k" if caller.user is None else "u"
 
 
 def _check_currency(currency: str | None) -> None:

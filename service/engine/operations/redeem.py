@@ -17,7 +17,7 @@ from service.engine.operations.base import Call, Command, Operation, Rendered, R
 from service.engine.operations.caller import Caller
 from service.engine.operations.coupon_view import Coupon, parse_coupon, restrict
 from service.engine.operations.lock import LockToken
-from service.engine.operations.order_fields import OrderFields, order_amounts
+from service.engine.operations.order_fields import ExpectedAmount, OrderFields, encode_asks, order_amounts, whose
 from service.engine.operations.redemption_view import DurableRedemption, redemption_json
 
 METADATA_BYTES = 1 << 10
@@ -43,9 +43,10 @@ class ValidateRequest(_Use, kw_only=True):
 
 
 class RedeemRequest(_Use, kw_only=True):
-    """The user and the order."""
+    """The user and the order. Amounts that are left out are those that its lock holds."""
 
     user_id: UserId
+    expected_final_amount: ExpectedAmount | None = None
 
 
 class ValidationRefusal(Figures, kw_only=True):
@@ -65,6 +66,7 @@ class Validation(Answer):
         list[ValidationRefusal],
         msgspec.Meta(description="The reasons, in words and figures; empty for `coupon_not_available`."),
     ]
+    currency: Annotated[str | None, msgspec.Meta(description="The order's; null with `coupon_not_available`.")]
     discount_amount: Amount | None
     final_amount: Amount | None
     coupon: Coupon | None
@@ -100,6 +102,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         call.encode_request("redeem", metadata),
         digits,
         items,
+        encode_asks(caller, request.expected_final_amount, request.currency),
     )
     return Command("redeem", names, args, _render)
 
@@ -129,10 +132,11 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         digits,
         items,
         str(int(caller.sees_reasons)),
+        whose(caller),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:
-        discount, digits_text, *numbers = reply[1].split(" ")
+        discount, digits_text, currency, its_value_e4, *numbers = reply[1].split(" ")
         amount_digits = int(digits_text)
         is_hidden = numbers == [_HIDDEN]
         refusals = [_refuse(*number.split("/", 1)) for number in numbers if not is_hidden]
@@ -140,7 +144,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         amount = final = None
         if not reasons:
             amount = from_e4(int(discount), amount_digits)
-            final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), amount_digits)
+            final = None if its_value_e4 == "-" else from_e4(int(its_value_e4) - int(discount), amount_digits)
         coupon = parse_coupon(reply[2]) if caller.sees_reasons else None
         if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
             coupon = None
@@ -148,6 +152,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
             valid=not reasons,
             reasons=reasons,
             refusals=_describe(refusals),
+            currency=None if is_hidden else currency,
             discount_amount=amount,
             final_amount=final,
             coupon=coupon and restrict(caller, coupon),
@@ -177,6 +182,7 @@ def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:
         valid=False,
         reasons=reasons,
         refusals=_describe(refusals),
+        currency=None,
         discount_amount=None,
         final_amount=None,
         coupon=None,
@@ -193,7 +199,8 @@ REDEEM = Operation(
         summary="Redeem a coupon",
         returns="The redemption.",
         description="Spend one use of the coupon (the voucher, the promo code), with the discount that the book gives. "
-        "Scope `checkout`.",
+        "Scope `checkout`.\n\nUnder a lock that holds a price, this is the price where the request sends the same "
+        "amounts or none; others are priced anew. A key sends the amounts of a lock that a user's token made.",
         example=parts.ORDER,
         answer=parts.REDEMPTION | {"durability": "fsynced"},
         repeated="This user has already redeemed it for this order, which is still remembered, and the "
@@ -220,6 +227,7 @@ VALIDATE = Operation(
             "valid": True,
             "reasons": [],
             "refusals": [],
+            "currency": "USD",
             "discountAmount": "24.00",
             "finalAmount": "96.00",
             "coupon": parts.COUPON,

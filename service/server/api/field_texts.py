@@ -268,6 +268,7 @@ SHARED = {
     "Figures.rolledBackAt": "When it was rolled back.",
     "Figures.currency": "The currency of the discount.",
     "Figures.minOrderValue": "The least order value that gets the discount.",
+    "expectedFinalAmount": "The final amount that the request expects.",
     "missing": "How much the order's value is below `minOrderValue`.",
     "param": "The first bad field; only if a field is bad.",
     "Problem.errors": "Every bad field, at most 20; with status 400 and 422.",

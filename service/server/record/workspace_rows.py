@@ -12,7 +12,6 @@ from uuid_utils.compat import uuid7
 
 from service.common.logs import workspace_names
 from service.engine.domain.configuration import WorkspaceRow
-from service.engine.domain.discounts import check_discount_digits, decode_discount
 from service.engine.domain.errors import invalid
 from service.engine.domain.limits import KeyLimits, check_operator_limits
 from service.engine.domain.money import CURRENCY_DIGITS
@@ -132,21 +131,15 @@ async def _change_as_operator(connection: Connection, workspace: int, update: st
 
 
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
-    """Change these fields of the workspace's row. Others of the partition wait from the new version on: what depends on
-    how much the workspace has is done before it.
+    """Change these fields of the workspace's row. A currency is of later books: those with a discount have their own.
 
-    Raises Refusal `invalid` if a limit is above the operator's, a discount doesn't fit the new currency, the gift book
-    is not the workspace's, or Postgres lacks the time zone.
+    Raises Refusal `invalid` if a limit is above the operator's, the gift book is not the workspace's, or Postgres lacks
+    the time zone.
     """
     if "time_zone" in changes:
         await _check_time_zone(pool, changes["time_zone"])
-    currency, checked = changes.get("currency"), (0, 0)
-    if currency is not None:
-        checked = await _check_discounts(pool, workspace, currency, checked)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        if currency is not None:
-            await _check_discounts(connection, workspace, currency, checked)  # of books that changed meanwhile
         old = await read_workspace(connection, workspace)
         row = msgspec.structs.replace(old, version=version, **changes)
         check_operator_limits("limits.keys", row.limits.keys if row.limits else None, row.operator_limits)
@@ -166,18 +159,6 @@ async def _check_time_zone(database: Database, name: str) -> None:
         await database.execute(query("check_time_zone"), name)
     except asyncpg.InvalidParameterValueError:
         raise invalid("timeZone", "must be a time zone that Postgres has, too") from None
-
-
-async def _check_discounts(
-    database: Database, workspace: int, currency: str, after: tuple[int, int]
-) -> tuple[int, int]:
-    """Check the discounts in the workspace's currency of the books that changed after one's version and number; return
-    the last one's. A page takes the event loop a few milliseconds."""
-    while page := await database.fetch(query("page_discounts_in_its_currency"), workspace, *after, PAGE):
-        for row in page:
-            check_discount_digits(decode_discount(msgspec.json.decode(row["discount"])), currency)
-        after = (page[-1]["version"], page[-1]["book"])
-    return after
 
 
 def _to_audit(row: WorkspaceRow) -> dict[str, Any]:

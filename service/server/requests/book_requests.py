@@ -18,7 +18,7 @@ from service.engine.domain.discounts import (
 from service.engine.domain.errors import BadField, invalid
 from service.engine.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
 from service.engine.domain.limits import BookLimits
-from service.engine.domain.money import CURRENCY_DIGITS, Amount
+from service.engine.domain.money import Amount
 from service.engine.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 from service.server.requests.code_patterns import (
     CHARSETS,
@@ -81,7 +81,7 @@ class _Fields(Request, kw_only=True):
         check_text("createdBy", self.created_by, 1, 255)
         check_times(self)
         if self.discount:
-            make_discount_row(self.discount)
+            make_discount_row(self.discount, "USD")  # any currency: its digits are checked with the book's
         if isinstance(self.code_pattern, str):
             check_pattern(self.code_pattern)
         if isinstance(self.charset, str):
@@ -220,7 +220,8 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
         if name in ("valid_from", "valid_until"):
             changes[f"{name}_ms"] = None if value is None else to_ms(value)
         elif name == "discount":
-            changes[name] = None if value is None else make_discount_row(value)
+            own = row.discount.currency if row.discount else row.workspace_currency
+            changes[name] = None if value is None else make_discount_row(value, own)
         else:
             changes[name] = value
     updated = msgspec.structs.replace(row, **changes)
@@ -229,14 +230,9 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
 
 
 def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
-    discount = None if row.discount is None else render_discount(row.discount, _digits(row))
+    discount = None if row.discount is None else render_discount(row.discount)
     created_at, updated_at = from_ms(row.created_ms), from_ms(row.updated_ms)
     return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at)
-
-
-def _digits(row: BookRow) -> int:
-    own = row.discount.digits if row.discount else None
-    return CURRENCY_DIGITS[row.workspace_currency] if own is None else own
 
 
 def _check_consistency(row: BookRow) -> None:
@@ -253,4 +249,4 @@ def _check_consistency(row: BookRow) -> None:
     if row.keep_free is not None and count_possible_codes(row.code_pattern, row.charset) < SPARSITY * row.keep_free:
         raise refuse_pattern("keepFree", row.code_pattern, row.charset, row.keep_free)
     if row.discount is not None:
-        check_discount_digits(row.discount, row.discount.currency or row.workspace_currency)
+        check_discount_digits(row.discount)

@@ -27,18 +27,19 @@ CROWDS: dict[str, tuple[str, str]] = {
 """By kind: a hash's field and its value, or a set's member and its time. # is a number, @ the deadline of locks."""
 LOCKS = {kind for kind, (_, value) in CROWDS.items() if "@" in value}
 BOUNDED = {
-    "w": "a text of numbers and ids", "b": "a text of at most 20 tiers", "c": "a text of ids", "q": "a number",
+    "w": "a text of numbers and ids", "b": "a text of at most 20 tiers", "c": "a text of ids and at most 1,000 lines",
+    "q": "a number",
     "n": "the fields of a fixed list", "i": "at most half a MiB, or 64 redemptions", "y": "two for each hour of a year",
 }  # fmt: skip
 """Kinds of which a tenant can't raise the size, or within a bound at which a case of the table is."""
 ARGUMENTS = {
-    "a number, an id or a word of ours": "becomes book book_id bucket bytes claim_ms currency cursor digits epoch "
+    "a number, an id or a word of ours": "asks becomes book book_id bucket bytes claim_ms currency cursor digits epoch "
     "event fingerprint from gift_book_id layout limit_mib lock_ms max_coupons nonce number order_bucket "
     "pseudonym_bucket redemption_id renew repair restore sees_reasons set the to token "
-    "used_mib user_bucket value_e4 version was",
+    "used_mib user_bucket value_e4 version was whose",
     "64 characters": "code",
     "100 characters of a client's": "order pseudonym user",
-    "1,000 lines, in a body of 64 KiB": "items",
+    "1,000 lines, in a body of 64 KiB": "items price",
     "1 KiB of metadata, and what comes with it": "request",
     "20 tiers": "settings",
     "half a MiB": "payload",

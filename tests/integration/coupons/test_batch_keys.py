@@ -36,7 +36,7 @@ def check_repeat(service: Service, key: str, operations: list[Any], first: httpx
 
 def make_operations(service: Service, owner: str) -> tuple[list[Any], str]:
     """Make operations with every kind of answer; return them and the book of most."""
-    discount = {"type": "percentage", "value": 20, "currency": "JPY"}
+    discount = {"type": "percentage", "value": 20}
     codes = [new_code() for _ in range(6)]
     many, bare = new_code(), new_code()
     book = service.book(*codes, discount=discount)
@@ -58,7 +58,7 @@ def make_operations(service: Service, owner: str) -> tuple[list[Any], str]:
         {"op": "assign", "code": many, "userId": owner}, {"op": "assign", "code": "gone", "userId": owner},
         {"op": "validate", "code": many, "userId": "20", "orderValue": 7}, {"op": "validate", "code": codes[0]},
         {"op": "validate", "code": codes[1], "userId": owner, "orderId": "-", "orderValue": "900"},
-        {"op": "validate", "code": "NO-SUCH-CODE"}, {"op": "redeem", "code": codes[2], **buy, "orderValue": "0.5"},
+        {"op": "validate", "code": "NO-SUCH-CODE"}, {"op": "redeem", "code": codes[2], **buy, "orderValue": "0.005"},
         {"op": "redeem", "code": codes[2], **buy, "colour": "\t\n"}, 5, {"op": "lock", "code": "", "userId": "u"},
     ], book  # fmt: skip
 

@@ -94,7 +94,8 @@ def test_lock_extend_unlock(service: Service) -> None:
     code, user, order = service.coupon(lockSeconds=100, maxLockSeconds=200), new_id(), new_id("order")
     path = f"/v1/coupons/lock/{code}"
     lock = ok(_post(service.checkout, path, userId=user, orderId=order), 201)
-    assert list(lock) == ["lockToken", "code", "bookId", "userId", "orderId", "lockSeconds", "expiresAt"]
+    own = ["lockToken", "code", "bookId", "userId", "orderId", "lockSeconds", "expiresAt"]
+    assert list(lock) == [*own, "orderValue", "currency", "discountAmount", "finalAmount"]
     assert (lock["code"], lock["userId"], lock["orderId"]) == (code, user, order)
     assert 98 < -_age_s(lock["expiresAt"]) <= 100
     again = ok(_post(service.checkout, path, userId=user, orderId=order, lockSeconds=1), 200)

@@ -27,8 +27,8 @@ def test_validate(service: Service) -> None:
     code = service.coupon(discount={"type": "percentage", "value": "12.5", "maxAmount": 5})
     answer = _validate(service.checkout, code, userId=new_id(), orderValue="30.04")
     coupon = ok(service.checkout.get(f"/v1/coupons/{code}"))
-    assert list(answer) == ["valid", "reasons", "refusals", "discountAmount", "finalAmount", "coupon"]
-    assert list(answer.values()) == [True, [], [], "3.76", "26.28", coupon]
+    assert list(answer) == ["valid", "reasons", "refusals", "currency", "discountAmount", "finalAmount", "coupon"]
+    assert list(answer.values()) == [True, [], [], "USD", "3.76", "26.28", coupon]
     ok(service.manage.patch(f"/v1/books/{coupon['bookId']}", json={"status": "inactive", "requireLock": True}))
     answer = _validate(service.checkout, code, userId=new_id())
     reasons = ["book_inactive", "lock_required", "order_value_required"]

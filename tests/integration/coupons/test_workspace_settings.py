@@ -63,7 +63,7 @@ def test_settings_govern_the_next_request(service: Service, shop: SettingsShop) 
     """Currency, coupons per order, coupons per user and the lifetime of an Idempotency-Key hold from the PATCH on, on
     the hot path and off it."""
     codes = [new_code() for _ in range(4)]
-    service.book(*codes, client=shop.client, discount={"type": "fixed", "value": 2})
+    service.book(*codes, client=shop.client, discount={"type": "fixed", "value": 2, "currency": "JPY"})
     shop.patch(couponsPerOrder=2, maxCoupons=1, currency="JPY", idempotencyHours=1)
     order = {"userId": "ann", "orderId": "A-1", "orderValue": 10}
     redeem = "/v1/coupons/redeem/"

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any
 from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
@@ -209,44 +208,24 @@ async def test_a_time_zone_that_postgres_lacks(pool: asyncpg.Pool, workspace: Wo
     assert (await read_workspace(pool, workspace.workspace)).time_zone == "UTC"
 
 
-async def test_only_new_discounts_are_checked_while_others_wait(
-    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A change of the currency checks all discounts, in pages, before it takes a version, for which others wait; then
-    only those that changed meanwhile. Other changes check none, and a zone is checked before the version."""
-    steps, take, check = list[str](), workspace_rows.bump_config_version, workspace_rows.check_discount_digits
+async def test_a_book_keeps_its_currency(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A discount has the workspace's currency of the moment when it was set; a later currency is of later books."""
 
-    async def make_discounted(value: str) -> BookRow:
-        discount = {"type": "fixed", "value": value}
-        request = convert({"name": "b", "discount": discount}, CreateBook)
+    async def make_discounted() -> BookRow:
+        request = convert({"name": "b", "discount": {"type": "fixed", "value": "5.50"}}, CreateBook)
         return (await book_rows.create_book(pool, workspace.workspace, 0, request))[0]
 
-    async def take_late(*args: Any) -> int:
-        for value in late:
-            await make_discounted(value)
-        steps.append("version")
-        return await take(*args)
-
-    monkeypatch.setattr(workspace_rows, "PAGE", 2)
-    monkeypatch.setattr(workspace_rows, "bump_config_version", take_late)
-    monkeypatch.setattr(workspace_rows, "check_discount_digits", lambda *args: (steps.append("discount"), check(*args)))
-    for _ in range(5):
-        await make_discounted("5")
-    late: list[str] = []
-    with pytest.raises(Refusal, match="invalid"):
-        await patch_workspace(pool, workspace.workspace, 0, {"time_zone": "Europe/Nowhere"})
-    assert steps == []
-    row = await patch_workspace(pool, workspace.workspace, 0, {"coupons_per_order": 2, "time_zone": "Asia/Tokyo"})
-    assert steps == ["version"]
-    assert (row.coupons_per_order, row.time_zone) == (2, "Asia/Tokyo")
-    late = ["7"]
+    first = await make_discounted()
+    await patch_workspace(pool, workspace.workspace, 0, {"currency": "EUR"})
+    change = convert({"discount": {"type": "fixed", "value": "2.50"}}, PatchBook)
+    first = await book_rows.patch_book(pool, workspace.workspace, 0, first.book_id, change)
+    second = await make_discounted()
+    assert first.discount is not None
+    assert second.discount is not None
+    assert (first.discount.currency, second.discount.currency) == ("USD", "EUR")
     await patch_workspace(pool, workspace.workspace, 0, {"currency": "JPY"})
-    assert steps[1:] == ["discount"] * 5 + ["version", "discount"]
-    await patch_workspace(pool, workspace.workspace, 0, {"currency": "USD"})
-    late = ["7.5"]
     with pytest.raises(Refusal, match="invalid"):
-        await patch_workspace(pool, workspace.workspace, 0, {"currency": "JPY"})
-    assert (await read_workspace(pool, workspace.workspace)).currency == "USD"
+        await make_discounted()  # 5.50 yen
 
 
 async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:

@@ -52,7 +52,10 @@ UNREACHED = {
 _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidden", "too_large",
                "unsupported_media_type", "invalid", "idempotency_key_reused", "request_in_progress"}  # fmt: skip
 """What nearly every route may answer: other tests, and those of keys below, request them all."""
-_OF_REPEATS = {(f"POST /v1/{path}", "already_rolled_back") for path in ("coupons/redeem/{code}", "checkout")}
+_OF_REPEATS = {
+    (f"POST /v1/{path}", "already_rolled_back")
+    for path in ("coupons/redeem/{code}", "checkout", "users/{userId}/gifts")
+}
 """Only under the Idempotency-Key of what was rolled back: tests/integration/coupons/test_repeats.py."""
 
 

@@ -166,8 +166,7 @@ class Books(Controller):
         parsed = parse_id(book_id, "book_not_found")
         _, payload = await read_json_body(request, PatchBook)
         change = Change(context, caller.partition)
-        if payload.max_redemptions_per_code is not msgspec.UNSET:
-            await _check_uses(context, caller, parsed, payload.max_redemptions_per_code)
+        await _check_fixed(context, caller, parsed, payload)
         row = await patch_book(context.pool, caller.workspace, caller.partition, parsed, payload)
         await change.project(row.version, context.projector.book(row))
         if payload.limits is not msgspec.UNSET:  # as in `create`
@@ -192,9 +191,17 @@ async def find_book(context: Context, caller: Caller, book_id: str) -> BookRow:
     return await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
 
 
-async def _check_uses(context: Context, caller: Caller, book_id: UUID, wanted: int | None) -> None:
-    """Raise Refusal if `maxRedemptionsPerCode` changes after a code of the book was locked or redeemed. A code that is
-    locked or redeemed between this check and the change keeps its old limit (lua/includes/coupon.lua)."""
+async def _check_fixed(context: Context, caller: Caller, book_id: UUID, payload: PatchBook) -> None:
+    """Raise Refusal if `maxRedemptionsPerCode` or the discount's currency changes after a code of the book was locked
+    or redeemed. What is locked or redeemed between this check and the change keeps its old limit
+    (lua/includes/coupon.lua) and price (lua/includes/pricing.lua)."""
+    uses, discount = payload.max_redemptions_per_code, payload.discount
+    currency = discount.currency if discount else None
+    if uses is msgspec.UNSET and currency is None:
+        return
     row = await read_book(context.pool, caller.workspace, book_id)
-    if row.max_redemptions_per_code != wanted and (await context.hot.book_counts(caller, str(book_id))).touched:
-        raise invalid("maxRedemptionsPerCode", "is fixed, since a code of this book was locked or redeemed")
+    changed = uses is not msgspec.UNSET and row.max_redemptions_per_code != uses and "maxRedemptionsPerCode"
+    if currency is not None and row.discount is not None and row.discount.currency != currency:
+        changed = changed or "discount.currency"
+    if changed and (await context.hot.book_counts(caller, str(book_id))).touched:
+        raise invalid(changed, "is fixed, since a code of this book was locked or redeemed")

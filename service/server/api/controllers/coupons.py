@@ -39,6 +39,7 @@ _EXPIRED = {
             "expiresAt": "2026-12-01T00:00:00.000Z",
         }
     ],
+    "currency": "USD",
     "discountAmount": None,
     "finalAmount": None,
     "coupon": COUPON | {"status": "expired"},
