@@ -10,7 +10,7 @@ from tests.model.running import play
 
 PLANTS = {
     "answer": ("now >= ends_at", "now > ends_at"),
-    "what is left of a limit": ("MISSED = MISSED or outcome ==", "MISSED = MISSED or i > 2 and outcome =="),
+    "what is left of a limit": ("MISSED = MISSED or refused ==", "MISSED = MISSED or i > 2 and refused =="),
     "counters": ("count_in(W .. 'lb:' .. book.number)", "count_in(W .. 'lb:0')"),
     "events": ("left + took >= low", "left + took > low"),
     "rebuilt Redis": ("order ~= '' and { order = order, bucket = order_bucket } or nil)", "nil)"),

@@ -372,7 +372,7 @@ def test_a_book_is_switched_off_and_released_as_code_by_code(service: Service) -
         answer = service.manage.post(f"/v1/books/{book}/codes/change", json=named)
         assert rule in refused(answer, 422, "invalid", "filter.codes[1]")["errors"][0]["reason"]
     stats = service.stats(book)
-    assert (stats["codes"], stats["available"], stats["inactive"], stats["locked"]) == (5, 3, 0, 1)
+    assert (stats["codes"], stats["available"], stats["inactive"], stats["locked"]) == (5, 3, 0, 0)
     entries = ok(service.operate.get("/v1/audit", params={"limit": 100}))["items"]
     actions = [row["action"] for row in entries if row["subject"] == book]
     assert (actions.count("codes.changeOrdered"), actions.count("codes.changed")) == (4, 4)

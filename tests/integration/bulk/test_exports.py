@@ -162,6 +162,7 @@ def test_redemptions(service: Service) -> None:
     for number, (code, agent) in enumerate(zip(codes, ('=cmd|"/c calc"!A1', "a, b", "-5", "Mozilla/5.0"), strict=True)):
         body = {"userId": f"@user{number}", "orderId": new_id("+order"), "orderValue": 1000 + number * 10}
         path = f"/v1/coupons/redeem/{code}"
+        body["currency"] = "JPY"
         made = ok(service.checkout.post(path, json=body, headers={"User-Agent": agent}), 201)
         if number == 1:
             ok(service.manage.post(f"/v1/redemptions/{made['redemptionId']}/rollback", json={}))

@@ -143,7 +143,8 @@ def test_moves(place: Place, tmp_path: Path) -> None:
         place.redeem("SOLD-3")
         first.start()
         # Where the machine stands still for a second, the sentinels choose the old primary once more.
-        until(lambda: first.follows or replica.follows, "one that follows the other")
+        one_follows = "one that follows the other"
+        until(lambda: first.follows or replica.follows, one_follows, away=(redis.RedisError,))
 
         place.end()
         users = ("--aclfile", str(_write_users(tmp_path)), "--appendonly", "yes", "--appendfsync", "always")
