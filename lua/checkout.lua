@@ -38,9 +38,8 @@ if ARGV[2] ~= '-' then
     whose = 'k', usual_currency = workspace.currency, usual_digits = workspace.digits,
   }
   if ARGV[15] ~= '-' then
-    local expected
-    expected, ask.whose = string.match(ARGV[15], '^(%S+)/(%a)$')
-    ask.expected = tonumber(expected)
+    -- @include pricing
+    read_asks(ask, ARGV[15])
   end
 end
 local wanted = ARGV[14] ~= '-' and ARGV[14]

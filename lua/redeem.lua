@@ -39,9 +39,8 @@ local ask = {
   usual_currency = usual_currency, usual_digits = usual_digits,
 }
 if asks ~= '-' then
-  local expected
-  expected, ask.whose = string.match(asks, '^(%S+)/(%a)$')
-  ask.expected = tonumber(expected)
+  -- @include pricing
+  read_asks(ask, asks)
 end
 if ask.entry then
   -- @include facts orders idempotency

@@ -84,8 +84,10 @@ local function judge(c, book, max, ask, now, reasons)
   end
   if book.total and not (own and kind == 'lock') then -- for a redemption it is read in any case: it will be written
     local taken = tonumber(redis.call('HGET', W .. 'n:' .. book.number, 'taken') or '0')
-    if not own then taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf') end
-    if not own and taken >= book.total and fail(OUT.out_of_stock, whole(book.total)) then return refusal end
+    if not own then
+      taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')
+      if taken >= book.total and fail(OUT.out_of_stock, whole(book.total)) then return refusal end
+    end
   end
   if ask.entry then
     -- @include orders

@@ -19,6 +19,12 @@ end
 -- What answers say of a hold: ' <value>:<currency>:<digits>:<discount>', nothing for none.
 local function view_of_hold(hold) return hold and ' ' .. string.match(hold, '^[^:]+:[^:]+:[^:]+:[^:]+') or '' end
 
+-- Read what a redemption asks beside its amounts, '<expected final amount, e4, or ->/<whose>'.
+local function read_asks(ask, asks)
+  local expected, whose = string.match(asks, '^(%S+)/(%a)$')
+  ask.expected, ask.whose = tonumber(expected), whose
+end
+
 -- Take what a request leaves out from the lock that it is under. Returns whether its amounts are the lock's: then the
 -- discount is, too. Those that a user's token claimed are no price for a key, which has to send its own.
 local function take_hold(ask, hold, has_discount)
