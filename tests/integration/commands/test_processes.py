@@ -46,7 +46,7 @@ class Load:
         self.broken: list[int] = []
         """Client ports whose connection ended before the response."""
         self.refused = 0
-        """Connections that could not be made."""
+        """Connections that could not be made; the buyer tries again."""
         self._ending = False
 
     def count_redemptions(self, service: Service) -> int:
@@ -77,7 +77,7 @@ class Load:
                 reader, writer = await asyncio.open_connection(self._host, self._port)
             except OSError:
                 self.refused += 1
-                return
+                continue
             port = writer.get_extra_info("sockname")[1]
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 while not self._ending and not reader.at_eof():
@@ -218,7 +218,10 @@ def test_metrics(service: Service, clients: list[httpx.Client]) -> None:
 
 
 async def test_killed(service: Service) -> None:
-    """A killed process breaks no connection of the other; a new one replaces it, and no counter falls."""
+    """A killed process breaks no connection of the other; a new one replaces it, and no counter falls.
+
+    What reaches the killed process's queue before the kernel has closed it is refused, once a connection.
+    """
     load, (killed, other) = Load(service), _pids(service)
 
     def is_replaced() -> bool:
@@ -232,7 +235,7 @@ async def test_killed(service: Service) -> None:
     assert other in _pids(service)
     assert load.broken
     assert not set(load.broken) & kept
-    assert load.refused == 0
+    assert load.refused <= len(load.broken)
     assert set(load.statuses) == {201}
     assert 0 <= load.count_redemptions(service) - load.statuses[201] <= len(load.broken)
 
