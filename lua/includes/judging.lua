@@ -91,7 +91,7 @@ local function judge(c, book, max, ask, now, reasons)
   end
   if ask.entry then
     -- @include orders
-    if #places(ask.entry) >= tonumber(ask.per_order) and fail(OUT.order_already_used) then return refusal end
+    if count_places(ask.entry) >= tonumber(ask.per_order) and fail(OUT.order_already_used) then return refusal end
   end
 
   local amount, currency = tonumber(ask.value), ask.its_currency

@@ -10,7 +10,15 @@ local function places(entry)
   for event, slot, kept in string.gmatch(entry, '(%d+%-%d+):?(%d*)(!?)') do
     list[#list + 1] = { event = event, nth = tonumber(slot) or 1, kept = kept == '!' }
   end
+  WORK = (WORK or 0) + #list / 25
   return list
+end
+
+-- How many places the entry's redemptions take: each has one '<ms>-<n>'.
+local function count_places(entry)
+  local _, count = string.gsub(entry, '%d%-%d', '')
+  WORK = (WORK or 0) + count / 50
+  return count
 end
 
 -- The lowest slot that none of these places has.

@@ -349,7 +349,9 @@ async def test_a_call_is_bounded_in_work(still: Shop, monkeypatch: pytest.Monkey
     for user in range(99):
         await _together(still, [_redeem(still, "CODE-1", user=f"user-{user}", order=order) for order in orders])
     commands = [_redeem(still, "CODE-1", user="last", order=order) for order in orders]
-    assert await _calls(still, monkeypatch, commands) == [12, 9, 6, 3]
+    body = {"code": "CODE-1", "userId": "last", "orderId": orders[0]}
+    counted = redeem.VALIDATE.prepare(Call(still.caller), None, msgspec.convert(body, redeem.ValidateRequest))
+    assert await _calls(still, monkeypatch, [counted] * 30 + commands) == [42, 10, 7, 4, 1]
     await still.book("CODE-2", max_redemptions_per_code=None)
     for user in range(600):
         await still.lock("CODE-2", f"user-{user}", lockSeconds=1)
