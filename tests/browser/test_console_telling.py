@@ -169,7 +169,18 @@ async def test_the_settings(browser: Browser, service: Service) -> None:
     await expect(main).to_contain_text(re.compile(r"25 hours.*Held share of what is left \(%\)\s*90", re.DOTALL))
     changed = ok(service.operate.get("/v1/workspace"))
     assert (changed["idempotencyHours"], changed["limits"]["books"]["lockedPercent"]) == (25, 90)
+    service.book(discount={"type": "fixed", "value": 5})
+    await page.reload()
     await operator.button("Change").click()
+    await page.get_by_label("Currency").fill("eur")
+    await page.get_by_label("Time zone").fill("Europe/Berlin")
+    warning = page.get_by_role("dialog").get_by_role("status")
+    await expect(warning).to_contain_text("Books in USD (1) keep it, and refuse")
+    await expect(warning).to_contain_text("begin by Europe/Berlin from now on")
+    await operator.picture("console-settings-warning")
+    await page.get_by_label("Currency").fill("usd")
+    await page.get_by_label("Time zone").fill("UTC")
+    await expect(warning).to_be_empty()
     await hours.fill("")
     await percent.fill("")
     await operator.button("Save").click()
@@ -228,6 +239,35 @@ async def test_the_audit(operator: Operator, service: Service) -> None:
     async with page.expect_download() as exporting:
         await page.get_by_role("link", name="Export all").click()
     assert (await exporting.value).suggested_filename.endswith(".csv")
+
+
+_READ_TYPED = """async ([value, isPercentage]) => {
+  const { typedAmount } = await import("/console/assets/typed.js");
+  try { return typedAmount({ name: "x", value }, isPercentage); } catch (problem) { return problem.errors[0].reason; }
+}"""
+_IN_TWO_WAYS = "can be read in two ways: write"
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        *[("5", "5"), (" 49,90 ", "49.90"), ("49.9", "49.9"), ("0,500", "0.500"), ("1234.500", "1234.500")],
+        *[(text, "1234.50") for text in ("1.234,50", "1,234.50", "1 234,50", "1\u202f234,50", "1'234.50", "1’234.50")],
+        *[("1.234.567", "1234567"), ("1,234,567.8", "1234567.8"), ("1.234,567", "1234.567")],
+        *[("1.000", f"{_IN_TWO_WAYS} 1000, or 1.00"), ("1,000", f"{_IN_TWO_WAYS} 1000, or 1.00")],
+        *[("12,345", f"{_IN_TWO_WAYS} 12345, or 12.3450"), ("12,3450", "12.3450")],
+        *[(text, text) for text in ("", "abc", "1,2,3", "1.23.456", "12.", ",5", "1.234.5678", "-1", "1e3")],
+    ],
+)
+async def test_amounts_as_people_type_them(operator: Operator, typed: str, read: str) -> None:
+    """Both decimal separators and all usual separators of thousands are read; what has two meanings is asked about, and
+    what has none is left to the API."""
+    assert await operator.page.evaluate(_READ_TYPED, [typed, False]) == read
+
+
+async def test_percentages_have_no_thousands(operator: Operator) -> None:
+    """A percentage of 12.345 has one meaning."""
+    assert await operator.page.evaluate(_READ_TYPED, ["12,345", True]) == "12.345"
 
 
 async def test_sums_are_exact(operator: Operator) -> None:

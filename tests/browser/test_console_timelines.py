@@ -77,7 +77,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await operator.confirm("Roll back 1 redemption of this order?", "its use back", "Roll back 1 redemption")
     await expect(page.get_by_text("“sent back”")).to_be_visible()
     await operator.open_page(f"code/{code}", code)
-    await expect(page.get_by_text("Yes. 3.00 USD off, 97.00 USD to pay.")).to_be_visible()
+    await expect(page.get_by_text("Yes, for any user. 3.00 USD off, 97.00 USD to pay.")).to_be_visible()
     titled = new_id("Summer")
     service.book(name=f"{titled} 2026")
     await operator.search(titled.lower())

@@ -1,6 +1,7 @@
 // A book's discount: its terms in words, and the part of the form that changes them.
 
-import { field, fill, h, input, money, select, typedAmount } from "./dom.js";
+import { field, fill, h, input, money, select } from "./dom.js";
+import { typedAmount } from "./typed.js";
 
 const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
 const UNITS = [["percentage", "%"], ["fixed", "amount off"]];
@@ -59,7 +60,7 @@ function tierRows(tiers, currencyNow) {
     return row;
   }
   (tiers ?? [{ type: "percentage" }]).forEach(append);
-  const read = () => rows.map(({ from, type, value }) => ({ from: typedAmount(from), type: type.value, value: typedAmount(value) }));
+  const read = () => rows.map(({ from, type, value }) => ({ from: typedAmount(from), type: type.value, value: typedAmount(value, type.value === "percentage") }));
   return [h("div", { class: "wide" }, list, h("p", {}, add)), read];
 }
 
@@ -99,7 +100,7 @@ export function discountFields(discount, session) {
     if (most.value.trim()) fields.maxAmount = typedAmount(most);
     if (type.value === "buyXGetY") return { ...fields, buy: Number(buy.value), get: Number(get.value) };
     if (type.value === "tiered") return { ...fields, tiers: readTiers() };
-    return { ...fields, value: typedAmount(value) };
+    return { ...fields, value: typedAmount(value, type.value === "percentage") };
   };
   return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
 }

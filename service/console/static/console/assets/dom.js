@@ -218,9 +218,6 @@ export function select(options, value, attributes = {}) {
   return made;
 }
 
-// An amount as it was typed, which may have a decimal comma: 49,90 is 49.90. `1,000` stays, as it may be either.
-export const typedAmount = ({ value }) => value.trim().replace(/^(\d+),(\d{1,2})$/, "$1.$2");
-
 // What a choice does: at once, or by keyboard a pause after the last key, as each letter and each arrow may change it.
 export function onChoice(control, act) {
   const before = control.value;

@@ -37,6 +37,18 @@ export function giftControl({ giftBookId }, books) {
   return select([["", "None"], ...options], giftBookId ?? "", { name: "giftBookId" });
 }
 
+const isZone = (zone) => Intl.supportedValuesOf("timeZone").includes(zone) || zone === "UTC";
+
+// What a change of the currency or the time zone changes, before it is saved, in sentences; none while it is typed.
+function consequences(was, currency, zone, books) {
+  const running = books?.filter(({ status, discount }) => status !== "archived" && discount?.currency === was.currency).length;
+  const count = running >= 0 && books.length < BOOKS ? ` (${number(running)})` : "";
+  return [
+    currency.length === 3 && currency !== was.currency && `Books in ${was.currency}${count} keep it, and refuse an order that names no currency: such orders are in ${currency} from now on. New books are in ${currency}, too. What was redeemed keeps its currency.`,
+    zone !== was.timeZone && isZone(zone) && `Hours, days and weeks of reports begin by ${zone} from now on. Those of the past keep ${was.timeZone} until an operator runs scrip reports --repair.`,
+  ].filter(Boolean);
+}
+
 // Change the settings in a dialog. Sends only the changed ones.
 async function edit(was, books) {
   const currency = input({ name: "currency", required: true, maxlength: 3, value: was.currency });
@@ -57,9 +69,16 @@ async function edit(was, books) {
     }
     return Object.fromEntries(changed);
   };
+  const warning = h("div", { class: "wide", role: "status" });
+  const warn = () => {
+    const texts = consequences(was, currency.value.trim().toUpperCase(), zone.value.trim(), books);
+    fill(warning, texts.map((text) => h("p", { class: "banner warn" }, text)));
+  };
+  for (const control of [currency, zone]) control.addEventListener("input", warn);
   return ask("Change the settings", h("div", { class: "form" },
-    field("Currency", currency, "ISO 4217, such as EUR. Of amounts without one of their own."),
-    field("Time zone", zone, "Of the hours, days and weeks of reports, such as Europe/Berlin. Those before a change keep theirs until an operator runs scrip reports --repair."),
+    field("Currency", currency, "ISO 4217, such as EUR. Of new books, and of orders that name none."),
+    field("Time zone", zone, "Of the hours, days and weeks of reports, such as Europe/Berlin."),
+    warning,
     field("Gift of a checkout", gift, `A book, unless the redeemed code's book names another.${books?.length === BOOKS ? ` The newest ${BOOKS}.` : ""}`),
     numbers.map(([, control, label, hint]) => field(label, control, hint)),
     Object.entries(LIMITS).map(([kind, [title]]) => [

@@ -2,10 +2,11 @@
 
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, byActor, card, code, field, fill, h, head, input, inZone, listing, local, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, typedAmount, user, when } from "./dom.js";
+import { ask, badge, byActor, card, code, field, fill, h, head, input, inZone, listing, local, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
 import { askToRelease, entriesOf } from "./codeevents.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
+import { typedAmount } from "./typed.js";
 
 const LOOK_MS = 2000;
 const again = () => dispatchEvent(new Event("hashchange"));
@@ -80,24 +81,27 @@ function versus(redis, postgres) {
     ]) : h("p", {}, "Not found.")));
 }
 
-// Validate a redeem for a user and an order.
-function asking(name, currency, page) {
+// Validate a redeem for a user and an order. Without a user, neither owner nor limits of users are looked at: the answer says so.
+function asking({ code: name, userId: owner }, book, page) {
+  const currency = currencyOf(book.discount, page.session);
   const forUser = input({ name: "userId", maxlength: 100, placeholder: "any user" });
   const forOrder = input({ name: "orderId", maxlength: 100, placeholder: "none" });
   const value = input({ name: "orderValue", inputmode: "decimal", placeholder: "none", value: "100.00" });
   const result = h("div", { role: "status" });
+  const most = book.maxRedemptionsPerUser;
+  const others = owner ? `${owner} alone` : most ? `a user with fewer than ${plural(most, "redemption")} of this book` : "any user";
   const look = async () => {
-    const body = { code: name };
-    for (const [key, control] of [["userId", forUser], ["orderId", forOrder], ["orderValue", value]]) {
-      if (control.value.trim()) body[key] = key === "orderValue" ? typedAmount(control) : control.value.trim();
-    }
     showErrors(form, null);
     try {
+      const body = { code: name };
+      for (const [key, control] of [["userId", forUser], ["orderId", forOrder], ["orderValue", value]]) {
+        if (control.value.trim()) body[key] = key === "orderValue" ? typedAmount(control) : control.value.trim();
+      }
       const validation = await post("/v1/coupons/validate", body);
       const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title, for: turn }) => `${title} ${TURNS[turn]}`, () => "")));
       const off = validation.discountAmount === null ? "" : ` ${money(validation.discountAmount, currency)} off${validation.finalAmount === null ? "" : `, ${money(validation.finalAmount, currency)} to pay`}.`;
       fill(result, validation.valid
-        ? h("p", { class: "banner good" }, `Yes.${off}`)
+        ? h("p", { class: "banner good" }, `Yes, for ${body.userId ?? others}.${off}`)
         : h("div", { class: "banner bad" }, h("p", {}, "No, it would be refused:"),
             h("ul", {}, validation.reasons.map((reason, place) => h("li", {}, h("span", { class: "code" }, reason), ` ${sentences[place]}`)))));
     } catch (error) {
@@ -162,7 +166,7 @@ async function showCode(main, name, query, page) {
   fill(main,
     head(redis.code, [statusBadge(redis.status), " of ", h("a", { href: `#/book/${book.bookId}` }, book.name), expiry(redis)],
       actions),
-    asking(redis.code, currencyOf(book.discount, page.session), page), compared, past);
+    asking(redis, book, page), compared, past);
   paint();
   setTimeout(() => page.every(LOOK_MS, async () => { [redis, timeline] = await load(); paint(); }), LOOK_MS);
 }
