@@ -34,12 +34,12 @@ async def _locked(g: LargeShop, size: int, **rules: Any) -> None:
     await g.locks(CODE, book.book, size, ended=20)
 
 
-@case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places")
+@case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places, 1,000 items")
 async def lock_(g: LargeShop, size: int) -> Run:
-    await _locked(g, size)
-    await _places(g, 99)
+    await _locked(g, size, discount=FREE)
+    await _places(g, 99, **_PAIR)
     await g.locks(CODE, 1, 0, ended=20)
-    return g.run_of(lock.LOCK, CODE, "key", userId=USER, orderId=ORDER)
+    return g.run_of(lock.LOCK, CODE, "key", **_order())
 
 
 async def _places(g: LargeShop, count: int, **more: Any) -> None:
