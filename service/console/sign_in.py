@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +15,8 @@ from litestar import Request, Response, get
 from litestar.datastructures import Cookie
 
 from service.common.config import SignIn
+from service.engine.domain.errors import Refusal
+from service.engine.domain.limits import address_counter
 from service.server.access.people import (
     Metadata,
     Person,
@@ -28,14 +30,15 @@ from service.server.access.people import (
 )
 from service.server.access.user_tokens import MAX_JWKS_BYTES, parse_jwks
 from service.server.api.auth import has_tls, session_cookie, set_origin
+from service.server.api.bulk import Slots
 from service.server.api.configuration_writes import settle_keys
 from service.server.api.context import Context
 from service.server.record.console_sessions import begin_session
 from service.server.record.workspace_rows import workspace_named
 from service.server.requests.cookies import read_cookie
 
-MAX_AT_ONCE = 20
-"""Of a process: sign-ins that wait for the provider. More are refused at once."""
+MAX_AT_ONCE, OF_ONE_ADDRESS = 20, 4
+"""Of a process, and of one client address: sign-ins that wait for the provider. More are refused at once."""
 TIMEOUT_S = 5.0
 """Of each request to the provider."""
 LIFE_S = 600
@@ -47,7 +50,8 @@ METADATA_S, FAILED_S = 300.0, 5.0
 MAX_LINES = 10
 """Of the log in a minute, about refusals of one kind: anybody can cause them."""
 _COOKIE, _PATH = "scrip_sign_in", "/console/sign-in"
-_slots = asyncio.Semaphore(MAX_AT_ONCE)
+_slots = Slots("sign-ins", MAX_AT_ONCE, OF_ONE_ADDRESS)
+_salt = secrets.token_bytes(16)
 
 log = structlog.get_logger()
 
@@ -120,7 +124,7 @@ async def finish(request: Request[Any, Any, Any]) -> Response[None]:
         if "code" not in query:
             reason: Reason = "no_role" if query.get("error") == "access_denied" else "failed"
             raise SignInRefused(reason, f"the provider refused: {query.get('error', '')[:100]}")
-        async with _take_slot():
+        with take_slot(request.client.host if request.client else None):
             person = await _fetch_person(provider, secret, query["code"], _redirect_uri(request))
         workspace = await workspace_named(context.pool, provider.workspace)
         if workspace is None:
@@ -136,11 +140,15 @@ async def finish(request: Request[Any, Any, Any]) -> Response[None]:
     return answer
 
 
-@contextlib.asynccontextmanager
-async def _take_slot() -> AsyncIterator[None]:
-    if _slots.locked():
-        raise SignInRefused("failed", f"{MAX_AT_ONCE} sign-ins wait for the provider")
-    async with _slots:
+@contextlib.contextmanager
+def take_slot(address: str | None) -> Iterator[None]:
+    """Occupy a slot of the client's address within the `with` block. Raises SignInRefused if none is free."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_slots.one(address_counter(address, _salt)))
+        except Refusal:
+            detail = f"{MAX_AT_ONCE} sign-ins, or {OF_ONE_ADDRESS} of this address, wait for the provider"
+            raise SignInRefused("failed", detail) from None
         yield
 
 

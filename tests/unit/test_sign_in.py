@@ -1,13 +1,23 @@
 """What a stranger who requests the sign-in page again and again can cause."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 from structlog.testing import capture_logs
 
 from service.common.config import SignIn
 from service.console import sign_in
-from service.console.sign_in import FAILED_S, MAX_LINES, METADATA_S, ProviderMetadata, RefusalLog
+from service.console.sign_in import (
+    FAILED_S,
+    MAX_AT_ONCE,
+    MAX_LINES,
+    METADATA_S,
+    OF_ONE_ADDRESS,
+    ProviderMetadata,
+    RefusalLog,
+    take_slot,
+)
 from service.server.access.people import Metadata, SignInRefused
 from tests.unit.test_people import make_provider, parse_own_metadata
 
@@ -67,3 +77,20 @@ def test_the_log_of_refusals_is_bounded(clock: Clock) -> None:
         refusals.add(SignInRefused("ended", "another browser"))
     assert [line["reason"] for line in lines] == ["failed"] * MAX_LINES + ["no_role", "ended"]
     assert [line["left_out"] for line in lines] == [0] * (MAX_LINES + 1) + [5]
+
+
+def test_an_address_has_a_part_of_the_slots() -> None:
+    """One address, or one IPv6 network, waits with a few sign-ins; other addresses have the other slots."""
+    for addresses in (["192.0.2.1"] * MAX_AT_ONCE, [f"2001:db8::{number}" for number in range(1, MAX_AT_ONCE + 1)]):
+        with ExitStack() as taken:
+            for address in addresses[:OF_ONE_ADDRESS]:
+                taken.enter_context(take_slot(address))
+            for address in addresses[OF_ONE_ADDRESS:]:
+                with pytest.raises(SignInRefused, match=f"{OF_ONE_ADDRESS} of this address"), take_slot(address):
+                    pass
+            for number in range(OF_ONE_ADDRESS, MAX_AT_ONCE):
+                taken.enter_context(take_slot(f"198.51.100.{number}"))
+            with pytest.raises(SignInRefused), take_slot("203.0.113.1"):
+                pass
+    with take_slot("203.0.113.1"):
+        pass
