@@ -15,7 +15,8 @@ WHERE workspace = $1 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: lock_webhooks
--- Serialize the creation of a workspace's webhooks and of their test deliveries until the transaction ends.
+-- Serialize the creation of a workspace's webhooks, and their test deliveries and redeliveries, until the transaction
+-- ends.
 -- $1 workspace int
 SELECT pg_advisory_xact_lock(hashtext('webhooks'), $1);
 
@@ -95,13 +96,19 @@ SELECT webhook, webhook_id, url, events, description, status, reason, inactive_s
 FROM webhooks WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL;
 
 -- name: redeliver
--- Send a delivery again, or a pending one at once. One in flight is not affected.
--- $1 webhook int  $2 delivery_id uuid
+-- Send a delivery again, or a pending one at once. One in flight is not affected. Returns no row if there is none, or if
+-- so many others of the webhook are pending. Requires lock_webhooks.
+-- $1 webhook int  $2 delivery_id uuid  $3 most int
 UPDATE webhook_deliveries SET
   attempts = CASE status WHEN 'pending' THEN attempts ELSE 0 END,
   first_attempt_at = CASE status WHEN 'pending' THEN first_attempt_at END,
   status = 'pending', next_attempt_at = now()
-WHERE webhook = $1 AND delivery_id = $2;
+WHERE webhook = $1 AND delivery_id = $2 AND (status = 'pending' OR (
+  SELECT count(*) FROM (
+    SELECT FROM webhook_deliveries WHERE webhook = $1 AND status = 'pending' LIMIT $3
+  ) AS waiting
+) < $3)
+RETURNING true;
 
 -- name: rotate_secret
 -- Sign with a new secret, and for some time also with the previous one.

@@ -17,7 +17,6 @@ from service.server.fastlane import bounded_protocol, request_heads
 from service.server.hot.workspace_state import KEPT_BYTES
 from service.server.record import code_pages, job_rows, key_rows, samples
 from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
-from service.server.webhooks import sender as webhook_sender
 from service.serving.server import KEEP_ALIVE_S
 
 SETTINGS = Settings.model_fields
@@ -107,6 +106,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"`couponsPerOrder` up to (\d+)": workspace.MAX_COUPONS_PER_ORDER,
         r"webhooks of a workspace \| (\d+)": webhook_protocol.MAX_WEBHOOKS,
         r"pending test events of a webhook \| (\d+)": webhook_protocol.MAX_TESTS,
+        r"pending deliveries of a webhook \| ([\d,]+)": webhook_protocol.MAX_PENDING,
         r"keys of a workspace \| ([\d,]+)": key_rows.MAX_KEYS,
         r"`public` keys: (\d+) a minute": PUBLIC_ADDRESS_MISSES,
     },
@@ -124,7 +124,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"up to ([\d,]+) operations": MAX_OPERATIONS,
     },
     "docs/internals/decisions/0026-webhooks.md": {
-        r"At most ([\d,]+) deliveries": webhook_sender.MAX_PENDING,
+        r"At most ([\d,]+) deliveries": webhook_protocol.MAX_PENDING,
     },
     "docs/internals/decisions/0031-bounds.md": {
         r"takes at most (\d+) coupons": workspace.MAX_COUPONS_PER_ORDER,

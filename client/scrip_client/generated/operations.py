@@ -2041,7 +2041,7 @@ def get_delivery(webhook_id: str, delivery_id: str) -> Call[models.SentDelivery]
 
 def redeliver(webhook_id: str, delivery_id: str, *, idempotency_key: str | None = None) -> Call[models.Delivery]:
     """Send a delivery again. Send the event again with the same `webhook-id`. A delivery that waits for a retry is
-    sent now.
+    sent now. While 2,000 wait, one that does not is `rate_limited`.
     """
     return make_call(
         "redeliver",

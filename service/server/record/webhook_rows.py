@@ -15,7 +15,14 @@ from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.requests.webhook_protocol import KEEP_DAYS, MAX_TESTS, MAX_WEBHOOKS, NO_DELIVERY, NO_WEBHOOK
+from service.server.requests.webhook_protocol import (
+    KEEP_DAYS,
+    MAX_PENDING,
+    MAX_TESTS,
+    MAX_WEBHOOKS,
+    NO_DELIVERY,
+    NO_WEBHOOK,
+)
 
 T = TypeVar("T")
 
@@ -151,10 +158,17 @@ async def read_delivery(database: Database, webhook: int, delivery_id: UUID) -> 
     return _row_of(DeliveryRow, await database.fetchrow(query("read_delivery"), webhook, delivery_id))
 
 
-async def redeliver(database: Database, webhook: int, delivery_id: UUID) -> DeliveryRow:
-    """Send the delivery once more. Raises Refusal `not_found`."""
-    await database.execute(query("redeliver"), webhook, delivery_id)
-    return await read_delivery(database, webhook, delivery_id)
+async def redeliver(pool: Pool, workspace: int, webhook: int, delivery_id: UUID) -> DeliveryRow:
+    """Send the delivery once more. Raises Refusal `not_found`, and `rate_limited` for one more pending delivery than a
+    webhook may have."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("lock_webhooks"), workspace)
+        is_sent = await connection.fetchval(query("redeliver"), webhook, delivery_id, MAX_PENDING)
+        row = await read_delivery(connection, webhook, delivery_id)
+    if not is_sent:
+        detail = f"At most {MAX_PENDING:,} deliveries of a webhook wait; try again when some have been delivered."
+        raise Refusal.temporary("rate_limited", detail, 1000, 3000)
+    return row
 
 
 async def prune_webhooks(database: Database, limit: int) -> int:

@@ -21,6 +21,8 @@ MAX_WEBHOOKS = 20
 """Of one workspace."""
 MAX_TESTS = 10
 """Pending test events of a webhook."""
+MAX_PENDING = 2000
+"""Pending deliveries of a webhook; no more are made, as the facts stay in the record, and none is sent again."""
 KEEP_DAYS = 14
 """How long deliveries are stored. A webhook that is reactivated within this time receives what it missed."""
 NO_WEBHOOK = "No webhook of this workspace has this id. `GET /v1/webhooks` lists them."

@@ -23,7 +23,7 @@ from service.engine.worker.waiting import pause
 from service.server.record import delivery_rows
 from service.server.record.delivery_rows import Due, Ended
 from service.server.requests.webhook_attempts import Posted, make_attempt
-from service.server.requests.webhook_protocol import compute_pause_s
+from service.server.requests.webhook_protocol import MAX_PENDING, compute_pause_s
 from service.server.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready
 from service.server.webhooks.payloads import render_bodies
 
@@ -38,8 +38,6 @@ RETRY_S = 2.0
 """The pause while Postgres is away."""
 MAX_READY, MAX_READY_OF_ONE = 1024, 256
 """Deliveries of a partition, and of one workspace, that are ready or in flight."""
-MAX_PENDING = 2000
-"""Pending deliveries of a webhook; no more are made, as the facts stay in the record."""
 FACTS_AT_ONCE = 5000
 GROUPS_AT_ONCE = 8
 FINISH_S, LEAVE_S = 0.5, 1.0

@@ -27,7 +27,7 @@ from service.server.record.webhook_rows import (
     send_test_event,
 )
 from service.server.record.workspace_rows import create_workspace
-from service.server.requests.webhook_protocol import EVENTS, MAX_TESTS, format_secret, generate_secret
+from service.server.requests.webhook_protocol import EVENTS, MAX_PENDING, MAX_TESTS, format_secret, generate_secret
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks import sender as webhook_sender
 from service.server.webhooks.endpoint import AT_ONCE
@@ -327,7 +327,7 @@ async def test_one_that_is_never_taken(office: Office, receiver: Receiver) -> No
     full = "UPDATE webhook_deliveries SET attempt_log = $2 WHERE delivery_id = $1"
     await office.pool.execute(full, bad["delivery_id"], json.dumps([*range(20)]))
     receiver.judge = lambda got: 200
-    again = await redeliver(office.pool, row.webhook, bad["delivery_id"])
+    again = await redeliver(office.pool, 1, row.webhook, bad["delivery_id"])
     assert (again.status, again.attempts, again.event_id) == ("pending", 0, bad["event_id"])
     await wait_until(lambda: receiver.got[-1].headers["webhook-id"] == bad["event_id"])
 
@@ -467,3 +467,18 @@ async def test_pending_test_events_are_bounded(office: Office, receiver: Receive
     office.send()
     await wait_until(lambda: office.statuses_are(delivered=MAX_TESTS))
     assert (await send()).event == "webhook.test"
+
+
+async def test_pending_redeliveries_are_bounded(office: Office, receiver: Receiver) -> None:
+    """Of 20 deliveries at once as many are sent again as may wait beside the pending ones; a pending one always is."""
+    row = await office.webhook(receiver.url())
+    make = """INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, status)
+        SELECT $1, 'evt_' || n, 'webhook.test', now(), CASE WHEN n > 20 THEN 'pending' ELSE 'delivered' END
+        FROM generate_series(1, $2) AS n RETURNING delivery_id"""
+    ids = [made["delivery_id"] for made in await office.pool.fetch(make, row.webhook, MAX_PENDING + 10)]
+    again = partial(redeliver, office.pool, 1, row.webhook)
+    refused = await asyncio.gather(*(refusal_of(again(one)) for one in ids[:20]))
+    assert Counter(refused) == {"": 10, "rate_limited": 10}
+    assert await office.statuses_are(pending=MAX_PENDING, delivered=10)
+    assert (await again(ids[-1])).status == "pending"
+    assert await refusal_of(again(row.webhook_id)) == "not_found"

@@ -351,7 +351,8 @@ class Webhooks(Controller):
     async def redeliver(
         self, request: Request[Any, Any, Any], webhook_id: WebhookId, delivery_id: DeliveryId
     ) -> Response[Delivery]:
-        """Send the event again with the same `webhook-id`. A delivery that waits for a retry is sent now.
+        """Send the event again with the same `webhook-id`. A delivery that waits for a retry is sent now. While 2,000
+        wait, one that does not is `rate_limited`.
 
         Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -360,7 +361,7 @@ class Webhooks(Controller):
 
         async def act() -> ActionResult[Delivery]:
             webhook = await _read_row(context, caller, webhook_id)
-            row = await webhook_rows.redeliver(context.pool, webhook.webhook, wanted)
+            row = await webhook_rows.redeliver(context.pool, caller.workspace, webhook.webhook, wanted)
             return ActionResult(status=202, body=Delivery.from_row(row))
 
         return await run_once(request, body, act)
