@@ -16,10 +16,10 @@ CREATE TABLE audit (
   after jsonb,
   CHECK ((actor = 'key') = (key_id IS NOT NULL) AND (actor = 'person') = (person IS NOT NULL))
 );
-CREATE INDEX audit_of_workspace ON audit (workspace, position);
 CREATE INDEX audit_of_subjects ON audit (workspace, subject, position);
--- An upload adds its codes in many transactions, each with a row; the audit shows them as one entry.
-CREATE INDEX audit_of_uploads ON audit (workspace, (after ->> 'upload'), position) WHERE action = 'codes.added';
+-- An upload adds its codes in many transactions, each with a row; the audit shows them as one entry, the first one.
+CREATE INDEX audit_of_workspace ON audit (workspace, position) WHERE NOT coalesce(after ? 'partOf', false);
+CREATE INDEX audit_of_uploads ON audit (workspace, (after ->> 'partOf')) WHERE action = 'codes.added';
 -- Who ordered a job.
 CREATE INDEX audit_of_jobs ON audit (workspace, (coalesce(after ->> 'jobId', subject)))
 WHERE action IN ('codes.ordered', 'codes.changeOrdered', 'reconcile.ordered');

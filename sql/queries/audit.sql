@@ -42,18 +42,17 @@ WHERE workspace = $1 AND job_id = ANY ($2);
 SELECT
     audit.position, at, actor, audit.key_id, keys.name AS key_name, person, ip, user_agent, request_id, action, subject,
     before, CASE WHEN after ? 'upload' THEN (
-        SELECT jsonb_build_object('count', sum((part.after ->> 'count')::bigint)) FROM audit AS part
-        WHERE part.workspace = $1 AND part.action = 'codes.added' AND part.after ->> 'upload' = audit.after ->> 'upload'
+        SELECT jsonb_build_object(
+            'count', (audit.after ->> 'count')::bigint + coalesce(sum((part.after ->> 'count')::bigint), 0)
+        ) FROM audit AS part
+        WHERE part.workspace = $1 AND part.action = 'codes.added' AND part.after ->> 'partOf' = audit.after ->> 'upload'
     ) ELSE after END AS after
 FROM audit LEFT JOIN keys USING (key_id)
 WHERE audit.workspace = $1 AND ($2::bigint IS NULL OR audit.position < $2) AND ($4::text IS NULL OR action = $4)
     AND ($5::text IS NULL OR actor = $5) AND ($6::uuid IS NULL OR audit.key_id = $6)
     AND ($7::timestamptz IS NULL OR at >= $7) AND ($8::timestamptz IS NULL OR at < $8)
     AND ($9::text IS NULL OR person = $9)
-    AND (NOT coalesce(after ? 'upload', false) OR audit.position = (
-        SELECT min(part.position) FROM audit AS part
-        WHERE part.workspace = $1 AND part.action = 'codes.added' AND part.after ->> 'upload' = audit.after ->> 'upload'
-    ))
+    AND NOT coalesce(after ? 'partOf', false)
 ORDER BY audit.position DESC LIMIT $3;
 
 -- name: read_job_actors

@@ -7,12 +7,16 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from asyncpg import Pool
 
 from service.engine.record.actor import Actor, ActorKind
-from service.engine.record.pool import Connection, Database
+from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
 from service.server.access.keyring import RejectionCount
+
+NEWEST_FIRST = FRESH_PLAN | IN_ORDER
+"""A cached plan, for any filters, expects few rows and so reads all of a workspace's first."""
 
 
 class AuditRow(msgspec.Struct, frozen=True):
@@ -50,7 +54,7 @@ async def record_rejections(connection: Connection, rejections: Sequence[Rejecti
 
 
 async def page_audit(
-    database: Database,
+    pool: Pool,
     workspace: int,
     limit: int,
     before: int | None,
@@ -63,5 +67,7 @@ async def page_audit(
 ) -> list[AuditRow]:
     """Audited actions, newest first, filtered by the given values; from `since` on and before `until`."""
     values = (workspace, before, limit, action, actor, key_id, since, until, person)
-    records = await database.fetch(query("page_audit"), *values)
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        await set_locally(connection, NEWEST_FIRST)
+        records = await connection.fetch(query("page_audit"), *values)
     return [AuditRow(*record) for record in records]

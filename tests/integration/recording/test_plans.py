@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from service.engine.record.pool import BY_INDEX, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
+from service.server.record.audit_log import NEWEST_FIRST
 from service.server.record.code_rows import BY_CODE
 from service.server.record.workspace_rows import create_workspace
 from tests.integration.recording.record_fixtures import make_workspace
@@ -234,6 +235,37 @@ async def test_only_valid_keys_are_read(pool: asyncpg.Pool, workspaces: str) -> 
     read = [node for node in nodes if node.get("Relation Name") == "keys"]
     assert sum(node["Actual Rows"] for node in read) == (4 if workspaces == "NULL" else 2)
     assert not any(node.get("Rows Removed by Filter") for node in read)
+
+
+async def test_the_audit_is_read_from_its_end(pool: asyncpg.Pool) -> None:
+    """A page of the audit reads as many rows as it has, beside those of others and of an upload in many parts."""
+    async with pool.acquire() as connection:
+        other, workspace = [(await create_workspace(connection, name)).workspace for name in ("other", "audited")]
+    fill = """INSERT INTO audit (workspace, actor, action, subject, after)
+    SELECT $1, 'service', 'codes.added', 'x', jsonb_build_object('count', 1, $2::text, 'u')
+    FROM generate_series(1, $3::int)"""
+    for whose, part, rows in (
+        (other, "partOf", ROWS),
+        (workspace, "earlier", ROWS),
+        (workspace, "upload", 1),
+        (workspace, "partOf", 5000),
+    ):
+        await pool.execute(fill, whose, part, rows)
+    await pool.execute("ANALYZE audit")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        await set_locally(connection, NEWEST_FIRST)
+        newest = await connection.fetchrow(query("page_audit"), workspace, None, 1, *[None] * 6)
+        assert newest
+        assert newest["after"] == '{"count": 5001}'
+        types = "int, bigint, bigint, text, text, uuid, timestamptz, timestamptz, text"
+        await connection.execute(f"PREPARE page ({types}) AS {query('page_audit')}")
+        nodes = await _explain(connection, f"EXECUTE page ({workspace}, NULL, 10{', NULL' * 6})")
+        await connection.execute("DEALLOCATE page")
+    pages = [node for node in nodes if node.get("Alias") == "audit"]
+    assert [(node["Node Type"], node["Index Name"]) for node in pages] == [("Index Scan", "audit_of_workspace")]
+    assert [node["Actual Rows"] for node in pages] == [10]
+    assert not any(node.get("Rows Removed by Filter") for node in nodes)
 
 
 async def _explain(connection: Connection, statement: str, *args: Any) -> list[dict[str, Any]]:
