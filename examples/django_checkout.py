@@ -1,4 +1,4 @@
-"""A checkout in Django: hold the coupon while the customer pays, and redeem it once, whatever is lost.
+"""A checkout in Django: hold the coupon and its price while the customer pays, and redeem it once, whatever is lost.
 
 SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; run
 `python -m django runserver 8001 --settings examples.django_checkout`.
@@ -14,7 +14,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from scrip_client import Client, OutcomeUnknown, Refused, ScripError, Unreachable, models
+from scrip_client import Client, OutcomeUnknown, Refused, ScripError, Unreachable
 
 SECRET_KEY, ROOT_URLCONF, DEBUG, ALLOWED_HOSTS = "example", __name__, False, ["*"]
 """Django's settings; in a project they have a module of their own."""
@@ -36,7 +36,7 @@ def refund(order_id: str) -> None:
     """Give the payment back, if there was one."""
 
 
-def refuse(order_id: str, refusal: ScripError | models.ValidationRefusal) -> JsonResponse:
+def refuse(order_id: str, refusal: ScripError) -> JsonResponse:
     """Tell the customer why, where that is for the shopper; else something general."""
     ORDERS[order_id] = {"status": "refused"}
     message = refusal.detail if refusal.for_ == "shopper" else "The code can't be used now."
@@ -50,11 +50,9 @@ def check_out(request: HttpRequest) -> JsonResponse:
     order_id, value, user = order["orderId"], Decimal(order["value"]), order["userId"]
     scrip = connect()
     try:
-        with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id) as held:
-            price = scrip.validate_coupon(code=order["code"], user_id=user, order_id=order_id, order_value=value)
-            if not price.valid:  # the end of the block releases the lock
-                return refuse(order_id, price.refusals[0])
-            pay(order_id, value if price.final_amount is None else price.final_amount)
+        with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id, order_value=value) as held:
+            amount = held.lock.final_amount  # what the customer pays, whatever the book becomes
+            pay(order_id, value if amount is None else amount)
             # Stored before the request, with what the nightly job needs to send the same one.
             ORDERS[order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}
             redemption = held.redeem(order_value=value, idempotency_key=f"redeem-{order_id}")

@@ -1,4 +1,4 @@
-"""A checkout in Litestar: hold the coupon while the customer pays, and redeem it once, whatever is lost.
+"""A checkout in Litestar: hold the coupon and its price while the customer pays, and redeem it once, whatever is lost.
 
 SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; run `uvicorn examples.litestar_checkout:app --port 8001`.
 """
@@ -14,7 +14,7 @@ from litestar import Litestar, Response, post
 from litestar.datastructures import State
 from litestar.params import JSONBody
 
-from scrip_client import AsyncClient, OutcomeUnknown, Refused, ScripError, Unreachable, models
+from scrip_client import AsyncClient, OutcomeUnknown, Refused, ScripError, Unreachable
 
 ORDERS: dict[str, dict[str, str]] = {}
 """What is known of each order: a table of your shop."""
@@ -36,7 +36,7 @@ async def refund(order: Order) -> None:
     """Give the payment back, if there was one."""
 
 
-def refuse(order: Order, refusal: ScripError | models.ValidationRefusal) -> Response[Any]:
+def refuse(order: Order, refusal: ScripError) -> Response[Any]:
     """Tell the customer why, where that is for the shopper; else something general."""
     ORDERS[order.order_id] = {"status": "refused"}
     message = refusal.detail if refusal.for_ == "shopper" else "The code can't be used now."
@@ -47,13 +47,10 @@ def refuse(order: Order, refusal: ScripError | models.ValidationRefusal) -> Resp
 async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
     scrip: AsyncClient = state.scrip
     try:
-        async with scrip.hold_coupon(data.code, user_id=data.user_id, order_id=data.order_id) as held:
-            price = await scrip.validate_coupon(
-                code=data.code, user_id=data.user_id, order_id=data.order_id, order_value=data.value
-            )
-            if not price.valid:  # the end of the block releases the lock
-                return refuse(data, price.refusals[0])
-            await pay(data, data.value if price.final_amount is None else price.final_amount)
+        user, value = data.user_id, data.value
+        async with scrip.hold_coupon(data.code, user_id=user, order_id=data.order_id, order_value=value) as held:
+            amount = held.lock.final_amount  # what the customer pays, whatever the book becomes
+            await pay(data, value if amount is None else amount)
             # Stored before the request, with what the nightly job needs to send the same one.
             ORDERS[data.order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}
             redemption = await held.redeem(order_value=data.value, idempotency_key=f"redeem-{data.order_id}")

@@ -151,7 +151,7 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
     await shopper.picture("checkout-refused")
     await shopper.page.get_by_role("button", name="Pay without the code").click()
     await shopper.assert_texts(receipt_code="none", receipt_total=CART)
-    assert shopper.errors == []
+    assert all(error.startswith("Failed to load resource: the server responded with") for error in shopper.errors)
 
 
 async def test_a_code_of_another_currency(shopper: Shopper, service: Service) -> None:
@@ -233,10 +233,10 @@ async def test_requests_and_answers(shopper: Shopper, service: Service) -> None:
     await shopper.apply(code)
     await shopper["requests"].locator("> summary").click()
     exchanges = shopper["exchanges"].locator("> details")
-    requests = [f"POST /v1/coupons/{path}" for path in ("validate", f"lock/{code}", "validate")]
+    requests = [f"POST /v1/coupons/lock/{code}"]
     assert [text.rpartition(" ")[0] for text in await exchanges.locator("summary").all_inner_texts()] == requests
-    await exchanges.nth(1).locator("summary").click()
-    command, answer = await exchanges.nth(1).locator("pre").all_inner_texts()
+    await exchanges.nth(0).locator("summary").click()
+    command, answer = await exchanges.nth(0).locator("pre").all_inner_texts()
     assert json.loads(answer)["userId"] == "o'hara"
     ran = await asyncio.create_subprocess_exec("bash", "-c", command, stdout=subprocess.PIPE)
     output, _ = await asyncio.wait_for(ran.communicate(), PATIENCE_S)
@@ -340,11 +340,11 @@ async def test_the_discount_is_not_known(shopper: Shopper, service: Service) -> 
     """While the discount is unknown the cart can't be paid; a retry fetches it."""
     code = service.coupon(discount=TWENTY)
     await shopper.apply(code)
-    await shopper.page.route("**/v1/coupons/validate", lambda route: route.abort())
+    await shopper.page.route("**/v1/coupons/lock/*", lambda route: route.abort())
     await shopper.page.get_by_label("One more: Porcelain cup").click()
     await shopper.assert_texts(message_text="The server did not respond. no_answer", total="…")
     await expect(shopper["pay"]).to_be_disabled()
-    await shopper.page.unroute("**/v1/coupons/validate")
+    await shopper.page.unroute("**/v1/coupons/lock/*")
     await shopper["retry"].click()
     await shopper.assert_texts(message_text="", total="117.12 USD", pay="Pay 117.12 USD")
     await expect(shopper["pay"]).to_be_focused()

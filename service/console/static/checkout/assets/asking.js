@@ -58,12 +58,6 @@ const FIGURES = {
   currency_mismatch: ({ currency }) => currency && `It is for orders in ${currency}.`,
 };
 
-// The first refusal of a validation but for this one, with its figures, if the key may read them.
-export function refusalOf({ reasons, refusals }, ignored) {
-  const code = reasons.find((reason) => reason !== ignored);
-  return code && (refusals.find((one) => one.code === code) ?? { code });
-}
-
 const inGeneral = (refusal) => (refusal.for === "shopper" ? refusal.detail : GENERAL[refusal.for]);
 
 export const explain = (refusal) => [WORDS[refusal.code] ?? inGeneral(refusal), FIGURES[refusal.code]?.(refusal)].filter(Boolean).join(" ");

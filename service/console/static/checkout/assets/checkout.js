@@ -4,7 +4,7 @@
 import { when } from "/console/assets/dom.js";
 import { cents, choose, clock, CURRENCIES, currency, decimal, price } from "./amounts.js";
 import { firstQuantities, itemsOf, makeRows, renderRows, valueOf } from "./cart.js";
-import { explain, hex, OF_CODES, post, refusalOf, UNDECIDED, UNKNOWN } from "./asking.js";
+import { explain, hex, OF_CODES, post, UNDECIDED, UNKNOWN } from "./asking.js";
 import { show } from "./exchanges.js";
 import { offer } from "./trying.js";
 
@@ -97,19 +97,25 @@ async function apply(tell = refuse) {
   const order = state.order;
   const code = order.code.trim();
   if (!code) return say("Type a code first.");
-  const asked = await ask("/v1/coupons/validate", { code, ...orderFields(order) });
-  if (asked.status !== 200) return tell(asked);
-  // What it takes to hold the code is what comes next.
-  const refusal = refusalOf(asked.body, "lock_required");
-  if (refusal) return tell({ status: 409, body: refusal });
-
-  const lock = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, { userId: state.user, orderId: order.id });
-  if (lock.status >= 300 || lock.status === 0) return tell(lock);
-  order.coupon = { code: lock.body.code, token: lock.body.lockToken, until: held(lock), discount: null };
+  const fields = orderFields(order);
+  const lock = await hold(code, fields);
+  if (!lock.coupon) return tell(lock);
+  order.coupon = lock.coupon;
   order.code = "";
   save();
-  await appraise();
+  if (JSON.stringify(fields) !== JSON.stringify(orderFields(order))) await appraise();
   if (order.coupon?.discount != null) say("The code is held for you.", "good");
+}
+
+// Lock a code with the price of the cart; a repeat holds the price of another cart under the same token. Returns the answer,
+// with the `coupon` unless it was refused.
+async function hold(code, fields) {
+  // fetch takes "." and ".." out of a path, encoded or not. No code has a point.
+  if (code.includes(".")) return { status: 404, body: { code: "coupon_not_found" } };
+  const answer = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, fields);
+  if (answer.status !== 200 && answer.status !== 201) return answer;
+  const { code: its, lockToken: token, discountAmount } = answer.body;
+  return { ...answer, coupon: { code: its, token, until: held(answer), discount: cents(discountAmount ?? "0.00") } };
 }
 
 // Until when the answer holds the code, by this clock. The server's `Date` is up to a second or two behind its clock:
@@ -118,7 +124,7 @@ function held({ body, now }) {
   return Date.now() + Date.parse(body.expiresAt) - now - 2000;
 }
 
-// Request the discount of the locked coupon for the cart; request it again if the cart has changed meanwhile.
+// Hold the price of the cart as it is now; again if the cart has changed meanwhile.
 async function appraise() {
   appraiseAgain = true;
   if (appraising) return;
@@ -130,15 +136,13 @@ async function appraise() {
       const coupon = order.coupon;
       coupon.discount = null;
       render();
-      const fields = { code: coupon.code, lockToken: coupon.token, ...orderFields(order) };
-      const answer = await ask("/v1/coupons/validate", fields);
+      const lock = await hold(coupon.code, orderFields(order));
       if (appraiseAgain || state.order.coupon !== coupon) continue;
-      if (answer.status !== 200) refuse(answer, "", appraise);
-      else if (answer.body.valid) {
-        coupon.discount = cents(answer.body.discountAmount ?? "0.00");
+      if (!lock.coupon) refuse(lock, "", appraise);
+      else {
+        Object.assign(coupon, lock.coupon);
         say();
-      } else if (answer.body.reasons[0] === "lock_lost") drop(order);
-      else refuse({ status: 409, body: refusalOf(answer.body) });
+      }
     }
   } finally {
     appraising = false;
