@@ -5,6 +5,10 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+has_turn: ContextVar[bool] = ContextVar("has_turn", default=False)
+"""Whether the task has a turn for which others wait (pace.py): it is the next in a FairGate."""
 
 
 class FairQueue:
@@ -17,6 +21,12 @@ class FairQueue:
         """A future that is done when it is the task's turn."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(workspace, deque()).append(turn)
+        return turn
+
+    def add_first(self, workspace: int) -> asyncio.Future[None]:
+        """Like add, but before all that wait."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting = {workspace: deque([turn, *self._waiting.pop(workspace, ())]), **self._waiting}
         return turn
 
     def count(self, workspace: int) -> int:
@@ -44,7 +54,7 @@ class FairQueue:
 
 
 class FairGate:
-    """Lets so many tasks run at once, of a workspace so many; the others wait in a FairQueue."""
+    """Lets so many tasks run at once, of a workspace so many; others wait in a FairQueue, with a turn in front."""
 
     def __init__(self, most: int, most_of_one: int) -> None:
         self.most, self.most_of_one = most, most_of_one
@@ -66,7 +76,7 @@ class FairGate:
         if self._running.total() < self.most and self._may_run(workspace):  # else those that wait might run
             self._running[workspace] += 1
             return
-        turn = self._queue.add(workspace)
+        turn = self._queue.add_first(workspace) if has_turn.get() else self._queue.add(workspace)
         try:
             await turn
         except asyncio.CancelledError:

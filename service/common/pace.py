@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from service.common.fair_queue import FairGate
+from service.common.fair_queue import FairGate, has_turn
 
 MAX_PAUSE_S = 1.0
 
@@ -33,13 +33,15 @@ class Pace:
     @asynccontextmanager
     async def turn(self, workspace: int) -> AsyncIterator[None]:
         """A piece of work, after what is left of the pause of the piece before it; several tasks work one after the
-        other, and workspaces take turns."""
+        other, and workspaces take turns. What the work waits for in a FairGate is its next."""
         async with self._gate.one(workspace):
             await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+            has_turn.set(True)
             try:
                 with self:
                     yield
             finally:
+                has_turn.set(False)  # not reset: a generator may end in another task
                 self._due = time.monotonic() + self._find_pause()
 
     def _find_pause(self) -> float:

@@ -13,6 +13,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.record import shared_pool
 from service.engine.record.pool import count_waiting
 from service.engine.record.shared_pool import LEAST, MAX_WAITING, SharedPool, check_waiting, current_workspace
+from service.server.api.bulk import Bulk
 from tests.harness.waiting import PATIENCE_S
 
 
@@ -89,6 +90,28 @@ async def test_a_workspace_with_too_many_waiting_statements() -> None:
     statements.end.set()
     await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     check_waiting(statements.pool, 1)
+
+
+async def test_bulk_work_with_a_turn_is_next() -> None:
+    """Bulk work with a turn, for which others wait, gets a connection before its workspace's statements."""
+    order, bulk, statements = list[str](), Bulk(), Statements(LEAST)
+
+    async def run(name: str, workspace: int) -> None:
+        current_workspace.set(workspace)
+        async with statements.pool.acquire():
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async def read_large(workspace: int) -> None:
+        async with bulk.at_postgres.turn(workspace):
+            await run(f"large {workspace}", workspace)
+        await run("after", workspace)
+
+    tasks = [asyncio.create_task(run("small", 1)) for _ in range(100)]
+    tasks += [asyncio.create_task(read_large(workspace)) for workspace in (1, 2)]
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
+    assert order.index("large 1") < order.index("large 2") < 10
+    assert order[-1] == "after"
 
 
 async def test_a_wait_ends(monkeypatch: pytest.MonkeyPatch) -> None:
