@@ -26,7 +26,7 @@ local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
   per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
   require_assignment = assigned == '1', require_lock = locked == '1', discount = discount_type,
-  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits,
+  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits, ended = ended,
 }
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
@@ -86,7 +86,7 @@ if l and not book.active then asked = l.deadline end -- as extend, which is refu
 if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + max_lock_ms, ends_at))
 else
   l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + max_lock_ms, ends_at),
-    started = now_text, counted = ((book.per_user or of_user) and 'u' or '')
+    started = now_text, counted = ended .. ((book.per_user or of_user) and 'u' or '')
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)

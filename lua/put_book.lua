@@ -1,4 +1,5 @@
---[[ put_book: project a book's settings.
+--[[ put_book: project a book's settings. Where the merchant has ended its locks (`ended` has changed), set its locked coupons
+     aside, from where lua/sweep_locks.lua takes them.
 Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  not read
@@ -8,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 version  2 settings (service/engine/formats/stored_settings.py; the book's uuid first)  3 number
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
-Cost  at most 4 commands ]]
+Cost  at most 9 commands ]]
 -- @include gate gate_refuses newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
@@ -19,10 +20,17 @@ local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then
   return redis.error_reply('ERR settings that no script can read')
 end
-local version, _, status = string.match(got[2] or '', '^(%S+) (%S+) (%S+)')
+local version, status, ended = string.match(got[2] or '', '^(%S+) %S+ (%S+) %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %-?(%d*)')
 -- A book that a worker closed, as it could not read it, may be put again with the same version.
 if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] and status == 'unreadable' then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
+  if version and book.ended ~= '' and book.ended ~= ended and status ~= 'unreadable' then
+    for _, set in ipairs({ 'u', 'a', 'p', 'o' }) do
+      local key = W .. 'l:' .. ARGV[3] .. ':' .. set
+      redis.pcall('RENAME', key, key .. book.ended) -- an error where there is none
+    end
+    redis.call('UNLINK', W .. 'lb:' .. ARGV[3]) -- all of them count for nothing; other counts follow coupon by coupon
+  end
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])
   note_version(KEYS[5], got[3], ARGV[1])
 end

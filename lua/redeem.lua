@@ -28,7 +28,7 @@ local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
   per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
   require_assignment = assigned == '1', require_lock = locked == '1', low = low, discount = discount_type,
-  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits,
+  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits, ended = ended,
 }
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max = limits_of(c, book)

@@ -1,26 +1,63 @@
---[[ sweep_locks: remove expired locks of coupons that no request has touched since.
-Called by service/engine/hot/expired_locks.py, in the worker alone; its SWEPT_A_RUN is the LIMIT here
+--[[ sweep_locks: remove locks of coupons that no request has touched since: expired ones, and those that the merchant ended.
+Called by service/engine/hot/expired_locks.py, in the worker, and projection.py; SWEPT_A_RUN is the LIMIT here
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
-ARGV  1 book  2 set (u, a, p or o)
-Reply {OK, swept} or {outcome}
+ARGV  1 book  2 set (u, a, p or o; and a number where lua/put_book.lua set it aside)
+Reply {OK, swept, whether there may be more (1 or 0)} or {outcome}
 Event none
-Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of at most 400 locks of them ]]
--- @include gate gate_refuses book coupon locking counters place
+Cost  at most 4 commands, 26 for each of at most 20 coupons, and 2 for each of at most 500 locks of them ]]
+-- @include gate gate_refuses failing book coupon locking counters place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
--- Runs while the gate is full or behind, too: it frees memory.
+-- Runs while the gate is full or behind, too: it frees memory. In an opening OPEN is '<epoch> closed'.
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
-if not got[2] then return { OUT.OK, 0 } end -- the workspace is in another partition now
+if not got[2] then return { OUT.OK, 0, 0 } end -- the workspace is in another partition now
 local now = read_workspace(got[2]).now
-local book = read_book(ARGV[1])
-local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', whole(now), 'LIMIT', 0, 20)
-for _, member in ipairs(due) do
+local book, key = read_book(ARGV[1]), W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2]
+local swept, left = 0, 400
+
+-- One coupon's; returns its next cursor (drop_ended), 0 at the end. cursor: nil for expired locks.
+local function sweep(member, cursor)
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
   local c = load_coupon(code, bucket)
+  if not c or book_number_of(c.entry) ~= book.number then return 0 end -- it left Redis with its book
   local counted, set, score = place(c, book)
-  prune_locks(c, limits_of(c, book), now, book)
+  local max = limits_of(c, book)
+  local next_cursor, removed = 0, 0
+  if cursor and max ~= 1 then next_cursor, removed = drop_ended(c, whole(cursor), book) else prune_locks(c, max, now, book) end
+  left = left - removed
   settle(c, book, counted, set, score)
+  return next_cursor
 end
-return { OUT.OK, #due }
+
+if #ARGV[2] == 1 then
+  local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, 20)
+  for _, member in ipairs(due) do sweep(member) end
+  return { OUT.OK, #due, #due == 20 and 1 or 0 }
+end
+-- The score of a coupon that has more is its cursor, below 0, so that it is the first of the next run.
+local members = redis.call('ZRANGE', key, 0, 19, 'WITHSCORES')
+for i = 1, #members, 2 do
+  local member, score = members[i], members[i + 1] + 0
+  local is_done, cursor = pcall(sweep, member, math.max(0, -score))
+  if not is_done then -- the code has a key of the wrong type: a rebuild, which the worker orders, removes all its locks
+    end_unless_own(cursor)
+    cursor = 0
+  end
+  if cursor > 0 then
+    redis.call('ZADD', key, whole(-cursor), member)
+  else
+    redis.call('ZREM', key, member)
+    swept = swept + 1
+    -- A lock that was made since may have left the coupon at the same place, from which it was set aside.
+    local bucket, code = string.match(member, '^(%d+) (%S+)$')
+    local c = is_done and load_coupon(code, bucket)
+    if c and book_number_of(c.entry) == book.number then
+      local _, set, at = place(c, book)
+      if set and set ~= 'pool' then redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, at, member) end
+    end
+  end
+  if left <= 0 or cursor > 0 then break end
+end
+return { OUT.OK, swept, redis.call('ZCARD', key) > 0 and 1 or 0 }

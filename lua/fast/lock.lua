@@ -1,6 +1,6 @@
 -- How lua/lock.lua starts: it reads what each lock needs, and decides the usual one. Reads passes_full, passes_behind.
 -- Leaves named, now, now_text (as text), per_order, usual_currency, usual_digits, keep_ms, sampled_at, limits (fast/settings.lua); number, entry, book_id, status,
--- from, till, per_code, per_user, total, assigned, locked, lock_ms, max_lock_ms, terms (fast/book_fields.lua); of a lock with a
+-- from, till, per_code, per_user, total, assigned, locked, lock_ms, max_lock_ms, ended, terms (fast/book_fields.lua); of a lock with a
 -- price: discount_type, discount_terms, cap, least, book_currency, book_digits (fast/terms.lua); of the call: fingerprint,
 -- code, bucket, user, order, asked_ms, new_token, price, idempotency_key, coupon_key, orders_key, users_key.
 -- For lua/lock.lua.
@@ -9,7 +9,7 @@ named = ARGV[4] -- the user (includes/idempotency.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply and reply[4] then
-  -- @include gate coupon locks repeats storage
+  -- @include gate book coupon locks repeats storage
   reply = while_locked(reply, now) or full and refuse_full(full, passes_full)
 end
 if reply then return reply end

@@ -1,6 +1,6 @@
 -- How lua/redeem.lua starts: it reads what each redemption needs, and decides the usual one. Reads passes_full,
 -- passes_behind, named (nil). Leaves now, per_order, usual_currency, usual_digits, keep_ms, sampled_at (fast/settings.lua); number,
--- entry, book_id, status, from, till, per_code, per_user, total, assigned, locked (fast/book_fields.lua); low,
+-- entry, book_id, status, from, till, per_code, per_user, total, assigned, locked, ended (fast/book_fields.lua); low,
 -- discount_type, discount_terms, cap, least, book_currency, book_digits (fast/terms.lua); of the call: fingerprint, code,
 -- bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key,
 -- coupon_key, orders_key, outbox, users_key. For lua/redeem.lua.

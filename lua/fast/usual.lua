@@ -32,7 +32,7 @@ local function read_usual_book(workspace_read, number)
       book = {
         id = book_id, status = status, from = number_of(from), till = number_of(till), per_code = per_code,
         per_user = number_of(per_user), total = total,
-        assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms, low = low,
+        assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, terms = terms, low = low,
         discount_type = discount_type, discount_terms = number_of(discount_terms), cap = cap, least = least, currency = book_currency,
         digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
         ends = {}, taken = {},
@@ -53,7 +53,7 @@ local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, 
     discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
     book_currency, book_digits = book.currency, book.digits
   end
-  local lock_ms, max_lock_ms, terms, touched = book.lock_ms, book.max_lock_ms, book.terms, book.touched
+  local lock_ms, max_lock_ms, ended, terms, touched = book.lock_ms, book.max_lock_ms, book.ended, book.terms, book.touched
   -- @step usual_lock
   if not held then return nil end
   book.touched, got[entry_at] = true, fingerprint ~= '-'
@@ -130,7 +130,7 @@ local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key
   outbox, users_key, fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
   items, asks)
   -- @step joined_reads
-  local workspace, locked = workspace_read.workspace, book.locked
+  local workspace, locked, ended = workspace_read.workspace, book.locked, book.ended
   local usual_currency, usual_digits = workspace_read.currency, workspace_read.digits
   local discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
   local low, book_currency, book_digits = book.low, book.currency, book.digits

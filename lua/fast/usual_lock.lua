@@ -3,7 +3,7 @@
 -- refusals too.
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
 -- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, sampled_at, limits; of fast/book_fields.lua:
--- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, terms; where it has a price:
+-- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, ended, terms; where it has a price:
 -- usual_currency, usual_digits (fast/settings.lua), discount_type, discount_terms, cap, least, book_currency, book_digits
 -- (fast/terms.lua); of the code: number, entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order,
 -- asked_ms, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
@@ -55,7 +55,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
   local new_entry = number .. '!'
-  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. (users_locks and ' u.' or ' .') .. hold
+  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. ' ' .. ended .. (users_locks and 'u.' or '.') .. hold
   if #new_entry + #lock <= ENTRY_BYTES then new_entry = new_entry .. lock -- as in save_coupon of includes/place.lua
   else command('SET', coupon_key, '0 - - 0 1 - - - ' .. lock) end
   command('HSET', bucket_key, code, new_entry)

@@ -3,7 +3,7 @@
 -- follows decides, refusals too.
 -- Reads command (redis.pcall), gathered (as fast/usual_lock.lua), workspace (its number); of fast/settings.lua:
 -- usual_currency, usual_digits, keep_ms, sampled_at; of fast/book_fields.lua: status, from, till, per_code, per_user, total,
--- assigned, locked; of fast/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
+-- assigned, locked, ended; of fast/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
 -- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
 -- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
@@ -17,7 +17,7 @@ local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it
   if asks ~= '-' and asks ~= '-/u' or per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
-  local its_token, its_ends, counted, in_record, hold
+  local its_token, its_ends, its_ended, counted, in_record, hold
   if entry ~= number then -- a lock alone, as save_coupon of includes/place.lua writes it
     in_record = string.byte(entry, -1) == 33 -- '!'
     local text, head = entry, number .. '!'
@@ -26,8 +26,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
     its_token = token == '-' and string.match(text, '^%S+', #head + 1) or token
     head = head .. its_token .. ' ' .. user .. ' ' .. order .. ' '
     if string.sub(text, 1, #head) ~= head then break end
-    its_ends, counted, hold = string.match(text, '^(%d+) %d+ (u?%.)(.*)$', #head + 1)
-    if not its_ends or its_ends - now <= 0 then break end
+    its_ends, its_ended, counted, hold = string.match(text, '^(%d+) %d+ (%d*)(u?%.)(.*)$', #head + 1)
+    if its_ended ~= ended or its_ends - now <= 0 then break end
   elseif token ~= '-' or locked ~= '0' then break end
 
   local its_value, its_currency, its_digits, saved = value, nil, nil, nil

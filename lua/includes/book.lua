@@ -27,18 +27,18 @@ end
 -- made: the settings' text, where the caller has it already; else it is read. Numbers: from and till (ms), the limits
 -- per_code, per_user, total and codes_per_user, low (below how many free codes it runs low), cap and least (amounts, e4).
 -- lock_ms and max_lock_ms are text, which is only added to numbers. gift_book: of orders with its coupons; discount: its
--- kind. nil for none, and id nil where the text can't be read. The book's limits ('<misses>/<locks of a user>/<locked
+-- kind; ended: text (includes/locks.lua), '' for none. nil for none, and id nil where the text can't be read. The book's limits ('<misses>/<locks of a user>/<locked
 -- percent>', '-' for none) are for lua/lock.lua and includes/limits.lua.
 local function read_book(number, made)
-  local id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms,
+  local id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms, ended,
     low, gift_book, discount, discount_terms, cap, least, currency, digits, public_reasons = string.match(
       made or redis.call('GET', W .. 'b:' .. number), '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) '
-        .. '(%S+) (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+        .. '(%S+) (%S+) %-?(%d*) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
     number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
     per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
     codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
-    lock_ms = lock_ms, max_lock_ms = max_lock_ms, low = tonumber(low),
+    lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, low = tonumber(low),
     gift_book = gift_book ~= '-' and gift_book or nil, discount = discount ~= '-' and discount or nil,
     discount_terms = discount_terms, cap = tonumber(cap), least = tonumber(least),
     currency = currency ~= '-' and currency or nil, digits = digits, public_reasons = public_reasons == '1',

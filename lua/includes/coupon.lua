@@ -63,9 +63,17 @@ end
 
 local function is_blocked(c) return c.off == '2' or c.off == '3' end
 
+-- Whether a lock with this `counted` was ended by the merchant. c: after limits_of.
+local function has_ended(c, counted) return c.ended and string.match(counted, '^%d*') ~= c.ended end
+
 -- How often the code may be redeemed, nil for without limit, and when it or its book ends, nil for never. c.max (0: no
 -- limit), the code's own or the one that it was first used under, stands though the book's has changed.
+-- A lock that the merchant ended (includes/locks.lua) is from here on one that has expired.
 local function limits_of(c, book)
+  if book.ended ~= '' then
+    c.ended = book.ended
+    if c.lock and has_ended(c, c.lock.counted) then c.lock.deadline = 0 end
+  end
   local max = c.max or book.per_code
   return max ~= 0 and max or nil, c.expires_at and book.till and math.min(c.expires_at, book.till) or c.expires_at or book.till
 end

@@ -66,6 +66,22 @@ local function drop_locks(c, max, book, now)
   redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
 end
 
+-- Remove the locks of a code with several uses that the merchant ended (includes/locks.lua), a hundred fields or so of
+-- the hash from this cursor of HSCAN, a text, on. Returns the next cursor, 0 at the end, and how many it removed.
+local function drop_ended(c, at, book)
+  local page, holders, removed = redis.call('HSCAN', W .. 'k:' .. c.code, at, 'COUNT', '100'), {}, 0
+  for i = 1, #page[2], 2 do
+    local counted = string.match(page[2][i + 1], '^%S+ %S+ %S+ (%S+)')
+    if counted and has_ended(c, counted) then holders[#holders + 1], removed = page[2][i], removed + 1 end
+    if #holders == 100 then
+      forget_holders(c, holders, book)
+      holders = {}
+    end
+  end
+  if holders[1] then forget_holders(c, holders, book) end
+  return page[1] + 0, removed
+end
+
 -- Store the lock l, and count it where it holds a use of a limit.
 local function put_lock(c, max, l, book, now)
   if max == 1 then c.lock = l

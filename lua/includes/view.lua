@@ -14,7 +14,7 @@ local function view(c, book, now)
       local user, order = string.match(first, '^(%S+) (%S+)$')
       l = lock_of(c, max, user, order, now)
     end
-    if live > 0 then lock = l.user .. ' ' .. l.order .. ' ' .. l.ends end
+    if live > 0 and l then lock = l.user .. ' ' .. l.order .. ' ' .. l.ends end
   end
   if max and c.uses >= max then status = max == 1 and 'redeemed' or 'exhausted'
   elseif c.off then status = 'inactive'

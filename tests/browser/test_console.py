@@ -129,15 +129,20 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await operator.expect_message("40 codes were generated.")
     await expect(page.get_by_role("table", name="Codes").get_by_role("row")).to_have_count(41)
     await expect(page).not_to_have_url(re.compile("job="))
+    (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
+    (held,) = ok(service.manage.get(f"/v1/books/{book['bookId']}/codes", params={"limit": 1}))["items"]
+    ok(service.checkout.post(f"/v1/coupons/lock/{held['code']}", json={"userId": "ann"}), 201)
     await operator.button("Change").click()
     await page.get_by_label("Gift of a checkout").select_option(gifts)
     await page.get_by_label("Redemptions in total").fill("30")
     await page.get_by_label("Only for the user it is assigned to").check()
+    await page.get_by_label("End all live locks now").check()
     await operator.button("Save").click()
     await operator.expect_message(f"{name} is changed")
     (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
     assert (book["maxRedemptions"], book["requireAssignment"], book["discount"]["value"]) == (30, True, "15")
     assert book["giftBookId"] == gifts
+    assert ok(service.checkout.get(f"/v1/coupons/{held['code']}"))["lock"] is None
     await operator.button("Pause").click()
     await operator.confirm(f"Pause {name}?", "Its 40 codes can't", "Pause book")
     await expect(page.get_by_text("paused", exact=True)).to_be_visible()

@@ -64,7 +64,10 @@ class Stocked(ScriptRunner):
 
     async def change(self, row: BookRow, **rules: Any) -> BookRow:
         self.limits_changed |= any(name.startswith("max_redemptions") for name in rules)
-        row = msgspec.structs.replace(row, version=self.next_version(), **rules)
+        version = self.next_version()
+        if rules.pop("end_locks", False):
+            rules["locks_ended"] = version
+        row = msgspec.structs.replace(row, version=version, **rules)
         await self.projector.book(row)
         return row
 

@@ -245,9 +245,9 @@ def _check_locks(held: Held, now: int) -> None:
             assert not c.single_locks, code
             assert held.mine.get(f"kd:{code}", {}) == deadlines, code
         for lock in c.locks:
-            assert re.fullmatch(r"u?b?\.[0-9A-FU]*", lock.counted), lock
+            assert re.fullmatch(r"([1-9]\d*)?u?b?\.[0-9A-FU]*", lock.counted), lock
             assert int(lock.started) <= int(lock.deadline)
-            limits, _, key = lock.counted.partition(".")
+            limits, _, key = lock.counted.lstrip("0123456789").partition(".")
             sets = {"b": f"lb:{c.book.number}", "u": f"lu:{c.book.number}:{lock.user}"}
             for name in [*(sets[limit] for limit in limits), *([f"lk:{key}"] if key else [])]:
                 expected[name][lock.token] = int(lock.deadline)

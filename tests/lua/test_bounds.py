@@ -16,7 +16,7 @@ DAY_MS = 86_400_000
 
 async def swept(shop: Shop, book: int, of: str) -> int:
     """Of how many coupons the worker's sweep forgot expired locks."""
-    outcome, count = await shop.work("sweep_locks", (shop.caller.gate, f"{shop.caller.prefix}w"), book, of)
+    outcome, count, _ = await shop.work("sweep_locks", (shop.caller.gate, f"{shop.caller.prefix}w"), book, of)
     assert outcome == 0
     return count
 

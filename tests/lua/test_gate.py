@@ -40,6 +40,9 @@ async def asks(still: Shop) -> dict[str, Ask]:
         "put_codes": lambda: still.add(book, "CODE-5"),
         "put_user": lambda: still.user("ann", 5),
         "seen": lambda: still.projector.seen_all(0, 99),
+        "sweep_locks": lambda: still.decider.run(
+            0, "sweep_locks", (caller.gate, f"{caller.prefix}w"), (book.book, "u")
+        ),
     }
     assert set(requests) == {*HOT, *PROJECTION}
     return requests
@@ -197,12 +200,12 @@ async def test_locks_are_swept_behind_an_open_gate_alone(still: Shop) -> None:
     assert await swept() == [90]
     await still.gate("open")
     settings = await still.link.call("GETDEL", names[1])
-    assert await swept() == [0, 0]
+    assert await swept() == [0, 0, 0]
     await still.link.call("SET", names[1], settings)
     assert await still.everything() == before
     for state, count in (("full", 1), ("behind", 0)):
         await still.gate(state)
-        assert await swept() == [0, count]
+        assert await swept() == [0, count, 0]
     await still.gate("open")
 
 

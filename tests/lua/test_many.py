@@ -86,7 +86,16 @@ class _Story:
             self.groups.append((commands, replies))
             broken = key_names.coupon(shop.caller.prefix, f"C{number % 6}-0")
             self.between.append(
-                chosen.choice([("wait", 1), ("wait", 70_000), ("record", None), ("gate", "full"), ("break", broken)])
+                chosen.choice(
+                    [
+                        ("wait", 1),
+                        ("wait", 70_000),
+                        ("record", None),
+                        ("gate", "full"),
+                        ("break", broken),
+                        ("end", number),
+                    ]
+                )
             )
             await self.pass_between(shop, number)
 
@@ -100,6 +109,9 @@ class _Story:
                 await shop.wait(of)
             case "record":
                 await shop.record()
+            case "end":
+                at = of % len(shop.books)
+                shop.books[at] = await shop.change(shop.books[at], end_locks=True)
             case "break":
                 await shop.link.call("DEL", of)
                 await shop.link.call("LPUSH", of, "x")
@@ -161,7 +173,7 @@ PLANTED = [
     "book.from", "book.till", "book.per_user", "book.low", "book.gift_book", "book.discount == 'percentage'",
     "book.discount == 'fixed'", "book.discount == 'tiered'", "book.discount == 'buyXGetY'", "book.cap", "book.least",
     "book.currency", "book.codes_per_user", "book.lock_ms == '20000'", "book.max_lock_ms == '400000'", "own",
-    "own and own.counted == 'u.'", "ask.order ~= '-'", "tonumber(ask.value)", "ask.currency",
+    "own and own.counted == 'u.'", "book.ended ~= ''", "ask.order ~= '-'", "tonumber(ask.value)", "ask.currency",
     "ask.items and ask.items ~= '-'", "token", "user == 'u1'", "ask.spent",
 ]  # fmt: skip
 """What a rule of the general text may depend on, in cases that the usual texts decide."""

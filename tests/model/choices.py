@@ -153,6 +153,7 @@ book_changes: Draw = st.sampled_from(
     + [("require_assignment", word) for word in (False, True)]
     + [("require_lock", word) for word in (False, True)]
     + [("public_reasons", word) for word in (False, True)]
+    + [("end_locks", True)] * 3
     + [("lives", lives) for lives in ((300, 3600), (30, 60), (1, 1))]
     + [("limits", limits) for limits in (None, *_LIMITS)]
     + [("discount", discount) for discount in (None, *DISCOUNTS[:: len(DISCOUNTS) // 11])]

@@ -173,9 +173,13 @@ class Merchant(Twins):
             own: dict[str, Any] = {"max_amount_e4": None, "min_order_value_e4": None}
             own |= {"currency": self.model.currency, "digits": DIGITS[self.model.currency]}
             fields["discount"] = DiscountRow(**own | fields["discount"])
-        row = msgspec.structs.replace(self.model.books[book], **fields)
+        row = msgspec.structs.replace(
+            self.model.books[book], **{name: value for name, value in fields.items() if name != "end_locks"}
+        )
         if None in (row.valid_from_ms, row.valid_until_ms) or row.valid_from_ms < row.valid_until_ms:  # type: ignore[operator]
             self.model.books[book] = self.databases.run(self.shop.change(self.model.books[book], **fields))
+            if "end_locks" in fields:
+                self.model.end_locks(book)
             self.count()
 
     def fields_of_book(self, rules: dict[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,11 @@ class State:
         """The book's live ones."""
         return [lock for c in self.of_book(book) for lock in self.live(c)]
 
+    def end_locks(self, book: int) -> None:
+        """The merchant ends all of the book's."""
+        for c in self.of_book(book):
+            c.locks.clear()
+
     def kept(self, book: int, limit: str, user: str | None = None) -> int:
         """Uses of the book's limit ('book' or 'user') that live locks keep."""
         return sum(limit in lock.counts and user in (None, lock.user) for lock in self.locks(book))

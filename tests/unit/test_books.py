@@ -202,9 +202,9 @@ def test_stored_terms_of_a_discount() -> None:
     discount = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
     for least, stored in ((None, "100000"), (5, "100000"), (15, "150000")):
         words = book_settings(make(discount=discount | {"minOrderValue": least})).split(" ")
-        assert words[15:21] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "USD", "2"]
+        assert words[16:22] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "USD", "2"]
     words = book_settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
-    assert words[15:21] == ["buyXGetY", "2:1", "70000", "-", "USD", "2"]
+    assert words[16:22] == ["buyXGetY", "2:1", "70000", "-", "USD", "2"]
 
 
 def test_patch_changes_only_named_fields() -> None:

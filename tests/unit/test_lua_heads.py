@@ -121,7 +121,8 @@ def test_the_fast_texts_read_every_field_of_a_record() -> None:
 
 def _places(text: str) -> int:
     """The fields that the patterns of a text match."""
-    return sum(pattern.count("%S+") for pattern in re.findall(r"'([^'\n]*%S[^'\n]*)'", _code(text)))
+    patterns = re.findall(r"'([^'\n]*%S[^'\n]*)'", _code(text))
+    return sum(pattern.count("%S+") + pattern.count("%-?(%d*)") for pattern in patterns)
 
 
 def _code(text: str) -> str:

@@ -16,7 +16,7 @@ TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.con
 TEXT_CALLS |= {"gift_text", "id_of", "unpack", "unpack_values"}
 TEXT = set(
     """a assigned_at at book book_id books_key bucket bucket_key by c code counted counters coupon_key currency
-    decided digits discount discount_terms due_by ends ends_text entry EPOCH erased event field figures
+    decided digits discount discount_terms due_by ended ends ends_text entry EPOCH erased event field figures
     fingerprint full gift_view had head hold HOLDER holder id idempotency_key items its_currency its_digits
     its_own its_token its_value keep_ms kept key last lock lock_ms mark max_lock_ms member ms_text name
     names new_bucket new_entry new_key new_token NONCE notice now_text number of off old_key order order_bucket

@@ -277,6 +277,7 @@ def patch_book(
     limits: models.BookLimits | UnsetType | None = UNSET,
     public_reasons: bool | UnsetType | None = UNSET,
     name: str | UnsetType = UNSET,
+    end_locks: bool | UnsetType | None = UNSET,
 ) -> Call[models.Book]:
     """Change a book. Change the given fields; null resets a field. Applies to all later requests, also for existing
     codes.
@@ -310,6 +311,7 @@ def patch_book(
     - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
       `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
+    - end_locks: True ends all live locks of the book: their tokens are `lock_lost`, and what they hold is free.
     """
     return make_call(
         "patch_book",
@@ -341,6 +343,7 @@ def patch_book(
             limits=limits,
             publicReasons=public_reasons,
             name=name,
+            endLocks=end_locks,
         ),
     )
 

@@ -105,6 +105,8 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     limits: BookLimits | None = None
     public_reasons: bool = False
     """Whether a caller who sees no reasons is told when, or with which order, its coupons can be used."""
+    locks_ended: int = 0
+    """The version of the change that last ended all its locks."""
 
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,8 @@ TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb l
 """The kinds of a workspace's keys, and their types."""
 
 SETS_OF_CODES = "uapox"
-"""A book's sets: its locked codes (`u`, `a`, `p`, `o`) by deadline, and its free codes with their own expiry (`x`)."""
+"""A book's sets: its locked codes (`u`, `a`, `p`, `o`) by deadline, and its free codes with their own expiry (`x`).
+Codes whose locks the merchant ended are in sets with a number in their names until lua/sweep_locks.lua empties them."""
 
 _NUMBER, _BOOK = "(?:0|[1-9][0-9]{0,9})", "([1-9][0-9]{0,9})"
 _BUCKET, _CODE = "(0|[1-9][0-9]{0,5})", "([A-Z0-9_-]{4,64})"
@@ -43,7 +44,7 @@ _HOLDER = "([0-9A-Z]{0,40})"
 _PARTS = _by_kind(
     **{
         _BOOK: "b n f lb",
-        f"{_BOOK}:([{SETS_OF_CODES}])": "l",
+        f"{_BOOK}:(x|[uapo](?:[1-9][0-9]{{0,18}})?)": "l",
         f"{_BOOK}:{_USER}": "lu ue",
         _BUCKET: "d o g",
         _CODE: "c k kd s",

@@ -100,6 +100,7 @@ def book_settings(row: BookRow) -> str:
         row.require_lock,
         row.lock_seconds * 1000,
         row.max_lock_seconds * 1000,
+        row.locks_ended or None,
         encode_book_limits(row.limits),
         row.low_stock_threshold,
         row.gift_book_id,
@@ -111,5 +112,5 @@ def book_settings(row: BookRow) -> str:
 def closed_book_settings(book_id: UUID) -> str:
     """The settings of a book that can't be projected: not active, so that its codes can't be used.
     lua/put_book.lua knows its status."""
-    nothing = (None,) * 10
+    nothing = (None,) * 11
     return _joined(book_id, "unreadable", None, None, 1, None, None, None, False, False, 1, 1, *nothing)

@@ -8,8 +8,6 @@ from service.engine.formats.key_names import Key
 from service.engine.hot.projection import Run
 from service.engine.hot.redis_server import Server
 
-SWEPT_A_RUN = 20
-"""LIMIT of lua/sweep_locks.lua."""
 MOST_SWEEPS = 1000
 
 Contain = Callable[[Key], AbstractAsyncContextManager[None]]
@@ -17,7 +15,7 @@ Contain = Callable[[Key], AbstractAsyncContextManager[None]]
 
 
 async def sweep_locks(server: Server, run: Run, contain: Contain) -> int:
-    """Remove expired locks from all coupons of the partition. Returns the number of coupons."""
+    """Remove locks that have ended from all coupons of the partition. Returns the number of coupons."""
     swept = 0
     async for page in server.walk_keys({"l"}):
         for key in page:
@@ -27,8 +25,8 @@ async def sweep_locks(server: Server, run: Run, contain: Contain) -> int:
             names = (server.gate, key_names.settings(key_names.prefix(key.partition, key.workspace)))
             async with contain(key):
                 for _ in range(MOST_SWEEPS):
-                    coupons = (await run(server.partition, "sweep_locks", names, (book, which)))[1]
+                    _, coupons, more = await run(server.partition, "sweep_locks", names, (book, which))
                     swept += coupons
-                    if coupons < SWEPT_A_RUN:
+                    if not more:
                         break
     return swept

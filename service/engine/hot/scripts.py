@@ -42,7 +42,7 @@ REFUSED_BY_STATE: dict[str, frozenset[str]] = {
 SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users and expired locks from an open Redis."""
-PROJECTION = "put_workspace put_book put_codes put_user seen".split()
+PROJECTION = "put_workspace put_book put_codes put_user seen sweep_locks".split()
 """Scripts that write configuration."""
 MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """Scripts that recover or rebuild a closed Redis."""

@@ -74,6 +74,7 @@ SHARED = {
     "requireLock": "Whether a coupon must be locked before it is redeemed.",
     "publicReasons": "Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, "
     "`order_value_too_low` and `order_value_required`.",
+    "endLocks": "True ends all live locks of the book: their tokens are `lock_lost`, and what they hold is free.",
     "maxLockSeconds": "How long a lock can last with all its extensions, in seconds.",
     "discount": "What a coupon takes off the order's value; null for nothing.",
     "codePattern": "The form of generated codes.",

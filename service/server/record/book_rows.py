@@ -35,7 +35,7 @@ from service.server.requests.book_requests import CreateBook, PatchBook
 _WRITTEN = """workspace book book_id version name description status valid_from valid_until max_redemptions_per_code
     max_redemptions_per_user max_redemptions max_codes_per_user require_assignment require_lock lock_seconds
     max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
-    created_by limits public_reasons created updated""".split()
+    created_by limits public_reasons created updated locks_ended""".split()
 """The fields in the order of the query's parameters."""
 
 
@@ -85,7 +85,10 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
             await connection.execute(query("bump_keys_version"), workspace)
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
-        await write_audit(connection, workspace, "book.changed", book_id, to_audit(old), to_audit(row))
+        before, after = to_audit(old), to_audit(row)
+        if request.end_locks:
+            before["endLocks"], after["endLocks"] = False, True
+        await write_audit(connection, workspace, "book.changed", book_id, before, after)
         return row
 
 

@@ -109,6 +109,7 @@ class PatchBook(_Fields, kw_only=True):
     """Changes of a book: absent fields stay as they are, null resets a field."""
 
     name: Annotated[str, text_schema(1, 255)] | UnsetType = UNSET
+    end_locks: bool | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,6 +223,8 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
         elif name == "discount":
             own = row.discount.currency if row.discount else row.workspace_currency
             changes[name] = None if value is None else make_discount_row(value, own)
+        elif name == "end_locks":
+            changes |= {"locks_ended": version} if value else {}
         else:
             changes[name] = value
     updated = msgspec.structs.replace(row, **changes)

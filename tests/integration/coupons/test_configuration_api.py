@@ -169,6 +169,29 @@ def test_a_codes_uses_are_fixed_once_one_was_locked(service: Service) -> None:
     assert ok(service.manage.patch(path, json={"maxRedemptionsPerCode": 3, "name": "New"}))["name"] == "New"
 
 
+def test_all_locks_of_a_book_end_with_its_change(service: Service) -> None:
+    """`endLocks` ends them in the same step: 250 tokens are lost, and their codes free. The audit has it."""
+    book = make_book(service, totalCodes=250, maxRedemptionsPerUser=250, maxRedemptions=250)
+    wait_for_job(service, book["jobId"])
+    path = f"/v1/books/{book['bookId']}"
+    codes = [item["code"] for page in pages(service.manage, f"{path}/codes", limit=250) for item in page]
+    asked = [{"op": "lock", "code": code, "userId": "ann", "orderId": code} for code in codes]
+    locks = ok(service.checkout.post("/v1/batch", json={"operations": asked}))["results"]
+    assert {lock["status"] for lock in locks} == {201}
+    ok(service.manage.patch(path, json={"status": "active", "endLocks": False}))
+    assert ok(service.manage.get(f"{path}/stats"))["locked"] == 250
+    changed = ok(service.manage.patch(path, json={"endLocks": True, "description": "Wrong price"}))
+    assert "endLocks" not in changed
+    stats = ok(service.manage.get(f"{path}/stats"))
+    assert (stats["locked"], stats["available"]) == (0, 250)
+    for code, lock in list(zip(codes, locks, strict=True))[:3]:
+        body = {"userId": "ann", "orderId": code, "lockToken": lock["body"]["lockToken"]}
+        refused(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 409, "lock_lost")
+        ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "bob"}), 201)
+    (entry,) = ok(service.operate.get("/v1/audit", params={"action": "book.changed", "limit": 1}))["items"]
+    assert (entry["before"]["endLocks"], entry["after"]["endLocks"]) == (False, True)
+
+
 def test_the_same_key_does_it_once(service: Service) -> None:
     """The repeat of a creation or of an upload under its key gets the first answer; a refusal is not stored."""
     headers = {"Idempotency-Key": uuid4().hex}

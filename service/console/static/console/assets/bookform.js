@@ -36,6 +36,7 @@ export async function edit(book, page) {
   const assigned = input({ name: "requireAssignment", type: "checkbox", checked: was.requireAssignment ?? false });
   const locked = input({ name: "requireLock", type: "checkbox", checked: was.requireLock ?? false });
   const told = input({ name: "publicReasons", type: "checkbox", checked: was.publicReasons ?? false });
+  const ending = input({ name: "endLocks", type: "checkbox" });
   const tags = input({ name: "tags", value: was.tags.join(", ") });
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
   const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
@@ -53,7 +54,8 @@ export async function edit(book, page) {
     };
     for (const [key, control] of Object.entries(numbers)) fields[key] = whole(control);
     if (!book) return codes.value ? { ...fields, totalCodes: whole(codes) } : fields;
-    return Object.fromEntries(Object.entries(fields).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(was[key] ?? null)));
+    const changed = Object.entries(fields).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(was[key] ?? null));
+    return { ...Object.fromEntries(changed), ...(ending.checked && { endLocks: true }) };
   };
   const content = h("div", { class: "form" },
     h("div", { class: "wide" }, field("Name", name)), h("div", { class: "wide" }, field("Description", description)),
@@ -65,6 +67,7 @@ export async function edit(book, page) {
     h("div", { class: "wide" }, field("Public keys learn some reasons", told, "A page that only validates can say: not valid yet, expired, order too small, order value missing.")),
     h("div", { class: "wide" }, field("Gift of a checkout", gift, "Each customer who pays with a code gets one of that book. None: as in Settings.")),
     field("Code pattern", pattern, "# is a random character."),
+    book && h("div", { class: "wide" }, field("End all live locks now", ending, "Who holds a code loses it, also on the way to pay. Unticked, locks keep their use and their price until they end.")),
     !book && field("Codes to generate", codes, "Empty: none."));
   await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Create book", async () => {
     const made = book ? await patch(`/v1/books/${book.bookId}`, read()) : await post("/v1/books", read());
