@@ -62,7 +62,8 @@ class Visit:
         return await self.ask("redeem", f"/v1/coupons/redeem/{code}", body, *refusals, wanted=wanted, key=key, **about)
 
     async def lock(self, book: Book, code: str, body: dict[str, Any], *refusals: str, leave: bool = False) -> Entry:
-        """Lock a code; unlock it at the end unless `leave`."""
+        """Lock a code with the price of the order; unlock it at the end unless `leave`."""
+        body = {"orderValue": "20.00"} | body
         about: dict[str, Any] = {"book": book.book_id, "code": code, "wanted": LOCKED}
         locked = await self.ask("lock", f"/v1/coupons/lock/{code}", body, *refusals, **about)
         if locked.succeeded and not leave:
