@@ -31,9 +31,9 @@ class Certificate:
 
 
 class Authority(Certificate):
-    """A certificate authority, and its certificate for one name."""
+    """A certificate authority, and its certificate for one name, of so many days."""
 
-    def __init__(self, folder: Path, name: str = "localhost") -> None:
+    def __init__(self, folder: Path, name: str = "localhost", days: int = 2) -> None:
         require("openssl")
         folder.mkdir(exist_ok=True)
         super().__init__(folder)
@@ -41,9 +41,9 @@ class Authority(Certificate):
         extension.write_text(f"subjectAltName=DNS:{name}\n")
         new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         for command in (
-            [*new, "-x509", "-days", "2", "-subj", "/CN=Scrip test", "-keyout", ca_key, "-out", self.file],
+            [*new, "-x509", "-days", f"{days}", "-subj", "/CN=Scrip test", "-keyout", ca_key, "-out", self.file],
             [*new, "-subj", f"/CN={name}", "-keyout", self._key, "-out", request],
-            ["openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", self.file, "-CAkey", ca_key,
+            ["openssl", "x509", "-req", "-days", f"{days}", "-in", request, "-CA", self.file, "-CAkey", ca_key,
              "-CAcreateserial", "-extfile", extension, "-out", self._cert],
         ):  # fmt: skip
             subprocess.run(command, check=True, capture_output=True)

@@ -2,8 +2,9 @@
 shipped routes send: which page or ticket comes, and when.
 
 It prints for each failure how long its page or ticket took, which others came, and how long until its alert had ended.
-It needs Debian's `prometheus` and `prometheus-alertmanager`. A failure takes a minute to twenty: the rules wait before
-they wake anybody."""
+It needs Debian's `prometheus` and `prometheus-alertmanager`; for a disk that is nearly full also
+`prometheus-node-exporter`, and the right to mount. A failure takes a minute to forty: the rules wait before they wake
+anybody."""
 
 import argparse
 import asyncio
@@ -30,6 +31,7 @@ from service.engine.record.partitions.partition_rows import read_partitions
 from tests.harness.running import HOME, data_folder
 from tests.harness.tls import Authority, door
 from tests.harness.waiting import cancel, elapse
+from tests.lab.faults import burning, filling
 from tests.lab.faults.deployment import Process
 from tests.lab.faults.disk import Clock
 from tests.lab.faults.nodes import wait_until
@@ -38,23 +40,22 @@ from tests.lab.faults.proxy import Forwarder
 from tests.lab.faults.restore_faults import until_trimmed
 from tests.lab.faults.server_faults import filled
 from tests.lab.faults.upgrading import make_next_version
-from tests.lab.faults.watched import ALERTMANAGER, Watched, send_often, write_history
+from tests.lab.faults.watched import ALERTMANAGER, Plant, Undo, Watched, send_often
 
 CALM_S = 60
 """Before a failure, and after its alert has come: no other one may come."""
-PATIENCE_S = 1200
+PATIENCE_S = 2400
 
 _WAITING = """CREATE OR REPLACE FUNCTION waiting() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN {} RETURN NEW; END $$"""
 _LOSE_ONE = """DELETE FROM redemptions WHERE redemption_id =
 (SELECT redemption_id FROM redemptions JOIN workspaces USING (workspace) WHERE name = 'drill' LIMIT 1)"""
+_BOOK_FOR_SALE = """SELECT book_id FROM books JOIN workspaces USING (workspace)
+WHERE workspaces.name = 'drill' AND books.name = 'Sale'"""
 _SWITCH = "SELECT pg_switch_wal() FROM pg_logical_emit_message(true, 'lab', 'a segment that is not empty')"
 _ARCHIVES = "SELECT last_archived_time IS NOT NULL FROM (SELECT pg_switch_wal()) AS s, pg_stat_archiver"
 _SESSIONS = """SELECT (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL)::int,
 current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"""
-
-Undo = Callable[[], Awaitable[Any]]
-Plant = Callable[[Watched], Awaitable[Undo]]
 
 
 def _memory(share: float) -> Plant:
@@ -63,9 +64,15 @@ def _memory(share: float) -> Plant:
     async def plant(deployment: Watched) -> Undo:
         client = deployment.primary.client
         before = (await client.config_get("maxmemory"))["maxmemory"]
+        await client.setrange("ballast", 64 << 20, "x")  # then what others write is a small share
         used = (await client.info("memory"))["used_memory"]
         await client.config_set("maxmemory", int(used / share) if share else 0)
-        return partial(client.config_set, "maxmemory", before)
+
+        async def make_room() -> None:
+            await client.config_set("maxmemory", str(before))
+            await client.delete("ballast")
+
+        return make_room
 
     return plant
 
@@ -280,27 +287,17 @@ async def _redis_cannot_save(deployment: Watched) -> Undo:
     return remove
 
 
-async def _make(deployment: Watched, path: str, body: Any) -> Any:
-    """Create something, again while it is refused."""
-
-    async def make() -> Any:
-        answer = await deployment.ask("POST", path, body)
-        return answer.status_code == 201 and answer.json()
-
-    return await wait_until(make, path)
-
-
 async def _low_stock(deployment: Watched) -> Undo:
     """A book with a threshold of five codes has four left."""
-    book = (await _make(deployment, "/v1/books", {"name": "Low", "lowStockThreshold": 5}))["bookId"]
+    book = (await deployment.make("/v1/books", {"name": "Low", "lowStockThreshold": 5}))["bookId"]
     await deployment.ask("POST", f"/v1/books/{book}/codes", {"codes": [f"LOW-{number}" for number in range(5)]})
-    await _make(deployment, "/v1/coupons/assign", {"bookId": book, "userId": "ann"})
+    await deployment.make("/v1/coupons/assign", {"bookId": book, "userId": "ann"})
     return partial(deployment.ask, "PATCH", f"/v1/books/{book}", {"status": "inactive"})
 
 
 async def _book_unreadable(deployment: Watched) -> Undo:
     """A book has a discount that no worker of this version can read."""
-    book = (await _make(deployment, "/v1/books", {"name": "Odd"}))["bookId"]
+    book = (await deployment.make("/v1/books", {"name": "Odd"}))["bookId"]
     change = "UPDATE books SET discount = $2 WHERE book_id = $1"
     await deployment.pool.execute(change, book, '{"type": "of a later version"}')
     await deployment.command("rebuild", "--partition", str(HOME))
@@ -343,18 +340,67 @@ async def _blocked(deployment: Watched) -> Undo:
     return partial(deployment.command, "quarantine", "release", "--all", "--yes")
 
 
-async def _certificate_ends(deployment: Watched) -> Undo:
-    """An API reaches Redis by TLS, with a certificate that ends within two days."""
-    stack = contextlib.ExitStack()
-    authority = Authority(deployment.folder / "authority")
-    port = stack.enter_context(door(authority, deployment.primary.port))
-    api, _ = deployment.make_api(REDIS_URL=f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
+def _certificate_ends(days: int) -> Plant:
+    """An API reaches Redis by TLS, with a certificate that ends within so many days."""
 
-    async def end() -> None:
-        await deployment.forget(api)
-        stack.close()
+    async def plant(deployment: Watched) -> Undo:
+        stack = contextlib.ExitStack()
+        authority = Authority(deployment.folder / "authority", days=days)
+        port = stack.enter_context(door(authority, deployment.primary.port))
+        api, _ = deployment.make_api(REDIS_URL=f"rediss://localhost:{port}/0?ssl_ca_certs={authority.file}")
 
-    return end
+        async def end() -> None:
+            await deployment.forget(api)
+            stack.close()
+
+        return end
+
+    return plant
+
+
+def _locked(table: str) -> Plant:
+    """Somebody's transaction locks a table of the record, and does not end."""
+    return lambda deployment: deployment.lock_table(table)
+
+
+async def _cannot_open(deployment: Watched) -> Undo:
+    """Redis is emptied, and what a worker writes in Postgres to rebuild it waits."""
+    undo = await deployment.lock_table("recoveries")
+    await deployment.primary.client.flushall()
+    return undo
+
+
+async def _switched_off(deployment: Watched) -> Undo:
+    """The merchant switches off the book that is for sale."""
+    book = await deployment.pool.fetchval(_BOOK_FOR_SALE)
+    await deployment.ask("PATCH", f"/v1/books/{book}", {"status": "inactive"})
+    return partial(deployment.ask, "PATCH", f"/v1/books/{book}", {"status": "active"})
+
+
+async def _not_compared(deployment: Watched) -> Undo:
+    """The last comparison was 27 hours ago."""
+    await deployment.ask("POST", "/v1/ops/reconcile", {"repair": False})
+    earlier = "UPDATE reconciled SET at = at - interval '27 hours' WHERE partition = $1 RETURNING 1"
+    await wait_until(partial(deployment.pool.fetchval, earlier, HOME), "a comparison")
+    return partial(deployment.ask, "POST", "/v1/ops/reconcile", {"repair": False})
+
+
+async def _counters_unreadable(deployment: Watched) -> Undo:
+    """The counters of a book that is refilled have a wrong type in Redis. The runbook's command repairs them."""
+    body = {"name": "Refilled", "keepFree": 5, "codePattern": "REFILLED-######"}
+    book = (await deployment.make("/v1/books", body))["bookId"]
+    row = await deployment.pool.fetchrow("SELECT workspace, book FROM books WHERE book_id = $1", book)
+    key = key_names.counters(key_names.prefix(HOME, row["workspace"]), row["book"])
+    client = deployment.primary.client
+    await client.delete(key)
+    await client.lpush(key, "x")
+    return partial(deployment.command, "reconcile", "--repair")
+
+
+async def _standby_gone(deployment: Watched) -> Undo:
+    """The standby no longer reaches Postgres."""
+    deployment.database.link.stop()
+    return deployment.database.link.start
 
 
 async def _tenfold(deployment: Watched) -> Undo:
@@ -373,7 +419,7 @@ async def _tenfold(deployment: Watched) -> Undo:
 
 async def _webhook_fails(deployment: Watched) -> Undo:
     hook = {"url": "https://receiver.invalid/hook", "events": ["coupon.redeemed"]}
-    made = await _make(deployment, "/v1/webhooks", hook)
+    made = await deployment.make("/v1/webhooks", hook)
     return partial(deployment.ask, "DELETE", f"/v1/webhooks/{made['webhookId']}")
 
 
@@ -490,9 +536,11 @@ class Failure:
 FAILURES = {
     "Redis is full": Failure(_memory(1), "page ScripRedisMemory"),
     "Redis is nearly full": Failure(_memory(0.97), "page ScripRedisMemory"),
+    "Redis uses 85 % of its memory": Failure(_memory(0.85), "ticket ScripRedisMemory"),
     "Redis has no limit of memory": Failure(_memory(0), "ticket ScripRedisUnlimited"),
     "Redis is gone": Failure(_redis_gone, "page ScripRedisDown"),
     "Redis is slow": Failure(_redis_slow, "page ScripLatency"),
+    "Redis is emptied, and can't be rebuilt": Failure(_cannot_open, "page ScripPartitionClosed"),
     "Redis refuses a command": Failure(_redis_refuses, "page ScripErrors"),
     "Redis can't save": Failure(_redis_cannot_save, "page ScripRedisPersistence"),
     "each process is killed, and starts": Failure(_each_killed, ""),
@@ -501,23 +549,38 @@ FAILURES = {
     "one of two APIs is dead": Failure(_apis_dead(1), "ticket ScripProcessMissing"),
     "all APIs are dead": Failure(_apis_dead(0), "page ScripProcessMissing", "ticket ScripProcessMissing"),
     "a worker is stuck": Failure(_worker_stuck, "ticket ScripProcessMissing"),
-    "Postgres is slow": Failure(_postgres_slow, "page ScripRecordingSlow"),
+    "Postgres is slow": Failure(_postgres_slow, "page ScripPostgresDown"),
     "Postgres is slow for one partition": Failure(_partition_slow, f"page ScripRecordingSlow {HOME}"),
     "Postgres is gone": Failure(_postgres_gone, "page ScripPostgresDown"),
     "Postgres was restored, and is older": Failure(_postgres_older, "page ScripPostgresOlder"),
     "Postgres can't archive": Failure(_archive("false"), "ticket ScripArchive"),
     "Postgres's archive_command hangs": Failure(_archive("while test -e {}; do sleep 1; done"), "ticket ScripArchive"),
     "Postgres's connections are nearly all in use": Failure(_connections(0.95), "page ScripConnections"),
+    "a table of the record is locked": Failure(
+        _locked("redemptions"), "page ScripUnrecordedEventsOld", "page ScripRecordingSlow", "ticket ScripRecordingSlow"
+    ),
+    "a standby is gone": Failure(_standby_gone, "ticket ScripStandby", standbys=1),
+    "a standby is gone from a great sale": Failure(
+        filling.fill_outbox_of_standby, "page ScripStandby", "ticket ScripStandby", standbys=1
+    ),
+    "a great sale is not recorded": Failure(
+        filling.fill_outbox, "page ScripUnrecordedEventsMany", "page ScripRecordingSlow"
+    ),
     "a replica is gone": Failure(_replica_gone, "ticket ScripRedisReplica", replicated=True),
     "one of three sentinels hangs": Failure(_sentinels_hang(1), "ticket ScripSentinels", replicated=True, sentinels=3),
     "two of three sentinels hang": Failure(_sentinels_hang(2), "page ScripSentinels", replicated=True, sentinels=3),
     "an upgrade, a failover and a rebuild": Failure(_ordinary, "", replicated=True, sentinels=3),
     "Redis and Postgres differ": Failure(_drift, "ticket ScripDrift"),
+    "Redis and Postgres were not compared": Failure(_not_compared, "ticket ScripNoComparison"),
     "an event is in quarantine": Failure(_quarantined, "page ScripQuarantine"),
     "codes are blocked": Failure(_blocked, "page ScripQuarantine"),
     "a book can't be read": Failure(_book_unreadable, "page ScripLeftOut"),
     "a book runs low": Failure(_low_stock, "ticket ScripLowStock"),
-    "a certificate ends tomorrow": Failure(_certificate_ends, "page ScripCertificate"),
+    "a book's counters can't be read": Failure(_counters_unreadable, "ticket ScripSetAside"),
+    "the book for sale is switched off": Failure(_switched_off, "ticket ScripRefusals"),
+    "a workspace fills its storage": Failure(filling.fill_storage, "ticket ScripStorage"),
+    "a certificate ends tomorrow": Failure(_certificate_ends(2), "page ScripCertificate"),
+    "a certificate ends in ten days": Failure(_certificate_ends(10), "ticket ScripCertificate"),
     "a receiver of webhooks fails": Failure(_webhook_fails, "ticket ScripWebhooks"),
     "a client runs away": Failure(
         _flood(40, "/v1/coupons/redeem/SALE-drill-000", "drill", requestsPerMinute=60),
@@ -527,13 +590,22 @@ FAILURES = {
     "codes are guessed": Failure(_flood(20, "/v1/coupons/lock/GUESS-{}", "drill"), "ticket ScripGuessing"),
     "a sale is ten times the plan": Failure(_tenfold, "ticket ScripSaturation", "ticket ScripTenantFlood"),
     "a disk is full": Failure(_disk_full, "page ScripDisk", own_disks=True),
+    "a disk is nearly full": Failure(filling.fill_disk, "ticket ScripDisk"),
     "an API has a wrong setting": Failure(_wrong_setting, "ticket ScripRedisDown"),
     "an API does not reach Postgres": Failure(_api_cut, "ticket ScripPostgresDown"),
     "a worker does not reach Redis": Failure(_worker_cut, "ticket ScripTaskFailing"),
     "a worker's password is refused": Failure(_worker_refused, "ticket ScripTaskFailing"),
     "Redis's clock is off": Failure(_redis_clock, "ticket ScripClock"),
     "an API's clock is off": Failure(_api_clock, "ticket ScripClock"),
-    "a tenant floods": Failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ticket ScripTenantFlood"),
+    "an API has too many connections": Failure(filling.fill_connections, "page ScripSaturation"),
+    "a few requests fail, after bad days": Failure(burning.fail_some, "ticket ScripErrors", worn=True),
+    "Redis pauses often, after bad days": Failure(burning.delay_some, "ticket ScripLatency", worn=True),
+    "recording stops for a moment, after bad days": Failure(
+        burning.delay_recording, f"ticket ScripRecordingSlow {HOME}", worn=True
+    ),
+    "a tenant floods": Failure(
+        _flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ticket ScripTenantFlood", "ticket ScripGuessing"
+    ),
 }
 
 
@@ -547,7 +619,7 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
 
-async def watch(failures: Mapping[str, Failure], folder: Path, history: Path) -> Seen:
+async def watch(failures: Mapping[str, Failure], folder: Path) -> Seen:
     """Plant failures at once, wait until the alert of each is sent, undo all, and wait until none is left."""
     seen = Seen()
     options: dict[str, Any] = {}
@@ -555,7 +627,7 @@ async def watch(failures: Mapping[str, Failure], folder: Path, history: Path) ->
         options |= failure.options
     async with (
         Watched(folder, **options) as deployment,
-        deployment.watching(history),
+        deployment.watching(),
         contextlib.AsyncExitStack() as planted,
     ):
         await elapse(CALM_S, "no alert may come")
@@ -613,11 +685,10 @@ async def _look(reached: Callable[[], Awaitable[bool]]) -> bool:
 async def watch_all(names: list[str], folder: Path, *, together: bool) -> bool:
     """Print a row for each failure; whether all were as expected."""
     good = True
-    write_history(folder / "history")
     print("| failure | sends | after, s | ends after, s | beside | wrong |\n|---|---|---|---|---|---|", flush=True)
     for number, some in enumerate([names] if together else [[name] for name in names]):
         failures = {name: FAILURES[name] for name in some}
-        seen = await watch(failures, folder / str(number), folder / "history")
+        seen = await watch(failures, folder / str(number))
         good = good and not seen.wrong
         beside, wrong = ", ".join(sorted(seen.beside)), "; ".join(seen.wrong)
         for name, failure in failures.items():

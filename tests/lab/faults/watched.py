@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import yaml
 
@@ -35,15 +35,22 @@ RATES = {"drill": 15.0, "rival": 5.0}
 """Checkouts a second of each workspace. A checkout is two requests."""
 _UNDER_WAY = 64
 _DAYS = 3
-"""How long all went well before, for the objectives' windows."""
+"""How long there is a history, for the objectives' windows."""
+_ALLOWED = {"availability": 0.001, "latency": 0.01, "recording": 0.001}
+"""The share of bad events that each objective allows."""
+Undo = Callable[[], Awaitable[Any]]
+Plant = Callable[["Watched"], Awaitable[Undo]]
 
 
 class Watched(Deployment):
-    """A deployment with two workers, two workspaces, sales in both, and a Prometheus that finds all its processes."""
+    """A deployment with two workers, two workspaces, sales in both, and a Prometheus that finds all its processes. With
+    `worn` each objective was missed for days, until an hour ago. With `standbys` Postgres has one."""
 
-    def __init__(self, folder: Path, *, replicated: bool = False, **options: Any) -> None:
+    def __init__(self, folder: Path, *, replicated: bool = False, worn: bool = False, **options: Any) -> None:
         super().__init__(VALKEY, folder, "always", replicated=replicated, **options)
-        self._targets: dict[Process, tuple[str, int]] = {}
+        self._is_worn = worn
+        self.ending = contextlib.AsyncExitStack()
+        self._targets: dict[Any, tuple[str, int]] = {}
         """The job and the port of each process."""
         self._prometheus_port, self._alertmanager_port, self._receiver_port = (free_port() for _ in range(3))
         self._asking = httpx.AsyncClient(timeout=10, verify=False)
@@ -53,12 +60,16 @@ class Watched(Deployment):
     def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:
         port = free_port()
         process = super()._process(command, tree, front, **env, SCRIP_METRICS_PORT=str(port))
-        self._targets[process] = f"scrip-{command}", port
-        self._write_targets()
+        self.add_target(process, f"scrip-{command}", port)
         return process
 
+    def add_target(self, process: Any, job: str, port: int) -> None:
+        """Prometheus finds a process by this port."""
+        self._targets[process] = job, port
+        self._write_targets()
+
     async def forget(self, process: Process) -> None:
-        """Prometheus forgets a process that has ended."""
+        """End a process, and let Prometheus forget it."""
         await process.close()
         del self._targets[process]
         self._write_targets()
@@ -68,20 +79,22 @@ class Watched(Deployment):
         (self.folder / "targets.json").write_text(json.dumps(groups))
 
     @asynccontextmanager
-    async def watching(self, history: Path) -> AsyncIterator[None]:
-        """Start a second worker, the sales, Prometheus with this history, and Alertmanager; all end with the block."""
+    async def watching(self) -> AsyncIterator[None]:
+        """Start a second worker, the sales, Prometheus with a history, and Alertmanager; all end with the block."""
         self.add_workers(2)
+        if self._standbys:
+            await self.database.add_standby()
         async with self.pool.acquire() as connection:
             await make_workspace(connection, "rival", "live")
         for name in RATES:
             await wait_until(partial(self._make_book, name), f"a book of {name}")
-        async with contextlib.AsyncExitStack() as stack:
+        async with self.ending:
             for name in RATES:
-                await stack.enter_async_context(running(self.sell(name)))
+                await self.ending.enter_async_context(running(self.sell(name)))
             receiver = await asyncio.start_server(self._receive, "127.0.0.1", self._receiver_port)
-            stack.callback(receiver.close)
-            await stack.enter_async_context(self._alertmanager())
-            await stack.enter_async_context(self._prometheus(history))
+            self.ending.callback(receiver.close)
+            await self.ending.enter_async_context(self._alertmanager())
+            await self.ending.enter_async_context(self._prometheus())
             yield
         await self._asking.aclose()
 
@@ -95,9 +108,9 @@ class Watched(Deployment):
             yield
 
     @asynccontextmanager
-    async def _prometheus(self, history: Path) -> AsyncIterator[None]:
+    async def _prometheus(self) -> AsyncIterator[None]:
         store = self.folder / "prometheus"
-        shutil.copytree(history, store)
+        await asyncio.to_thread(_write_history, store, is_worn=self._is_worn)
         times = {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"}
         files = {"files": [str(self.folder / "targets.json")], "refresh_interval": f"{INTERVAL_S}s"}
         managers = [{"static_configs": [{"targets": [f"127.0.0.1:{self._alertmanager_port}"]}]}]
@@ -161,6 +174,22 @@ class Watched(Deployment):
         except httpx.HTTPError:
             return httpx.Response(503)
 
+    async def lock_table(self, name: str) -> Undo:
+        """Lock a table of the record, in a transaction that may stay idle, as an operator's may."""
+        unbounded = {"idle_in_transaction_session_timeout": "0"}
+        connection = await asyncpg.connect(self.database.url, server_settings=unbounded)
+        await connection.execute(f"BEGIN; LOCK TABLE {name}")
+        return connection.close
+
+    async def make(self, path: str, body: Any, key: str = KEY) -> Any:
+        """Create something, again while it is refused; return it."""
+
+        async def make() -> Any:
+            answer = await self.ask("POST", path, body, key)
+            return answer.status_code == 201 and answer.json()
+
+        return await wait_until(make, path)
+
     async def _make_book(self, name: str) -> bool:
         book = {"name": "Sale", "maxRedemptionsPerCode": 1_000_000}
         answer = await self.ask("POST", "/v1/books", book, f"{name}_admin")
@@ -210,19 +239,23 @@ async def send_often(rate: float, key: str, send: Callable[[httpx.AsyncClient, i
             began = max(began, time.monotonic() - number / rate)  # what was late is not made up for
 
 
-def write_history(folder: Path) -> None:
-    """Write what Prometheus would have recorded of the objectives in some days without an error."""
+def _write_history(folder: Path, *, is_worn: bool) -> None:
+    """Write what Prometheus would have recorded of the objectives in some days: no error, or until an hour ago twice
+    as many as are allowed."""
     timed = 2 * len(RATES) * APIS  # so seldom, an API times the first lock and redemption of each second
-    rows = [('slo="availability"', 2 * sum(RATES.values())), ('slo="latency"', timed)]
-    rows += [(f'slo="recording",partition="{partition}"', 1) for partition in range(max(PARTITIONS, HOME + 1))]
+    rows = [("availability", 'slo="availability"', 2 * sum(RATES.values())), ("latency", 'slo="latency"', timed)]
+    partitions = range(max(PARTITIONS, HOME + 1))
+    rows += [("recording", f'slo="recording",partition="{partition}"', 1) for partition in partitions]
     end = int(time.time())
     lines: list[str] = []
     for name in ("bad", "all"):
         lines.append(f"# TYPE scrip:slo_{name}:rate1m gauge\n")
-        for labels, most in rows:
-            value = 0 if name == "bad" else most
-            series = f"scrip:slo_{name}:rate1m{{{labels}}} {value}"
-            lines += [f"{series} {at}\n" for at in range(end - _DAYS * 86400, end, INTERVAL_S)]
+        for objective, labels, most in rows:
+            before = most if name == "all" else 2 * _ALLOWED[objective] * most * is_worn
+            last = most if name == "all" else 0
+            series = f"scrip:slo_{name}:rate1m{{{labels}}}"
+            times = range(end - _DAYS * 86400, end, INTERVAL_S)
+            lines += [f"{series} {before if at < end - 3600 else last} {at}\n" for at in times]
     source = folder.with_suffix(".txt")
     source.write_text("".join([*lines, "# EOF\n"]))
     subprocess.run(
