@@ -258,9 +258,9 @@ async def test_locks_with_prices_in_parallel(shop: Shop) -> None:
 
 def terms_at_random(chance: random.Random, currency: str) -> dict[str, Any]:
     """A discount's fields."""
-    percentage = {"type": "percentage", "value_e4": chance.randint(1, 1_000_000)}
+    percentage: dict[str, Any] = {"type": "percentage", "value_e4": chance.randint(1, 1_000_000)}
     unit = 10 ** (4 - CURRENCY_DIGITS[currency])
-    fixed = {"type": "fixed", "value_e4": chance.randint(1, 50_000) * unit}
+    fixed: dict[str, Any] = {"type": "fixed", "value_e4": chance.randint(1, 50_000) * unit}
     froms = sorted(chance.sample(range(200_000), chance.randint(1, 4)))
     tiers = tuple(TierRow(from_e4=at * unit, **chance.choice([percentage, fixed])) for at in froms)
     tiered = {"type": "tiered", "tiers": tiers}
