@@ -442,6 +442,7 @@ class Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self.expect_100_continue &= self.parser.get_http_version() != "1.0"  # such a client takes it for the response
         super().on_headers_complete()
         self.scope.setdefault("state", {}).update(transport=self._raw, admit_connection=self.admit)
         if self._ending or self._left is None or self._left > LAST_BYTES:

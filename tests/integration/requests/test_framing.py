@@ -62,6 +62,14 @@ def test_unusual_requests(service: Service, served: Served) -> None:
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"
 
 
+@pytest.mark.parametrize(("version", "statuses"), [("1.0", [422]), ("1.1", [100, 422])])
+def test_a_client_that_waits_for_100(service: Service, served: Served, version: str, statuses: list[int]) -> None:
+    """A client of HTTP/1.0 gets no `100 Continue`, which it would take for the response."""
+    head = f"POST /v1/books HTTP/{version}\r\nHost: x\r\nAuthorization: {service.manage.headers['authorization']}\r\n"
+    head += "Content-Type: application/json\r\nContent-Length: 11\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    assert _read_statuses(served, (head + '{"name":""}').encode(), [len(head)]) == statuses
+
+
 def _answers(served: Served, vector: Vector) -> list[int]:
     """The statuses of the answers before the probe's, or before the connection's end."""
     wire = served.connect()
