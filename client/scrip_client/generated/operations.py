@@ -41,7 +41,8 @@ def list_audit(
 ) -> Call[models.Page[models.Entry]]:
     """List audit entries. Audit entries, newest first: changes of books, codes, users, keys and settings, each
     committed with its change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected
-    requests by key, every ten seconds. Entries are never changed or removed. Scope `operate`.
+    requests by key, every ten seconds. Entries are never changed or removed. A filter that takes more than 5 s is
+    `invalid`.
 
     - limit: The largest number of items.
     - cursor: `nextCursor` of the previous page.

@@ -10,7 +10,7 @@ import msgspec
 from asyncpg import Pool
 
 from service.engine.record.actor import Actor, ActorKind
-from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
+from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, bounded_read, set_locally
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
 from service.server.access.keyring import RejectionCount
@@ -65,9 +65,10 @@ async def page_audit(
     until: datetime | None = None,
     person: str | None = None,
 ) -> list[AuditRow]:
-    """Audited actions, newest first, filtered by the given values; from `since` on and before `until`."""
+    """Audited actions, newest first, filtered by the given values; from `since` on and before `until`. Raises Refusal
+    `invalid` if a filter takes too long."""
     values = (workspace, before, limit, action, actor, key_id, since, until, person)
-    async with pool.acquire() as connection, connection.transaction(readonly=True):
+    async with bounded_read(pool, "query", "export the audit instead") as connection:
         await set_locally(connection, NEWEST_FIRST)
         records = await connection.fetch(query("page_audit"), *values)
     return [AuditRow(*record) for record in records]

@@ -4,15 +4,19 @@ import asyncio
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 
 from service.engine.record.actor import mask
+from service.server.api.bulk import Bulk
 from service.server.requests.code_requests import UPLOADED
 from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.harness.serving import Served
 from tests.harness.waiting import until
 
 
@@ -110,6 +114,24 @@ def test_refused_changes_have_no_entry(admin: httpx.Client) -> None:
     ):
         refused(admin.patch(path, json=bad), 422, "invalid")
     assert len(_entries(admin)) == before + 1
+
+
+def test_a_filtered_audit_is_a_search(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page with a filter, which may read all of the audit, has a turn among searches; one without does not wait."""
+    searches, search = list[int](), Bulk.search
+
+    async def count(self: Bulk, workspace: int, read: Any) -> Any:
+        searches.append(workspace)
+        return await search(self, workspace, read)
+
+    monkeypatch.setattr(Bulk, "search", count)
+    with Served(service, tmp_path) as served, served.client("Bearer demo_operate") as client:
+        ok(client.get("/v1/audit"))
+        assert searches == []
+        filters = {"action": "book.created", "actor": "person", "keyId": str(UUID(int=0)), "person": "nobody"}
+        for one in filters.items():
+            ok(client.get("/v1/audit", params=[one]))
+    assert len(searches) == len(filters)
 
 
 def test_an_upload_is_one_entry(admin: httpx.Client) -> None:
