@@ -86,16 +86,16 @@ WHERE workspace = $1 AND book = ANY ($2);
 -- $18 discount jsonb  $19 code_pattern text  $20 charset text  $21 total_codes int  $22 low_stock_threshold int
 -- $23 gift_book_id uuid  $24 keep_free int  $25 tags text[]  $26 metadata json  $27 created_by text
 -- $28 limits jsonb  $29 public_reasons boolean  $30 created_at timestamptz  $31 updated_at timestamptz
--- $32 locks_ended bigint
+-- $32 locks_ended bigint  $33 own_currency text
 INSERT INTO books (
     workspace, book, book_id, version, name, description, status, valid_from, valid_until, max_redemptions_per_code,
     max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock, lock_seconds,
     max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, gift_book_id, keep_free,
-    tags, metadata, created_by, limits, public_reasons, created_at, updated_at, locks_ended, after_version, after_epoch,
-    after_seq
+    tags, metadata, created_by, limits, public_reasons, created_at, updated_at, locks_ended, own_currency, after_version,
+    after_epoch, after_seq
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27, $28, $29, $30, $31, $32, $4::bigint - 1,
+    $26, $27, $28, $29, $30, $31, $32, $33, $4::bigint - 1,
     (SELECT cursor_epoch FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1),
     (SELECT cursor_seq FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1)
 ) ON CONFLICT (workspace, book) DO UPDATE SET
@@ -104,4 +104,4 @@ INSERT INTO books (
     require_assignment = $14, require_lock = $15, lock_seconds = $16, max_lock_seconds = $17, discount = $18,
     code_pattern = $19, charset = $20, total_codes = $21, low_stock_threshold = $22, gift_book_id = $23,
     keep_free = $24, tags = $25, metadata = $26, created_by = $27, limits = $28, public_reasons = $29, updated_at = $31,
-    locks_ended = $32;
+    locks_ended = $32, own_currency = $33;

@@ -7,7 +7,7 @@ workspace, partition, book, book_id, books.version, books.name, description, sta
 max_redemptions_per_code, max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock,
 lock_seconds, max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, books.gift_book_id,
 keep_free, tags, metadata, created_by, books.created_at, updated_at, books.limits, public_reasons, locks_ended,
-currency AS workspace_currency
+own_currency, currency AS workspace_currency
 
 -- columns: fact
 -- Of the view facts.

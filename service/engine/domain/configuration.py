@@ -107,6 +107,8 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a caller who sees no reasons is told when, or with which order, its coupons can be used."""
     locks_ended: int = 0
     """The version of the change that last ended all its locks."""
+    own_currency: str | None = None
+    """Of its discount, also of one that was taken away."""
 
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -221,8 +221,9 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
         if name in ("valid_from", "valid_until"):
             changes[f"{name}_ms"] = None if value is None else to_ms(value)
         elif name == "discount":
-            own = row.discount.currency if row.discount else row.workspace_currency
-            changes[name] = None if value is None else make_discount_row(value, own)
+            changes[name] = value and make_discount_row(value, row.own_currency or row.workspace_currency)
+            if value is not None:
+                changes["own_currency"] = changes[name].currency
         elif name == "end_locks":
             changes |= {"locks_ended": version} if value else {}
         else:

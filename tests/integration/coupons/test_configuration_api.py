@@ -169,6 +169,19 @@ def test_a_codes_uses_are_fixed_once_one_was_locked(service: Service) -> None:
     assert ok(service.manage.patch(path, json={"maxRedemptionsPerCode": 3, "name": "New"}))["name"] == "New"
 
 
+def test_a_books_currency_is_fixed_once_one_was_locked(service: Service) -> None:
+    """It outlives the discount: one that is set later has it, and no other."""
+    code, euros = new_code(), {"type": "fixed", "value": 1, "currency": "EUR"}
+    path = f"/v1/books/{service.book(code, discount=euros | {'currency': 'JPY'})}"
+    ok(service.manage.patch(path, json={"discount": euros}))
+    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "u"}), 201)
+    ok(service.manage.patch(path, json={"discount": None}))
+    dollars = {"discount": euros | {"currency": "USD"}}
+    refused(service.manage.patch(path, json=dollars), 422, "invalid", "discount.currency")
+    again = ok(service.manage.patch(path, json={"discount": {"type": "fixed", "value": 2}}))
+    assert again["discount"]["currency"] == "EUR"
+
+
 def test_all_locks_of_a_book_end_with_its_change(service: Service) -> None:
     """`endLocks` ends them in the same step: 250 tokens are lost, and their codes free. The audit has it."""
     book = make_book(service, totalCodes=250, maxRedemptionsPerUser=250, maxRedemptions=250)

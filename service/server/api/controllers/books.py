@@ -201,7 +201,7 @@ async def _check_fixed(context: Context, caller: Caller, book_id: UUID, payload:
         return
     row = await read_book(context.pool, caller.workspace, book_id)
     changed = uses is not msgspec.UNSET and row.max_redemptions_per_code != uses and "maxRedemptionsPerCode"
-    if currency is not None and row.discount is not None and row.discount.currency != currency:
+    if currency is not None and row.own_currency not in (None, currency):
         changed = changed or "discount.currency"
     if changed and (await context.hot.book_counts(caller, str(book_id))).touched:
         raise invalid(changed, "is fixed, since a code of this book was locked or redeemed")
