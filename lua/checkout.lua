@@ -72,6 +72,11 @@ else
   if misfit then return { OUT.invalid, misfit } end
 end
 if standing and not mine then return { OUT.order_already_used } end
+local text = not c and string.match(ARGV[15], '^%d+') -- the expected final amount, which is the order's value
+if text and text ~= ARGV[9] then
+  local currency = ARGV[10] == '-' and workspace.currency or ARGV[10]
+  return { OUT.price_changed, ARGV[9] .. '/' .. text .. '/' .. currency .. '/-' }
+end
 -- @include locking outbox counters place holding redemption assigning assignment picking
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale. passed: there may be a free one

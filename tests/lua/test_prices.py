@@ -216,6 +216,19 @@ async def test_an_expected_amount_is_the_final_one_or_nothing_is_spent(shop: Sho
     assert (await shop.redeem("CODE-2", "ann", orderId="A-2", expectedFinalAmount=Decimal(80)))[0] == 201
 
 
+async def test_a_checkout_without_a_code_compares_the_orders_value(shop: Shop) -> None:
+    """Nothing is given where another amount is expected; a repeat isn't judged."""
+    gifts = {"giftBookId": str((await shop.book("GIFT-1")).book_id)}
+    for currency, final in (({}, "100.00"), ({"currency": "KWD"}, "100.000")):
+        other = gifts | currency | {"expectedFinalAmount": Decimal(99)}
+        await shop.refuses("price_changed", shop.checkout("ann", "A-1", "100", **other))
+        assert shop.refusal is not None
+        assert shop.refusal.figures["finalAmount"] == final
+    status, bought = await shop.checkout("ann", "A-1", "100", **gifts, expectedFinalAmount=Decimal("100.0"))
+    assert (status, bought["gift"]["code"]) == (201, "GIFT-1")
+    assert (await shop.checkout("ann", "A-1", "100", **gifts, expectedFinalAmount=Decimal(99)))[0] == 200
+
+
 async def test_a_code_that_is_switched_off_ends_its_locks(shop: Shop, uses: int | None) -> None:
     """Its tokens are lost, also once it is on again; what they held of limits is free."""
     rules: dict[str, Any] = {"max_redemptions_per_code": uses, "max_redemptions": 3, "max_redemptions_per_user": 1}

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from service.engine.domain.errors import FieldError, Refusal
 from service.engine.domain.field_types import Answer
-from service.engine.domain.money import Amount, count_digits, from_e4
+from service.engine.domain.money import CURRENCY_DIGITS, Amount, count_digits, from_e4
 from service.engine.domain.outcomes import BY_NUMBER
 from service.engine.domain.times import Timestamp, from_ms
 
@@ -163,10 +163,11 @@ def _already_rolled_back(redemption_id: str, at_ms: str) -> Description:
 
 
 def _price_changed(final_e4: str, expected_e4: str, currency: str, digits_text: str) -> Description:
-    final = from_e4(int(final_e4), int(digits_text))
-    expected = from_e4(int(expected_e4), max(int(digits_text), count_digits(int(expected_e4))))
+    digits = CURRENCY_DIGITS[currency] if digits_text == "-" else int(digits_text)
+    final = from_e4(int(final_e4), digits)
+    expected = from_e4(int(expected_e4), max(digits, count_digits(int(expected_e4))))
     return Description(
-        f"The order's final amount is {final} {currency} now, not {expected}. The coupon is not used yet.",
+        f"The order's final amount is {final} {currency} now, not {expected}. No coupon is used yet.",
         Figures(final_amount=final, expected_final_amount=expected, currency=currency),
     )
 
