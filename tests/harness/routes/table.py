@@ -106,7 +106,8 @@ ROUTES = (
            *_discounts(name="n")),
     _route("POST /v1/coupons", "manage", Good({"name": "n"}, {"name": kinds.text(1, 255)}, "name")),
     _route(f"GET {_BOOKS}", "manage"),
-    _route(f"PATCH {_BOOKS}", "manage", Good({"name": "n"}, {"name": kinds.text(1, 255)} | _BOOK, never_null="name"),
+    _route(f"PATCH {_BOOKS}", "manage",
+           Good({"name": "n"}, {"name": kinds.text(1, 255), "endLocks": kinds.SWITCH} | _BOOK, never_null="name"),
            *_discounts(),
            Good({"limits": {}}, {f"limits.{name}": kind for name, kind in _BOOK_LIMITS.items()})),
     *(_route(f"GET {_BOOKS}/{name}", "manage")
