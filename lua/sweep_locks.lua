@@ -1,5 +1,5 @@
 --[[ sweep_locks: remove locks of coupons that no request has touched since: expired ones, and those that the merchant ended.
-Called by service/engine/hot/expired_locks.py, in the worker, and projection.py; SWEPT_A_RUN is the LIMIT here
+Called by service/engine/hot/expired_locks.py, in the worker alone, and service/engine/hot/projection.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 book  2 set (u, a, p or o; and a number where lua/put_book.lua set it aside)

@@ -12,7 +12,7 @@ from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats.discount_sum import join_sum
-from service.engine.hot.scripts import MENDING, PROJECTION, Scripts
+from service.engine.hot.scripts import ERASING, MENDING, Scripts
 from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Call, Operation
 from service.engine.operations.run import with_limits
@@ -47,9 +47,8 @@ class Shop(Stocked):
 
     async def work(self, script: str, names: Sequence[str], *args: Any) -> Any:
         """The reply of a script that only the worker runs; by the still clock where there is one."""
-        text = Scripts(
-            0, EPOCH, self.nonce, [script], "closed" if script in {*MENDING} - {*PROJECTION} else "open"
-        ).texts[script]
+        state = "closed" if script in {*MENDING} - {*ERASING} else "open"
+        text = Scripts(0, EPOCH, self.nonce, [script], state).texts[script]
         if self.still_ms is not None:
             text = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
         digest = await self.link.call("SCRIPT", "LOAD", text)

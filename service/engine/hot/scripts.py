@@ -43,7 +43,7 @@ SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users and expired locks from an open Redis."""
 PROJECTION = "put_workspace put_book put_codes put_user seen sweep_locks".split()
-"""Scripts that write configuration."""
+"""Scripts that write configuration, and remove the locks that a change of a book ended."""
 MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """Scripts that recover or rebuild a closed Redis."""
 
