@@ -15,9 +15,7 @@ from service.engine.hot.redis_server import Server
 
 THINGS_A_RUN = 10
 KEYS_A_LOOK = 200
-SWEPT_A_RUN = 20
-"""These bound a run as the heads of lua/erase_user.lua, heads.lua and sweep_locks.lua say; the last is its LIMIT."""
-MOST_SWEEPS = 1000
+"""These bound a run as the heads of lua/erase_user.lua and heads.lua say."""
 
 log = structlog.get_logger()
 
