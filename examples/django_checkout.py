@@ -51,7 +51,7 @@ def check_out(request: HttpRequest) -> JsonResponse:
     scrip = connect()
     try:
         with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id, order_value=value) as held:
-            amount = held.lock.final_amount  # what the customer pays, whatever the book becomes
+            amount = held.lock.final_amount  # what the customer pays, also after a change of the book
             pay(order_id, value if amount is None else amount)
             # Stored before the request, with what the nightly job needs to send the same one.
             ORDERS[order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}

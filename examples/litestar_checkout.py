@@ -49,7 +49,7 @@ async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
     try:
         user, value = data.user_id, data.value
         async with scrip.hold_coupon(data.code, user_id=user, order_id=data.order_id, order_value=value) as held:
-            amount = held.lock.final_amount  # what the customer pays, whatever the book becomes
+            amount = held.lock.final_amount  # what the customer pays, also after a change of the book
             await pay(data, value if amount is None else amount)
             # Stored before the request, with what the nightly job needs to send the same one.
             ORDERS[data.order_id] = {"status": "unknown", "code": held.lock.code, "lockToken": held.lock.lock_token}

@@ -72,7 +72,7 @@ else
   if misfit then return { OUT.invalid, misfit } end
 end
 if standing and not mine then return { OUT.order_already_used } end
-local text = not c and string.match(ARGV[15], '^%d+') -- the expected final amount, which is the order's value
+local text = not c and string.match(ARGV[15], '^%d+') -- the expected final amount; without a coupon it is the order's value
 if text and text ~= ARGV[9] then
   local currency = ARGV[10] == '-' and workspace.currency or ARGV[10]
   return { OUT.price_changed, ARGV[9] .. '/' .. text .. '/' .. currency .. '/-' }

@@ -20,14 +20,14 @@ local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then
   return redis.error_reply('ERR settings that no script can read')
 end
-local version, status, ended = string.match(got[2] or '', '^(%S+) %S+ (%S+) %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %-?(%d*)')
+local version, status = string.match(got[2] or '', '^(%S+) %S+ (%S+)')
 -- A book that a worker closed, as it could not read it, may be put again with the same version.
 if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] and status == 'unreadable' then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
-  if version and book.ended ~= '' and book.ended ~= ended and status ~= 'unreadable' then
+  if version and book.ended ~= '' and status ~= 'unreadable' and book.ended ~= read_book(ARGV[3], got[2]).ended then
     for _, set in ipairs({ 'u', 'a', 'p', 'o' }) do
       local key = W .. 'l:' .. ARGV[3] .. ':' .. set
-      redis.pcall('RENAME', key, key .. book.ended) -- an error where there is none
+      redis.pcall('RENAME', key, key .. book.ended) -- returns an error for a key that does not exist
     end
     redis.call('UNLINK', W .. 'lb:' .. ARGV[3]) -- all of them count for nothing; other counts follow coupon by coupon
   end

@@ -17,18 +17,19 @@ local now = read_workspace(got[2]).now
 local book, key = read_book(ARGV[1]), W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2]
 local swept, left = 0, 400
 
--- One coupon's; returns its next cursor (drop_ended), 0 at the end. cursor: nil for expired locks.
+-- One coupon's. Returns its next cursor (drop_ended), 0 at the end, and the coupon unless it left Redis with its book.
+-- cursor: nil for expired locks.
 local function sweep(member, cursor)
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
   local c = load_coupon(code, bucket)
-  if not c or book_number_of(c.entry) ~= book.number then return 0 end -- it left Redis with its book
+  if not c or book_number_of(c.entry) ~= book.number then return 0 end
   local counted, set, score = place(c, book)
   local max = limits_of(c, book)
   local next_cursor, removed = 0, 0
   if cursor and max ~= 1 then next_cursor, removed = drop_ended(c, whole(cursor), book) else prune_locks(c, max, now, book) end
   left = left - removed
   settle(c, book, counted, set, score)
-  return next_cursor
+  return next_cursor, c
 end
 
 if #ARGV[2] == 1 then
@@ -40,7 +41,7 @@ end
 local members = redis.call('ZRANGE', key, 0, 19, 'WITHSCORES')
 for i = 1, #members, 2 do
   local member, score = members[i], members[i + 1] + 0
-  local is_done, cursor = pcall(sweep, member, math.max(0, -score))
+  local is_done, cursor, c = pcall(sweep, member, math.max(0, -score))
   if not is_done then -- the code has a key of the wrong type: a rebuild, which the worker orders, removes all its locks
     end_unless_own(cursor)
     cursor = 0
@@ -51,9 +52,7 @@ for i = 1, #members, 2 do
     redis.call('ZREM', key, member)
     swept = swept + 1
     -- A lock that was made since may have left the coupon at the same place, from which it was set aside.
-    local bucket, code = string.match(member, '^(%d+) (%S+)$')
-    local c = is_done and load_coupon(code, bucket)
-    if c and book_number_of(c.entry) == book.number then
+    if c then
       local _, set, at = place(c, book)
       if set and set ~= 'pool' then redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, at, member) end
     end

@@ -19,7 +19,7 @@ end
 -- What answers say of a hold: ' <value>:<currency>:<digits>:<discount>', nothing for none.
 local function view_of_hold(hold) return hold and ' ' .. string.match(hold, '^[^:]+:[^:]+:[^:]+:[^:]+') or '' end
 
--- Read what a redemption asks beside its amounts, '<expected final amount, e4, or ->/<whose>'.
+-- Read '<expected final amount, e4, or ->/<k or u>', what a redemption asks, into `ask`.
 local function read_asks(ask, asks)
   local expected, whose = string.match(asks, '^(%S+)/(%a)$')
   ask.expected, ask.whose = tonumber(expected), whose

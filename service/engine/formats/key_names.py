@@ -33,7 +33,8 @@ OWN = _by_kind(string="gate config layout newest mend", stream="outbox")
 TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb lu lk s ue")
 """The kinds of a workspace's keys, and their types."""
 
-SETS_OF_CODES = "uapox"
+SETS_OF_LOCKS = "uapo"
+SETS_OF_CODES = f"{SETS_OF_LOCKS}x"
 """A book's sets: its locked codes (`u`, `a`, `p`, `o`) by deadline, and its free codes with their own expiry (`x`).
 Codes whose locks the merchant ended are in sets with a number in their names until lua/sweep_locks.lua empties them."""
 
@@ -44,7 +45,7 @@ _HOLDER = "([0-9A-Z]{0,40})"
 _PARTS = _by_kind(
     **{
         _BOOK: "b n f lb",
-        f"{_BOOK}:(x|[uapo](?:[1-9][0-9]{{0,18}})?)": "l",
+        f"{_BOOK}:(x|[{SETS_OF_LOCKS}](?:[1-9][0-9]{{0,18}})?)": "l",
         f"{_BOOK}:{_USER}": "lu ue",
         _BUCKET: "d o g",
         _CODE: "c k kd s",

@@ -58,12 +58,12 @@ class RedisProjector:
         names = _names(row.partition, w, key_names.books(w), key_names.book(w, row.book))
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
         if row.locks_ended:
-            for which in "uapo":
-                await self._drop_ended_locks(row, f"{which}{row.locks_ended}")
+            for which in key_names.SETS_OF_LOCKS:
+                await self._drop_ended_locks(row, names[:2], f"{which}{row.locks_ended}")
 
-    async def _drop_ended_locks(self, row: BookRow, which: str) -> None:
-        """Remove the locks that lua/put_book.lua set aside: none can be used any more, but some still count."""
-        names, more = _names(row.partition, key_names.prefix(row.partition, row.workspace))[:2], 1
+    async def _drop_ended_locks(self, row: BookRow, names: tuple[str, ...], which: str) -> None:
+        """Remove the locks that lua/put_book.lua set aside: they can't be used, but still count."""
+        more = True
         while more:
             async with self._pace.turn(row.workspace) if self._pace else nullcontext():
                 _, _, more = await self._run(row.partition, "sweep_locks", names, (row.book, which))

@@ -35,8 +35,7 @@ from service.server.requests.book_requests import CreateBook, PatchBook
 _WRITTEN = """workspace book book_id version name description status valid_from valid_until max_redemptions_per_code
     max_redemptions_per_user max_redemptions max_codes_per_user require_assignment require_lock lock_seconds
     max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
-    created_by limits public_reasons created updated locks_ended
-    own_currency""".split()
+    created_by limits public_reasons created updated locks_ended own_currency""".split()
 """The fields in the order of the query's parameters."""
 
 

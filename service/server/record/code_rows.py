@@ -34,17 +34,17 @@ _SWITCHED = {"switchOff": False, "switchOn": True}
 
 
 async def add_codes(
-    pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine], **upload: str
+    pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine], part: dict[str, str] | None = None
 ) -> tuple[int, list[CodeRow]]:
-    """Add codes; return the change's version and the new codes among them. The audit shows a call with `upload` and
-    later ones with `partOf` that upload as one entry. Raises Refusal `unavailable` if the book first has to return to
-    Redis."""
+    """Add codes; return the change's version and the new codes among them. The audit shows a call whose part is
+    {"upload": id} and later ones with {"partOf": id} as one entry. Raises Refusal `unavailable` if the
+    book first has to return to Redis."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
         if rows:
             book_id = await connection.fetchval(query("read_book_id"), workspace, book)
-            after = {"count": len(rows), **upload}
+            after = {"count": len(rows), **(part or {})}
             await write_audit(connection, workspace, "codes.added", book_id, after=after)
         return version, rows
 

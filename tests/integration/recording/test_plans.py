@@ -238,7 +238,7 @@ async def test_only_valid_keys_are_read(pool: asyncpg.Pool, workspaces: str) -> 
 
 
 async def test_the_audit_is_read_from_its_end(pool: asyncpg.Pool) -> None:
-    """A page of the audit reads as many rows as it has, beside those of others and of an upload in many parts."""
+    """A page of the audit reads its own rows alone: not those of other workspaces, nor an upload's later parts."""
     async with pool.acquire() as connection:
         other, workspace = [(await create_workspace(connection, name)).workspace for name in ("other", "audited")]
     fill = """INSERT INTO audit (workspace, actor, action, subject, after)

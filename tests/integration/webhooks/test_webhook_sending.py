@@ -470,7 +470,7 @@ async def test_pending_test_events_are_bounded(office: Office, receiver: Receive
 
 
 async def test_pending_redeliveries_are_bounded(office: Office, receiver: Receiver) -> None:
-    """Of 20 deliveries at once as many are sent again as may wait beside the pending ones; a pending one always is."""
+    """Of 20 redeliveries at once those up to the bound of pending deliveries are accepted; a pending one always is."""
     row = await office.webhook(receiver.url())
     make = """INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, status)
         SELECT $1, 'evt_' || n, 'webhook.test', now(), CASE WHEN n > 20 THEN 'pending' ELSE 'delivered' END

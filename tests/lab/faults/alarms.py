@@ -359,7 +359,7 @@ def _certificate_ends(days: int) -> Plant:
 
 
 def _locked(table: str) -> Plant:
-    """Somebody's transaction locks a table of the record, and does not end."""
+    """A transaction locks a table of the record, and does not end."""
     return lambda deployment: deployment.lock_table(table)
 
 

@@ -28,7 +28,7 @@ async def delay_some(deployment: Watched) -> Undo:
 
 
 async def delay_recording(deployment: Watched) -> Undo:
-    """Every quarter of an hour somebody's transaction locks redemptions for 25 s."""
+    """Every quarter of an hour a transaction locks redemptions for 25 s."""
 
     async def lock() -> None:
         unlock = await deployment.lock_table("redemptions")

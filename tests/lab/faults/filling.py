@@ -31,7 +31,7 @@ _AT_ONCE = 10_000
 
 
 async def fill_outbox(deployment: Watched) -> Undo:
-    """Nothing is recorded, as somebody's transaction locks a table, while 420,000 redemptions come."""
+    """A transaction locks a table, so that nothing is recorded, while 420,000 redemptions come."""
     unlock = await deployment.lock_table("redemptions")
     await _redeem(deployment, 420_000)
     return unlock

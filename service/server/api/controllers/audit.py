@@ -105,10 +105,10 @@ class Audit(Controller):
         filters = (params.action, params.actor, params.key_id, params.since, params.until, params.person)
         headers = await wait_for_replica(context)
         read = partial(page_audit, context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
-        if filters.count(None) == len(filters):
-            rows = await context.bulk.read(caller.workspace, params.limit, read)
-        else:
+        if any(value is not None for value in filters):
             rows = await context.bulk.search(caller.workspace, read)
+        else:
+            rows = await context.bulk.read(caller.workspace, params.limit, read)
         page = page_cursors.AUDIT.make_page(rows, params.limit, lambda row: (row.position,))
         ids = {parsed for row in rows if (parsed := _id_of(row))}
         names = await read_names(context.replica.pool, caller.workspace, ids)

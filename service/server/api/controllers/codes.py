@@ -336,7 +336,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
         async with context.bulk.at_postgres.turn(book.workspace):
             change = Change(context, book.partition)
             part = {"partOf" if result.added else "upload": upload}
-            version, rows = await add_codes(context.pool, *where, book.book, lines, **part)
+            version, rows = await add_codes(context.pool, *where, book.book, lines, part)
         result.added += len(rows)
         result.duplicates += len(lines) - len(rows)
         has_duplicates = len(rows) < len(lines)

@@ -98,7 +98,7 @@ async function apply(tell = refuse) {
   const code = order.code.trim();
   if (!code) return say("Type a code first.");
   const fields = orderFields(order);
-  const lock = await hold(code, fields);
+  const lock = await lockWithPrice(code, fields);
   if (!lock.coupon) return tell(lock);
   order.coupon = lock.coupon;
   order.code = "";
@@ -109,22 +109,22 @@ async function apply(tell = refuse) {
 
 // Lock a code with the price of the cart; a repeat holds the price of another cart under the same token. Returns the answer,
 // with the `coupon` unless it was refused.
-async function hold(code, fields) {
+async function lockWithPrice(code, fields) {
   // fetch takes "." and ".." out of a path, encoded or not. No code has a point.
   if (code.includes(".")) return { status: 404, body: { code: "coupon_not_found" } };
   const answer = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, fields);
   if (answer.status !== 200 && answer.status !== 201) return answer;
   const { code: its, lockToken: token, discountAmount } = answer.body;
-  return { ...answer, coupon: { code: its, token, until: held(answer), discount: cents(discountAmount ?? "0.00") } };
+  return { ...answer, coupon: { code: its, token, until: computeEnd(answer), discount: cents(discountAmount ?? "0.00") } };
 }
 
 // Until when the answer holds the code, by this clock. The server's `Date` is up to a second or two behind its clock:
 // rather too short than too long.
-function held({ body, now }) {
+function computeEnd({ body, now }) {
   return Date.now() + Date.parse(body.expiresAt) - now - 2000;
 }
 
-// Hold the price of the cart as it is now; again if the cart has changed meanwhile.
+// Lock again with the price of the current cart, until the cart has not changed while the request ran.
 async function appraise() {
   appraiseAgain = true;
   if (appraising) return;
@@ -136,7 +136,7 @@ async function appraise() {
       const coupon = order.coupon;
       coupon.discount = null;
       render();
-      const lock = await hold(coupon.code, orderFields(order));
+      const lock = await lockWithPrice(coupon.code, orderFields(order));
       if (appraiseAgain || state.order.coupon !== coupon) continue;
       if (!lock.coupon) refuse(lock, "", appraise);
       else {
@@ -214,7 +214,7 @@ async function decline() {
   if (!coupon) return say("Your card was declined. You have not paid.", "bad");
   const answer = await ask(`/v1/coupons/extend/${encodeURIComponent(coupon.code)}`, { lockToken: coupon.token });
   if (answer.body?.code === "lock_lost") return drop(state.order);
-  if (answer.status === 200) coupon.until = held(answer);
+  if (answer.status === 200) coupon.until = computeEnd(answer);
   else if (answer.body?.code !== "lock_ceiling") return refuse(answer);
   say("Your card was declined. You have not paid, and the code is still held for you.", "bad");
 }
