@@ -60,6 +60,14 @@ def _configure_uncached(cache_logger_on_first_use: bool | None = None, **options
 
 
 structlog.configure = _configure_uncached  # type: ignore[bad-assignment]
+# By default structlog shows each local variable of each frame: seconds for one traceback, in which Postgres ends a waiting
+# transaction of the test.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
 worker_orders.WORKER_S = PATIENCE_S
 connection.STALL_S = PATIENCE_S  # a Redis that is silent for longer counts as lost
