@@ -25,6 +25,7 @@ from service.server.reconcile.comparison import reconcile
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.plugin import require
 from tests.harness.reaching import reach
+from tests.harness.running import data_folder
 from tests.harness.servers import VALKEY
 from tests.harness.waiting import PATIENCE_S, cancel, elapse, wait_until
 from tests.integration.opening.fleet import Fleet, pause_sale, start_fleet
@@ -37,16 +38,14 @@ def partitions() -> int:
     return PARTITIONS
 
 
-@pytest.fixture(scope="session")
-def cluster_of(data_dir: Path) -> Iterator[Callable[[str], Cluster]]:
-    """The cluster of a program; each is started once."""
+@pytest.fixture(scope="module")
+def cluster_of() -> Iterator[Callable[[str], Cluster]]:
+    """The cluster of a program; each is started once. Twelve servers that wait would slow the tests of other files."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
         def start(binary: str) -> Cluster:
-            folder = data_dir / f"cluster-{Path(binary).name}"
-            folder.mkdir()
-            return stack.enter_context(start_cluster(Path(binary), folder))
+            return stack.enter_context(start_cluster(Path(binary), stack.enter_context(data_folder())))
 
         yield start
 
