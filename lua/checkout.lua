@@ -63,6 +63,7 @@ if before or (mine and not c) then
   return { OUT.REPEATED, record, before and book.id or '', 0, rest }
 end
 if c then
+  ask.is_anothers = standing and not mine
   local refusal = judge(c, book, max, ask, now)
   if refusal then return refusal end
 else

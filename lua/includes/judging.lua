@@ -15,8 +15,9 @@
 -- refuses. A refusal is an outcome and its figures, a text of service/engine/domain/figures.py, nil for none. ask: what is asked,
 -- nil for none: kind, user, order ('-' for none), token; of its order entry (its places, false for none) and per_order;
 -- users (the key of the user's bucket); the order's amounts (includes/pricing.lua), a lock's may have neither value nor
--- currency; expected (the final amount that the client expects, e4). Adds own (the live lock that it is under), spent (what
--- the user's bucket has of the book, nil if not read), its_currency and its_digits (the order's), saved_e4 (the discount).
+-- currency; expected (the final amount that the client expects, e4); is_anothers (whether another user has the order's gift).
+-- Adds own (the live lock that it is under), spent (what the user's bucket has of the book, nil if not read), its_currency and
+-- its_digits (the order's), saved_e4 (the discount).
 local function judge(c, book, max, ask, now, reasons)
   local refusal
   local function fail(outcome, figures)
@@ -89,9 +90,10 @@ local function judge(c, book, max, ask, now, reasons)
       if taken >= book.total and fail(OUT.out_of_stock, whole(book.total)) then return refusal end
     end
   end
-  if ask.entry then
+  if ask.entry or ask.is_anothers then
     -- @include orders
-    if count_places(ask.entry) >= tonumber(ask.per_order) and fail(OUT.order_already_used) then return refusal end
+    local is_full = ask.is_anothers or count_places(ask.entry) >= tonumber(ask.per_order)
+    if is_full and fail(OUT.order_already_used) then return refusal end
   end
 
   local amount, currency = tonumber(ask.value), ask.its_currency

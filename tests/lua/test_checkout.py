@@ -1,5 +1,6 @@
 """Checkout: a redemption and the order's gift, as one change."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -93,6 +94,18 @@ async def test_the_gifts_book_is_the_nearest_that_is_named(still: Shop) -> None:
     ]
     assert [(body["gift"] or {}).get("code") for _, body in answers] == ["ASKED-1", "BOOKS-1", "SPACE-1"]
     assert (await still.checkout("ann", "A-4"))[1]["gift"] is None
+
+
+async def test_a_gift_of_another_is_named_before_the_price(still: Shop) -> None:
+    """The order's gift is another user's: that is refused where a full order is, before the price."""
+    gifts = await still.book("GIFT-1")
+    book = await still.book("CODE-1", discount=TENTH)
+    await still.gift(gifts, "bob", "A-1")
+    ask = {"code": "CODE-1", "expectedFinalAmount": Decimal(1)}
+    await still.refuses("order_already_used", still.checkout("ann", "A-1", "100", **ask))
+    await still.refuses("price_changed", still.checkout("ann", "A-2", "100", **ask))
+    await still.add(book, "CODE-1", active=False)
+    await still.refuses("coupon_inactive", still.checkout("ann", "A-1", "100", **ask))
 
 
 async def test_without_a_code_there_is_just_the_gift(still: Shop) -> None:
