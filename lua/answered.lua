@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
 Cost  at most 6 commands ]]
--- @include gate gate_refuses outbox book idempotency events budget
+-- @include gate gate_refuses outbox book idempotency events kept_bytes
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- Runs while the gate is full or behind, too: the request is done, and its answer has to be kept.

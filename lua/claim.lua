@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already) 
 Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome, retry_ms}
 Event none
 Cost  at most 4 commands; one reads a field of `kept` for each hour that answers are kept ]]
--- @include gate gate_refuses book idempotency budget
+-- @include gate gate_refuses book idempotency kept_bytes
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on.

@@ -11,7 +11,7 @@ Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes
 Event none
 Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
       each hour that answers are kept ]]
--- @include gate gate_refuses book budget
+-- @include gate gate_refuses book kept_bytes
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.

@@ -13,7 +13,8 @@ if refusal then return { refusal } end
 commit_without_event()
 for i = 2, #ARGV, 5 do
   local event, user, user_bucket, order, order_bucket = unpack(ARGV, i, i + 4)
-  redis.call('HDEL', W .. 'o:' .. user_bucket, ARGV[1] .. '/' .. user)
+  local field = ARGV[1] .. '/' .. user
+  redis.call('HDEL', W .. 'o:' .. user_bucket, field, field .. '/')
   local entry = order ~= '-' and redis.call('HGET', W .. 'o:' .. order_bucket, order)
   if entry then save_order(W .. 'o:' .. order_bucket, order, without_place(entry, event, true)) end
 end

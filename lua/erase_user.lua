@@ -6,7 +6,8 @@ KEYS  1 gate       string  epoch and state, read first
       3 outbox     stream  one event
 ARGV  1 user  2 user_bucket  3 pseudonym  4 pseudonym_bucket, then for each thing its kind and five words:
       c  code bucket assigned_at order order_bucket: an assignment, and the order that it was a gift for
-      r  event code bucket book kept ('1' where it was rolled back without restore): the counts of a redemption
+      r  event code bucket book counts ('<1 where it was rolled back without restore, else 0>/<its discount, e4>/<the time in
+         whose periods it counts, ms>'): the counts of a redemption
       i  key entry entry_without_the_user: an idempotency key
       m  event: Postgres has the pseudonym in what was decided up to this
       d  event: and in this redemption
@@ -51,7 +52,8 @@ end
 
 -- What was rolled back gave its use back, or keeps it: then Postgres says so once that is recorded. The entry in `e` is what a
 -- repeat, and a rollback, find (lua/includes/facts.lua).
-local function redemption(event, code, bucket, number, kept)
+local function redemption(event, code, bucket, number, counts)
+  local kept, discount, counted_at = string.match(counts, '^([01])/(%d+)/(%d+)$')
   local c = load_coupon(code, bucket)
   if not c then return end -- of an archived book
   local standing = stands(c, event) and 1 or 0
@@ -62,6 +64,11 @@ local function redemption(event, code, bucket, number, kept)
   local stand = count_user(pseudonym, new_bucket, number, 1, standing)
   local users = (stand == 1 and 1 or 0) - (left == 0 and 1 or 0)
   if standing == 1 and users ~= 0 then count(number, 'users', users) end
+  local book = read_book(number)
+  if book.bounds then
+    -- @include budgets
+    move_spent(book, user, old_bucket, pseudonym, new_bucket, discount, counted_at + 0)
+  end
 end
 
 for i = 5, #ARGV, 6 do

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone), then the requested facts
 Reply {OK, "book_id code user order token deadline left_ms[ hold]", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
+Cost  O(log n) in the coupon's live locks, at most 26 commands, and 180 more where the book has budgets ]]
 -- @include gate book coupon request
 -- @include idempotency locks repeats pricing
 -- @limits

@@ -13,8 +13,8 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
 Reply {OK|REPEATED, "book_id code user order token deadline left_ms[ hold]", "", replayed}, of a usual lock this text alone;
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
-      locks of it that have ended ]]
+Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, 190 more where the book has
+      budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined
 
@@ -24,7 +24,8 @@ local passes_full, passes_behind = false, false
 -- @include gate coupon judging
 local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
-  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
+  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(string.match(total, '^%d+')),
+  bounds = string.match(total, '/(.+)$'),
   require_assignment = assigned == '1', require_lock = locked == '1', discount = discount_type,
   discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits, ended = ended,
 }
@@ -78,6 +79,15 @@ if not own and (HOLDER or limits or string.byte(terms, 2) ~= 32) then
   end
 end
 
+if not own and book.bounds then
+  -- The shares of a user that includes/budgets.lua reads.
+  local key = W .. 'bu:' .. book.number .. ':' .. user
+  if redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') >= 1000 then
+    local first = redis.call('ZRANGEBYSCORE', key, '(' .. whole(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    return { OUT.lock_quota, first[2] - now }
+  end
+end
+
 -- @include locking counters place pricing idempotency
 local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
 local l, asked = own, now + (tonumber(asked_ms) or lock_ms)
@@ -90,8 +100,8 @@ else
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)
-if ask.value ~= '-' then l.hold = hold_of(ask) end
-local view = view_of_hold(l.hold)
+local hold = ask.value ~= '-' and hold_of(ask) or l.hold
+local view = view_of_hold(hold)
 local payload = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
   .. whole(l.deadline - now) .. view
 
@@ -104,7 +114,11 @@ else
   if touches then redis.call('HSET', counters, 'touched', '1') end
 end
 prune_locks(c, max, now, book)
-c.max = max or 0
+if own and book.bounds then
+  -- @include budgets
+  drop_shares_of(book, { l }) -- what it held before
+end
+l.hold, c.max = hold, max or 0
 put_lock(c, max, l, book, now)
 settle(c, book, counted, set, score)
 keep_entry(idempotency_key, entry_of(fingerprint, own and 'OUT.REPEATED' or 'OUT.OK', payload), keep_ms, sampled_at)

@@ -29,7 +29,11 @@ if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] an
       local key = W .. 'l:' .. ARGV[3] .. ':' .. set
       redis.pcall('RENAME', key, key .. book.ended) -- returns an error for a key that does not exist
     end
-    redis.call('UNLINK', W .. 'lb:' .. ARGV[3]) -- all of them count for nothing; other counts follow coupon by coupon
+    redis.call('UNLINK', W .. 'lb:' .. ARGV[3], W .. 'bl:' .. ARGV[3], W .. 'bh:' .. ARGV[3]) -- all of them count for nothing; other counts follow coupon by coupon
+  end
+  if book.bounds and not version then
+    -- Nothing of the book was applied here yet: all of it will be counted.
+    redis.call('HSET', W .. 'n:' .. ARGV[3], 'accounts', string.match(book.bounds, '^%d+'))
   end
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])
   note_version(KEYS[5], got[3], ARGV[1])

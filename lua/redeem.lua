@@ -15,8 +15,8 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_b
 Reply {OK|REPEATED, record, book_id, replayed}, of a usual redemption "record\nbook_id";
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R
-Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
-      each of at most 20 locks of it that have ended ]]
+Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 160 more where the book has budgets, 3 for each of at
+      most 100 places of the order, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined
 
@@ -26,7 +26,8 @@ local passes_full, passes_behind = true, false
 -- @include gate coupon judging
 local book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
-  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
+  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(string.match(total, '^%d+')),
+  bounds = string.match(total, '/(.+)$'),
   require_assignment = assigned == '1', require_lock = locked == '1', low = low, discount = discount_type,
   discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits, ended = ended,
 }

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is, then '<event>:<why>' of each that was left out since it began
                              (service/engine/formats/recovery_progress.py parses it)
 ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event:
-      decided, its id; of B "redemption's_event discount_e4 user_bucket"; else ''
+      decided, its id; of B "redemption's_event discount_e4 user_bucket counted_at"; else ''
 Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
@@ -68,9 +68,10 @@ local function redo_event(decided, id, more)
   local book = book_of(number)
   if not book then return 'book_missing' end
   if kind == 'R' then
-    local limit = max ~= '0' and tonumber(max) or nil
+    local limit = tonumber(string.match(max, '^%d+'))
+    if limit == 0 then limit = nil end
     local e = { user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket, slot = slot,
-      discount = discount }
+      discount = discount, counted_at = string.match(max, '@(%d+)$') }
     begun = true
     touch(book)
     e.entry, e.own = places_of(e), lock_of(c, limit, user, order, tonumber(at)) -- the lock, where this Redis has it still
@@ -90,8 +91,8 @@ local function redo_event(decided, id, more)
   else
     local order, at, restore, order_bucket = read_rolled_back(decided)
     if not order then return 'unreadable' end
-    local event, discount, user_bucket = string.match(more, '^(%d+%-%d+) (%d+) (%d+)$')
-    local e = { event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
+    local event, discount, user_bucket, counted_at = string.match(more, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
+    local e = { counted_at = counted_at, event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
       discount = discount, restore = restore == '1' }
     local why = refuses_rollback(c, number, e)
     if why then return why end

@@ -6,7 +6,7 @@ ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
 Cost  at most 2 commands, and 3 for each of at most 500 entries, or 1 MiB of them, or one ]]
--- @include gate gate_refuses idempotency budget
+-- @include gate gate_refuses idempotency kept_bytes
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end

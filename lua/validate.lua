@@ -14,7 +14,8 @@ Reply {OK, "discount_e4 digits currency value_e4 outcome outcome/figures …", v
       {outcome, figures}; without sees_reasons an unknown code is answered as a used-up one, and "-" stands for all reasons
       unless its book tells them
 Event none
-Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
+Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands, and 8 more where the book has
+      budgets ]]
 -- @include gate book coupon request judging
 -- @limits
 -- @joined

@@ -74,7 +74,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
       .. ' ' .. ms_text .. view
     command('SET', idempotency_key, kept, 'PX', keep_ms)
     if sampled_at then
-      -- @include gate budget
+      -- @include gate kept_bytes
       count_sampled(W .. 'y', idempotency_key, kept, sampled_at, keep_ms)
     end
   end

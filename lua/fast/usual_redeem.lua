@@ -92,7 +92,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if fingerprint ~= '-' then
     command('SET', idempotency_key, fingerprint .. ' OUT.OK @' .. event, 'PX', keep_ms)
     if sampled_at then
-      -- @include gate budget
+      -- @include gate kept_bytes
       count_sampled(W .. 'y', idempotency_key, string.sub(kept, 3) .. event, sampled_at, keep_ms)
     end
   end

@@ -25,7 +25,7 @@ local function marked(settings, mark)
 end
 
 -- made: the settings' text, where the caller has it already; else it is read. Numbers: from and till (ms), the limits
--- per_code, per_user, total and codes_per_user, low (below how many free codes it runs low), cap and least (amounts, e4).
+-- per_code, per_user, total and codes_per_user, bounds (text, includes/budgets.lua), low (below how many free codes it runs low), cap and least (amounts, e4).
 -- lock_ms and max_lock_ms are text, which is only added to numbers. gift_book: of orders with its coupons; discount: its
 -- kind; ended: text (includes/locks.lua), '' for none. nil for none, and id nil where the text can't be read. The book's limits ('<misses>/<locks of a user>/<locked
 -- percent>', '-' for none) are for lua/lock.lua and includes/limits.lua.
@@ -36,7 +36,8 @@ local function read_book(number, made)
         .. '(%S+) (%S+) %-?(%d*) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
     number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
-    per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
+    per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(string.match(total or '', '^%d+')),
+    bounds = string.match(total or '', '/(.+)$'),
     codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
     lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, low = tonumber(low),
     gift_book = gift_book ~= '-' and gift_book or nil, discount = discount ~= '-' and discount or nil,
@@ -50,4 +51,5 @@ local function is_whole_workspace(text) return string.match(text .. ' ', '^%S+ %
 
 local function is_whole_book(book)
   return book.id and string.match(book.lock_ms .. ' ' .. book.max_lock_ms, '^%d+ %d+$')
+    and (not book.bounds or string.match(book.bounds, '^%d+!?/[^/]+/%a:%a:%a:%d+'))
 end

@@ -13,12 +13,12 @@ local function entry_of(fingerprint, outcome, payload)
   return fingerprint .. ' ' .. outcome .. ' ' .. payload
 end
 
--- entry: nil or false for none. sampled_at: the time if this request is counted for 64 (includes/budget.lua), else nil or false.
+-- entry: nil or false for none. sampled_at: the time if this request is counted for 64 (includes/kept_bytes.lua), else nil or false.
 local function keep_entry(key, entry, keep_ms, sampled_at)
   if not entry then return end
   redis.call('SET', key, entry, 'PX', keep_ms)
   if sampled_at then
-    -- @include budget
+    -- @include kept_bytes
     count_sampled(W .. 'y', key, entry, sampled_at, keep_ms)
   end
 end

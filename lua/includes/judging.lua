@@ -90,15 +90,34 @@ local function judge(c, book, max, ask, now, reasons)
       if taken >= book.total and fail(OUT.out_of_stock, whole(book.total)) then return refusal end
     end
   end
+  local amount, currency = tonumber(ask.value), ask.its_currency
+  if book.bounds then
+    local wanted
+    if is_priced and not is_held and amount and book.discount and (ask.currency or ask.usual_currency) == currency
+      and not (book.least and amount < book.least) then
+      -- @include discounts
+      wanted = discount_of(book.discount, book.discount_terms, book.cap, amount, ask.items, ask.its_digits)
+    end
+    if wanted or not own then
+      -- @include budgets
+      for _, refused in ipairs(judge_bounds(book, user, ask.users, own, wanted, own ~= nil, now)) do
+        if fail(refused[1], refused[2]) then return refusal end
+      end
+    end
+  end
   if ask.entry or ask.is_anothers then
     -- @include orders
     local is_full = ask.is_anothers or count_places(ask.entry) >= tonumber(ask.per_order)
     if is_full and fail(OUT.order_already_used) then return refusal end
   end
 
-  local amount, currency = tonumber(ask.value), ask.its_currency
+  local needs_value = book.discount
+  if kind == 'lock' then needs_value = book.bounds and string.find(book.bounds, '/a:', 1, true) and not (own and own.hold) end
+  if needs_value and not amount and not is_held
+    and fail(OUT.order_value_required, currency or book.currency or ask.usual_currency) then
+    return refusal
+  end
   if is_priced and not is_held then
-    if book.discount and not amount and kind ~= 'lock' and fail(OUT.order_value_required, currency) then return refusal end
     local its_own = ask.currency or amount and ask.usual_currency or currency
     if its_own ~= currency then
       fail(OUT.currency_mismatch, currency .. '/' .. its_own)

@@ -2,31 +2,40 @@
 
 -- Remove the locks of these holders (at most 100), live or expired, and their uses of limits: one command for each set.
 local function forget_holders(c, holders, book)
-  local key, fields, counting = W .. 'k:' .. c.code, {}, {}
+  local key, fields, counting, gone = W .. 'k:' .. c.code, {}, {}, {}
   WORK = (WORK or 0) + #holders
   local function leave(set, token)
     local tokens = counting[set] or {}
     tokens[#tokens + 1], counting[set] = token, tokens
   end
   for i, text in ipairs(redis.call('HMGET', key, unpack(holders))) do
-    local token, counted = string.match(text or '', '^(%S+) %S+ %S+ (%S+)')
+    local token, started, counted, hold = string.match(text or '', '^(%S+) %S+ (%S+) (%S+) ?(%S*)')
     if token then
       fields[#fields + 1], fields[#fields + 2] = holders[i], '=' .. token
       local user, holder = string.match(holders[i], '^%S+'), string.match(counted, '[^.]+$')
       if string.find(counted, 'u', 1, true) then leave(W .. 'lu:' .. book.number .. ':' .. user, token) end
       if string.find(counted, 'b', 1, true) then leave(W .. 'lb:' .. book.number, token) end
       if holder then leave(W .. 'lk:' .. holder, token) end
+      gone[#gone + 1] = { user = user, token = token, started = started, hold = hold }
     end
   end
   if fields[1] then redis.call('HDEL', key, unpack(fields)) end
   redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
   for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
+  if book.bounds then
+    -- @include budgets
+    drop_shares_of(book, gone)
+  end
 end
 
 -- Remove the lock l, and its uses of limits.
 local function drop_lock(c, max, l, book)
   if max ~= 1 then return forget_holders(c, { l.user .. ' ' .. l.order }, book) end
   c.lock = nil
+  if book.bounds then
+    -- @include budgets
+    drop_shares_of(book, { l })
+  end
   if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
@@ -92,6 +101,10 @@ local function put_lock(c, max, l, book, now)
     local text = l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
     redis.call('HSET', key, holder, l.hold and text .. ' ' .. l.hold or text, '=' .. l.token, holder)
     redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)
+  end
+  if book.bounds then
+    -- @include budgets
+    put_share(book, l, now)
   end
   if l.counted == '.' then return end
   -- Add the lock to a set that counts it, and remove at most 20 expired locks, so that the set doesn't grow.

@@ -2,16 +2,18 @@
 -- the event gate alone.
 
 -- The event's text (includes/events.lua, service/engine/formats/events.py). ask: of `judge` (includes/judging.lua), and of the
--- arguments order_bucket, user_bucket. Adds to it discount and slot, as text.
+-- arguments order_bucket, user_bucket. Adds to it discount, slot and counted_at (nil or false for its time), as text.
 local function redeemed_event(c, book, max, ask, now)
   ask.discount, ask.slot = whole(ask.saved_e4), ask.order == '-' and '0' or '1'
+  ask.counted_at = book.bounds and ask.own and ask.own.started -- it counts in the period of its lock
   if ask.entry then
     -- @include orders
     ask.slot = whole(free_slot(places(ask.entry)))
   end
   return 'R ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. ask.user .. ' ' .. ask.order .. ' '
     .. ask.value .. ' ' .. ask.its_currency .. ' ' .. ask.its_digits .. ' ' .. ask.discount .. ' ' .. whole(now) .. ' '
-    .. ask.slot .. ' ' .. c.bucket .. ' ' .. ask.order_bucket .. ' ' .. whole(max or 0) .. ' ' .. ask.user_bucket
+    .. ask.slot .. ' ' .. c.bucket .. ' ' .. ask.order_bucket .. ' ' .. whole(max or 0)
+    .. (ask.counted_at and '@' .. ask.counted_at or '') .. ' ' .. ask.user_bucket
 end
 
 -- What a user has spent of a book, in the user's bucket: '<taken>' (counts against the limit) where as many stand, else
@@ -33,7 +35,7 @@ local function count_user(user, user_bucket, number, taken, standing, spent)
 end
 
 -- Apply it. event: its id; at: ms; ask: own (the lock that it is under), entry (its order's places), nil or false for
--- none, spent (nil if it wasn't read); as text user, user_bucket, order ('-' for none), order_bucket, slot, discount (e4).
+-- none, spent (nil if it wasn't read); as text user, user_bucket, order ('-' for none), order_bucket, slot, discount (e4), counted_at (ms; nil or false for `at`).
 -- Returns how many free codes that took.
 local function apply_redeem(c, book, max, ask, event, at)
   local own, order, number = ask.own, ask.order, book.number
@@ -60,6 +62,10 @@ local function apply_redeem(c, book, max, ask, event, at)
   if ask.discount ~= '0' then
     -- @include discount_sum
     count_discount(number, ask.discount)
+  end
+  if book.bounds then
+    -- @include budgets
+    count_spent(book, ask.user, ask.user_bucket, ask.discount, tonumber(ask.counted_at or at), '')
   end
   if c.user and c.uses == max then
     -- @include holding

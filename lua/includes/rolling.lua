@@ -26,6 +26,10 @@ local function apply_rollback(c, book, e, at, restore, entry)
     -- @include discount_sum
     count_discount(book.number, '-' .. e.discount)
   end
+  if restore and book.bounds then
+    -- @include budgets
+    count_spent(book, e.user, e.user_bucket, e.discount, tonumber(e.counted_at), '-')
+  end
   settle(c, book, counted, set, score)
 end
 

@@ -115,6 +115,10 @@ CREATE TABLE books (
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   public_reasons boolean NOT NULL DEFAULT false, -- whether a key with the scope `public` alone learns some reasons
   locks_ended bigint NOT NULL DEFAULT 0, -- the version of the change that last ended all its locks
+  budgets jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(budgets) = 'array'),
+  use_limits jsonb NOT NULL DEFAULT '[]' CHECK (jsonb_typeof(use_limits) = 'array'),
+  counted_from bigint NOT NULL DEFAULT 0, -- the version from which on Redis counts for these; 0 without any
+  is_counted boolean NOT NULL DEFAULT true, -- whether Redis has counted what was redeemed before that
   own_currency text, -- of its discount, also of one that was taken away
   -- A book that ended long ago, by its window or archived by the merchant, left Redis for good; `archiving` while the worker removes it there. `last_counts`: what
   -- the script book_stats returned before.

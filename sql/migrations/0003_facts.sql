@@ -62,6 +62,7 @@ CREATE TABLE redemptions (
   redeemed_at timestamptz NOT NULL,
   slot int NOT NULL,
   max_redemptions int NOT NULL CHECK (max_redemptions >= 0),
+  counted_at timestamptz, -- the time whose budgets it counts against, its lock's; null for its own
   ip text,
   user_agent text,
   metadata json CHECK (json_typeof(metadata) = 'object'), -- not jsonb: an answer is repeated byte for byte
@@ -229,21 +230,22 @@ SELECT
   'A' AS kind, partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
   ip, user_agent, order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
   NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
-  NULL AS metadata, NULL::boolean AS restore, NULL AS reason, NULL::bigint AS redeemed_epoch, NULL::bigint AS redeemed_seq
+  NULL AS metadata, NULL::boolean AS restore, NULL AS reason, NULL::bigint AS redeemed_epoch, NULL::bigint AS redeemed_seq,
+  NULL::bigint AS counted_ms
 FROM assignments
 UNION ALL
 SELECT
   'U', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM unassigned_at) * 1000)::bigint,
   ip, user_agent, CASE WHEN rolled_back THEN order_id END, NULL, NULL, NULL,
   NULL, NULL, NULL, NULL,
-  NULL, NULL, NULL, NULL, NULL
+  NULL, NULL, NULL, NULL, NULL, NULL
 FROM unassignments
 UNION ALL
 SELECT
   'R', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
   ip, user_agent, order_id, redemption_id::text, (order_value * 10000)::bigint, currency,
   digits, (discount_amount * 10000)::bigint, slot, max_redemptions,
-  metadata::text, NULL, NULL, NULL, NULL
+  metadata::text, NULL, NULL, NULL, NULL, (extract(epoch FROM counted_at) * 1000)::bigint
 FROM redemptions
 UNION ALL
 SELECT
@@ -251,7 +253,9 @@ SELECT
   ip, user_agent, order_id, redemption_id::text, NULL, NULL,
   NULL, (SELECT (discount_amount * 10000)::bigint FROM redemptions r WHERE r.redemption_id = b.redemption_id), NULL, NULL,
   NULL, restore, reason, (SELECT r.epoch FROM redemptions r WHERE r.redemption_id = b.redemption_id),
-  (SELECT r.seq FROM redemptions r WHERE r.redemption_id = b.redemption_id)
+  (SELECT r.seq FROM redemptions r WHERE r.redemption_id = b.redemption_id),
+  (SELECT (extract(epoch FROM coalesce(counted_at, redeemed_at)) * 1000)::bigint FROM redemptions r
+    WHERE r.redemption_id = b.redemption_id)
 FROM rollbacks b;
 
 -- Unique keys that check Redis's decisions again. A conflict is an alarm, not a repetition to skip.

@@ -66,11 +66,12 @@ $$;
 -- A workspace's redemptions, and their rollbacks.
 CREATE FUNCTION redemptions_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
   workspace int, book int, code text, user_id text, order_id text, redemption_id uuid, epoch bigint, seq bigint, slot int,
-  max_redemptions int, discount_amount numeric, at_ms bigint, stands boolean, taken boolean
+  max_redemptions int, discount_amount numeric, at_ms bigint, stands boolean, taken boolean, counted_ms bigint
 ) STABLE LANGUAGE sql AS $$
   SELECT
     r.workspace, r.book, r.code, r.user_id, r.order_id, r.redemption_id, r.epoch, r.seq, r.slot,
-    r.max_redemptions, r.discount_amount, ms_of(r.redeemed_at), b.redemption_id IS NULL, b.restore IS NOT TRUE
+    r.max_redemptions, r.discount_amount, ms_of(r.redeemed_at), b.redemption_id IS NULL, b.restore IS NOT TRUE,
+    ms_of(coalesce(r.counted_at, r.redeemed_at))
   FROM redemptions r LEFT JOIN rollbacks b ON b.redemption_id = r.redemption_id AND (b.epoch, b.seq) <= (e, s)
   WHERE r.workspace = w AND r.partition = p AND (r.epoch, r.seq) <= (e, s)
 $$;

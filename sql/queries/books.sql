@@ -20,6 +20,23 @@ WHERE status = 'active' AND low_stock_threshold IS NOT NULL AND archived_at IS N
   AND NOT is_set_aside($1, 'watching_stock', 'book ' || book_id)
 ORDER BY row_number() OVER (PARTITION BY workspace ORDER BY epoch DESC, seq DESC), epoch DESC, seq DESC LIMIT $2;
 
+-- name: budgeted_books
+-- A partition's books with budgets or limits of uses, or one workspace's, with the offset of their clock. Without archived ones.
+-- $1 partition int  $2 workspace int
+SELECT {book}, clock_offset_ms FROM books JOIN workspaces USING (workspace)
+WHERE partition = $1 AND ($2::int IS NULL OR workspace = $2) AND counted_from > 0 AND archived_at IS NULL
+ORDER BY workspace, book;
+
+-- name: count_anew
+-- Give a workspace's book with budgets a new generation.
+-- $1 workspace int  $2 book int  $3 version bigint
+UPDATE books SET version = $3, counted_from = $3 WHERE workspace = $1 AND book = $2;
+
+-- name: is_counted
+-- Whether Redis has counted what was redeemed of a book under this generation.
+-- $1 workspace int  $2 book int  $3 counted_from bigint
+SELECT is_counted FROM books WHERE workspace = $1 AND book = $2 AND counted_from = $3;
+
 -- name: lock_book_count
 -- A book's count of codes, locked until the transaction ends.
 -- $1 workspace int  $2 book int
@@ -36,6 +53,12 @@ FOR UPDATE OF books;
 -- The number of a workspace's next book, under the lock of its partition's configuration.
 -- $1 workspace int
 SELECT coalesce(max(book), 0) + 1 FROM books WHERE workspace = $1;
+
+-- name: note_counted
+-- Store that Redis has counted all under a book's generation. Returns no row for another generation.
+-- $1 workspace int  $2 book int  $3 counted_from bigint  $4 version bigint
+UPDATE books SET is_counted = true, version = $4 WHERE workspace = $1 AND book = $2 AND counted_from = $3 AND NOT is_counted
+RETURNING book;
 
 -- name: page_books
 -- A workspace's books, newest first.
@@ -77,6 +100,32 @@ SELECT book_id FROM books WHERE workspace = $1 AND book = $2;
 SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book = ANY ($2);
 
+-- name: spent_of_book
+-- What was redeemed of a book up to an event and not given back, in 10⁻⁴ units, and how often: in all, in a day, in a month.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 book int  $6 day_begins bigint  $7 day_ends bigint
+-- $8 month_begins bigint  $9 month_ends bigint
+SELECT
+  coalesce(sum(discount_amount), 0) * 10000 AS e4, count(*) AS uses,
+  coalesce(sum(discount_amount) FILTER (WHERE counted_ms >= $6 AND counted_ms < $7), 0) * 10000 AS day_e4,
+  count(*) FILTER (WHERE counted_ms >= $6 AND counted_ms < $7) AS day_uses,
+  coalesce(sum(discount_amount) FILTER (WHERE counted_ms >= $8 AND counted_ms < $9), 0) * 10000 AS month_e4,
+  count(*) FILTER (WHERE counted_ms >= $8 AND counted_ms < $9) AS month_uses
+FROM redemptions_at($1, $2, $3, $4) WHERE book = $5 AND taken;
+
+-- name: spent_of_users
+-- The same of a book's users, of all after one or of these, in their order.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 book int  $6 day_begins bigint  $7 day_ends bigint
+-- $8 month_begins bigint  $9 month_ends bigint  $10 after text  $11 users text[]
+SELECT
+  user_id, sum(discount_amount) * 10000 AS e4, count(*) AS uses,
+  coalesce(sum(discount_amount) FILTER (WHERE counted_ms >= $6 AND counted_ms < $7), 0) * 10000 AS day_e4,
+  count(*) FILTER (WHERE counted_ms >= $6 AND counted_ms < $7) AS day_uses,
+  coalesce(sum(discount_amount) FILTER (WHERE counted_ms >= $8 AND counted_ms < $9), 0) * 10000 AS month_e4,
+  count(*) FILTER (WHERE counted_ms >= $8 AND counted_ms < $9) AS month_uses
+FROM redemptions_at($1, $2, $3, $4)
+WHERE book = $5 AND taken AND user_id COLLATE "C" > $10 AND ($11::text[] IS NULL OR user_id COLLATE "C" = ANY ($11))
+GROUP BY user_id COLLATE "C", user_id ORDER BY user_id COLLATE "C";
+
 -- name: write_book
 -- Insert a book, or update all that can change of it. Its history begins after the partition's cursor of now.
 -- $1 workspace int  $2 book int  $3 book_id uuid  $4 version bigint  $5 name text  $6 description text  $7 status text
@@ -86,16 +135,17 @@ WHERE workspace = $1 AND book = ANY ($2);
 -- $18 discount jsonb  $19 code_pattern text  $20 charset text  $21 total_codes int  $22 low_stock_threshold int
 -- $23 gift_book_id uuid  $24 keep_free int  $25 tags text[]  $26 metadata json  $27 created_by text
 -- $28 limits jsonb  $29 public_reasons boolean  $30 created_at timestamptz  $31 updated_at timestamptz
--- $32 locks_ended bigint  $33 own_currency text
+-- $32 locks_ended bigint  $33 own_currency text  $34 budgets jsonb  $35 use_limits jsonb  $36 counted_from bigint
+-- $37 is_counted boolean
 INSERT INTO books (
     workspace, book, book_id, version, name, description, status, valid_from, valid_until, max_redemptions_per_code,
     max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock, lock_seconds,
     max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, gift_book_id, keep_free,
-    tags, metadata, created_by, limits, public_reasons, created_at, updated_at, locks_ended, own_currency, after_version,
-    after_epoch, after_seq
+    tags, metadata, created_by, limits, public_reasons, created_at, updated_at, locks_ended, own_currency, budgets,
+    use_limits, counted_from, is_counted, after_version, after_epoch, after_seq
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27, $28, $29, $30, $31, $32, $33, $4::bigint - 1,
+    $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $4::bigint - 1,
     (SELECT cursor_epoch FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1),
     (SELECT cursor_seq FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1)
 ) ON CONFLICT (workspace, book) DO UPDATE SET
@@ -104,4 +154,4 @@ INSERT INTO books (
     require_assignment = $14, require_lock = $15, lock_seconds = $16, max_lock_seconds = $17, discount = $18,
     code_pattern = $19, charset = $20, total_codes = $21, low_stock_threshold = $22, gift_book_id = $23,
     keep_free = $24, tags = $25, metadata = $26, created_by = $27, limits = $28, public_reasons = $29, updated_at = $31,
-    locks_ended = $32, own_currency = $33;
+    locks_ended = $32, own_currency = $33, budgets = $34, use_limits = $35, counted_from = $36, is_counted = $37;

@@ -7,12 +7,13 @@ workspace, partition, book, book_id, books.version, books.name, description, sta
 max_redemptions_per_code, max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock,
 lock_seconds, max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, books.gift_book_id,
 keep_free, tags, metadata, created_by, books.created_at, updated_at, books.limits, public_reasons, locks_ended,
-own_currency, currency AS workspace_currency
+own_currency, budgets, use_limits, counted_from, is_counted, currency AS workspace_currency, time_zone
 
 -- columns: fact
 -- Of the view facts.
 kind, partition, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4,
-currency, digits, discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq
+currency, digits, discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq,
+counted_ms
 
 -- columns: job
 -- A job with its partition and its book, of jobs JOIN workspaces LEFT JOIN books.

@@ -192,7 +192,9 @@ WHERE partition = $1 AND (epoch, seq) <= ($2, $3) AND (epoch, seq) > ($4, $5) OR
 -- A user's redemptions up to an event, in order, after one; and whether a rollback restored the use, null without a
 -- rollback.
 -- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after uuid  $6 limit int
-SELECT redemption_id, r.epoch, r.seq, r.book, r.code, restore
+SELECT
+  redemption_id, r.epoch, r.seq, r.book, r.code, restore, (discount_amount * 10000)::bigint AS discount_e4,
+  ms_of(coalesce(counted_at, redeemed_at)) AS counted_ms
 FROM redemptions r LEFT JOIN rollbacks USING (redemption_id)
 WHERE r.workspace = $1 AND r.user_id = $2 AND (r.epoch, r.seq) <= ($3, $4) AND redemption_id > $5
 ORDER BY redemption_id LIMIT $6;

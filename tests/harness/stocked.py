@@ -1,10 +1,12 @@
 """A shop's configuration, as Postgres would have it projected: the workspace, its books, codes and users' caps."""
 
+from decimal import Decimal
 from typing import Any, Self
 from uuid import uuid4
 
 import msgspec
 
+from service.engine.domain.budgets import BudgetRow, UseLimit
 from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.engine.domain.limits import BookLimits, WorkspaceLimits
 from service.engine.formats import key_names
@@ -56,18 +58,20 @@ class Stocked(ScriptRunner):
             discount = DiscountRow(**terms | discount)
         ids: dict[str, Any] = {"book": len(self.books) + 1, "book_id": uuid4()}
         usual = create_book_row(CreateBook(name="book"), **self._new_row(), **ids, workspace_currency="USD", now_ms=0)
-        row = msgspec.structs.replace(usual, discount=discount, **rules)
+        row = _with_bounds(msgspec.structs.replace(usual, discount=discount, **_bounds(rules)), is_new=True)
         self.books.append(row)
         await self.projector.book(row)
         await self.add(row, *codes)
         return row
 
     async def change(self, row: BookRow, **rules: Any) -> BookRow:
-        self.limits_changed |= any(name.startswith("max_redemptions") for name in rules)
+        self.limits_changed |= any(
+            name.startswith("max_redemptions") or name in ("budgets", "use_limits") for name in rules
+        )
         version = self.next_version()
         if rules.pop("end_locks", False):
             rules["locks_ended"] = version
-        row = msgspec.structs.replace(row, version=version, **rules)
+        row = _with_bounds(msgspec.structs.replace(row, version=version, **_bounds(rules)))
         await self.projector.book(row)
         return row
 
@@ -88,3 +92,20 @@ class Stocked(ScriptRunner):
         """A user's cap."""
         row = UserRow(**self._new_row(), user_id=user_id, max_coupons=max_coupons, metadata={}, created_ms=0)
         await self.projector.user(row)
+
+
+def _bounds(rules: dict[str, Any]) -> dict[str, Any]:
+    """The rules with rows of `budgets` and `use_limits`, which tests give as (amount or uses, per, period)."""
+    made: dict[str, Any] = {}
+    if "budgets" in rules:
+        made["budgets"] = tuple(BudgetRow(int(Decimal(most) * 10_000), *of) for most, *of in rules["budgets"])
+    if "use_limits" in rules:
+        made["use_limits"] = tuple(UseLimit(*bound) for bound in rules["use_limits"])
+    return rules | made
+
+
+def _with_bounds(row: BookRow, *, is_new: bool = False) -> BookRow:
+    """The row with a generation where it has bounds and none yet, as book_requests.py makes it."""
+    if row.bounds and not row.counted_from:
+        return msgspec.structs.replace(row, counted_from=row.version, is_counted=is_new)
+    return row

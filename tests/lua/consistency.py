@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
+from service.engine.formats.bounds import Spent, parse_spent, spans_at
 from service.engine.formats.coupon_record import IDLE, UNLOCKED
 from service.engine.formats.directory_entry import (
     FREE,
@@ -36,6 +37,8 @@ class Book(NamedTuple):
     per_code: int | None
     per_user: int | None
     total: int | None
+    bounds: str = ""
+    """Its budgets and limits of uses, as in its settings; '' for none."""
 
 
 class Redemption(NamedTuple):
@@ -125,7 +128,9 @@ class Held:
         self.books: dict[str, Book] = {}
         for number, text in self.under("b:").items():
             _, own_id, _, _, _, *limits = text.split(" ")
-            self.books[number] = Book(number, own_id, *(None if each == _NONE else int(each) for each in limits[:3]))
+            limits[2], _, bounds = limits[2].partition("/")
+            per_code, per_user, total = (None if each == _NONE else int(each) for each in limits[:3])
+            self.books[number] = Book(number, own_id, per_code, per_user, total, bounds)
         self.coupons: dict[str, Coupon] = {}
         for bucket, codes in self.under("d:").items():
             for code, text in codes.items():
@@ -166,6 +171,7 @@ async def assert_consistent(shop: Shop) -> None:
     _check_counters(held)
     _check_users(held)
     _check_orders(held)
+    _check_budgets(held, now, has_all_shares=not shop.limits_changed)
     if not shop.erased:
         _check_owners(held, outbox)
     if not shop.limits_changed:
@@ -276,9 +282,11 @@ def _check_counters(held: Held) -> None:
         n["rolledBack"] = len(redemptions) - len(standing)
         n["discount"] = sum(redemption.event.discount_e4 for redemption in standing)
         n["users"] = len({redemption.user for redemption in standing})
-        stored = {name: int(value) for name, value in held.mine.get(f"n:{number}", {}).items()}
+        texts = held.mine.get(f"n:{number}", {})
+        stored = {name: int(value) for name, value in texts.items() if name != "accounts"}
         stored["discount"] = join_sum(stored.get("discount", 0), stored.pop("discountHigh", 0))
         is_touched = stored.pop("touched", 0) == 1
+        stored = {name: value for name, value in stored.items() if ":" not in name}
         assert Counter(stored) == n
         assert is_touched or not redemptions, number
     assert set(held.under("n:")) <= set(held.books)
@@ -309,7 +317,11 @@ def _check_users(held: Held) -> None:
         if count:
             stand = standing[user, book]
             spent[_bucket(user)][f"{book}/{user}"] = str(count) if count == stand else f"{count} {stand}"
-    assert _order_fields(held, is_of_user=True) == spent
+    counts = {
+        bucket: {name: text for name, text in fields.items() if not name.endswith("/")}
+        for bucket, fields in _order_fields(held, is_of_user=True).items()
+    }
+    assert {bucket: fields for bucket, fields in counts.items() if fields} == spent
 
 
 def _users_without_caps(held: Held) -> dict[str, dict[str, str]]:
@@ -349,6 +361,75 @@ def _check_orders(held: Held) -> None:
     for orders in stored.values():
         for order, places in orders.items():
             assert len({place.slot for place in places}) == len(places), order
+
+
+def _check_budgets(held: Held, now: int, *, has_all_shares: bool) -> None:
+    """What is counted in periods is the sum of the redemptions that were not given back; shares are those of live
+    locks, and the book's sums are of its shares. `has_all_shares`: whether every live lock has one."""
+    shares = defaultdict[str, dict[str, int]](dict)
+    fields = {name: text for some in _order_fields(held, is_of_user=True).values() for name, text in some.items()}
+    for number, book in held.books.items():
+        held_sums = _joined(held.mine.get(f"bh:{number}", {}))
+        assert held_sums == _without_zeros(_sum_shares(held.mine.get(f"bl:{number}", {}))), number
+        generation, zone, words = book.bounds.replace("!", "").split("/") if book.bounds else ("", "0", "")
+        counters = held.mine.get(f"n:{number}", {})
+        if not generation or counters.get("accounts") != generation:
+            continue
+        redemptions = [one for one in held.redemptions if one.book == number]
+        sums, newest = _sum_periods(redemptions, zone)
+        own = {n.removeprefix(f"{generation}:"): v for n, v in counters.items() if n.startswith(f"{generation}:")}
+        assert _joined(own) == _without_zeros(sums[""])
+        for user, periods in newest.items() if ":u:" in words else ():
+            stored = parse_spent(fields.get(f"{number}/{user}/"), int(generation))
+            latest = {max(name for name in periods if name[0] == letter) for letter in "ldm"}
+            for period in latest | set(stored):
+                spent = Spent(sums[user][period], sums[user][f"{period}Uses"])
+                assert stored.get(period, Spent(0, 0)) == spent, (user, period)
+        for c in held.coupons.values():
+            for lock in c.locks if c.book is book else ():
+                _, day, month = (span.name for span in spans_at(zone, int(lock.started)))
+                amount = lock.hold.split(":")[3] if lock.hold else "0"
+                share = f"{generation} {lock.token} {amount} {day} {month}"
+                for name in (f"bl:{number}", f"bu:{number}:{lock.user}") if ":u:" in words else (f"bl:{number}",):
+                    shares[name][share] = int(lock.deadline)
+    if has_all_shares:
+        live = {name: ends for name, ends in held.mine.items() if name.startswith(("bl:", "bu:"))}
+        assert _live(live, now) == _live(shares, now)
+
+
+def _sum_periods(redemptions: list[Redemption], zone: str) -> tuple[dict[str, Counter[str]], dict[str, set[str]]]:
+    """The sums of what is taken, of all ('') and of each user, by period; and the periods of each user."""
+    sums, periods = defaultdict[str, Counter[str]](Counter), defaultdict[str, set[str]](set)
+    for redemption in redemptions:
+        event = redemption.event
+        for span in spans_at(zone, event.at_ms if event.counted_ms is None else event.counted_ms):
+            periods[redemption.user].add(span.name)
+            for whose in ("", redemption.user) if redemption.is_taken else ():
+                sums[whose][span.name] += event.discount_e4
+                sums[whose][f"{span.name}Uses"] += 1
+    return sums, periods
+
+
+def _sum_shares(shares: dict[str, int]) -> Counter[str]:
+    sums = Counter[str]()
+    for share in shares:
+        generation, _, amount, *periods = share.split(" ")
+        for period in ("l", *periods):
+            sums[f"{generation}:{period}"] += int(amount)
+            sums[f"{generation}:{period}Uses"] += 1
+    return sums
+
+
+def _joined(counters: dict[str, str]) -> dict[str, int]:
+    """Sums of two counters each (lua/includes/discount_sum.lua), without zeros."""
+    sums = Counter[str]()
+    for name, value in counters.items():
+        sums[name.removesuffix("High")] += int(value) * (10**9 if name.endswith("High") else 1)
+    return _without_zeros(sums)
+
+
+def _without_zeros(sums: Counter[str]) -> dict[str, int]:
+    return {name: value for name, value in sums.items() if value}
 
 
 def _check_owners(held: Held, outbox: Outbox) -> None:

@@ -46,7 +46,14 @@ class Eraser:
         """The user's redemptions, as Postgres lists them."""
         outbox = read_outbox(await self.shop.read_outbox_entries(), is_erased=True)
         return [
-            Spent(event.id, event.book, event.code, name in outbox.rolled_back)
+            Spent(
+                event.id,
+                event.book,
+                event.code,
+                name in outbox.rolled_back,
+                event.discount_e4,
+                event.at_ms if event.counted_ms is None else event.counted_ms,
+            )
             for name, event in outbox.redeemed.items()
             if event.user == user and name not in self.shop.pseudonyms and not outbox.rolled_back.get(name)
         ]

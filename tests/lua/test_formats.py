@@ -11,9 +11,10 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from service.engine.domain.budgets import BudgetRow, UseLimit
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.field_types import encode_field
-from service.engine.formats import discount_sum, event_id, events, idempotency_entry, key_names, stored_settings
+from service.engine.formats import bounds, discount_sum, event_id, events, idempotency_entry, key_names, stored_settings
 from service.engine.formats.coupon_record import IDLE, UNLOCKED, CouponRecord
 from service.engine.formats.directory_entry import (
     FREE,
@@ -376,6 +377,55 @@ def test_settings_of_workspaces(
     fields = lua.run("book", text, f"3 {stored_settings.workspace_settings(row)}")
     numbers = [str(hours * 3_600_000), str(gift or "-"), str(offset)]
     assert fields == [str(per_order), "USD", "2", "-" if cap is None else str(cap), *numbers, 1]
+
+
+BOUNDS = st.builds(
+    BudgetRow, MONEY.map(lambda e4: e4 or 1), st.sampled_from(["book", "user"]), st.sampled_from(["lifetime", "day"])
+)
+USE_LIMITS = st.builds(UseLimit, NUMBER, st.sampled_from(["book", "user"]), st.sampled_from(["day", "month"]))
+
+
+@ALL
+@given(st.lists(BOUNDS, max_size=4), st.lists(USE_LIMITS, min_size=1, max_size=4), NUMBER, st.booleans(), LIMIT)
+def test_budgets_in_settings(
+    lua: Lua, budgets: list[BudgetRow], limits: list[UseLimit], generation: int, counted: bool, total: int | None
+) -> None:
+    """Budgets and limits of uses come with each of their fields to the scripts, and the total stays what it is."""
+    row = msgspec.structs.replace(
+        make(), max_redemptions=total, budgets=tuple(budgets), use_limits=tuple(limits), counted_from=generation,
+        is_counted=counted, time_zone="Europe/Berlin",
+    )  # fmt: skip
+    text = """local book = read_book('1', ARGV[1])
+    local bounds, list = bounds_of(book), {}
+    for i, one in ipairs(bounds.list) do list[i] = one.what .. one.whose .. one.period .. ' ' .. whole(one.most) end
+    return { book.total and whole(book.total) or '-', bounds.generation, bounds.is_sealed and 1 or 0, bounds.zone,
+      bounds.of_users and 1 or 0, is_whole_book(book) and 1 or 0, list }"""
+    *fields, listed = lua.run("book budgets", text, f"3 {stored_settings.book_settings(row)}")
+    of_users = int(any(bound.per == "user" for bound in row.bounds))
+    assert fields == [str(total or "-"), str(generation), int(counted), stored_settings.zone_of(row), of_users, 1]
+    assert listed == [
+        *(f"a{one.per[0]}{one.period[0]} {one.amount_e4}" for one in budgets),
+        *(f"u{one.per[0]}{one.period[0]} {one.uses}" for one in limits),
+    ]
+
+
+@ALL
+@given(st.lists(st.integers(-(10**15), 10**15), min_size=1, max_size=3), NUMBER)
+def test_what_users_have_spent(lua: Lua, amounts_e4: list[int], generation: int) -> None:
+    """What scripts add to a user's bucket is read by its periods, the last two days; nothing of another generation."""
+    text = """for i = 2, #ARGV do
+      add_user_spent('3', 'ann', '7', ARGV[1], function(add_to)
+        add_to('l', ARGV[i] + 0, 1)
+        add_to('d' .. whole(i), ARGV[i] + 0, 1)
+      end)
+    end
+    local found = redis.call('HGET', W .. 'o:7', '3/ann/')
+    redis.call('DEL', W .. 'o:7')
+    return found"""
+    found = bounds.parse_spent(lua.run("budgets", text, generation, *amounts_e4), generation)
+    days = {f"d{number}": bounds.Spent(amount, 1) for number, amount in enumerate(amounts_e4, 2)}
+    assert found == {"l": bounds.Spent(sum(amounts_e4), len(amounts_e4))} | dict(list(days.items())[-2:])
+    assert bounds.parse_spent(f"{generation} l:1:1", generation + 1) == {}
 
 
 @ALL

@@ -34,7 +34,7 @@ async def redo(shop: Shop, mark: str, *args: str) -> Any:
 
 def _more(decided: str) -> str:
     """The third word of a rollback for redo: its redemption, which is the second event, with discount and bucket."""
-    return f"{EPOCH}-2 0 {key_names.bucket('ann')}" if decided.startswith("B") else ""
+    return f"{EPOCH}-2 0 {key_names.bucket('ann')} {NOW_MS}" if decided.startswith("B") else ""
 
 
 def event(seq: int, decided: str) -> tuple[str, str, str]:
@@ -336,7 +336,7 @@ async def test_the_largest_discounts_are_summed_to_the_digit(still: Shop, counte
     args: list[str] = []
     for seq in range(1, 21):
         event_id, text, _ = event(20 + seq, (ROLLED_BACK % 1).replace(" A-1 ", f" A-{seq} "))
-        args += (text, event_id, f"7-{seq} 999999999999999 {key_names.bucket('ann')}")
+        args += (text, event_id, f"7-{seq} 999999999999999 {key_names.bucket('ann')} {NOW_MS}")
     assert await redo(still, "7-40", *args) == [0]
     assert await read_sum() == counted
     await still.link.call("FLUSHALL")

@@ -78,6 +78,8 @@ def test_defaults() -> None:
         "createdBy": None,
         "limits": None,
         "publicReasons": False,
+        "budgets": [],
+        "useLimits": [],
         "createdAt": "1970-01-01T00:00:01.000Z",
         "updatedAt": "1970-01-01T00:00:01.000Z",
     }

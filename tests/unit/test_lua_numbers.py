@@ -15,16 +15,17 @@ from tests.harness.lua_syntax import files, nodes_of, parse, source_of, text_of
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
 TEXT_CALLS |= {"gift_text", "id_of", "unpack", "unpack_values"}
 TEXT = set(
-    """a assigned_at at book book_id books_key bucket bucket_key by c code counted counters coupon_key currency
-    decided digits discount discount_terms due_by ended ends ends_text entry EPOCH erased event field figures
-    fingerprint full gift_view had head hold HOLDER holder id idempotency_key items its_currency its_digits
-    its_own its_token its_value keep_ms kept key last lock lock_ms mark max_lock_ms member ms_text name
-    names new_bucket new_entry new_key new_token NONCE notice now_text number of off old_key order order_bucket
-    orders_key outbox outcome owner payload place place_text prefix pseudonym redeemed REPLID request rest saved
-    score set slot started status stored text token user user_bucket users users_key users_locks value verb
-    version view W w wanted was_set whose why workspace""".split()
+    """a assigned_at at book book_id books_key bucket bucket_key by c code counted counted_at counters
+    coupon_key currency decided digits discount discount_terms due_by e4 ended ends ends_text entry EPOCH
+    erased event field figures fingerprint full generation gift_view had head hold HOLDER holder id
+    idempotency_key items its_currency its_digits its_own its_token its_value keep_ms kept key last lock
+    lock_ms mark max_lock_ms member ms_text name names new_bucket new_entry new_key new_token NONCE notice
+    now_text number of off old_key order order_bucket orders_key outbox outcome owner payload period periods
+    place place_text prefix pseudonym redeemed REPLID request rest saved score set share shares sign slot
+    started state status stored text token user user_bucket users users_key users_locks value verb version view
+    W w wanted was_set whose why workspace""".split()
 )
-TEXT_LISTS = set("parts lacking events records books reasons set_aside".split())
+TEXT_LISTS = set("parts lacking events records books reasons set_aside words".split())
 CALLS = {"redis.call", "redis.pcall", "command"}
 ADVICE = "may be a number: put whole(…) around it, or review its name for TEXT; a number needs a name outside TEXT"
 CHECKED = {"binary_expression", "function_call", "dot_index_expression", "assignment_statement", "field"}

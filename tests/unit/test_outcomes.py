@@ -20,6 +20,8 @@ FIELDS = {
     "user_code_limit": ("1",),
     "user_coupon_limit": ("1",),
     "out_of_stock": ("1",),
+    "budget_exhausted": ("-",),
+    "period_limit": ("0",),
     "order_value_too_low": ("20000", "10000", "USD", "2"),
     "no_discount": ("percentage", "100000", "-"),
     "price_changed": ("960000", "950000", "USD", "2"),

@@ -17,6 +17,7 @@ from service.engine.domain.outcomes import BY_NUMBER
 from service.engine.hot.fencing import SHARED_LENGTH, Fencing, Nonce, parse_nonce
 from service.engine.hot.projection import RedisProjector
 from service.engine.hot.scripts import (
+    COUNTING,
     ERASING,
     HEAD,
     HOT,
@@ -39,7 +40,7 @@ from service.server.hot.workspace_state import Workspace
 from tests.harness.cases import filled
 from tests.harness.described import descriptions
 
-WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING, *STORING]
+WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *RETAINING, *STORING, *COUNTING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
 PARTS = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(LUA_DIR.glob("*/*.lua"))}
 """The includes, and the texts of lua/fast/."""
@@ -121,7 +122,7 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
 def _row(kind: Any, **fields: Any) -> Any:
     """A row with a value in each of its fields."""
     fields = dict.fromkeys(["discount", "owner_id", "max_redemptions", "expires_ms", "limits"]) | fields
-    fields |= {"code": "CODE-1", "partition": 2, "workspace": 3}
+    fields |= {"budgets": (), "use_limits": (), "code": "CODE-1", "partition": 2, "workspace": 3}
     return kind(**{field.name: fields.get(field.name, 1) for field in msgspec.structs.fields(kind)})
 
 

@@ -254,12 +254,27 @@ class Book(Model, kw_only=True):
     """Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, `order_value_too_low`
     and `order_value_required`.
     """
+    budgets: list[BookBudget]
+    """The most that the discounts may come to; locks count too. Needs `orderValue` at each lock."""
+    use_limits: list[UseLimit]
+    """How often the coupons may be used in a period; locks count too."""
     created_at: datetime
     """When it was created."""
     updated_at: datetime
     """When it was last changed."""
     job_id: str | None = None
     """The job that generates `totalCodes`; only in the answer to the request that created the book."""
+
+
+class BookBudget(Model, kw_only=True):
+    """A budget. The amount has the digits of the book's currency."""
+
+    amount: Decimal
+    """The amount, in the currency of the book's discount."""
+    per: str
+    """Whether it bounds all of the `book`, or each `user` in it."""
+    period: str
+    """When it begins anew: never, or each day or month of the workspace's `timeZone`."""
 
 
 class BookDiscount(Model, kw_only=True):
@@ -332,6 +347,19 @@ class BookTier(Model, kw_only=True):
     """The kind of discount."""
     value: Decimal
     """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`."""
+
+
+class Budget(Model, kw_only=True):
+    """The most that the discounts of a book, or of one user in it, may come to in a period."""
+
+    amount: Amount
+    """The amount, in the currency of the book's discount. A JSON number or a string, above 0 and below 10¹¹."""
+    per: Literal["book", "user"]
+    """Whether it bounds all of the `book`, or each `user` in it."""
+    period: Literal["day", "lifetime", "month"]
+    """When it begins anew: never, or each day or month of the workspace's `timeZone`. Days and months of the
+    workspace's `timeZone`.
+    """
 
 
 class BuyXGetYDiscount(Model, kw_only=True, tag_field="type", tag="buyXGetY"):
@@ -984,6 +1012,8 @@ class Problem(Model, kw_only=True):
     """What is left to pay, in `currency`; null without an order's value."""
     expected_final_amount: Decimal | None = None
     """The final amount that the request expects."""
+    renews_at: datetime | None = None
+    """When the budget or the limit begins anew; null for never."""
     buy: int | None = None
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
@@ -1346,6 +1376,19 @@ class Uploaded(Model, kw_only=True):
     """How a CSV file was read."""
 
 
+class UseLimit(Model, kw_only=True):
+    """How often a book, or one user in it, may be redeemed in a period."""
+
+    uses: int
+    """How many uses."""
+    per: str
+    """Whether it bounds all of the `book`, or each `user` in it."""
+    period: str
+    """When it begins anew: never, or each day or month of the workspace's `timeZone`. Days and months of the
+    workspace's `timeZone`.
+    """
+
+
 class User(Model, kw_only=True):
     """A user. `maxCoupons` is the user's own or the workspace's limit."""
 
@@ -1418,6 +1461,8 @@ class ValidationRefusal(Model, kw_only=True):
     """What is left to pay, in `currency`; null without an order's value."""
     expected_final_amount: Decimal | None = None
     """The final amount that the request expects."""
+    renews_at: datetime | None = None
+    """When the budget or the limit begins anew; null for never."""
     buy: int | None = None
     """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None

@@ -168,6 +168,8 @@ def create_book(
     created_by: str | None = None,
     limits: models.BookLimits | None = None,
     public_reasons: bool | None = None,
+    budgets: Sequence[models.Budget] | None = None,
+    use_limits: Sequence[models.UseLimit] | None = None,
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
@@ -202,6 +204,9 @@ def create_book(
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
       `order_value_too_low` and `order_value_required`.
+    - budgets: The most that the discounts may come to; locks count too. Needs `orderValue` at each lock. They
+      replace all earlier ones.
+    - use_limits: How often the coupons may be used in a period; locks count too. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
     - total_codes: How many codes to generate at once.
     """
@@ -234,6 +239,8 @@ def create_book(
             createdBy=created_by,
             limits=limits,
             publicReasons=public_reasons,
+            budgets=budgets,
+            useLimits=use_limits,
             name=name,
             totalCodes=total_codes,
         ),
@@ -277,6 +284,8 @@ def patch_book(
     created_by: str | UnsetType | None = UNSET,
     limits: models.BookLimits | UnsetType | None = UNSET,
     public_reasons: bool | UnsetType | None = UNSET,
+    budgets: Sequence[models.Budget] | UnsetType | None = UNSET,
+    use_limits: Sequence[models.UseLimit] | UnsetType | None = UNSET,
     name: str | UnsetType = UNSET,
     end_locks: bool | UnsetType | None = UNSET,
 ) -> Call[models.Book]:
@@ -311,6 +320,9 @@ def patch_book(
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
       `order_value_too_low` and `order_value_required`.
+    - budgets: The most that the discounts may come to; locks count too. Needs `orderValue` at each lock. They
+      replace all earlier ones.
+    - use_limits: How often the coupons may be used in a period; locks count too. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
     - end_locks: True ends all live locks of the book: their tokens are `lock_lost`, and what they hold is free.
     """
@@ -343,6 +355,8 @@ def patch_book(
             createdBy=created_by,
             limits=limits,
             publicReasons=public_reasons,
+            budgets=budgets,
+            useLimits=use_limits,
             name=name,
             endLocks=end_locks,
         ),
@@ -761,6 +775,8 @@ def create_coupons(
     created_by: str | None = None,
     limits: models.BookLimits | None = None,
     public_reasons: bool | None = None,
+    budgets: Sequence[models.Budget] | None = None,
+    use_limits: Sequence[models.UseLimit] | None = None,
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
@@ -795,6 +811,9 @@ def create_coupons(
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
     - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
       `order_value_too_low` and `order_value_required`.
+    - budgets: The most that the discounts may come to; locks count too. Needs `orderValue` at each lock. They
+      replace all earlier ones.
+    - use_limits: How often the coupons may be used in a period; locks count too. They replace all earlier ones.
     - name: Its name, for people. Printable characters only.
     - total_codes: How many codes to generate at once.
     """
@@ -827,6 +846,8 @@ def create_coupons(
             createdBy=created_by,
             limits=limits,
             publicReasons=public_reasons,
+            budgets=budgets,
+            useLimits=use_limits,
             name=name,
             totalCodes=total_codes,
         ),

@@ -207,6 +207,28 @@ class PriceChanged(Refused):
     currency: str | None
 
 
+class BudgetExhausted(Refused):
+    """409, for `shopper`. A budget of the coupon's book does not suffice for this discount. It is one of the book's
+    `budgets`, which count live locks too. Repeat the request after `renewsAt`, or for a smaller order.
+    """
+
+    code = "budget_exhausted"
+    for_ = "shopper"
+    figures = ("renews_at",)
+    renews_at: datetime | None
+
+
+class PeriodLimit(Refused):
+    """409, for `shopper`. The coupons of this book were used as often as they may be in this period. It is one of
+    the book's `useLimits`, which count live locks too. Repeat the request after `renewsAt`.
+    """
+
+    code = "period_limit"
+    for_ = "shopper"
+    figures = ("renews_at",)
+    renews_at: datetime | None
+
+
 class UserCodeLimit(Refused):
     """422, for `shopper`. The user has reached the book's limit of codes per user. It is the book's
     `maxCodesPerUser`, and counts redeemed codes, but not those that were taken back.
@@ -573,6 +595,8 @@ BY_CODE: dict[str, type[ScripError]] = {
     "order_value_too_low": OrderValueTooLow,
     "no_discount": NoDiscount,
     "price_changed": PriceChanged,
+    "budget_exhausted": BudgetExhausted,
+    "period_limit": PeriodLimit,
     "user_code_limit": UserCodeLimit,
     "user_coupon_limit": UserCouponLimit,
     "lock_ceiling": LockCeiling,

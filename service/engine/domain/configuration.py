@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from service.engine.domain.budgets import Bound, BudgetRow, UseLimit
 from service.engine.domain.limits import BookLimits, KeyLimits, WorkspaceLimits
 
 
@@ -109,6 +110,19 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     """The version of the change that last ended all its locks."""
     own_currency: str | None = None
     """Of its discount, also of one that was taken away."""
+    budgets: tuple[BudgetRow, ...] = ()
+    use_limits: tuple[UseLimit, ...] = ()
+    counted_from: int = 0
+    """The version of the change from which on what is spent under them is counted: their generation."""
+    is_counted: bool = True
+    """Whether Redis has counted under this generation what was redeemed before."""
+    time_zone: str = "UTC"
+    """The workspace's, of days and months."""
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Its budgets and limits of uses."""
+        return (*self.budgets, *self.use_limits)
 
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):

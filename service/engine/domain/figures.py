@@ -32,6 +32,7 @@ class Figures(Answer, kw_only=True):
     missing: Amount | UnsetType = UNSET
     final_amount: Amount | UnsetType = UNSET
     expected_final_amount: Amount | UnsetType = UNSET
+    renews_at: Timestamp | UnsetType | None = UNSET
     buy: int | UnsetType = UNSET
     get: int | UnsetType = UNSET
     redemption_id: str | UnsetType | None = UNSET
@@ -100,6 +101,25 @@ def _out_of_stock(most: str) -> Description:
         f"The book's {most} uses are spent or locked. Locked ones may become available again.",
         Figures(max_redemptions=int(most)),
     )
+
+
+def _budget_exhausted(renews_ms: str) -> Description:
+    renews = _renewal(renews_ms)
+    more = f" It renews at {renews}." if renews else ""
+    return Description(
+        f"A budget of the coupon's book does not suffice for this discount.{more}", Figures(renews_at=renews)
+    )
+
+
+def _period_limit(renews_ms: str) -> Description:
+    renews = _renewal(renews_ms)
+    return Description(
+        f"The coupons of this book were used as often as they may be until {renews}.", Figures(renews_at=renews)
+    )
+
+
+def _renewal(renews_ms: str) -> str | None:
+    return None if renews_ms == "-" else from_ms(int(renews_ms))
 
 
 def _order_value_required(currency: str) -> Description:
@@ -204,6 +224,8 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
     "user_code_limit": (_user_code_limit, "max_codes_per_user"),
     "user_coupon_limit": (_user_coupon_limit, "max_coupons"),
     "out_of_stock": (_out_of_stock, "max_redemptions"),
+    "budget_exhausted": (_budget_exhausted, "renews_at"),
+    "period_limit": (_period_limit, "renews_at"),
     "order_value_required": (_order_value_required, "currency"),
     "currency_mismatch": (_currency_mismatch, "currency"),
     "order_value_too_low": (_order_value_too_low, "min_order_value missing currency"),

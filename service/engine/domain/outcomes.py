@@ -87,6 +87,11 @@ _ROWS = (
     _row(45, "price_changed", 409, SHOPPER, "The order's final amount has changed; the coupon is not used yet.",
          "Show the customer the new price, `finalAmount`, and send it as `expectedFinalAmount`; or lock with the "
          "`orderValue` before the payment, which holds the price."),
+    _row(46, "budget_exhausted", 409, SHOPPER, "A budget of the coupon's book does not suffice for this discount.",
+         "It is one of the book's `budgets`, which count live locks too. Repeat the request after `renewsAt`, or for a "
+         "smaller order."),
+    _row(47, "period_limit", 409, SHOPPER, "The coupons of this book were used as often as they may be in this period.",
+         "It is one of the book's `useLimits`, which count live locks too. Repeat the request after `renewsAt`."),
     _row(28, "user_code_limit", 422, SHOPPER, "The user has reached the book's limit of codes per user.",
          "It is the book's `maxCodesPerUser`, and counts redeemed codes, but not those that were taken back."),
     _row(29, "user_coupon_limit", 422, SHOPPER, "The user has reached the limit of coupons per user.",

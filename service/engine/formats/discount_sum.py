@@ -1,8 +1,8 @@
-"""A book's sum of discounts in Redis, in 10⁻⁴ units: it may pass 2⁶³, the most that one counter holds. In Lua:
+"""Sums of amounts in Redis, in 10⁻⁴ units: they may pass 2⁶³, the most that one counter holds. In Lua:
 lua/includes/discount_sum.lua."""
 
 LOW, HIGH = "discount", "discountHigh"
-"""The names of its counters."""
+"""The names of the counters of a book's sum of discounts."""
 _HIGH_E4 = 10**9
 """The unit of HIGH."""
 
@@ -12,7 +12,12 @@ def join_sum(low: int, high: int) -> int:
 
 
 def split_sum(total_e4: int) -> dict[str, int]:
-    """What to add to the counters to add the total, which may be negative; without zeros."""
+    """What to add to LOW and HIGH to add the total, which may be negative; without zeros."""
+    return split_into(LOW, total_e4)
+
+
+def split_into(name: str, total_e4: int) -> dict[str, int]:
+    """The same, for the counters `<name>` and `<name>High`."""
     high, low = divmod(abs(total_e4), _HIGH_E4)
     sign = -1 if total_e4 < 0 else 1
-    return {name: sign * part for name, part in ((LOW, low), (HIGH, high)) if part}
+    return {counter: sign * part for counter, part in ((name, low), (f"{name}High", high)) if part}

@@ -104,6 +104,8 @@ class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
     discount_e4: int
     slot: int
     max_uses: int
+    counted_ms: int | None = None
+    """The time whose budgets and limits it counts against: its lock's; None for its own."""
     gift: Assigned | None = None
     """A checkout's gift, which Postgres records as an assignment."""
 
@@ -121,6 +123,8 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
     redeemed: EventId = NO_EVENT
     """The redemption's event. Only Postgres has it, and the discount."""
     discount_e4: int = 0
+    counted_ms: int = 0
+    """As of Redeemed; only Postgres has it, for every redemption."""
 
 
 class StockNotice(Event, frozen=True, kw_only=True, gc=False):
@@ -170,6 +174,16 @@ class RedemptionRecord(msgspec.Struct, gc=False):
     def __str__(self) -> str:
         return " ".join(msgspec.structs.astuple(self)[:_RECORD_WORDS])
 
+    @property
+    def most(self) -> str:
+        """The limit in `max_uses`."""
+        return self.max_uses.partition("@")[0]
+
+    @property
+    def counted_ms(self) -> str:
+        """The time in `max_uses`, that of its lock; '' for its own time."""
+        return self.max_uses.partition("@")[2]
+
 
 REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
 """The fields of an `R`, in their order."""
@@ -179,8 +193,8 @@ parse_request = msgspec.json.Decoder(RequestPart).decode
 _parse_trace = msgspec.json.Decoder(_TracePart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _WORD, _INT = "[^ ]+", r"-?\d+"
-_NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot max_uses user_bucket".split(), _INT)
-_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}"}
+_NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot user_bucket".split(), _INT)
+_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": r"-?\d+(?:@\d{1,15})?"}
 """The fields of an `R` that are not any text."""
 # One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
@@ -298,7 +312,8 @@ def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
         digits=int(r.digits),
         discount_e4=int(r.discount_e4),
         slot=int(r.slot),
-        max_uses=int(r.max_uses),
+        max_uses=int(r.most),
+        counted_ms=moment(r.counted_ms) if r.counted_ms else None,
         gift=gift,
     )
 
@@ -361,10 +376,11 @@ def encode_event(event: Event) -> str:
         case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
             user, order = encode_field(event.user), encode_field(event.order)
             value = "-" if event.value_e4 is None else event.value_e4
+            counted = "" if event.counted_ms is None else f"@{event.counted_ms}"
             text = (
                 f"R {w} {b} {code} {user} {order} {value} {event.currency or '-'} "
-                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses} "
-                f"{bucket(user)}"
+                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} "
+                f"{event.max_uses}{counted} {bucket(user)}"
             )
             if gift:
                 text += f" {gift.book} {gift.code} {bucket(gift.code)}"

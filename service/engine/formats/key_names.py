@@ -30,7 +30,7 @@ def _by_kind(**kinds: str) -> dict[str, str]:
 OWN = _by_kind(string="gate config layout newest mend", stream="outbox")
 """The kinds of a partition's own keys, and their types in Redis."""
 
-TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y", zset="l kd lb lu lk s ue")
+TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y bh", zset="l kd lb lu lk s ue bl bu")
 """The kinds of a workspace's keys, and their types."""
 
 SETS_OF_LOCKS = "uapo"
@@ -44,9 +44,9 @@ _USER, _KEY = "([!-~]{1,100})", "([ -~]{1,255})"
 _HOLDER = "([0-9A-Z]{0,40})"
 _PARTS = _by_kind(
     **{
-        _BOOK: "b n f lb",
+        _BOOK: "b n f lb bl bh",
         f"{_BOOK}:(x|[{SETS_OF_LOCKS}](?:[1-9][0-9]{{0,18}})?)": "l",
-        f"{_BOOK}:{_USER}": "lu ue",
+        f"{_BOOK}:{_USER}": "lu ue bu",
         _BUCKET: "d o g",
         _CODE: "c k kd s",
         _USER: "u",
@@ -160,6 +160,10 @@ pool = _of_part("f")
 """The number of a book's free codes in each bucket."""
 locks_of_book = _of_part("lb")
 """The locks that count against a book's total."""
+shares = _of_part("bl")
+"""What stored locks hold of a book's budgets."""
+held_sums = _of_part("bh")
+"""The sums of that by period."""
 directory = _of_part("d")
 """A bucket of codes."""
 orders = _of_part("o")
@@ -191,6 +195,11 @@ def set_of_codes(w: str, number: int | str, which: str) -> str:
 def locks_of_user(w: str, number: int | str, user: str) -> str:
     """The locks that count against a user's limits in a book."""
     return f"{w}lu:{number}:{user}"
+
+
+def shares_of_user(w: str, number: int | str, user: str) -> str:
+    """What a user's stored locks hold of a book's budgets."""
+    return f"{w}bu:{number}:{user}"
 
 
 def ends_of_user(w: str, number: int | str, user: str) -> str:

@@ -12,6 +12,8 @@ from uuid import UUID
 from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, WorkspaceRow
 from service.engine.domain.field_types import encode_field
 from service.engine.domain.limits import encode_book_limits
+from service.engine.domain.times import to_datetime
+from service.engine.formats.bounds import encode_bounds, encode_zone
 
 _mark = re.compile(r"^((?:\S+ ){7}-?\d+)!\d")
 
@@ -94,7 +96,7 @@ def book_settings(row: BookRow) -> str:
         row.valid_until_ms,
         row.max_redemptions_per_code,
         row.max_redemptions_per_user,
-        row.max_redemptions,
+        _total(row),
         row.max_codes_per_user,
         row.require_assignment,
         row.require_lock,
@@ -107,6 +109,19 @@ def book_settings(row: BookRow) -> str:
         *money,
         row.public_reasons,
     )
+
+
+def _total(row: BookRow) -> int | str | None:
+    """The book's total; after it, if there are any, its budgets and limits of uses."""
+    if not row.bounds:
+        return row.max_redemptions
+    bounds = encode_bounds(row.bounds, row.counted_from, is_counted=row.is_counted, zone=zone_of(row))
+    return f"{setting(row.max_redemptions)}/{bounds}"
+
+
+def zone_of(row: BookRow) -> str:
+    """The zone of its periods, as its settings have it."""
+    return encode_zone(row.time_zone, to_datetime(row.updated_ms).year - 1)
 
 
 def closed_book_settings(book_id: UUID) -> str:

@@ -50,6 +50,9 @@ MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "
 RETAINING = "book_stats drop_book drop_codes drop_gifts drop_uses".split()
 """Scripts that count a book and remove it from an open Redis."""
 
+COUNTING = ["count_before"]
+"""Scripts that count, in an open Redis, what was redeemed of a book before it had budgets."""
+
 STORING = "count_storage put_storage".split()
 """Scripts that count what workspaces have in an open Redis."""
 

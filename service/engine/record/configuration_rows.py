@@ -6,13 +6,14 @@ import msgspec
 from asyncpg import Record
 
 from service.engine.domain import discounts
+from service.engine.domain.budgets import BudgetRow, UseLimit
 from service.engine.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.engine.domain.limits import BookLimits, KeyLimits, WorkspaceLimits
 from service.engine.domain.money import CURRENCY_DIGITS
 from service.engine.domain.times import to_ms
 from service.engine.record.stored_json import limits_from
 
-_MORE = ("code", "code_count")
+_MORE = ("code", "code_count", "clock_offset_ms")
 """Columns that a query of books selects as well."""
 
 
@@ -37,6 +38,8 @@ def book_row(record: Record) -> BookRow:
     fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
     fields["metadata"] = msgspec.json.decode(fields["metadata"])
     fields["limits"] = limits_from(fields["limits"], BookLimits)
+    fields["budgets"] = msgspec.json.decode(fields["budgets"], type=tuple[BudgetRow, ...])
+    fields["use_limits"] = msgspec.json.decode(fields["use_limits"], type=tuple[UseLimit, ...])
     return BookRow(**fields)
 
 

@@ -4,7 +4,7 @@ for what Redis or the keyrings must know."""
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from service.engine.domain.errors import Refusal
@@ -99,6 +99,16 @@ class Change:
                 return
             await asyncio.sleep(POLL_S)
         raise Refusal.temporary("recovering")
+
+    async def until(self, is_done: Callable[[], Awaitable[bool]]) -> None:
+        """Return when the worker has done what the change needs. Raises Refusal `outcome_unknown`: Postgres has the
+        change then, and a repeat waits again."""
+        with committed():
+            give_up_at = time.monotonic() + CATCH_UP_S
+            while not await is_done():
+                if time.monotonic() > give_up_at:
+                    raise Refusal.temporary("recovering")
+                await asyncio.sleep(POLL_S)
 
     def _is_open(self) -> bool:
         """Whether Redis is the one that was open when the change began."""

@@ -74,6 +74,13 @@ SHARED = {
     "requireLock": "Whether a coupon must be locked before it is redeemed.",
     "publicReasons": "Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, "
     "`order_value_too_low` and `order_value_required`.",
+    "budgets": "The most that the discounts may come to; locks count too. Needs `orderValue` at each lock.",
+    "useLimits": "How often the coupons may be used in a period; locks count too.",
+    "Budget.amount BookBudget.amount": "The amount, in the currency of the book's discount.",
+    "UseLimit.uses": "How many uses.",
+    "per": "Whether it bounds all of the `book`, or each `user` in it.",
+    "period": "When it begins anew: never, or each day or month of the workspace's `timeZone`.",
+    "renewsAt": "When the budget or the limit begins anew; null for never.",
     "endLocks": "True ends all live locks of the book: their tokens are `lock_lost`, and what they hold is free.",
     "maxLockSeconds": "How long a lock can last with all its extensions, in seconds.",
     "discount": "What a coupon takes off the order's value; null for nothing.",

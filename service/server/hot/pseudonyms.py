@@ -38,6 +38,9 @@ class Spent(NamedTuple):
     book: int
     code: str
     kept: bool
+    discount_e4: int
+    counted_ms: int
+    """The time whose budgets it counts against."""
 
 
 class KeyChange(NamedTuple):
@@ -69,7 +72,7 @@ class UserEraser:
     async def redemptions(self, spent: Iterable[Spent]) -> None:
         """Move these redemptions and their counts to the pseudonym."""
         await self._each(
-            ("r", str(one.event), one.code, key_names.bucket(one.code), one.book, int(one.kept)) for one in spent
+            ("r", str(one.event), one.code, key_names.bucket(one.code), one.book, _counts(one)) for one in spent
         )
 
     async def recorded(self, last: EventId, spent: Iterable[EventId]) -> None:
@@ -97,6 +100,11 @@ class UserEraser:
 
     async def _send(self, args: list[Any]) -> None:
         await self._run(self._partition, "erase_user", self._names, (*self._users, *args))
+
+
+def _counts(one: Spent) -> str:
+    """How lua/erase_user.lua moves a redemption's counts."""
+    return f"{int(one.kept)}/{one.discount_e4}/{one.counted_ms}"
 
 
 async def kept_entries(

@@ -21,6 +21,7 @@ from service.engine.hot.inspection import RedisInspector
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.set_aside import SetAside, Thing
 from service.server.reconcile.bucket_walk import SMALL, BucketsByKind, buckets_of
+from service.server.reconcile.budget_differences import Budgets
 from service.server.reconcile.counter_differences import Books, Configuration, Keys
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.reconcile.examination import Examiner, NotRecorded
@@ -201,6 +202,7 @@ class _Part:
             self._users,
             self._coupons,
             Uses(examiner, None if existing is None else existing["o"] | existing["g"]),
+            Budgets(examiner),
             Keys(examiner),
         )
 

@@ -51,6 +51,7 @@ class Uses(Subject):
 
     async def _page(self, buckets: list[int], rows: list[Any]) -> None:
         suspects: list[UseField] = []
+        recorded = {row[2] for row in rows}
         for kind in "og":
             replies = await self._inspector.read_hashes([_BUCKETS[kind](self._w, bucket) for bucket in buckets])
             hashes = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
@@ -61,7 +62,7 @@ class Uses(Subject):
                 for name, value in surplus.items():
                     if kind == "g":
                         suspects.append(UseField(kind, bucket, name, code=parse_gift(value).code))
-                    elif not is_nothing(value):
+                    elif not is_nothing(value) and name.removesuffix("/") not in recorded:
                         suspects.append(UseField(kind, bucket, name))
         await self._examiner.examine(self, suspects)
 
@@ -71,7 +72,7 @@ class Uses(Subject):
 
     async def fetch_expected(self, at: EventId, things: Sequence[UseField]) -> dict[UseField, str]:
         orders = [decode_id(thing.name) for thing in things if "/" not in thing.name]
-        users = [decode_id(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
+        users = [decode_id(thing.name.split("/")[1]) for thing in things if "/" in thing.name]
         events = [event for thing in things if thing.kind == "o" and "/" not in thing.name for event in _events(thing)]
         rows = await record.uses(self._pool, self._partition, self._workspace, at, orders, users, events)
         return {UseField(row.kind, row.bucket, row.field): row.expected for row in rows}
@@ -80,13 +81,15 @@ class Uses(Subject):
         self, thing: UseField, expected: dict[UseField, str], seen: Seen, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         value, wanted = values[0], expected.get(thing._replace(recorded="", code=""))
+        if thing.name.endswith("/") and thing._replace(name=thing.name[:-1], recorded="") in expected:
+            return None  # what the user has spent of budgets: budget_differences.py compares that
         if value == wanted or (wanted is None and (value is None or is_nothing(value))):
             return None
         if thing.code and wanted is None and not _stands(value, values[1]):
             return None
         class_: Class = "gifts" if thing.kind == "g" else "user_counts" if "/" in thing.name else "orders"
         write = self.items(thing)[0].change(value, wanted)
-        book, _, name = thing.name.rpartition("/")
+        book, _, name = thing.name.removesuffix("/").rpartition("/")
         shown_name = f"user {mask(name)} in book {book}" if book else f"order {mask(name)}"
         about = [About("user" if book else "order", name)]
         if thing.code:

@@ -195,12 +195,12 @@ _DESCRIPTIONS = {
     "n": "the counters of book {}", "f": "the pool of book {}", "l": "the set {1} of book {0}",
     "lb": "the locks of book {}", "d": "the directory's bucket {}", "o": "the orders' bucket {}",
     "g": "the gifts' bucket {}", "e": "the moved counts of deleted users", "q": "a counter of a minute",
-    "lk": "the locks of an API key",
+    "lk": "the locks of an API key", "bl": "what locks hold of book {}", "bh": "the sums of what locks hold of book {}",
 }  # fmt: skip
 _MASKED = {
     "c": "the record of code {}", "k": "the locks of code {}", "kd": "the deadlines of code {}",
     "s": "the standing redemptions of code {}", "u": "user {}", "lu": "the locks of user {}", "i": "key {}",
-    "ue": "the ends of user {}",
+    "ue": "the ends of user {}", "bu": "what the locks of user {} hold",
 }  # fmt: skip
 
 

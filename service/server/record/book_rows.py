@@ -1,7 +1,7 @@
 """Books and their settings. books.py, flash_sale.py, demo_data.py and single_coupon_rows.py change books; many read
 them. Each change takes the next version first: its row lock lets changes of a partition run one after another.
-`discount`, `metadata` and `limits` are stored as JSON. A new column belongs in BookRow and `_WRITTEN` (in the order of
-`write_book`'s parameters), or in `_ELSEWHERE`."""
+`discount`, `metadata`, `limits`, `budgets` and `use_limits` are stored as JSON. A new column belongs in BookRow and
+`_WRITTEN` (in the order of `write_book`'s parameters), or in `_ELSEWHERE`."""
 
 import time
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ from service.server.requests.book_requests import CreateBook, PatchBook
 _WRITTEN = """workspace book book_id version name description status valid_from valid_until max_redemptions_per_code
     max_redemptions_per_user max_redemptions max_codes_per_user require_assignment require_lock lock_seconds
     max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
-    created_by limits public_reasons created updated locks_ended own_currency""".split()
+    created_by limits public_reasons created updated locks_ended own_currency budgets use_limits
+    counted_from is_counted""".split()
 """The fields in the order of the query's parameters."""
 
 
@@ -148,5 +149,7 @@ async def _write(connection: Connection, row: BookRow) -> None:
         "discount": encode_json(discount),
         "metadata": encode_json(row.metadata),
         "limits": encode_json(row.limits),
+        "budgets": encode_json(row.budgets),
+        "use_limits": encode_json(row.use_limits),
     }
     await connection.execute(query("write_book"), *(fields[name] for name in _WRITTEN))

@@ -151,7 +151,16 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         if not changes.keys().isdisjoint(("limits",)):
             await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
+        if row.time_zone != old.time_zone:
+            await _count_anew(connection, workspace, partition)
         return row
+
+
+async def _count_anew(connection: Connection, workspace: int, partition: int) -> None:
+    """Give each book with budgets a new generation: their days and months are other ones."""
+    for record in await connection.fetch(query("budgeted_books"), partition, workspace):
+        version = await bump_config_version(connection, partition)
+        await connection.execute(query("count_anew"), workspace, record["book"], version)
 
 
 async def _check_time_zone(database: Database, name: str) -> None:

@@ -7,6 +7,16 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from service.engine.domain.budgets import (
+    BookBudget,
+    Budgets,
+    UseLimit,
+    UseLimits,
+    check_budget_digits,
+    make_budget_rows,
+    names_users,
+    render_budgets,
+)
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.discounts import (
     BookDiscount,
@@ -18,7 +28,7 @@ from service.engine.domain.discounts import (
 from service.engine.domain.errors import BadField, invalid
 from service.engine.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
 from service.engine.domain.limits import BookLimits
-from service.engine.domain.money import Amount
+from service.engine.domain.money import CURRENCY_DIGITS, Amount
 from service.engine.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 from service.server.requests.code_patterns import (
     CHARSETS,
@@ -75,6 +85,8 @@ class _Fields(Request, kw_only=True):
     created_by: Annotated[str, text_schema(1, 255)] | UnsetType | None = UNSET
     limits: Annotated[BookLimits | UnsetType | None, msgspec.Meta(description="They replace all earlier ones.")] = UNSET
     public_reasons: bool | UnsetType | None = UNSET
+    budgets: Budgets | UnsetType | None = UNSET
+    use_limits: UseLimits | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         check_text("description", self.description, 0, 2000)
@@ -82,6 +94,7 @@ class _Fields(Request, kw_only=True):
         check_times(self)
         if self.discount:
             make_discount_row(self.discount, "USD")  # any currency: its digits are checked with the book's
+        make_budget_rows(self.budgets or ())
         if isinstance(self.code_pattern, str):
             check_pattern(self.code_pattern)
         if isinstance(self.charset, str):
@@ -145,6 +158,8 @@ class Book(Answer, kw_only=True):
     created_by: str | None
     limits: BookLimits | None
     public_reasons: bool
+    budgets: list[BookBudget]
+    use_limits: list[UseLimit]
     created_at: Timestamp
     updated_at: Timestamp
     job_id: UUID | UnsetType = UNSET
@@ -178,6 +193,8 @@ _NULL: dict[str, Any] = {
     "tags": [],
     "metadata": {},
     "public_reasons": False,
+    "budgets": (),
+    "use_limits": (),
 }
 """The value of a field that is null, or absent in a new book, where that is not None."""
 
@@ -226,17 +243,35 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
                 changes["own_currency"] = changes[name].currency
         elif name == "end_locks":
             changes |= {"locks_ended": version} if value else {}
+        elif name == "budgets":
+            changes[name] = make_budget_rows(value)
         else:
-            changes[name] = value
-    updated = msgspec.structs.replace(row, **changes)
+            changes[name] = tuple(value) if name == "use_limits" else value
+    updated = _count_anew(row, msgspec.structs.replace(row, **changes))
     _check_consistency(updated)
     return updated
+
+
+def _count_anew(before: BookRow, row: BookRow) -> BookRow:
+    """The row with a new generation if what is spent was not counted so far, of the book or of its users. Of a new book
+    nothing was redeemed before."""
+    if not row.bounds:
+        return msgspec.structs.replace(row, counted_from=0, is_counted=True)
+    if before.bounds and names_users(before.bounds) >= names_users(row.bounds):
+        return row
+    return msgspec.structs.replace(row, counted_from=row.version, is_counted=before.version == row.version)
 
 
 def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
     discount = None if row.discount is None else render_discount(row.discount)
     created_at, updated_at = from_ms(row.created_ms), from_ms(row.updated_ms)
-    return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at)
+    more: dict[str, Any] = {"budgets": render_budgets(row.budgets, digits_of(row)), "use_limits": list(row.use_limits)}
+    return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at, **more)
+
+
+def digits_of(row: BookRow) -> int:
+    """The digits of the book's currency."""
+    return CURRENCY_DIGITS[row.own_currency or row.workspace_currency]
 
 
 def _check_consistency(row: BookRow) -> None:
@@ -254,3 +289,4 @@ def _check_consistency(row: BookRow) -> None:
         raise refuse_pattern("keepFree", row.code_pattern, row.charset, row.keep_free)
     if row.discount is not None:
         check_discount_digits(row.discount)
+    check_budget_digits(row.budgets, row.own_currency or row.workspace_currency, digits_of(row))

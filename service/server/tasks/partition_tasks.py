@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.common.config import Settings
 from service.engine.worker.partition_worker import OpenPartition, Tasks
+from service.server.tasks.budget_counter import BudgetCounter
 from service.server.tasks.code_changer import changer_of
 from service.server.tasks.code_generator import Generator
 from service.server.tasks.comparison_runner import ComparisonRunner
@@ -31,6 +32,7 @@ def partition_tasks(settings: Settings, opened: OpenPartition, make_poster: Call
         "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),
         "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
         "reconciling": lambda: ComparisonRunner(pool, partition, fence, settings.reconcile_at, comparing).run(lease),
+        "counting": lambda: BudgetCounter(pool, server, scripts, projector).run(lease),
         "watching_stock": lambda: watch_stock(pool, server, scripts),
         "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
         "retaining": lambda: Retention(pool, server, scripts, fence, erasing, comparing, *days).run(lease),

@@ -155,7 +155,14 @@ class Eraser:
         eraser = self._eraser(user)
         async for page in user_deletion.redemptions_of(self._pool, user, user.user_id):
             await eraser.redemptions(
-                Spent(EventId(row["epoch"], row["seq"]), row["book"], row["code"], row["restore"] is False)
+                Spent(
+                    EventId(row["epoch"], row["seq"]),
+                    row["book"],
+                    row["code"],
+                    row["restore"] is False,
+                    row["discount_e4"],
+                    row["counted_ms"],
+                )
                 for row in page
                 if not row["restore"]
             )

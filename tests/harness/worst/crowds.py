@@ -20,6 +20,9 @@ CROWDS: dict[str, tuple[str, str]] = {
     "lb": ("crowd#", "@"),
     "lu": ("crowd#", "@"),
     "lk": ("crowd#", "@"),
+    "bl": ("9 crowd# 1 d9# m9#", "@"),
+    "bh": ("9:d#", "1"),
+    "bu": ("9 crowd# 1 d9# m9#", "@"),
     "l": ("9 CROWD-#", "later"),
     "s": ("6-#", "past"),
     "ue": ("CROWD-#", "past"),
@@ -34,8 +37,8 @@ BOUNDED = {
 """Kinds of which a tenant can't raise the size, or within a bound at which a case of the table is."""
 ARGUMENTS = {
     "a number, an id or a word of ours": "asks becomes book book_id bucket bytes claim_ms currency cursor digits epoch "
-    "event fingerprint from gift_book_id layout limit_mib lock_ms max_coupons nonce number order_bucket "
-    "pseudonym_bucket redemption_id renew repair restore sees_reasons set the to token "
+    "event fingerprint from generation gift_book_id layout limit_mib lock_ms max_coupons next_state nonce number "
+    "order_bucket pseudonym_bucket redemption_id renew repair restore sees_reasons set state the to token "
     "used_mib user_bucket value_e4 version was whose",
     "64 characters": "code",
     "100 characters of a client's": "order pseudonym user",

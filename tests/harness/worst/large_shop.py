@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from service.engine.domain.configuration import BookRow
 from service.engine.formats import key_names
-from service.engine.hot.scripts import ERASING, MENDING, RECONCILING, RETAINING, SERVING, STORING, Scripts
+from service.engine.formats.bounds import encode_zone, spans_at
+from service.engine.hot.scripts import COUNTING, ERASING, MENDING, RECONCILING, RETAINING, SERVING, STORING, Scripts
 from service.engine.operations.base import Call, Operation
 from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
@@ -81,7 +83,7 @@ class LargeShop(Shop):
         self.digests: dict[str, str] = {}
         texts: dict[str, str] = {}
         for names, state in (
-            ([*SERVING, *ERASING, *RECONCILING, *RETAINING, *STORING, *WORKERS, *MENDING], "open"),
+            ([*SERVING, *ERASING, *RECONCILING, *RETAINING, *STORING, *COUNTING, *WORKERS, *MENDING], "open"),
             (CLOSED, "closed"),
         ):
             scripts = Scripts(0, epoch, "nonce", names, state)
@@ -154,6 +156,30 @@ class LargeShop(Shop):
         await self.zset(f"{self.w}lb:{book}", ((at, token) for _, token, at in holders))
         if user:
             await self.zset(f"{self.w}lu:{book}:{user}", ((at, token) for _, token, at in holders))
+
+    async def budgeted(self, code: str) -> BookRow:
+        """A book with as many budgets and limits of uses as it may have, a code of it, and what locks hold: 1,000 shares
+        that have expired, which are in the way of the last budget, and 990 of a user that live."""
+        kinds = [("book", "lifetime"), ("book", "month"), ("user", "day"), ("book", "day")]
+        book = await self.book(
+            code,
+            discount={"type": "percentage", "value_e4": 1_000_000},
+            budgets=[(10**10, *kind) for kind in kinds],
+            use_limits=[(10**9, per, period) for per in ("book", "user") for period in ("day", "month")],
+            max_redemptions_per_code=None,
+            max_lock_seconds=86_400,
+        )
+        now, (_, day, month) = await self.now(), spans_at(encode_zone("UTC", 1969), await self.now())
+        generation, w = book.counted_from, self.w
+        most = 10**14  # what the last of them holds, in the way of the last budget
+        past = [f"{generation} t-{n} 1 d{n % 40} m{n % 40}" for n in range(999)]
+        past.append(f"{generation} t-999 {most} {day.name} {month.name}")
+        live = [f"{generation} u-{n} 1 {day.name} {month.name}" for n in range(990)]
+        await self.zset(key_names.shares(w, book.book), ((now - MINUTE_MS, share) for share in past))
+        await self.zset(key_names.shares_of_user(w, book.book, "ann"), ((now + HOUR_MS, share) for share in live))
+        sums = {f"{generation}:{day.name}High": 10**5, f"{generation}:l": 10**6, f"{generation}:lUses": 1000}
+        await self.hash(key_names.held_sums(w, book.book), sums.items())
+        return book
 
     async def place(self, code: str, book: int, of: str, at: int, words: str) -> None:
         """Put a coupon with this record into one of its book's sets."""

@@ -58,6 +58,34 @@ async def extend(g: LargeShop, size: int) -> Run:
     return g.run_of(lock.EXTEND, CODE, "key", lockToken=await _token(g), lockSeconds=600)
 
 
+_HELD = {"userId": USER, "orderId": ORDER, "orderValue": Decimal(1)}
+
+
+@case("lock", "4 budgets, 4 limits of uses, 1,000 shares that ended, 990 of the user")
+async def lock_budgets(g: LargeShop, size: int) -> Run:
+    await g.budgeted(CODE)
+    return g.run_of(lock.LOCK, CODE, "key", **_HELD)
+
+
+@case("extend", "as this lock")
+async def extend_budgets(g: LargeShop, size: int) -> Run:
+    await g.budgeted(CODE)
+    _, lock_ = await g.lock(CODE, USER, orderId=ORDER, orderValue="1", lockSeconds=60)
+    return g.run_of(lock.EXTEND, CODE, "key", lockToken=lock_["lockToken"], lockSeconds=600)
+
+
+@case("redeem", "as this lock")
+async def redeem_budgets(g: LargeShop, size: int) -> Run:
+    await g.budgeted(CODE)
+    return g.run_of(redeem.REDEEM, CODE, "key", **_HELD)
+
+
+@case("validate", "as this lock")
+async def validate_budgets(g: LargeShop, size: int) -> Run:
+    await g.budgeted(CODE)
+    return g.run_of(redeem.VALIDATE, None, code=CODE, **_HELD)
+
+
 @case("unlock", "{size} live locks and 20 that ended")
 async def unlock(g: LargeShop, size: int) -> Run:
     await g.put_workspace(limits=LIMITS)

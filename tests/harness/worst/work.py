@@ -4,10 +4,12 @@ from typing import Any
 
 from service.common.byte_runs import SMALL_BYTES
 from service.engine.formats import key_names
+from service.engine.formats.bounds import counter_names
 from service.engine.hot.inspection import ITEMS_A_LOOK
 from service.engine.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
 from service.server.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.server.reconcile.coupon_differences import Coupons
+from service.server.record.budget_rows import USERS_A_PAGE
 from service.server.tasks import retention
 from tests.harness.colliding import colliding
 from tests.harness.script_runner import EPOCH
@@ -55,6 +57,20 @@ async def count_storage(g: LargeShop, size: int) -> Run:
             )
     await g.hash(f"{g.w}y", ((f"h{number}", 1) for number in range(8760)))
     return Run("count_storage", (g.caller.gate, f"{g.w}w", f"{g.w}x", f"{g.w}y"), ("0",))
+
+
+@case("count_before", "a book's sums, and 400 users")
+async def count_before(g: LargeShop, size: int) -> Run:
+    book = await g.budgeted(CODE)
+    state, generation = f"{book.counted_from} 7-0 -", book.counted_from
+    await g.link.call("HSET", f"{g.w}n:{book.book}", "accounts", state)
+    things: list[Any] = []
+    for period in ("l", "d1", "m1"):
+        things += [word for name in counter_names(generation, period) for word in ("b", name, 5, "-")]
+    for number in range(USERS_A_PAGE):
+        things += ("u", f"u-{number}", key_names.bucket(f"u-{number}"), "l:5:1 d1:5:1 m1:5:1")
+    args = (book.book, generation, state, generation, *things)
+    return Run("count_before", (g.caller.gate, f"{g.w}w", g.caller.outbox), args)
 
 
 @case("put_storage", "one")
@@ -160,7 +176,8 @@ async def redo_rollbacks(g: LargeShop, size: int) -> Run:
     for number in range(EVENTS_A_RUN + 1):
         order, user = f"A-{number}", f"u{number}"
         decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {key_names.bucket(CODE)} {key_names.bucket(order)}"
-        args += [decided, f"{EPOCH}-{EVENTS_A_RUN + number + 2}", f"{EPOCH}-{number + 1} 1 {key_names.bucket(user)}"]
+        of = f"{EPOCH}-{number + 1} 1 {key_names.bucket(user)} {now}"
+        args += [decided, f"{EPOCH}-{EVENTS_A_RUN + number + 2}", of]
     return Run("redo", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
 
 

@@ -7,6 +7,7 @@ from contextlib import aclosing, nullcontext
 from typing import Any, cast
 
 import asyncpg
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -24,11 +25,14 @@ from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet
 from service.server.reconcile.comparison import reconcile
 from service.server.record import comparisons, job_rows, samples
+from service.server.record.book_rows import patch_book
 from service.server.record.key_rows import create_key, read_callers
 from service.server.record.stock import NoticedBook
 from service.server.record.user_deletion import is_erased, pending_erasures
 from service.server.record.workspace_rows import create_workspace, read_workspace
+from service.server.requests.book_requests import PatchBook
 from service.server.tasks import quarantine_settler, restocker
+from service.server.tasks.budget_counter import BudgetCounter
 from service.server.tasks.code_generator import Generator
 from service.server.tasks.quarantine_settler import QuarantineSettler
 from service.server.tasks.restocker import Restocker
@@ -111,6 +115,27 @@ async def reconciling(setup: PartitionSetup, _: pytest.MonkeyPatch) -> Steps:
     outcome = await reconcile(setup.valkey_url, setup.pool, 0, repair=False, is_retry=True)
     assert (list(outcome.failed), await setup.pool.fetchval(compared, 1)) == ([], 1)
     yield
+
+
+async def counting(setup: PartitionSetup, _: pytest.MonkeyPatch) -> Steps:
+    row, limit = await read_workspace(setup.pool, setup.caller.workspace), {"uses": 1, "per": "book", "period": "day"}
+    first, second = [await make_book(setup.pool, row, name=f"c{n}") for n in range(2)]
+    for book in (first, second):
+        await patch_book(setup.pool, row.workspace, 0, book.book_id, msgspec.convert({"useLimits": [limit]}, PatchBook))
+    await project(setup)
+    mend = await spoil(setup, f"n:{first.book}")
+    counted = "SELECT array_agg(book ORDER BY book) FROM books WHERE counted_from > 0 AND is_counted"
+    async with setup.server() as server:
+        scripts = await setup.scripts()
+        its = BudgetCounter(setup.pool, server, scripts, projector_of(server, scripts))
+        await its.load()
+        assert not await its.count_all()
+        assert await setup.pool.fetchval(counted) == [second.book]
+        yield
+        await mend()
+        assert await its.count_all()
+        assert await setup.pool.fetchval(counted) == [first.book, second.book]
+        yield
 
 
 async def restocking(setup: PartitionSetup, _: pytest.MonkeyPatch) -> Steps:
@@ -202,7 +227,8 @@ async def sweeping(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> St
 
 
 LOOPS = {
-    loop.__name__: loop for loop in (erasing, generating, reconciling, restocking, settling, sweeping, watching_stock)
+    loop.__name__: loop
+    for loop in (counting, erasing, generating, reconciling, restocking, settling, sweeping, watching_stock)
 }
 
 

@@ -40,7 +40,7 @@ _OPEN_ASSIGNMENTS = "epoch seq workspace code book user_id assigned_at order_id"
 _UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent rolled_back
     assigned_epoch assigned_seq assigned_at order_id""".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
-    discount_amount redeemed_at slot max_redemptions ip user_agent metadata""".split()
+    discount_amount redeemed_at slot max_redemptions counted_at ip user_agent metadata""".split()
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
     ip user_agent reason""".split()
 _NOTICES = "partition epoch seq workspace book notice what remaining noticed_at".split()
@@ -313,16 +313,17 @@ class _Batch:
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
+        counted_at = _time(redeemed.counted_ms) if "@" in redeemed.max_uses else _NULL
         self._redeemed_ids.append(own_id)
         self._redemptions.append(
             f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
-            f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{redeemed.max_uses}\t"
+            f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{redeemed.most}\t{counted_at}\t"
             f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
         )
         if order is not _NULL:
             self._uses.take_place(f"{w}\t{order}\t{own_id}\t{redeemed.slot}\n")
-        if redeemed.max_uses == "1":
+        if redeemed.most == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
         if gift := redeemed.gift_code:
             self._assign(seq, int(w), gift, redeemed.gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)

@@ -130,7 +130,7 @@ def event_of(facts: list[Fact]) -> Fact:
 
 def fact_of(row: asyncpg.Record) -> Fact:
     (kind, _partition, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
-    value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed = rest
+    value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed, counted_ms = rest
     ip, ua = ip or "", ua or ""
     if kind == "R":  # the most frequent; a dict in between would double the cost
         return Redeemed(
@@ -148,6 +148,7 @@ def fact_of(row: asyncpg.Record) -> Fact:
             discount_e4=discount_e4,
             slot=slot,
             max_uses=max_uses,
+            counted_ms=counted_ms,
             request=RequestPart(ip, ua) if metadata is None else RequestPart(ip, ua, msgspec.Raw(metadata.encode())),
         )
     about: dict[str, Any] = {"epoch": epoch, "seq": seq, "workspace": workspace, "book": book, "code": code}
@@ -157,4 +158,5 @@ def fact_of(row: asyncpg.Record) -> Fact:
     if kind == "U":
         return Unassigned(**about, order=order)
     about |= {"order": order, "redemption_id": redemption_id, "discount_e4": discount_e4}
+    about["counted_ms"] = counted_ms
     return RolledBack(**about, restore=restore, redeemed=EventId(*redeemed))

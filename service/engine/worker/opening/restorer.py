@@ -231,7 +231,7 @@ class Restorer:
     def _add(self, fact: Fact) -> None:
         extra = ""
         if isinstance(fact, RolledBack):  # without a recorded redemption these are None, and redo refuses it
-            extra = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
+            extra = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))} {fact.counted_ms}"
         self._events += (encode_event(fact), str(fact.id), extra)
         self._facts.append(fact)
 

@@ -19,6 +19,7 @@ from service.server.api.documented import describe_action, describe_history, des
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.server.record.book_rows import create_book, page_books, patch_book, read_book
+from service.server.record.budget_rows import is_counted
 from service.server.requests import book_requests, page_cursors
 from service.server.requests.book_requests import Book, CreateBook, PatchBook, Status
 
@@ -61,6 +62,8 @@ EXAMPLE = {
     "createdBy": None,
     "limits": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 50},
     "publicReasons": False,
+    "budgets": [{"amount": "10000.00", "per": "book", "period": "month"}],
+    "useLimits": [{"uses": 3, "per": "user", "period": "day"}],
     "createdAt": "2026-11-20T09:14:00.123Z",
     "updatedAt": "2026-11-20T09:14:00.123Z",
 }
@@ -171,6 +174,8 @@ class Books(Controller):
         await change.project(row.version, context.projector.book(row))
         if payload.limits is not msgspec.UNSET:  # as in `create`
             await settle_keys(context)
+        if not row.is_counted:
+            await change.until(partial(is_counted, context.pool, row.workspace, row.book, row.counted_from))
         return book_requests.render_book(row)
 
 

@@ -19,6 +19,7 @@ from service.server.api.configuration_writes import Change, settle_keys
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import read_json_body, unpack_request
+from service.server.record.budget_rows import budgeted_books
 from service.server.record.workspace_rows import patch_workspace, read_workspace
 
 MAX_COUPONS_PER_ORDER = 100
@@ -138,6 +139,9 @@ class Settings(Controller):
         changes = payload.list_changes(_DEFAULTS)
         row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
         await change.project(row.version, context.projector.workspace(row))
+        if "time_zone" in changes:
+            for book in await budgeted_books(context.pool, caller.partition, caller.workspace):
+                await change.project(book.row.version, context.projector.book(book.row))
         if not changes.keys().isdisjoint(("limits",)):  # each process has them with its keys
             await settle_keys(context)
         return Workspace.from_row(row)
