@@ -60,8 +60,8 @@ def _configure_uncached(cache_logger_on_first_use: bool | None = None, **options
 
 
 structlog.configure = _configure_uncached  # type: ignore[bad-assignment]
-# By default structlog shows each local variable of each frame: seconds for one traceback, in which Postgres ends a waiting
-# transaction of the test.
+# By default structlog shows each local variable of each frame: seconds for one traceback, in which Postgres ends a
+# waiting transaction of the test.
 structlog.configure(
     processors=[
         structlog.processors.add_log_level,

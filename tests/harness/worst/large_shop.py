@@ -158,8 +158,8 @@ class LargeShop(Shop):
             await self.zset(f"{self.w}lu:{book}:{user}", ((at, token) for _, token, at in holders))
 
     async def budgeted(self, code: str) -> BookRow:
-        """A book with as many budgets and limits of uses as it may have, a code of it, and what locks hold: 1,000 shares
-        that have expired, which are in the way of the last budget, and 990 of a user that live."""
+        """A book with as many budgets and limits of uses as it may have, a code of it, and what locks hold: 1,000
+        shares that have expired, which are in the way of the last budget, and 990 of a user that live."""
         kinds = [("book", "lifetime"), ("book", "month"), ("user", "day"), ("book", "day")]
         book = await self.book(
             code,
