@@ -5,10 +5,11 @@ KEYS  1 gate         string  epoch and state, read first
       3 books        hash    book's uuid → its number
 ARGV  1 book_id
 Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhausted, inactive, redemptions, rolled_back,
-      discount, discount_high, users, touched, taken, now_ms, currency} or {outcome}; locked ones and the time (the workspace's) as
+      discount, discount_high, users, touched, taken, now_ms, currency, budget…} or {outcome}; a budget's is the text of
+      `budgets_now` (includes/budgets.lua); locked ones and the time (the workspace's) as
       numbers, other counts as strings
 Event none
-Cost  O(log n) in the locked coupons, at most 7 commands ]]
+Cost  O(log n) in the locked coupons, at most 7 commands, and 5 more where the book has budgets ]]
 -- @include gate gate_refuses book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -24,5 +25,10 @@ for i = 1, 12 do n[i] = n[i] or '0' end
 local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. whole(now), '+inf')
 local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. whole(now), '+inf')
 local book = read_book(number)
-return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
+local reply = { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
   n[11], n[12], now, book.currency or workspace.currency }
+if book.bounds then
+  -- @include budgets
+  for _, line in ipairs(budgets_now(book, now)) do reply[#reply + 1] = line end
+end
+return reply

@@ -118,6 +118,10 @@ end
 if gift then gift_took = apply_assign(gift, gift_book, user, whole(now), link) end
 if gift and c and gift_book.number == book.number then took, gift_took = took + gift_took, 0 end
 if c then watch_stock(KEYS[7], book, now, took, 1) end
+if c and book.bounds and ask.saved_e4 > 0 then
+  -- @include budgets
+  watch_budgets(KEYS[7], book, ask.saved_e4, tonumber(ask.counted_at or now), now)
+end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
 keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.OK', (c and '@' .. event or '@') .. ' ' .. rest), workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, record, book and book.id or '', 0, rest }

@@ -62,5 +62,9 @@ local event = append(outbox, decided, request, fingerprint ~= '-' and fingerprin
 if not event then return { OUT.recovering } end
 if c.uses == 0 and not ask.own then redis.call('HSET', W .. 'n:' .. number, 'touched', '1') end
 watch_stock(outbox, book, now, apply_redeem(c, book, max, ask, event, now), 1)
+if book.bounds and ask.saved_e4 > 0 then
+  -- @include budgets
+  watch_budgets(outbox, book, ask.saved_e4, tonumber(ask.counted_at or now), now)
+end
 keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.OK', '@' .. event), keep_ms, sampled_at)
 return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }

@@ -309,3 +309,36 @@ local function move_spent(book, user, user_bucket, to, to_bucket, e4, at)
     for _, period in pairs(periods) do add_to(period, tonumber(e4), 1) end
   end)
 end
+
+-- Append a notice for each of the book's budgets of which a redemption spent the first of 80 % or the last. at: the time in
+-- whose periods it counts.
+local function watch_budgets(outbox, book, e4, at, now)
+  local bounds = bounds_of(book)
+  local periods = periods_of(bounds.zone, at)
+  local spent, state = read_spent(W .. 'n:' .. book.number, bounds, periods)
+  if state ~= bounds.generation then return end
+  for i, bound in ipairs(bounds.list) do
+    if bound.what == 'a' and bound.whose == 'b' then
+      -- @include crossing
+      local of = 'budget:' .. bound.period .. ':' .. whole(bound.most) .. ':' .. renews_at(bounds.zone, bound.period, at)
+      cross(outbox, book.number, now, of, bound.most - spent[i], e4, math.floor(bound.most / 5) + 1)
+    end
+  end
+end
+
+-- What is spent and held now of each of the book's budgets, in their order: '<l, d or m> <amount> <spent> <held> <renews or ->'.
+local function budgets_now(book, now)
+  local bounds, lines = bounds_of(book), {}
+  local periods, set = periods_of(bounds.zone, now), W .. 'bl:' .. book.number
+  local spent = read_spent(W .. 'n:' .. book.number, bounds, periods)
+  local held = read_spent(W .. 'bh:' .. book.number, bounds, periods)
+  local expired = expired_shares(set, now)
+  for i, bound in ipairs(bounds.list) do
+    if bound.what == 'a' and bound.whose == 'b' then
+      local live = held[i] - held_in(expired, bounds.generation, bound, periods[bound.period])
+      lines[#lines + 1] = bound.period .. ' ' .. whole(bound.most) .. ' ' .. whole(spent[i]) .. ' ' .. whole(math.max(live, 0))
+        .. ' ' .. renews_at(bounds.zone, bound.period, now)
+    end
+  end
+  return lines
+end

@@ -1,5 +1,6 @@
 -- Notices (event S) that a book runs low or out, one for each crossing of `low` or 0. Needs gate, outbox. left: the count
--- after the change; took: the change; low: the threshold or nil; of: 'codes' or 'uses'.
+-- after the change; took: the change; low: the threshold or nil; of: 'codes', 'uses', or
+-- 'budget:<l, d or m>:<amount>:<renews>' (includes/budgets.lua), whose counts are amounts.
 local function cross(outbox, number, now, of, left, took, low)
   local function say(notice)
     append(outbox, 'S ' .. workspace_number() .. ' ' .. number .. ' ' .. notice .. ' ' .. of .. ' '

@@ -6,7 +6,7 @@
 --   U w b code user at cb [order, whose rollback took its gift back]
 --   R w b code user order value currency digits discount at slot cb ob max ub [b code cb of a checkout's gift]
 --   B w b code user order id at restore cb ob
---   S w b low|out codes|uses left at   (includes/crossing.lua)
+--   S w b low|out codes|uses|budget:… left at   (includes/crossing.lua)
 --   K w at
 
 -- The writers of A, U, B and K; includes/redemption.lua and fast/usual_redeem.lua write R. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.

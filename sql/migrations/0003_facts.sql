@@ -99,7 +99,7 @@ CREATE INDEX rollbacks_code ON rollbacks (workspace, code);
 -- The orders of rolled-back redemptions, which have no place in the order any more.
 CREATE INDEX rollbacks_order ON rollbacks (workspace, order_id) WHERE order_id IS NOT NULL;
 
--- A book ran low, or out, of free codes or of uses of its total; once for each crossing. A rebuild of Redis needs no
+-- A book ran low, or out, of free codes, of uses of its total, or of a budget, whose amounts are in 10⁻⁴ units; once for each crossing. A rebuild of Redis needs no
 -- notices.
 CREATE TABLE stock_notices (
   partition int NOT NULL,
@@ -108,8 +108,8 @@ CREATE TABLE stock_notices (
   workspace int NOT NULL,
   book int NOT NULL,
   notice text NOT NULL CHECK (notice IN ('low', 'out')),
-  what text NOT NULL CHECK (what IN ('codes', 'uses')),
-  remaining int NOT NULL CHECK (remaining >= 0),
+  what text NOT NULL CHECK (what IN ('codes', 'uses') OR what LIKE 'budget:%'),
+  remaining bigint NOT NULL CHECK (remaining >= 0),
   noticed_at timestamptz NOT NULL, -- by the workspace's clock, which a test workspace can set
   recorded_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (partition, epoch, seq, noticed_at)

@@ -17,7 +17,7 @@ SELECT code, book, at FROM (
 -- A book's stock notices, newest first, after a last event.
 -- $1 workspace int  $2 book int  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
 SELECT epoch, seq, notice, what, remaining, (extract(epoch FROM noticed_at) * 1000)::bigint FROM stock_notices
-WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) ORDER BY epoch DESC, seq DESC LIMIT $3;
+WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) AND what IN ('codes', 'uses') ORDER BY epoch DESC, seq DESC LIMIT $3;
 
 -- name: prune_notices
 -- Delete a bounded number of old notices, the oldest first, which no webhook still needs. A webhook that is on, or was

@@ -89,7 +89,8 @@ WITH listening AS MATERIALIZED (
      FROM rollbacks WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
      ORDER BY epoch, seq LIMIT $8)
     UNION ALL
-    (SELECT 5, CASE notice WHEN 'low' THEN 'book.low_stock' ELSE 'book.exhausted' END, epoch, seq, workspace, ' ' || book,
+    (SELECT 5, CASE WHEN what NOT IN ('codes', 'uses') THEN 'book.budget_low' WHEN notice = 'low' THEN 'book.low_stock'
+       ELSE 'book.exhausted' END, epoch, seq, workspace, ' ' || book,
        noticed_at, NULL
      FROM stock_notices WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
      ORDER BY epoch, seq LIMIT $8)
@@ -133,10 +134,11 @@ WHERE webhook_deliveries.webhook = working.webhook AND status = 'pending' AND ne
 -- name: notices_by_event
 -- The stock notices of these events.
 -- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
-SELECT epoch, seq, book_id, what, remaining, noticed_at
+SELECT epoch, seq, book_id, what, remaining, noticed_at, notice, coalesce(own_currency, currency) AS currency
 FROM stock_notices s JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) USING (epoch, seq)
 LEFT JOIN books b ON b.workspace = s.workspace AND b.book = s.book
-WHERE partition = $1;
+JOIN workspaces w ON w.workspace = s.workspace
+WHERE s.partition = $1;
 
 -- name: read_due
 -- A delivery of a webhook, as the sender has it.

@@ -208,6 +208,24 @@ async def test_of_many_buyers_as_many_succeed_as_the_budget_allows(shop: Shop) -
     await no_shares(shop)
 
 
+async def test_notices_at_80_and_100_percent(still: Shop) -> None:
+    """Each is sent once in a period, and names the budget, what is left, and when it renews."""
+    rules = {"discount": HALF, "max_redemptions_per_code": None}
+    book = await still.book(
+        "MULTI", **rules, budgets=[("10", "book", "day"), ("100", "book", "lifetime"), ("9", "user", "day")]
+    )
+    day = "budget:d:100000:1800057600000"
+    steps = [("15.98", []), ("0.02", [("low", 20_000)]), ("2", []), ("2", [("out", 0)])]
+    for number, (value, expected) in enumerate(steps):
+        before = len(await still.notices(book))
+        assert (await still.redeem("MULTI", f"user-{number}", orderValue=value))[0] == 201
+        texts = (await still.notices(book))[before:]
+        assert texts == [f"{notice} {day} {left}" for notice, left in expected]
+    await still.wait(DAY_MS)
+    assert (await still.redeem("MULTI", "ann", orderValue="17"))[0] == 201
+    assert len(await still.notices(book)) == 3
+
+
 async def test_very_many_expired_locks_are_no_refusal(still: Shop) -> None:
     """What up to 1,000 of them held is free; beyond that the answer is `unavailable`, until some are removed."""
     rules = {"discount": HALF, "budgets": [("10.2", "book", "lifetime")]}

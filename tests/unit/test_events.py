@@ -53,7 +53,7 @@ KINDS = (
         StockNotice,
         **fields,
         notice=st.sampled_from(["low", "out"]),
-        what=st.sampled_from(["codes", "uses"]),
+        what=st.sampled_from(["codes", "uses", "budget:l:100:-", "budget:d:5:1800000000000"]),
         left=SOME,
         at_ms=TIME,
     ),

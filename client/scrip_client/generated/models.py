@@ -336,6 +336,8 @@ class BookStats(Model, kw_only=True):
     """The sum of the discounts of `redemptions`, in the currency of the book's discount."""
     users: int
     """Users who have redeemed."""
+    budgets: list[BudgetNow]
+    """The book's own budgets, without those of users, in their periods of now."""
 
 
 class BookTier(Model, kw_only=True):
@@ -360,6 +362,25 @@ class Budget(Model, kw_only=True):
     """When it begins anew: never, or each day or month of the workspace's `timeZone`. Days and months of the
     workspace's `timeZone`.
     """
+
+
+class BudgetNow(Model, kw_only=True):
+    """A budget of the whole book, and what is spent of it in the period of now."""
+
+    amount: Decimal
+    """The amount, in the currency of the book's discount."""
+    per: str
+    """Whether it bounds all of the `book`, or each `user` in it."""
+    period: str
+    """When it begins anew: never, or each day or month of the workspace's `timeZone`."""
+    spent: Decimal
+    """What redemptions have spent of it, without what was given back."""
+    held: Decimal
+    """What live locks hold."""
+    left: Decimal
+    """What is left of it."""
+    renews_at: datetime | None
+    """When the budget or the limit begins anew; null for never."""
 
 
 class BuyXGetYDiscount(Model, kw_only=True, tag_field="type", tag="buyXGetY"):

@@ -1953,6 +1953,7 @@ def create_webhook(
     url: str,
     events: Sequence[
         Literal[
+            "book.budget_low",
             "book.exhausted",
             "book.low_stock",
             "coupon.assigned",
@@ -2000,6 +2001,7 @@ def patch_webhook(
     url: str | UnsetType = UNSET,
     events: Sequence[
         Literal[
+            "book.budget_low",
             "book.exhausted",
             "book.low_stock",
             "coupon.assigned",

@@ -11,10 +11,13 @@ import msgspec
 from service.engine.domain.errors import BadField, invalid
 from service.engine.domain.field_types import Answer, Count, Request
 from service.engine.domain.money import Amount, PositiveMoney, from_e4, to_e4
+from service.engine.domain.times import Timestamp, from_ms
 
 MAX_BOUNDS = 4
 Per = Literal["book", "user"]
 Period = Literal["lifetime", "day", "month"]
+PERIODS: dict[str, Period] = {"l": "lifetime", "d": "day", "m": "month"}
+"""By their letters in Redis."""
 
 
 class Budget(Request):
@@ -51,6 +54,15 @@ class BookBudget(Answer):
     period: Period
 
 
+class BudgetNow(BookBudget):
+    """A budget of the whole book, and what is spent of it in the period of now."""
+
+    spent: Amount
+    held: Annotated[Amount, msgspec.Meta(description="What live locks hold.")]
+    left: Amount
+    renews_at: Timestamp | None
+
+
 Bound = BudgetRow | UseLimit
 Budgets = Annotated[list[Budget], msgspec.Meta(max_length=MAX_BOUNDS, description="They replace all earlier ones.")]
 UseLimits = Annotated[list[UseLimit], msgspec.Meta(max_length=MAX_BOUNDS, description="They replace all earlier ones.")]
@@ -84,3 +96,19 @@ def render_budgets(budgets: Sequence[BudgetRow], digits: int) -> list[BookBudget
 def names_users(bounds: Sequence[Bound]) -> bool:
     """Whether one of them is of each user."""
     return any(bound.per == "user" for bound in bounds)
+
+
+def render_budget_now(line: str, digits: int) -> BudgetNow:
+    """A budget of a reply of book_stats."""
+    letter, *amounts, renews = line.split(" ")
+    most, spent, held = map(int, amounts)
+    left = max(most - spent - held, 0)
+    return BudgetNow(
+        from_e4(most, digits),
+        "book",
+        PERIODS[letter],
+        from_e4(spent, digits),
+        from_e4(held, digits),
+        from_e4(left, digits),
+        None if renews == "-" else from_ms(int(renews)),
+    )

@@ -128,12 +128,13 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
 
 
 class StockNotice(Event, frozen=True, kw_only=True, gc=False):
-    """A book ran low, or out, of free codes or of uses of its total."""
+    """A book ran low, or out, of free codes, uses of its total, or a budget: `budget:<l, d or m>:<amount>:<renews>`;
+    the last is when it begins anew in ms, or `-`."""
 
     workspace: int
     book: int
     notice: Literal["low", "out"]
-    what: Literal["codes", "uses"]
+    what: str
     left: int
     at_ms: int
 
@@ -345,9 +346,12 @@ def _answered(words: list[str], common: _Common) -> Answered:
     return Answered(**common, workspace=int(w), at_ms=moment(at))
 
 
+_is_noticed = re.compile(r"codes|uses|budget:[ldm]:\d{1,16}:(?:-|\d{1,15})", re.ASCII).fullmatch
+
+
 def _noticed(words: list[str], common: _Common) -> StockNotice:
     _, w, b, notice, what, left, at = words
-    if notice not in ("low", "out") or what not in ("codes", "uses"):
+    if notice not in ("low", "out") or not _is_noticed(what):
         raise MalformedEvent("its notice is unknown")
     about: dict[str, Any] = {"workspace": int(w), "book": int(b), "notice": notice, "what": what}
     return StockNotice(**common, **about, left=int(left), at_ms=moment(at))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from service.engine.domain.budgets import render_budget_now
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import decode_field, decode_id, encode_field
 from service.engine.domain.money import CURRENCY_DIGITS, from_e4
@@ -54,6 +55,7 @@ def counts_of(reply: list[Any]) -> BookCounts:
         codes, assigned, free_locked, held_locked, redeemed, exhausted, inactive, redemptions, rolled_back, discount,
         discount_high, users, touched, taken, now_ms,
     ) = map(int, reply[1:16])  # fmt: skip
+    digits = CURRENCY_DIGITS[reply[16]]
     return BookCounts(
         codes=codes,
         available=codes - assigned - redeemed - exhausted - inactive - free_locked,
@@ -64,8 +66,9 @@ def counts_of(reply: list[Any]) -> BookCounts:
         inactive=inactive,
         redemptions=redemptions,
         rolled_back=rolled_back,
-        discount_total=from_e4(join_sum(discount, discount_high), CURRENCY_DIGITS[reply[16]]),
+        discount_total=from_e4(join_sum(discount, discount_high), digits),
         users=users,
+        budgets=[render_budget_now(line, digits) for line in reply[17:]],
         touched=bool(touched),
         taken=taken,
         now_ms=now_ms,

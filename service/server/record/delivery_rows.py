@@ -93,6 +93,8 @@ class NoticeRow(NamedTuple):
     what: str
     remaining: int
     at: datetime
+    notice: str
+    currency: str
 
 
 async def listeners(database: Database, partition: int, fence: int, count_to: int) -> list[Listener]:

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from service.engine.domain.budgets import (
     BookBudget,
+    BudgetNow,
     Budgets,
     UseLimit,
     UseLimits,
@@ -179,6 +180,7 @@ class BookStats(Answer):
     rolled_back: int
     discount_total: Amount
     users: int
+    budgets: list[BudgetNow]
 
 
 _NULL: dict[str, Any] = {

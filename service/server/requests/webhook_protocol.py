@@ -43,6 +43,7 @@ WebhookEvent = Literal[
     "redemption.rolled_back",
     "book.low_stock",
     "book.exhausted",
+    "book.budget_low",
     "job.finished",
     "reconcile.drift",
     "webhook.disabled",

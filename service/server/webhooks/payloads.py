@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from service.engine.domain.budgets import PERIODS
+from service.engine.domain.money import CURRENCY_DIGITS, from_e4
 from service.engine.domain.times import from_ms, to_ms
 from service.engine.formats.event_id import EventId
 from service.engine.operations.base import encode
@@ -17,7 +19,7 @@ from service.server.record.job_rows import jobs_by_id
 
 _REDEMPTIONS = frozenset(("coupon.redeemed", "redemption.rolled_back"))
 _ASSIGNMENTS = frozenset(("coupon.assigned", "coupon.unassigned"))
-_NOTICES = frozenset(("book.low_stock", "book.exhausted"))
+_NOTICES = frozenset(("book.low_stock", "book.exhausted", "book.budget_low"))
 
 
 async def render_bodies(pool: asyncpg.Pool, partition: int, dues: Sequence[Due]) -> dict[int, bytes]:
@@ -68,4 +70,17 @@ def _render_assignment(event: str, row: AssignmentChange) -> dict[str, Any]:
 
 
 def _render_notice(row: NoticeRow) -> dict[str, Any]:
+    if row.what.startswith("budget:"):
+        _, period, most, renews = row.what.split(":")
+        digits = CURRENCY_DIGITS[row.currency]
+        budget = {"amount": from_e4(int(most), digits), "per": "book", "period": PERIODS[period]}
+        return {
+            "bookId": row.book_id,
+            "percent": 80 if row.notice == "low" else 100,
+            "budget": budget,
+            "left": from_e4(row.remaining, digits),
+            "currency": row.currency,
+            "renewsAt": None if renews == "-" else from_ms(int(renews)),
+            "at": from_ms(to_ms(row.at)),
+        }
     return {"bookId": row.book_id, "of": row.what, "left": row.remaining, "at": from_ms(to_ms(row.at))}

@@ -117,6 +117,12 @@ async def validate(g: LargeShop, size: int) -> Run:
     return g.run_of(redeem.VALIDATE, None, code=CODE, **_order())
 
 
+@case("book_stats", "as this lock")
+async def book_stats_budgets(g: LargeShop, size: int) -> Run:
+    book = await g.budgeted(CODE)
+    return Run("book_stats", (g.caller.gate, f"{g.w}w", f"{g.w}x"), (str(book.book_id),))
+
+
 @case("coupon", "{size} live locks")
 async def coupon_(g: LargeShop, size: int) -> Run:
     await _locked(g, size)

@@ -45,6 +45,9 @@ def test_a_book_shows_its_budgets(service: Service) -> None:
     book = service.book(discount=TENTH, budgets=budgets, useLimits=limits)
     shown = ok(service.manage.get(f"/v1/books/{book}"))
     assert (shown["budgets"], shown["useLimits"]) == (budgets, limits)
+    (first,) = ok(service.manage.get(f"/v1/books/{book}/stats"))["budgets"]
+    zeros = dict.fromkeys(("spent", "held"), "0.00")
+    assert first == budgets[0] | zeros | {"left": "10.00", "renewsAt": None}
     shown = change(service, book, budgets=None)
     assert (shown["budgets"], shown["useLimits"]) == ([], limits)
     for field, value in (("amount", "0.001"), ("amount", "0"), ("per", "shop"), ("period", "week")):

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from service.engine.domain.times import from_ms
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Fact, Redeemed, StockNotice
 from service.engine.record.partitions.failing_tasks import read_failing
@@ -115,6 +116,7 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
     await office.kept.write(
         StockNotice(notice="low", left=3, **notice),
         StockNotice(notice="out", left=0, **notice),
+        StockNotice(notice="low", left=19_000, **notice | {"what": f"budget:d:100000:{EVENT_MS + 5}"}),
     )
     job_id = uuid4()
     await office.pool.execute(
@@ -132,11 +134,14 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
         assert await notify_webhooks(connection, 1, "reconcile.drift", {"lost_code": 2}) == 1
         assert await notify_webhooks(connection, 2, "reconcile.drift", {"lost_code": 2}) == 0
     office.send()
-    await wait_until(lambda: len(receiver.got) == 4)
+    await wait_until(lambda: len(receiver.got) == 5)
     data = {got.type: got.event["data"] for got in receiver.got}
     low = data["book.low_stock"]
     assert low == {"bookId": office.book_id, "of": "codes", "left": 3, "at": low["at"]}
     assert data["book.exhausted"]["left"] == 0
+    budget = {"amount": "10.00", "per": "book", "period": "day"}
+    of_book = {"bookId": office.book_id, "percent": 80, "budget": budget, "left": "1.90", "currency": "USD"}
+    assert data["book.budget_low"] == of_book | {"renewsAt": from_ms(EVENT_MS + 5), "at": low["at"]}
     assert (data["job.finished"]["jobId"], data["job.finished"]["status"]) == (str(job_id), "failed")
     assert data["reconcile.drift"] == {"lost_code": 2}
 

@@ -3,6 +3,7 @@
 import { at, named, patch, post } from "./api.js";
 import { ask, badge, bookState, code, field, fileFormats, fileLink, fill, h, head, input, listing, money, number, onChoice, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
+import { boundText, budgetBars } from "./bounds.js";
 import { describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
@@ -26,7 +27,7 @@ function counts({ counts: stats, currency, why }) {
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
       h("div", {}, h("dt", {}, "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
-    h("div", { class: "row spread hint" }, stockWords(), why), stock(stats),
+    h("div", { class: "row spread hint" }, stockWords(), why), stock(stats), budgetBars(stats.budgets, currency),
   ];
 }
 
@@ -100,6 +101,8 @@ const parts = {
       ["Valid from", when(book.validFrom)], ["Valid until", when(book.validUntil)],
       ["Redemptions per code", any(book.maxRedemptionsPerCode)], ["Redemptions per user", any(book.maxRedemptionsPerUser)],
       ["Redemptions in total", any(book.maxRedemptions)], ["Codes per user", any(book.maxCodesPerUser)],
+      ["Budgets", book.budgets.map((one) => boundText(money(one.amount, book.currency), one)).join(", ") || "–"],
+      ["Limits of uses", book.useLimits.map((one) => boundText(plural(one.uses, "use"), one)).join(", ") || "–"],
       ["Requires", [book.requireAssignment && "assignment", book.requireLock && "a lock"].filter(Boolean).join(" and ") || "nothing"],
       ["Lock", `${number(book.lockSeconds)} s, at most ${number(book.maxLockSeconds)} s with renewals`],
       ["Code pattern", h("span", { class: "code" }, book.codePattern)], ["Low stock below", book.lowStockThreshold === null ? "–" : number(book.lowStockThreshold)],
@@ -116,6 +119,7 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
   const look = () => page.get(named("/console/data/books/*", bookId));
   const [book, first] = await Promise.all([page.get(path), look()]);
   book.state = first.state;
+  book.currency = first.currency;
   let now = first;
   const state = h("span");
   const numbers = h("div", { class: "card" });

@@ -1,6 +1,7 @@
 // The form of a new or existing book.
 
 import { patch, post } from "./api.js";
+import { boundFields } from "./bounds.js";
 import { discountFields } from "./discount.js";
 import { ask, field, h, inZone, input, local, select, toast } from "./dom.js";
 import { giftControl, listBooks } from "./settings.js";
@@ -15,7 +16,7 @@ const NUMBERS = {
   lowStockThreshold: ["Low stock below", "Available codes. Empty: no notice."],
   keepFree: ["Refill below", "Available codes. Empty: no refill."],
 };
-const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null };
+const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null, budgets: [], useLimits: [] };
 
 // As it is set, whatever its window and its codes are.
 export const STATUSES = [["active", "In use"], ["inactive", "Paused"], ["archived", "Archived"]];
@@ -41,6 +42,8 @@ export async function edit(book, page) {
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
   const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
   const [discount, readDiscount] = discountFields(was.discount, page.session);
+  const [budgets, readBudgets] = boundFields("budgets", "amount", was.budgets, "Add budget");
+  const [limits, readLimits] = boundFields("useLimits", "uses", was.useLimits, "Add limit");
   const gift = giftControl(was, others);
 
   const read = () => {
@@ -50,7 +53,7 @@ export async function edit(book, page) {
       validFrom: time(from, was.validFrom), validUntil: time(until, was.validUntil),
       requireAssignment: assigned.checked, requireLock: locked.checked, publicReasons: told.checked,
       tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean), codePattern: pattern.value.trim(), discount: readDiscount(),
-      giftBookId: gift.value || null,
+      giftBookId: gift.value || null, budgets: readBudgets(), useLimits: readLimits(),
     };
     for (const [key, control] of Object.entries(numbers)) fields[key] = whole(control);
     if (!book) return codes.value ? { ...fields, totalCodes: whole(codes) } : fields;
@@ -63,6 +66,8 @@ export async function edit(book, page) {
     field("Status", status), field("Tags", tags, "Separated by commas."),
     field("Valid from", from, inZone()), field("Valid until", until, inZone()),
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
+    h("div", { class: "wide" }, h("span", {}, "Budgets"), h("div", { class: "hint" }, "The most that the discounts come to."), budgets),
+    h("div", { class: "wide" }, h("span", {}, "Limits of uses"), h("div", { class: "hint" }, "How often the codes are redeemed."), limits),
     field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
     h("div", { class: "wide" }, field("Public keys learn some reasons", told, "A page that only validates can say: not valid yet, expired, order too small, order value missing.")),
     h("div", { class: "wide" }, field("Gift of a checkout", gift, "Each customer who pays with a code gets one of that book. None: as in Settings.")),

@@ -9,6 +9,7 @@ const EVENTS = {
   "coupon.redeemed": "a coupon was redeemed",
   "redemption.rolled_back": "a redemption was rolled back",
   "book.low_stock": "a book runs low",
+  "book.budget_low": "a budget is spent to 80 or 100 %",
   "book.exhausted": "a book has no codes or uses left",
   "job.finished": "a job has ended",
   "reconcile.drift": "Redis and Postgres differed",
