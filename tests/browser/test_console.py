@@ -137,11 +137,19 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await page.get_by_label("Redemptions in total").fill("30")
     await page.get_by_label("Only for the user it is assigned to").check()
     await page.get_by_label("End all live locks now").check()
+    await operator.button("Add budget").click()
+    await page.get_by_label("Budget in currency").fill("80")
+    await page.get_by_label("Period of the budget").select_option("lifetime")
+    await operator.button("Add limit").click()
+    await page.get_by_label("Uses", exact=True).fill("7")
     await operator.button("Save").click()
     await operator.expect_message(f"{name} is changed")
     (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
     assert (book["maxRedemptions"], book["requireAssignment"], book["discount"]["value"]) == (30, True, "15")
     assert book["giftBookId"] == gifts
+    assert book["budgets"] == [{"amount": "80.00", "per": "book", "period": "lifetime"}]
+    assert book["useLimits"] == [{"uses": 7, "per": "book", "period": "day"}]
+    await expect(page.get_by_text("80.00 EUR left of 80.00 EUR of the book in all")).to_be_visible()
     assert ok(service.checkout.get(f"/v1/coupons/{held['code']}"))["lock"] is None
     await operator.button("Pause").click()
     await operator.confirm(f"Pause {name}?", "Its 40 codes can't", "Pause book")

@@ -8,6 +8,11 @@ const PERIODS = { lifetime: "in all", day: "a day", month: "a month" };
 
 export const boundText = (most, { per, period }) => `${most} ${Object.fromEntries(PER)[per]} ${PERIODS[period]}`;
 
+const LABELS = {
+  amount: { amount: "Budget in currency", per: "Whose budget", period: "Period of the budget" },
+  uses: { uses: "Uses", per: "Whose uses", period: "Period of the uses" },
+};
+
 // Returns the fields of at most four bounds, and a function that reads them. most: the name of what is bounded.
 export function boundFields(name, most, before, adding) {
   const rows = h("div");
@@ -18,7 +23,7 @@ export function boundFields(name, most, before, adding) {
     add.hidden = list.length >= MOST;
   };
   const put = (was) => {
-    const label = (of) => ({ name: `${name}.${of}`, "aria-label": of });
+    const label = (of) => ({ name: `${name}.${of}`, "aria-label": LABELS[most][of] });
     const periods = Object.entries(PERIODS).filter(([period]) => most === "amount" || period !== "lifetime");
     const value = most === "amount" ? { inputmode: "decimal" } : { type: "number", min: 1 };
     const amount = input({ ...label(most), ...value, required: true, value: was[most] ?? "" });
