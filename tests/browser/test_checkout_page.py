@@ -130,12 +130,17 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
     """The page shows a refusal's text and stable code, and the cart costs the same; Pay then asks whether to pay
     without the code."""
     another = service.coupon()
+    budget = {"amount": 1, "per": "book", "period": "lifetime"}
     ok(service.checkout.post(f"/v1/coupons/lock/{another}", json={"userId": "another"}), 201)
     for code, message in (
         ("EXPIRED-1", f"This code has expired. It was valid until {EXPIRED_AT[:10]} 00:00:00 UTC. expired"),
         ("BIG-500", f"{TOO_LOW} It is for carts from 500.00 USD: 368.10 USD is missing. order_value_too_low"),
         ("no code at all", "This code does not exist. Please check the spelling. coupon_not_found"),
         ("..", "This code does not exist. Please check the spelling. coupon_not_found"),
+        (
+            service.coupon(discount=TWENTY, budgets=[budget]),
+            "This offer has given all the discount that it may give. budget_exhausted",
+        ),
         (another, "Another customer is paying with this code now. Try again in a few minutes. coupon_locked"),
     ):
         await shopper["code"].fill(code)

@@ -19,6 +19,8 @@ export const OF_CODES = {
   coupon_exhausted: "This code is used up.",
   user_redemption_limit: "You have reached this offer's limit per customer.",
   out_of_stock: "This offer is sold out.",
+  budget_exhausted: "This offer has given all the discount that it may give.",
+  period_limit: "This offer is used up for now.",
   order_already_used: "This order has already used another coupon.",
   order_value_too_low: "The cart's value is too low for this code.",
   no_discount: "This code gives no discount on this cart.",
@@ -48,7 +50,10 @@ const GENERAL = {
 };
 
 // What some refusals say in figures, if they have them.
+const again = ({ renewsAt }) => renewsAt && `Try again from ${when(renewsAt).textContent}.`;
 const FIGURES = {
+  budget_exhausted: again,
+  period_limit: again,
   not_started: ({ validFrom }) => validFrom && `It is valid from ${when(validFrom).textContent}.`,
   expired: ({ expiresAt }) => expiresAt && `It was valid until ${when(expiresAt).textContent}.`,
   user_redemption_limit: ({ maxRedemptionsPerUser }) => maxRedemptionsPerUser && `The limit is ${maxRedemptionsPerUser}.`,
