@@ -14,7 +14,7 @@ ARGV  1 user  2 user_bucket  3 pseudonym  4 pseudonym_bucket, then for each thin
       u  version: the user's cap, where it is still this change's; this says that all is done
 Reply {OK} or {outcome}
 Event K, with u
-Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
+Cost  at most 4 commands, 36 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
 -- @include gate gate_refuses outbox book coupon locking counters place holding events facts redemption gifts
 
@@ -68,6 +68,8 @@ local function redemption(event, code, bucket, number, counts)
   if book.bounds then
     -- @include budgets
     move_spent(book, user, old_bucket, pseudonym, new_bucket, discount, counted_at + 0)
+  else
+    redis.call('HDEL', W .. 'o:' .. old_bucket, number .. '/' .. user .. '/') -- of budgets that it had before
   end
 end
 

@@ -300,7 +300,9 @@ end
 local function move_spent(book, user, user_bucket, to, to_bucket, e4, at)
   local bounds = bounds_of(book)
   local state = redis.call('HGET', W .. 'n:' .. book.number, 'accounts')
-  if not bounds.of_users or type(state) ~= 'string' or string.match(state, '^%d+') ~= bounds.generation then return end
+  if not bounds.of_users or type(state) ~= 'string' or string.match(state, '^%d+') ~= bounds.generation then
+    return redis.call('HDEL', W .. 'o:' .. user_bucket, book.number .. '/' .. user .. '/') -- of an earlier generation
+  end
   local periods = periods_of(bounds.zone, at)
   add_user_spent(book.number, user, user_bucket, bounds.generation, function(add_to)
     for _, period in pairs(periods) do add_to(period, -e4, -1) end

@@ -82,6 +82,8 @@ KINDS_OF_RULES: dict[str, list[Any]] = {
     "low_stock_threshold": [None, None, 3],
     "gift_book_id": [None, None, GIFTS],
     "public_reasons": [False, True],
+    "budgets": [*[()] * 7, [(60, "book", "day")], [(9, "user", "lifetime"), (70, "book", "month")]],
+    "use_limits": [*[()] * 9, [(3, "user", "day"), (9, "book", "month")]],
     "discount": [
         None, None, FIXED, PERCENT, {"type": "percentage", "value_e4": 330_000, "min_order_value_e4": 400_000},
         {"type": "percentage", "value_e4": 500_000, "max_amount_e4": 70_000}, {"type": "tiered", "tiers": TIERS},

@@ -28,6 +28,9 @@ from tests.lua.outbox import read_outbox
 GONE = "deleted-1"
 
 
+BOUNDS: dict[str, Any] = {"budgets": [(90, "user", "month")], "use_limits": [(9, "user", "day")]}
+
+
 class Eraser:
     """What the worker runs, on a shop."""
 
@@ -123,7 +126,9 @@ async def test_an_assigned_coupon(still: Shop, eraser: Eraser, uses: int | None)
 
 async def test_redemptions(still: Shop, eraser: Eraser, uses: int | None) -> None:
     """They are the pseudonym's, without address and agent; the order's place stays taken; they can be taken back."""
-    book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, max_redemptions_per_user=2)
+    book = await still.book(
+        "CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, max_redemptions_per_user=2, **BOUNDS
+    )
     await still.assign("CODE-1", "ann")
     metadata = {"note": 'a "b" \\ é', "n": [1, None]}
     asked = {"metadata": metadata, "orderValue": "10"}
@@ -350,6 +355,15 @@ async def test_an_entry_that_changed_meanwhile_stays(still: Shop, eraser: Eraser
     before = await still.everything()
     await eraser.of().entries([KeyChange("k", "another", "new"), KeyChange("never", "old", "new")])
     assert await still.everything() == before
+
+
+async def test_what_was_spent_of_budgets_that_are_no_more(still: Shop, eraser: Eraser) -> None:
+    """Nothing in Redis names the user after the deletion."""
+    book = await still.book("CODE-1", "CODE-2", **BOUNDS)
+    await still.redeem("CODE-1", "ann", orderId="A-1", orderValue="10")
+    await still.change(book, budgets=[], use_limits=[])
+    await eraser.erase()
+    assert "ann" not in json.dumps(await kept(still))
 
 
 async def test_an_id_that_is_a_dash(still: Shop, eraser: Eraser) -> None:

@@ -193,6 +193,7 @@ async def test_counts_as_clients_see_them(still: Shop) -> None:
         "rolledBack": 1,
         "discountTotal": "2.00",
         "users": 1,
+        "budgets": [],
         "touched": True,
         "taken": 3,
         "nowMs": NOW_MS,
