@@ -55,7 +55,7 @@ async def assert_counted(setup: PartitionSetup) -> None:
 
 
 async def test_a_count_that_is_killed_after_each_step(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each worker goes on where the one before was, while users redeem and roll back; then two count at once."""
+    """Each worker goes on where the one before was, while users redeem and roll back."""
     for module in (budget_rows, budget_counter):
         monkeypatch.setattr(module, "USERS_A_PAGE", 2)
     row = await bound(setup)
@@ -72,7 +72,15 @@ async def test_a_count_that_is_killed_after_each_step(setup: PartitionSetup, mon
             break
     assert kills > 3
     assert (await read_book(setup.pool, row.workspace, row.book_id)).is_counted
-    await asyncio.gather(count(setup), count(setup))
+    await assert_counted(setup)
+
+
+async def test_two_workers_that_count_at_once(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither adds what the other has added."""
+    for module in (budget_rows, budget_counter):
+        monkeypatch.setattr(module, "USERS_A_PAGE", 2)
+    await bound(setup)
+    await asyncio.gather(*(count(setup) for _ in range(4)))
     await assert_counted(setup)
 
 
