@@ -14,7 +14,7 @@ from tests.harness.comparing import compare, compared
 from tests.harness.rebuilt_redis import unlike_built
 from tests.harness.servers import VALKEY
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused, shared_service
-from tests.harness.waiting import elapse
+from tests.harness.waiting import elapse, until
 
 TENTH = {"type": "percentage", "value": 10, "currency": "USD"}
 
@@ -126,3 +126,30 @@ async def test_a_comparison_mends_accounts(service: Service, of_user: bool) -> N
         assert set(redis.hget(key, field).split(" ")) == set(right.split(" "))
         assert not redis.hexists(key, f"{number}/nobody/")
     assert (await compared(service))[0].differing == {}
+
+
+def test_another_time_zone_counts_anew(service: Service) -> None:
+    """Days are those of the workspace's zone, by its test clock; another zone's have what was redeemed in them."""
+    shop = service.make_workspace(f"zones-{new_id()}", "test").admin
+    codes = [new_code() for _ in range(9)]
+    service.book(*codes, client=shop, useLimits=[{"uses": 3, "per": "book", "period": "day"}])
+    sold = iter(codes)
+
+    def spend(at: str) -> Any:
+        ok(shop.post("/v1/test/clock", json={"now": at}))
+        return shop.post(f"/v1/coupons/redeem/{next(sold)}", json={"userId": "ann"})
+
+    for at in ("2026-03-10T14:00:00Z", "2026-03-10T16:00:00Z", "2026-03-10T16:30:00Z"):
+        ok(spend(at), 201)
+    problem = refused(spend("2026-03-10T17:00:00Z"), 409, "period_limit")
+    assert problem["renewsAt"] == "2026-03-11T00:00:00.000Z"
+    ok(shop.patch("/v1/workspace", json={"timeZone": "Asia/Tokyo"}))
+    until(lambda: shop.post("/v1/coupons/validate", json={"code": codes[-1]}).json()["reasons"] == [])
+    ok(spend("2026-03-10T17:30:00Z"), 201)
+    problem = refused(spend("2026-03-10T18:00:00Z"), 409, "period_limit")
+    assert problem["renewsAt"] == "2026-03-11T15:00:00.000Z"
+    ok(shop.patch("/v1/workspace", json={"timeZone": "America/New_York"}))
+    until(lambda: shop.post("/v1/coupons/validate", json={"code": codes[-1]}).json()["reasons"] == ["period_limit"])
+    refused(spend("2026-03-10T19:00:00Z"), 409, "period_limit")
+    service.recorded()
+    assert compare(service)[0].differing == {}
