@@ -4,7 +4,7 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings; only its name is read
       3 newest       string  the newest version that anything is of
 ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
-      one that says nothing of its own or "owner at max expires_at active" (service/engine/formats/stored_settings.py)
+      one that says nothing of its own or "owner at max expires_at active amount" (service/engine/formats/stored_settings.py)
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
@@ -15,7 +15,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[3])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local number, new_version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
-local PLAIN = '- 0 - - 1' -- of a code that says nothing of its own
+local PLAIN = '- 0 - - 1 -' -- of a code that says nothing of its own
 local left_out = {}
 local filled = {} -- by bucket, how many new free codes
 if ARGV[3] == '1' then
@@ -27,15 +27,17 @@ local function put(bucket, code, special, is_new)
   book = book or read_book(number)
   local c = load_coupon(code, bucket)
   local counted, set, score = 'available', nil, nil
+  local is_plain = string.match(special, '^%- %d+ %- %- 1 ') -- a card may be, too
   if not is_new then
-    if tonumber(c.version) >= new_version or (c.version == '0' and special == PLAIN) then return end
+    if tonumber(c.version) >= new_version or (c.version == '0' and is_plain) then return end
     counted, set, score = place(c, book)
   end
   local held = c.user and not (limits_of(c, book) and c.uses >= limits_of(c, book))
   if held then hold(c, book, '-1') end
-  local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+) %S+$')
   if active ~= '1' and not is_new then drop_locks(c, limits_of(c, book), book, 0) end -- live and expired ones
-  c.version, c.expires_at, c.off = ARGV[2], tonumber(expires_at), off_word(active == '1', is_blocked(c))
+  if not (is_new and is_plain) then c.version = ARGV[2] end
+  c.expires_at, c.off = tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
     if owner ~= '-' then

@@ -164,6 +164,7 @@ CREATE TABLE codes (
   owner_id text CHECK (length(owner_id) BETWEEN 1 AND 100),
   max_redemptions int CHECK (max_redemptions >= 1),
   expires_at timestamptz,
+  amount numeric CHECK (amount > 0), -- what a card was issued with; null in other books
   PRIMARY KEY (workspace, code)
 );
 CREATE INDEX codes_of_book ON codes (workspace, book, position);

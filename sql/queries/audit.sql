@@ -36,15 +36,17 @@ WHERE workspace = $1 AND job_id = ANY ($2);
 
 -- name: page_audit
 -- A workspace's audited actions, newest first, filtered by action, actor kind, key, person and time where given. The rows
--- of an upload are one, at the first one's place, with the sum of their codes.
+-- of an upload are one, at the first one's place, with the sum of their codes, and of cards' amounts.
 -- $1 workspace int  $2 before bigint  $3 limit int  $4 action text  $5 actor text  $6 key_id uuid  $7 since timestamptz
 -- $8 until timestamptz  $9 person text
 SELECT
     audit.position, at, actor, audit.key_id, keys.name AS key_name, person, ip, user_agent, request_id, action, subject,
     before, CASE WHEN after ? 'upload' THEN (
-        SELECT jsonb_build_object(
-            'count', (audit.after ->> 'count')::bigint + coalesce(sum((part.after ->> 'count')::bigint), 0)
-        ) FROM audit AS part
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+            'count', (audit.after ->> 'count')::bigint + coalesce(sum((part.after ->> 'count')::bigint), 0),
+            'amount', ((audit.after ->> 'amount')::numeric + coalesce(sum((part.after ->> 'amount')::numeric), 0))::text,
+            'currency', audit.after ->> 'currency'
+        )) FROM audit AS part
         WHERE part.workspace = $1 AND part.action = 'codes.added' AND part.after ->> 'partOf' = audit.after ->> 'upload'
     ) ELSE after END AS after
 FROM audit LEFT JOIN keys USING (key_id)

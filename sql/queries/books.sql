@@ -38,9 +38,9 @@ UPDATE books SET version = $3, counted_from = $3 WHERE workspace = $1 AND book =
 SELECT is_counted FROM books WHERE workspace = $1 AND book = $2 AND counted_from = $3;
 
 -- name: lock_book_count
--- A book's count of codes, locked until the transaction ends.
+-- A book's count of codes, and its discount, locked until the transaction ends.
 -- $1 workspace int  $2 book int
-SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
+SELECT code_count, discount FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
 
 -- name: lock_stocked_book
 -- Lock a book with `keepFree`. Until the transaction ends, no other adds or orders codes of it.
@@ -90,9 +90,9 @@ SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book_id = $2;
 
 -- name: read_book_id
--- A book's id, by its number.
+-- A book's id, and its discount, by its number.
 -- $1 workspace int  $2 book int
-SELECT book_id FROM books WHERE workspace = $1 AND book = $2;
+SELECT book_id, discount FROM books WHERE workspace = $1 AND book = $2;
 
 -- name: read_books
 -- Books of a workspace by their numbers.

@@ -7,8 +7,8 @@ WHERE partition = $1 AND books.version > $2 AND books.version <= $3 ORDER BY boo
 -- name: changed_codes
 -- A partition's codes that changed after one version, up to another, by version; without archived books.
 -- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
-SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at FROM codes
-WHERE partition = $1 AND version > $2 AND version <= $3
+SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount
+FROM codes WHERE partition = $1 AND version > $2 AND version <= $3
   AND (workspace, book) NOT IN (
     SELECT workspace, book FROM books WHERE archived_at IS NOT NULL
   )

@@ -8,11 +8,12 @@
 -- $7 expires_at timestamptz
 WITH old AS (
   SELECT
-    workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, position, place,
+    workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount, position,
+    place,
     active <> $5 OR ($6 AND expires_at IS DISTINCT FROM $7) AS is_changed
   FROM unnest($3::text[]) AS named (name) CROSS JOIN LATERAL (
     SELECT
-      workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, position,
+      workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount, position,
       ctid AS place
     FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
   ) AS one
@@ -24,7 +25,7 @@ WITH old AS (
   RETURNING 1
 )
 SELECT
-  workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at,
+  workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount,
   coalesce(is_changed, false) AS is_changed, (SELECT count(*) FROM changed) AS changed
 FROM old ORDER BY position DESC;
 
@@ -40,17 +41,25 @@ FROM books WHERE workspace = $1 AND book = $2;
 SELECT code FROM codes WHERE workspace = $1 AND book = $2 AND code = ANY ($3) ORDER BY position DESC;
 
 -- name: insert_codes
--- Insert the codes that the workspace lacks. Returns their time, and the new codes unless all are new.
+-- Insert the codes that the workspace lacks; a card without an amount gets its book's value. Returns their time, the new
+-- codes unless all are new, and the discount of a book of cards.
 -- $1 workspace int  $2 book int  $3 partition int  $4 version bigint  $5 codes text[]  $6 owner_ids text[]
--- $7 expires_at timestamptz[]  $8 max_redemptions int[]
-WITH added AS (
-  INSERT INTO codes (workspace, book, partition, version, code, owner_id, expires_at, max_redemptions)
-  SELECT $1, $2, $3, $4, * FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::int[])
+-- $7 expires_at timestamptz[]  $8 max_redemptions int[]  $9 amounts_e4 bigint[]
+WITH card AS (
+  SELECT discount FROM books WHERE workspace = $1 AND book = $2 AND discount ->> 'type' = 'balance'
+), added AS (
+  INSERT INTO codes (workspace, book, partition, version, code, owner_id, expires_at, max_redemptions, amount)
+  SELECT
+    $1, $2, $3, $4, code, owner_id, expires_at, max_redemptions,
+    coalesce(amount_e4 * 0.0001, (SELECT (discount ->> 'value')::numeric FROM card))
+  FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::int[], $9::bigint[])
+    AS line (code, owner_id, expires_at, max_redemptions, amount_e4)
   ON CONFLICT DO NOTHING
   RETURNING code
 )
 SELECT
-  now() AS created_at, CASE WHEN count(*) < cardinality($5::text[]) THEN coalesce(array_agg(code), '{}') END AS codes
+  now() AS created_at, CASE WHEN count(*) < cardinality($5::text[]) THEN coalesce(array_agg(code), '{}') END AS codes,
+  (SELECT discount FROM card) AS card
 FROM added;
 
 -- name: page_codes_to_change
@@ -71,8 +80,8 @@ FROM page;
 -- name: read_code
 -- A code of a workspace.
 -- $1 workspace int  $2 code text
-SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at FROM codes
-WHERE workspace = $1 AND code = $2;
+SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount
+FROM codes WHERE workspace = $1 AND code = $2;
 
 -- name: update_code
 -- Update a code's switch and expiry.

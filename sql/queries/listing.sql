@@ -15,17 +15,18 @@ SELECT
   END AS status,
   user_id, floor(extract(epoch FROM assigned_at) * 1000)::bigint AS assigned_at_ms, taken, most,
   floor(extract(epoch FROM ends_at) * 1000)::bigint AS ends_at_ms, redeemed_by,
-  floor(extract(epoch FROM redeemed_at) * 1000)::bigint AS redeemed_at_ms
+  floor(extract(epoch FROM redeemed_at) * 1000)::bigint AS redeemed_at_ms, (amount * 10000)::bigint AS amount_e4,
+  currency
 FROM (
   SELECT
-    c.position, c.code, c.active, clock_offset_ms, coalesce(a.user_id, owner.user_id) AS user_id,
+    c.position, c.code, c.active, c.amount, b.discount ->> 'currency' AS currency, clock_offset_ms, coalesce(a.user_id, owner.user_id) AS user_id,
     coalesce(a.assigned_at, owner.assigned_at) AS assigned_at,
     (made - restored)::int AS taken, least(c.expires_at, b.valid_until) AS ends_at, last.user_id AS redeemed_by,
     last.redeemed_at,
     CASE WHEN used_under IS NULL THEN coalesce(c.max_redemptions, b.max_redemptions_per_code) ELSE nullif(used_under, 0) END
       AS most
   FROM (
-    SELECT position, code, active, owner_id, created_at, expires_at, max_redemptions FROM codes
+    SELECT position, code, active, owner_id, created_at, expires_at, max_redemptions, amount FROM codes
     WHERE workspace = $1 AND book = $2 AND position < $4 ORDER BY position DESC LIMIT $3
   ) AS c
   JOIN books b ON b.workspace = $1 AND b.book = $2

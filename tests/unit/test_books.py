@@ -19,6 +19,7 @@ from tests.unit.refusals import catch_refusal
 _create = msgspec.json.Decoder(CreateBook)
 _patch = msgspec.json.Decoder(PatchBook)
 
+_CARD = {"type": "balance", "value": 50}
 _DINARS = {"type": "fixed", "value": 1, "currency": "KWD"}
 
 
@@ -125,6 +126,12 @@ def test_null_is_the_default() -> None:
         ({"discount": {"type": "percentage", "value": "100.0001"}}, "discount.value", "invalid"),
         ({"discount": {"type": "percentage", "value": 1, "maxAmount": "0.001"}}, "discount.maxAmount", "invalid"),
         ({"discount": _DINARS | {"minOrderValue": "1.2345"}}, "discount.minOrderValue", "invalid"),
+        ({"discount": {"type": "balance"}}, "discount.value", "malformed"),
+        ({"discount": _CARD | {"value": 0}}, "discount.value", "invalid"),
+        ({"discount": _CARD | {"value": "50.001"}}, "discount.value", "invalid"),
+        ({"discount": _CARD | {"maxAmount": 5}}, "discount.maxAmount", "invalid"),
+        ({"discount": _CARD | {"tiers": []}}, "discount.tiers", "malformed"),
+        ({"discount": _CARD, "maxRedemptionsPerCode": 1}, "maxRedemptionsPerCode", "invalid"),
     ],
 )
 def test_refusals(fields: dict[str, Any], field: str, code: str) -> None:
@@ -154,6 +161,7 @@ def test_a_stored_discount_is_the_same() -> None:
         {"type": "fixed", "value": "0.0001", "currency": "CLF"},
         tiered((0, "fixed", "0.01"), ("99.99", "percentage", "12.3456"), (100, "fixed", "99999999999.99"))["discount"],
         {"type": "buyXGetY", "buy": 2, "get": 2**31 - 1, "maxAmount": "0.01", "currency": "USD"},
+        {"type": "balance", "value": "0.001", "minOrderValue": 5, "currency": "KWD"},
     ):
         row = make(discount=discount).discount
         assert row is not None
@@ -207,6 +215,26 @@ def test_stored_terms_of_a_discount() -> None:
         assert words[16:22] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "USD", "2"]
     words = book_settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
     assert words[16:22] == ["buyXGetY", "2:1", "70000", "-", "USD", "2"]
+
+
+def test_cards_have_no_limit_of_redemptions() -> None:
+    """A book with a balance has no limit for each code, also if it is left out, or the balance comes later; it keeps a
+    value and a least order value."""
+    row = make(discount=_CARD | {"minOrderValue": 5}, lockSeconds=60)
+    assert (row.max_redemptions_per_code, row.card) == (None, row.discount)
+    assert render(row)["discount"] == {
+        "type": "balance", "value": "50.00", "maxAmount": None, "minOrderValue": "5.00", "currency": "USD",
+    }  # fmt: skip
+    words = book_settings(row).split(" ")
+    assert (words[4], words[16:22]) == ("-", ["balance", "500000", "-", "50000", "USD", "2"])
+    assert catch_refusal(change, row, maxRedemptionsPerCode=2) == ("invalid", ["maxRedemptionsPerCode"])
+    assert (
+        render(change(row, maxRedemptionsPerCode=None, discount=_CARD | {"value": 60}))["discount"]["value"] == "60.00"
+    )
+    usual = make()
+    assert (usual.max_redemptions_per_code, usual.card) == (1, None)
+    assert change(usual, discount=_CARD).max_redemptions_per_code is None
+    assert catch_refusal(change, usual, discount=_CARD, maxRedemptionsPerCode=1)[1] == ["maxRedemptionsPerCode"]
 
 
 def test_patch_changes_only_named_fields() -> None:

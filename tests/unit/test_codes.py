@@ -6,16 +6,21 @@ import io
 import json
 import re
 from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.engine.domain.configuration import DiscountRow
 from service.engine.domain.decoding import decode
-from service.engine.domain.errors import Refusal
+from service.engine.domain.errors import BadField, Refusal
 from service.engine.domain.field_types import ID_CHARACTERS
+from service.engine.domain.money import CURRENCY_DIGITS
 from service.server.requests.code_requests import LINES, CodeLine, Lines, RejectedLine, UploadCodes, parse_list
+from service.server.requests.csv_amounts import parse_amount
 from service.server.requests.csv_layout import CsvOptions
 from service.server.requests.json_codes import MAX_ITEM_BYTES, JsonCodes
 
@@ -44,6 +49,54 @@ def test_csv() -> None:
     """A CSV is parsed with all columns; an empty field is None, and codes become upper case."""
     data = b'code,userId,expiresAt,maxRedemptions\r\nabcd,"u,1",2026-01-01T01:00:00+01:00,5\r\n"EFGH",,,\r\n'
     assert parse(data) == [CodeLine("ABCD", "u,1", 1_767_225_600_000, 5), CodeLine("EFGH")]
+
+
+def _card(currency: str) -> DiscountRow:
+    digits = CURRENCY_DIGITS[currency]
+    bounds: Any = {"max_amount_e4": None, "min_order_value_e4": None}
+    return DiscountRow(type="balance", value_e4=500_000, currency=currency, digits=digits, **bounds)
+
+
+def test_amounts_of_cards() -> None:
+    """In CSV `amount` is a card's, under one of its usual names; an empty one is left to the book. A limit is invalid,
+    and so is an amount in a book without cards."""
+    data = b'code;Initial Balance;Max uses\nabcd;"1.234,50";\nEFGH;;\nIJKL;5;1\nMNOP;0;\nQRST;5 USD;\n'
+    assert read_pieces(Lines(is_csv=True, card=_card("USD")), [data]) == [
+        CodeLine("ABCD", amount_e4=12_345_000),
+        CodeLine("EFGH"),
+        RejectedLine(4, "IJKL", "maxRedemptions: must be empty: a card can be used while it has a balance", "IJKL;5;1"),
+        RejectedLine(5, "MNOP", "amount: must be more than 0", "MNOP;0;"),
+        RejectedLine(6, "QRST", "amount: must be an amount such as 25.00, without a currency", "QRST;5 USD;"),
+    ]
+    reason = "amount: must be empty: the codes of this book are no cards with a balance"
+    assert read_pieces(Lines(is_csv=True), [b"code,amount,maxUses\nABCD,5,\nEFGH,,3\n"]) == [
+        RejectedLine(2, "ABCD", reason, "ABCD,5,"),
+        CodeLine("EFGH", max_redemptions=3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("50", "50"), (" 50.00 ", "50.00"), ("50,5", "50.5"), ("0,500", "0.500"), ("1234.500", "1234.500"),
+        ("1,234.50", "1234.50"), ("1.234,50", "1234.50"), ("1'234.50", "1234.50"), ("1\u2019234", "1234"),
+        ("1\N{NO-BREAK SPACE}234,5", "1234.5"), ("1\N{NARROW NO-BREAK SPACE}234", "1234"), ("1.234.567", "1234567"),
+        ("1,234,567.891", "1234567.891"), ("01.500", "1.500"),
+        ("1.000", "write 1000, or 1.00"), ("1,000", "write 1000, or 1.00"), ("999,125", "write 999125, or 999.1250"),
+        ("", "such as"), ("-5", "such as"), ("+5", "such as"), ("1e3", "such as"), ("$5", "such as"),
+        ("5 EUR", "such as"),
+        ("1.23.4", "such as"), ("1,23.4,5", "such as"), ("12.34,5", "such as"), (".5", "such as"), ("5.", "such as"),
+        ("1 2", "such as"), ("1,2,3", "such as"), ("\u0665", "such as"), ("NaN", "such as"), ("1,0000.5", "such as"),
+    ],
+)  # fmt: skip
+def test_amounts_of_a_spreadsheet(text: str, amount: str) -> None:
+    """An amount is read with either decimal separator, also with its thousands apart; what may be read in two ways is
+    refused, and so is what is no amount."""
+    if amount[0].isdigit():
+        assert parse_amount(text) == Decimal(amount)
+    else:
+        with pytest.raises(BadField, match=amount):
+            parse_amount(text)
 
 
 def test_columns_in_another_order() -> None:
@@ -269,16 +322,16 @@ def test_bad_lines_come_in_small_pieces(line: bytes) -> None:
 
 
 def _read_json(body: bytes, step: int) -> list[CodeLine | RejectedLine] | list[str]:
-    """The codes of a JSON upload that arrives in parts, or what its refusal says, without positions."""
+    """The cards of a JSON upload that arrives in parts, or what its refusal says, without positions."""
     try:
-        return read_pieces(JsonCodes(), (body[start : start + step] for start in range(0, len(body), step)))
+        return read_pieces(JsonCodes(_card("USD")), (body[start : start + step] for start in range(0, len(body), step)))
     except Refusal as refusal:
         return [re.sub(r" \(byte \d+\)", "", reason) for error in refusal.errors for reason in error]
 
 
 def _decode_json(body: bytes) -> list[CodeLine | RejectedLine] | list[str]:
     try:
-        return list(parse_list(decode(msgspec.json.Decoder(UploadCodes), body).codes))
+        return list(parse_list(decode(msgspec.json.Decoder(UploadCodes), body).codes, card=_card("USD")))
     except Refusal as refusal:
         return [re.sub(r" \(byte \d+\)", "", reason) for error in refusal.errors for reason in error]
 
@@ -290,6 +343,11 @@ _JSON = """
 |{"c\\u006fdes":["abcd"]}|{"codes":["\\ud800"]}|{"codes":["abcd","\\u0041BCD","\\"\\\\"]}
 | { "codes" : [ "abcd" , "efgh" ] }
 |{"x":1,"codes":["abcd"]}|{"codes":["\x01"]}|{"codes":["abcd","efgh"]}
+|{"codes":[{"code":"abcd"},"efgh",{"amount":"1.50","code":"ij}]\\""},{"code":"klmn","amount":2.5}]}|{"codes":[{}]}
+|{"codes":[ {"code" : "abcd", "amount" : null } ]}|{"codes":[{"code":"ab","amount":{}}]}|{"codes":[{"code":"a","x":1}]}
+|{"codes":[{"code":"abcd","amount":[1]}]}|{"codes":[{"code":"abcd","amount":true}]}|{"codes":[{"code":5,"amount":5}]}
+|{"codes":[{"code":"abcd","amount":"1e2"},{"code":"abcd","amount":1e2},{"code":"abcd","amount":"x"}]}|{"codes":[{"code":"a
+|{"codes":["abcd",{"code":"abcd"]}|{"codes":["abcd",{]}|{"codes":[{"code":"abcd",}]}|{"codes":[{"code":"abcd"},]}
 """
 
 
@@ -305,6 +363,31 @@ def test_any_texts_in_json(codes: list[str], step: int, is_ascii: bool) -> None:
     """Any list of texts gives the same lines in pieces as whole, escaped or not."""
     body = json.dumps({"codes": codes}, ensure_ascii=is_ascii).encode()
     assert _read_json(body, step) == list(parse_list(codes))
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "e4"),
+    [
+        ("50", "USD", 500_000), ('"50.5"', "USD", 505_000), ("0.01", "USD", 100), ("1e1", "USD", 100_000),
+        ('"99999999999.990"', "USD", 999_999_999_999_900), ("1.234", "KWD", 12_340), ("null", "USD", None),
+        ('"1.234"', "USD", "at most 2 digits"), ("0", "USD", "more than 0"), ('"-0"', "USD", "more than 0"),
+        ("-5", "USD", "0 or more"), ('"1e1"', "USD", "decimal number"), ('" 5"', "USD", "decimal number"),
+        ('"1_0"', "USD", "decimal number"), ("100000000000", "USD", "below"), ("null", "", None),
+        ('"5"', "", "no cards"), ('"' + "0" * 101 + '"', "USD", "decimal number"),
+    ],
+)  # fmt: skip
+def test_amount_in_json(amount: str, currency: str, e4: int | str | None) -> None:
+    """A card's amount is above 0, in the currency's digits; another, and one in a book without cards, is invalid."""
+    card = _card(currency) if currency else None
+    body = b'{"codes":[{"code":"abcd","amount":%s}]}' % amount.encode()
+    (line,) = read_pieces(JsonCodes(card), [body])
+    if isinstance(e4, str):
+        assert isinstance(line, RejectedLine)
+        assert (line.line, line.code, line.text) == (1, "abcd", body[10:-2].decode())
+        assert line.reason.startswith("amount: must be ") or "must have at most" in line.reason
+        assert e4 in line.reason
+    else:
+        assert line == CodeLine("ABCD", amount_e4=e4)
 
 
 def test_json_that_is_not_utf_8() -> None:

@@ -127,7 +127,7 @@ def test_many_preferences() -> None:
             CreateBook,
             '{"name":"x","discount":{"type":"percent","value":3},"tags":[1],"giftBookId":"7","validFrom":"today"}',
             {
-                "discount.type": 'must be one of buyXGetY, fixed, percentage, tiered, but is "percent"',
+                "discount.type": 'must be one of balance, buyXGetY, fixed, percentage, tiered, but is "percent"',
                 "validFrom": 'must be a time such as 2036-11-27T00:00:00Z, but is "today"',
                 "tags[0]": "must be a string, but is 1",
                 "giftBookId": 'must be a UUID, but is "7"',

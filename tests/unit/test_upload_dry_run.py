@@ -14,7 +14,7 @@ def test_distinct_codes() -> None:
     """A code counts once, however often and whenever it comes."""
     counter = DistinctCounter(buckets=4, bucket_codes=512)
     for _ in range(5):
-        counter.add(f"CODE-{number % 700}" for number in range(1_000))
+        counter.add((f"CODE-{number % 700}", 0) for number in range(1_000))
     assert (counter.count(), counter.is_exact) == (700, True)
 
 
@@ -22,7 +22,7 @@ def test_repeated_codes_are_counted_exactly() -> None:
     """300,000 codes are counted exactly, also if the file has each twice."""
     counter = DistinctCounter()
     for _ in range(2):
-        counter.add(f"CODE-{number}" for number in range(300_000))
+        counter.add((f"CODE-{number}", 0) for number in range(300_000))
     assert (counter.count(), counter.is_exact) == (300_000, True)
 
 
@@ -30,10 +30,22 @@ def test_more_codes_than_fit() -> None:
     """Beyond its memory the counter estimates, and keeps no more codes."""
     counter = DistinctCounter(buckets=16, bucket_codes=512)
     for _ in range(2):
-        counter.add(f"CODE-{number}" for number in range(50_000))
+        counter.add((f"CODE-{number}", 0) for number in range(50_000))
     assert not counter.is_exact
     assert counter.count() == pytest.approx(50_000, rel=0.15)
     assert max(map(len, counter._buckets)) < 512
+
+
+def test_amounts_of_distinct_codes() -> None:
+    """The sum has each code's first amount, exactly; beyond the memory it is estimated, too."""
+    counter = DistinctCounter(buckets=4, bucket_codes=512, has_cards=True)
+    for amount_e4 in (20_000, 90_000):
+        counter.add((f"CODE-{number}", amount_e4 + number) for number in range(700))
+    assert (counter.count(), counter.sum_amounts()) == (700, 700 * 20_000 + sum(range(700)))
+    counter.add((f"MORE-{number}", 20_000) for number in range(50_000))
+    assert not counter.is_exact
+    assert counter.sum_amounts() == pytest.approx(counter.count() * 20_000, rel=0.05)
+    assert [len(amounts) for amounts in counter._amounts or ()] == [len(bucket) for bucket in counter._buckets]
 
 
 def test_too_many_rejected_lines(monkeypatch: pytest.MonkeyPatch) -> None:

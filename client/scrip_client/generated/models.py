@@ -82,6 +82,27 @@ class BadCode(Model, kw_only=True):
     """What is wrong with it."""
 
 
+class BalanceDiscount(Model, kw_only=True, tag_field="type", tag="balance"):
+    """Each code is a card, from which redemptions take what the order still has to pay, as long as it has a balance.
+    `maxRedemptionsPerCode` is null. A book that has codes can't become or cease to be one of cards.
+    """
+
+    value: Amount
+    """What each card is issued with, in `currency`, unless its upload says another amount. A change is for codes
+    that are issued later. A JSON number or a string, above 0 and below 10¹¹.
+    """
+    max_amount: Amount | None = None
+    """Must be null: a card takes what is left to pay. A JSON number or a string, above 0 and below 10¹¹."""
+    min_order_value: Amount | None = None
+    """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
+    least 0 and below 10¹¹.
+    """
+    currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. Default: the book's so far, else the workspace's. Fixed once
+    a code was locked or redeemed.
+    """
+
+
 class BatchAssign(Model, kw_only=True, tag_field="op", tag="assign"):
     """Assign this coupon, or a free one of a book."""
 
@@ -289,8 +310,8 @@ class BookDiscount(Model, kw_only=True):
     currency: str
     """The currency of the amounts, as an ISO 4217 code."""
     value: Decimal | None = None
-    """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`. For `percentage`
-    and `fixed`.
+    """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`. For `percentage`,
+    `fixed` and `balance`.
     """
     tiers: list[BookTier] | None = None
     """The discounts by the order's value. For `tiered`."""
@@ -404,6 +425,17 @@ class BuyXGetYDiscount(Model, kw_only=True, tag_field="type", tag="buyXGetY"):
     """
 
 
+class CardCode(Model, kw_only=True):
+    """A card to add to a book with the discount `balance`."""
+
+    code: str
+    """The coupon's code."""
+    amount: Amount | None = None
+    """What the card is issued with, in the currency of the book's discount; null for the book's `value`. A JSON
+    number or a string, above 0 and below 10¹¹.
+    """
+
+
 class Clock(Model, kw_only=True):
     """The time in the workspace."""
 
@@ -466,6 +498,8 @@ class CodeOfBook(Model, kw_only=True):
     """The user of the latest redemption that was not rolled back; null for none."""
     redeemed_at: datetime | None
     """When that redemption was; null for none."""
+    amount: Decimal | None
+    """What a card was issued with; null for codes of other books."""
 
 
 class Column(Model, kw_only=True):
@@ -1389,9 +1423,11 @@ class Uploaded(Model, kw_only=True):
     """Lines that are no code, and were left out."""
     errors: list[BadCode]
     """The first 1,000 invalid lines."""
+    amount: Decimal | None = None
+    """What the added cards were issued with, all together. Only of a book of cards."""
     is_exact: bool | None = None
-    """Only of a dry run: whether `added` and `duplicates` are exact. With more than 300,000 new codes they are
-    estimates within about 0.5 %.
+    """Only of a dry run: whether `added`, `duplicates` and `amount` are exact. With more than 300,000 new codes they
+    are estimates within about 0.5 %.
     """
     file: Layout | None = None
     """How a CSV file was read."""

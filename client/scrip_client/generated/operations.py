@@ -157,6 +157,7 @@ def create_book(
     | models.FixedDiscount
     | models.TieredDiscount
     | models.BuyXGetYDiscount
+    | models.BalanceDiscount
     | None = None,
     code_pattern: str | None = None,
     charset: str | None = None,
@@ -180,7 +181,7 @@ def create_book(
     - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
     - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
     - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
-    - max_redemptions_per_code: How often each code can be redeemed. Default: 1; null means no limit.
+    - max_redemptions_per_code: How often each code can be redeemed. Default: 1, for cards null; null means no limit.
     - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
     - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
     - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
@@ -272,6 +273,7 @@ def patch_book(
     | models.FixedDiscount
     | models.TieredDiscount
     | models.BuyXGetYDiscount
+    | models.BalanceDiscount
     | UnsetType
     | None = UNSET,
     code_pattern: str | UnsetType | None = UNSET,
@@ -296,7 +298,7 @@ def patch_book(
     - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
     - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
     - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
-    - max_redemptions_per_code: How often each code can be redeemed. Default: 1; null means no limit.
+    - max_redemptions_per_code: How often each code can be redeemed. Default: 1, for cards null; null means no limit.
     - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
     - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
     - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
@@ -400,8 +402,8 @@ def upload_codes(
     time_zone: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Uploaded]:
-    """Upload codes. Add (import) codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt`
-    and `maxRedemptions`, or from plain text with one code per line.
+    """Upload codes. Add (import) codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt`,
+    `maxRedemptions` and `amount`, or from plain text with one code per line.
 
     - dry_run: Return the result without adding codes. `file.problem` says why a CSV file is refused.
     - delimiter: CSV only: the delimiter of the columns; default: detected.
@@ -409,7 +411,7 @@ def upload_codes(
       possible code is a header only if the name of each column is one of its field's; a file whose first line may be
       either is refused.
     - columns: CSV only: the field of each column of the file, in order: `code`, `userId`, `expiresAt`,
-      `maxRedemptions`, or `-` to ignore it. Default: by the names in the header.
+      `maxRedemptions`, `amount`, or `-` to ignore it. Default: by the names in the header.
     - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
     - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
       digits, of 2000 to 2099, only if this is sent.
@@ -578,7 +580,7 @@ def check_codes(
       possible code is a header only if the name of each column is one of its field's; a file whose first line may be
       either is refused.
     - columns: CSV only: the field of each column of the file, in order: `code`, `userId`, `expiresAt`,
-      `maxRedemptions`, or `-` to ignore it. Default: by the names in the header.
+      `maxRedemptions`, `amount`, or `-` to ignore it. Default: by the names in the header.
     - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
     - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
       digits, of 2000 to 2099, only if this is sent.
@@ -764,6 +766,7 @@ def create_coupons(
     | models.FixedDiscount
     | models.TieredDiscount
     | models.BuyXGetYDiscount
+    | models.BalanceDiscount
     | None = None,
     code_pattern: str | None = None,
     charset: str | None = None,
@@ -787,7 +790,7 @@ def create_coupons(
     - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
     - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
     - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
-    - max_redemptions_per_code: How often each code can be redeemed. Default: 1; null means no limit.
+    - max_redemptions_per_code: How often each code can be redeemed. Default: 1, for cards null; null means no limit.
     - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
     - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
     - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
@@ -911,7 +914,9 @@ def assign_code(
     )
 
 
-def upload_coupons(*, codes: Sequence[str], book_id: str, idempotency_key: str | None = None) -> Call[models.Uploaded]:
+def upload_coupons(
+    *, codes: Sequence[dict[str, Any]], book_id: str, idempotency_key: str | None = None
+) -> Call[models.Uploaded]:
     """Upload codes to the book that the body names. Add codes. In a body above 1 MiB `bookId` comes before `codes`.
     Scope `manage`.
 

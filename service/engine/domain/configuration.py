@@ -53,9 +53,9 @@ class TierRow(msgspec.Struct, frozen=True, kw_only=True):
 class DiscountRow(msgspec.Struct, frozen=True, kw_only=True):
     """A book's discount. A percentage is in 10⁻⁴ too: 20 % is 200,000."""
 
-    type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
+    type: Literal["percentage", "fixed", "tiered", "buyXGetY", "balance"]
     value_e4: int = 0
-    """Of `percentage` and `fixed`."""
+    """Of `percentage`, `fixed` and `balance`."""
     tiers: tuple[TierRow, ...] = ()
     """Of `tiered`, ascending."""
     buy: int = 0
@@ -124,6 +124,11 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
         """Its budgets and limits of uses."""
         return (*self.budgets, *self.use_limits)
 
+    @property
+    def card(self) -> DiscountRow | None:
+        """The discount, if its codes are cards with a balance."""
+        return self.discount if self.discount and self.discount.type == "balance" else None
+
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):
     """A code, and the fields in which it differs from its book."""
@@ -140,6 +145,8 @@ class CodeRow(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     created_ms: int
     """Also the time since when its owner has it."""
+    amount_e4: int | None = None
+    """What a card was issued with; None for codes of other books."""
 
 
 class UserRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,7 +83,16 @@ class BuyXGetYDiscount(_Discount, kw_only=True, tag_field="type", tag="buyXGetY"
     get: Annotated[Count, msgspec.Meta(examples=[1])]
 
 
-Discount = PercentageDiscount | FixedDiscount | TieredDiscount | BuyXGetYDiscount
+class BalanceDiscount(_Discount, kw_only=True, tag_field="type", tag="balance"):
+    """Each code is a card, from which redemptions take what the order still has to pay, as long as it has a balance.
+
+    `maxRedemptionsPerCode` is null. A book that has codes can't become or cease to be one of cards.
+    """
+
+    value: PositiveMoney
+
+
+Discount = PercentageDiscount | FixedDiscount | TieredDiscount | BuyXGetYDiscount | BalanceDiscount
 
 
 class BookTier(Answer, kw_only=True):
@@ -97,8 +106,8 @@ class BookTier(Answer, kw_only=True):
 class BookDiscount(Answer, kw_only=True):
     """A book's discount, with the fields of its type only. Amounts have the currency's digits."""
 
-    type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
-    value: Annotated[Amount | UnsetType, msgspec.Meta(description="For `percentage` and `fixed`.")] = UNSET
+    type: Literal["percentage", "fixed", "tiered", "buyXGetY", "balance"]
+    value: Annotated[Amount | UnsetType, msgspec.Meta(description="For `percentage`, `fixed` and `balance`.")] = UNSET
     tiers: Annotated[list[BookTier] | UnsetType, msgspec.Meta(description="For `tiered`.")] = UNSET
     buy: Annotated[int | UnsetType, msgspec.Meta(description="For `buyXGetY`.")] = UNSET
     get: Annotated[int | UnsetType, msgspec.Meta(description="For `buyXGetY`.")] = UNSET
@@ -120,7 +129,7 @@ def check_discount_digits(discount: DiscountRow) -> None:
     """Raise Refusal `invalid` if an amount has more digits after the point than the currency."""
     currency, digits = discount.currency, discount.digits
     amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
-    if discount.type == "fixed":
+    if discount.type in ("fixed", "balance"):
         amounts["discount.value"] = discount.value_e4
     for number, tier in enumerate(discount.tiers):
         amounts[f"discount.tiers[{number}].from"] = tier.from_e4
@@ -146,6 +155,10 @@ def make_discount_row(discount: Discount, default_currency: str) -> DiscountRow:
             terms = {"type": "tiered", "tiers": _tier_rows(discount.tiers)}
         case BuyXGetYDiscount():
             terms = {"type": "buyXGetY", "buy": discount.buy, "get": discount.get}
+        case BalanceDiscount():
+            terms = {"type": "balance", "value_e4": _positive_e4("discount.value", discount.value)}
+            if most is not None:
+                raise BadField("discount.maxAmount", "must be null: a card takes what is left to pay")
     return DiscountRow(
         **terms,
         max_amount_e4=None if most is None else _positive_e4("discount.maxAmount", most),

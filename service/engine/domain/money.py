@@ -41,9 +41,10 @@ _BELOW = {"exclusiveMaximum": 10**11}
 _AT_LEAST_ZERO = f"(?:{_AMOUNT}|-0+(?:\\.0+)?$)"
 
 Money = Annotated[Decimal, _schema("25.00", "at least 0 and below 10¹¹", _AT_LEAST_ZERO, minimum=0, **_BELOW)]
-PositiveMoney = Annotated[
-    Decimal, _schema("25.00", "above 0 and below 10¹¹", _ABOVE_ZERO + _AMOUNT, exclusiveMinimum=0, **_BELOW)
-]
+_POSITIVE = _schema("25.00", "above 0 and below 10¹¹", _ABOVE_ZERO + _AMOUNT, exclusiveMinimum=0, **_BELOW)
+PositiveMoney = Annotated[Decimal, _POSITIVE]
+RawPositiveMoney = Annotated[msgspec.Raw, _POSITIVE]
+"""As PositiveMoney, to decode later."""
 Percentage = Annotated[
     Decimal,
     _schema(

@@ -49,9 +49,10 @@ def _joined(*values: Any) -> str:
 
 def code_settings(row: CodeRow) -> str:
     """A code's settings; '' if it has none of its own."""
-    if row.owner_id is None and row.max_redemptions is None and row.expires_ms is None and row.active:
+    own = (row.owner_id, row.max_redemptions, row.expires_ms, row.amount_e4)
+    if row.active and own == (None,) * len(own):
         return ""
-    return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active)
+    return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active, row.amount_e4)
 
 
 def _terms(discount: DiscountRow) -> str:

@@ -7,9 +7,9 @@ from asyncpg import Record
 
 from service.engine.domain import discounts
 from service.engine.domain.budgets import BudgetRow, UseLimit
-from service.engine.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.engine.domain.limits import BookLimits, KeyLimits, WorkspaceLimits
-from service.engine.domain.money import CURRENCY_DIGITS
+from service.engine.domain.money import CURRENCY_DIGITS, E4
 from service.engine.domain.times import to_ms
 from service.engine.record.stored_json import limits_from
 
@@ -34,13 +34,22 @@ def book_row(record: Record) -> BookRow:
         fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
     for name in _MORE:
         fields.pop(name, None)
-    discount = fields["discount"]
-    fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
+    fields["discount"] = _discount_of(fields["discount"])
     fields["metadata"] = msgspec.json.decode(fields["metadata"])
     fields["limits"] = limits_from(fields["limits"], BookLimits)
     fields["budgets"] = msgspec.json.decode(fields["budgets"], type=tuple[BudgetRow, ...])
     fields["use_limits"] = msgspec.json.decode(fields["use_limits"], type=tuple[UseLimit, ...])
     return BookRow(**fields)
+
+
+def card_of(stored: str | None) -> DiscountRow | None:
+    """The discount of a column of books, if its codes are cards with a balance."""
+    discount = _discount_of(stored)
+    return discount if discount and discount.type == "balance" else None
+
+
+def _discount_of(stored: str | None) -> DiscountRow | None:
+    return None if stored is None else discounts.decode_discount(msgspec.json.decode(stored))
 
 
 def user_row(record: Record) -> UserRow:
@@ -51,7 +60,7 @@ def user_row(record: Record) -> UserRow:
 
 
 def code_row(record: Record) -> CodeRow:
-    expires_at = record["expires_at"]
+    expires_at, amount = record["expires_at"], record["amount"]
     return CodeRow(
         workspace=record["workspace"],
         partition=record["partition"],
@@ -63,4 +72,5 @@ def code_row(record: Record) -> CodeRow:
         expires_ms=None if expires_at is None else to_ms(expires_at),
         active=record["active"],
         created_ms=to_ms(record["created_at"]),
+        amount_e4=None if amount is None else int(amount * E4),
     )

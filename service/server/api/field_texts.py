@@ -136,6 +136,13 @@ SHARED = {
     "CodeOfBook.maxRedemptions": "How often the code can be redeemed; null for any number of times.",
     "CodeOfBook.expiresAt": "When the code ends; null for never.",
     "redeemedBy": f"The user of the latest redemption that was not rolled back; {NONE}.",
+    "CodeOfBook.amount": "What a card was issued with; null for codes of other books.",
+    "CardCode.amount": "What the card is issued with, in the currency of the book's discount; null for the book's "
+    "`value`.",
+    "Uploaded.amount": "What the added cards were issued with, all together.",
+    "BalanceDiscount.value": "What each card is issued with, in `currency`, unless its upload says another amount. A "
+    "change is for codes that are issued later.",
+    "BalanceDiscount.maxAmount": "Must be null: a card takes what is left to pay.",
     "CodeOfBook.redeemedAt": f"When that redemption was; {NONE}.",
     "count": "How many codes to generate.",
     "added": "New codes.",

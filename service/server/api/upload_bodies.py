@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
+from service.engine.domain.configuration import BookRow
 from service.engine.domain.decoding import decode
 from service.engine.domain.errors import malformed
 from service.engine.domain.field_types import Request as _Request
@@ -34,14 +35,14 @@ _raw_codes_of = msgspec.json.Decoder(_RawCodesOf)
 
 
 def open_body(
-    request: Request[Any, Any, Any], kind: str, options: CsvOptions
+    request: Request[Any, Any, Any], kind: str, options: CsvOptions, book: BookRow
 ) -> tuple[Lines | JsonCodes, AsyncIterator[bytes]]:
-    """The parser for a body of this media type, and the body's parts."""
+    """The parser for a body of this media type with codes of the book, and the body's parts."""
     if kind == "application/json":
-        return JsonCodes(), read_chunks(request, UPLOAD_JSON_BYTES)
+        return JsonCodes(book.card), read_chunks(request, UPLOAD_JSON_BYTES)
     if kind not in ("text/csv", "text/plain"):
         raise refuse_media_type(kind, "application/json, text/csv or text/plain")
-    return Lines(kind == "text/csv", options), read_chunks(request, UPLOAD_BYTES)
+    return Lines(kind == "text/csv", options, card=book.card), read_chunks(request, UPLOAD_BYTES)
 
 
 async def open_body_with_book(

@@ -9,12 +9,12 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Pool
+from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.engine.domain import discounts
 from service.engine.domain.configuration import BookRow
-from service.engine.domain.errors import Refusal
+from service.engine.domain.errors import Refusal, invalid
 from service.engine.domain.field_types import canonicalize_code
 from service.engine.domain.storage import BOOK_BYTES
 from service.engine.domain.times import to_datetime
@@ -81,6 +81,7 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
         old = await read_book(connection, workspace, book_id)
         await check_here(connection, workspace, old.book)
         row = book_requests.update_book_row(old, request, version, time.time_ns() // 1_000_000)
+        await _check_cards(connection, old, row)
         if request.limits is not msgspec.UNSET:
             # Keys are read with whether books limit misses.
             await connection.execute(query("bump_keys_version"), workspace)
@@ -91,6 +92,22 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
             before["endLocks"], after["endLocks"] = False, True
         await write_audit(connection, workspace, "book.changed", book_id, before, after)
         return row
+
+
+async def _check_cards(connection: Connection, old: BookRow, new: BookRow) -> None:
+    """Raise Refusal `invalid` if a book that has codes, or will have some, becomes or ceases to be one of cards, or its
+    cards get another currency."""
+    if (old.card and old.card.currency) == (new.card and new.card.currency):
+        return
+    of_book = (new.workspace, new.book)
+    record = cast("Record", await connection.fetchrow(query("lock_book_count"), *of_book))
+    if record["code_count"] or await connection.fetchval(query("read_outstanding_codes"), *of_book):
+        if old.card and new.card:
+            raise invalid(
+                "discount.currency", f"is fixed, since the book has cards in {old.card.currency}: create a new book"
+            )
+        change = "cease to be" if old.card else "become"
+        raise invalid("discount.type", f"can't {change} `balance`, since the book has codes: create a new book")
 
 
 def to_audit(row: BookRow) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from asyncpg import Pool, Record
 
+from service.engine.domain.money import CURRENCY_DIGITS, from_e4
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
 from service.server.record.change_results import CodeResult, PendingCodes
@@ -40,6 +41,14 @@ class ListedCode(msgspec.Struct, frozen=True):
     expires_at_ms: int | None
     redeemed_by: str | None
     redeemed_at_ms: int | None
+    amount_e4: int | None
+    """What a card was issued with."""
+    currency: str | None
+
+    @property
+    def amount(self) -> str | None:
+        """What a card was issued with, in its currency's digits; None for codes of other books."""
+        return None if self.amount_e4 is None else from_e4(self.amount_e4, CURRENCY_DIGITS[self.currency or ""])
 
 
 class CodePlace(msgspec.Struct, frozen=True):

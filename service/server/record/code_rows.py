@@ -10,14 +10,15 @@ from typing import Any, cast
 from asyncpg import Pool, Record
 from msgspec import structs
 
-from service.engine.domain.configuration import CodeRow
+from service.engine.domain.configuration import CodeRow, DiscountRow
 from service.engine.domain.errors import Refusal
+from service.engine.domain.money import from_e4
 from service.engine.domain.storage import codes_bytes
 from service.engine.domain.times import from_ms, to_datetime, to_ms
 from service.engine.record.actor import mask
 from service.engine.record.archived_books import check_here
 from service.engine.record.audit_entries import write_audit
-from service.engine.record.configuration_rows import code_row
+from service.engine.record.configuration_rows import card_of, code_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
@@ -43,9 +44,12 @@ async def add_codes(
         version = await bump_config_version(connection, partition)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
         if rows:
-            book_id = await connection.fetchval(query("read_book_id"), workspace, book)
+            read = cast("Record", await connection.fetchrow(query("read_book_id"), workspace, book))
             after = {"count": len(rows), **(part or {})}
-            await write_audit(connection, workspace, "codes.added", book_id, after=after)
+            if card := card_of(read["discount"]):
+                amount_e4 = sum(row.amount_e4 or 0 for row in rows)
+                after |= {"amount": from_e4(amount_e4, card.digits), "currency": card.currency}
+            await write_audit(connection, workspace, "codes.added", read["book_id"], after=after)
         return version, rows
 
 
@@ -53,12 +57,14 @@ async def insert_codes(
     connection: Connection, workspace: int, partition: int, book: int, version: int, lines: Sequence[CodeLine]
 ) -> list[CodeRow]:
     """Like add_codes, in a transaction that has its version; of a duplicate code, the first line counts. Raises Refusal
-    `storage_full`."""
-    codes, owners, expiries_ms, limits = zip(*lines, strict=True)
+    `storage_full`, and `unavailable` if the lines were read for a book with or without cards, and it has changed."""
+    codes, owners, expiries_ms, limits, amounts_e4 = zip(*lines, strict=True)
     await check_storage(connection, workspace, codes_bytes(len(codes), len(owners) - owners.count(None)))
     expiries = [None if ms is None else to_datetime(ms) for ms in expiries_ms]
-    values = (workspace, book, partition, version, codes, owners, expiries, limits)
+    values = (workspace, book, partition, version, codes, owners, expiries, limits, amounts_e4)
     added = cast("Record", await connection.fetchrow(query("insert_codes"), *values))
+    card = card_of(added["card"])
+    _check_terms(card, limits, amounts_e4)
     if added["codes"] is not None:  # else all were new
         by_code = {line.code: line for line in reversed(lines)}
         lines = [by_code[code] for code in added["codes"]]
@@ -78,9 +84,22 @@ async def insert_codes(
             expires_ms=expires_ms,
             active=True,
             created_ms=created_ms,
+            amount_e4=card.value_e4 if card and amount_e4 is None else amount_e4,
         )
-        for code, owner_id, expires_ms, max_redemptions in lines
+        for code, owner_id, expires_ms, max_redemptions, amount_e4 in lines
     ]
+
+
+def _check_terms(card: DiscountRow | None, limits: Sequence[int | None], amounts_e4: Sequence[int | None]) -> None:
+    """Raise Refusal if a book without cards gets amounts, or cards a limit, or an amount that their currency lacks. Its
+    discount may change after an upload was read."""
+    if card is None:
+        fits = not any(amounts_e4)
+    else:
+        unit = 10 ** (4 - card.digits)
+        fits = not any(limits) and not any(amount_e4 and amount_e4 % unit for amount_e4 in amounts_e4)
+    if not fits:
+        raise Refusal.temporary("unavailable", "The book's discount has changed meanwhile; send the codes again.")
 
 
 async def find_known_codes(pool: Pool, workspace: int, codes: Sequence[str]) -> set[str]:

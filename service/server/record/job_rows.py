@@ -15,10 +15,12 @@ from uuid_utils.compat import uuid7
 
 from service.engine.domain.configuration import BookRow, WorkspaceRow
 from service.engine.domain.errors import Refusal
+from service.engine.domain.money import from_e4
 from service.engine.domain.storage import codes_bytes
 from service.engine.domain.times import from_ms, to_ms
 from service.engine.record.archived_books import check_here
 from service.engine.record.audit_entries import write_audit
+from service.engine.record.configuration_rows import card_of
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
@@ -58,6 +60,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
 
     code_pattern: str
     charset: str
+    amount_e4: int | None = None
+    """Of each card: the book's value when the job was ordered."""
 
 
 class Reconciling(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,17 +141,20 @@ class AssignedCode(NamedTuple):
 async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
     """Create a job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`,
     `book_archived`, `too_many_jobs`, `storage_full`."""
-    existing = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
+    locked = cast("Record", await connection.fetchrow(query("lock_book_count"), book.workspace, book.book))
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
     await check_here(connection, book.workspace, book.book)
     await _check_unfinished(connection, book.workspace, "generate", MAX_GENERATIONS)
     await check_storage(connection, book.workspace, codes_bytes(outstanding + count))
-    codes = existing + outstanding + count
+    codes = locked["code_count"] + outstanding + count
     if codes * SPARSITY > count_possible_codes(pattern, charset):
         raise refuse_pattern("codePattern", pattern, charset, codes)
-    parameters = Generation(code_pattern=pattern, charset=charset)
+    card = card_of(locked["discount"])
+    parameters = Generation(code_pattern=pattern, charset=charset, amount_e4=card.value_e4 if card else None)
     job = await _insert(connection, book.workspace, "generate", book.book, parameters, count)
     ordered = {"jobId": job.job_id, "count": count, "codePattern": pattern, "charset": charset}
+    if card:
+        ordered |= {"amount": from_e4(card.value_e4, card.digits), "currency": card.currency}
     await write_audit(connection, book.workspace, "codes.ordered", book.book_id, after=ordered)
     return job
 

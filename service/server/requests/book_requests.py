@@ -60,7 +60,8 @@ class _Fields(Request, kw_only=True):
     valid_from: Time | UnsetType | None = UNSET
     valid_until: Time | UnsetType | None = UNSET
     max_redemptions_per_code: Annotated[
-        Count | UnsetType | None, msgspec.Meta(description="Default: 1; null means no limit.")
+        Count | UnsetType | None,
+        msgspec.Meta(description="Default: 1, for cards null; null means no limit."),
     ] = UNSET
     max_redemptions_per_user: Count | UnsetType | None = UNSET
     max_redemptions: Count | UnsetType | None = UNSET
@@ -250,6 +251,8 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
         else:
             changes[name] = tuple(value) if name == "use_limits" else value
     updated = _count_anew(row, msgspec.structs.replace(row, **changes))
+    if updated.card and request.max_redemptions_per_code is UNSET:
+        updated = msgspec.structs.replace(updated, max_redemptions_per_code=None)
     _check_consistency(updated)
     return updated
 
@@ -292,3 +295,5 @@ def _check_consistency(row: BookRow) -> None:
     if row.discount is not None:
         check_discount_digits(row.discount)
     check_budget_digits(row.budgets, row.own_currency or row.workspace_currency, digits_of(row))
+    if row.card and row.max_redemptions_per_code is not None:
+        raise invalid("maxRedemptionsPerCode", "must be null: a card can be used while it has a balance")

@@ -7,12 +7,14 @@ import codecs
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from service.engine.domain.configuration import DiscountRow
 from service.engine.domain.errors import BadField, malformed
 from service.engine.domain.field_types import (
     CODE_CHARACTERS,
@@ -28,9 +30,11 @@ from service.engine.domain.field_types import (
     is_id_character,
 )
 from service.engine.domain.file_kinds import BEGIN_BYTES, UTF_16, explain_kind
+from service.engine.domain.money import MAX_DIGITS, Amount, RawPositiveMoney, is_plain, to_e4
 from service.engine.domain.times import Time, check_times, find_zone
 from service.server.requests.book_requests import MAX_CODES
 from service.server.requests.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
+from service.server.requests.csv_amounts import parse_amount
 from service.server.requests.csv_dates import SEPARATORS, Reading, parse_time
 from service.server.requests.csv_layout import (
     BOM,
@@ -54,14 +58,29 @@ _MAX_RECORD_LINES = 32
 _MAX_ECHO = 100
 """Characters of an invalid code that the response repeats."""
 
+_NULL = msgspec.Raw(b"null")
+_AS_IT_IS = Reading()
+"""Of a line that has no time."""
 _are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}+(?:\n[A-Za-z0-9_-]{4,64}+)*").fullmatch
 _is_count = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
+
+
+class CardCode(Request, kw_only=True):
+    """A card to add to a book with the discount `balance`."""
+
+    code: str
+    amount: RawPositiveMoney = msgspec.field(default_factory=lambda: _NULL)
+
+    def __post_init__(self) -> None:
+        # Read when its turn comes (parse_list): an upload has very many. JsonCodes relies on the absence of brackets.
+        if bytes(self.amount)[:1] not in b'"-0123456789n':
+            raise BadField("amount", "must be a number or a string", malformed=True)
 
 
 class UploadCodes(Request, kw_only=True):
     """Codes to add to a book."""
 
-    codes: Annotated[list[str], msgspec.Meta(examples=[["SUMMER-1", "SUMMER-2"]])]
+    codes: Annotated[list[str | CardCode], msgspec.Meta(examples=[["SUMMER-1", "SUMMER-2"]])]
 
 
 class UploadCodesOf(UploadCodes, kw_only=True):
@@ -109,11 +128,12 @@ class Uploaded(Answer, kw_only=True):
     duplicates: int
     invalid: int
     errors: list[BadCode]
+    amount: Annotated[Amount | UnsetType, msgspec.Meta(description="Only of a book of cards.")] = UNSET
     is_exact: Annotated[
         bool | UnsetType,
         msgspec.Meta(
-            description="Only of a dry run: whether `added` and `duplicates` are exact. With more than 300,000 new "
-            "codes they are estimates within about 0.5 %."
+            description="Only of a dry run: whether `added`, `duplicates` and `amount` are exact. With more than "
+            "300,000 new codes they are estimates within about 0.5 %."
         ),
     ] = UNSET
     file: Layout | UnsetType = UNSET
@@ -131,6 +151,8 @@ class CodeLine(NamedTuple):
     owner_id: str | None = None
     expires_ms: int | None = None
     max_redemptions: int | None = None
+    amount_e4: int | None = None
+    """None: a card gets its book's value."""
 
 
 class RejectedLine(NamedTuple):
@@ -144,10 +166,43 @@ class RejectedLine(NamedTuple):
     """The line, at most 1,024 characters of it."""
 
 
-def parse_list(codes: Iterable[str], first: int = 1) -> Iterator[CodeLine | RejectedLine]:
-    """The codes of a JSON body, numbered from `first`."""
-    for number, text in enumerate(codes, first):
-        yield _parse_fields(number, (text,), ("code",), text, Reading())
+def parse_list(
+    codes: Iterable[str | CardCode], first: int = 1, card: DiscountRow | None = None
+) -> Iterator[CodeLine | RejectedLine]:
+    """The codes of a JSON body, numbered from `first`; of a book of cards, if `card` is its discount."""
+    for number, item in enumerate(codes, first):
+        code = item if isinstance(item, str) else item.code
+        line = _parse_fields(number, (code,), ("code",), code, _AS_IT_IS)
+        yield line if isinstance(item, str) or isinstance(line, RejectedLine) else _add_amount(number, line, item, card)
+
+
+def _add_amount(number: int, line: CodeLine, item: CardCode, card: DiscountRow | None) -> CodeLine | RejectedLine:
+    raw = bytes(item.amount)
+    if raw == b"null":
+        return line
+    try:
+        return line._replace(amount_e4=_check_amount(_decode_amount(raw), card))
+    except BadField as bad:
+        text = msgspec.json.encode(item).decode()
+        return RejectedLine(number, item.code[:_MAX_ECHO], str(bad), text[:MAX_RECORD_BYTES])
+
+
+def _decode_amount(raw: bytes) -> Decimal:
+    """The amount of a JSON number or string."""
+    is_text = raw.startswith(b'"')
+    if len(raw) > MAX_DIGITS + 2 or (is_text and not is_plain(msgspec.json.decode(raw))):
+        raise BadField("amount", "must be a decimal number such as 25.00")
+    return msgspec.json.decode(raw, type=Decimal)
+
+
+def _check_amount(amount: Decimal, card: DiscountRow | None) -> int:
+    """A card's amount in 10⁻⁴ units. Raises BadField."""
+    if card is None:
+        raise BadField("amount", "must be empty: the codes of this book are no cards with a balance")
+    amount_e4 = to_e4("amount", amount, card.digits)
+    if amount_e4 == 0:
+        raise BadField("amount", "must be more than 0")
+    return amount_e4
 
 
 class Lines:
@@ -158,11 +213,16 @@ class Lines:
     """
 
     def __init__(
-        self, is_csv: bool, options: CsvOptions | None = None, needed: Field = "code", named: str | None = None
+        self,
+        is_csv: bool,
+        options: CsvOptions | None = None,
+        needed: Field = "code",
+        named: str | None = None,
+        card: DiscountRow | None = None,
     ) -> None:
         """Each line must have a code; or, if `needed` is `userId`, a user, whose CodeLine has no code, in the column
-        that is `named`."""
-        self._csv, self._needed, self._named = is_csv, needed, named
+        that is `named`. `card`: the discount of a book of cards."""
+        self._csv, self._needed, self._named, self._card = is_csv, needed, named, card
         self._options = options or CsvOptions()
         self.layout: Layout | None = None
         """How the CSV file is read, as soon as that is detected."""
@@ -305,7 +365,7 @@ class Lines:
             return [_reject(number, record, "has text after a closing quote")]
         if self._needed == "userId":
             return [_parse_user(number, fields, self._columns, text)]
-        return [_parse_fields(number, fields, self._columns, text, self._dates)]
+        return [_parse_fields(number, fields, self._columns, text, self._dates, self._card)]
 
 
 def _split_fields(record: str, delimiter: str) -> list[str] | None:
@@ -322,7 +382,12 @@ def _reject(number: int, record: bytes, reason: str) -> RejectedLine:
 
 
 def _parse_fields(
-    number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...], line: str, dates: Reading
+    number: int,
+    fields: "list[str] | tuple[str, ...]",
+    columns: tuple[str, ...],
+    line: str,
+    dates: Reading,
+    card: DiscountRow | None = None,
 ) -> CodeLine | RejectedLine:
     """A line with a field for each column; the field of a column without a name is ignored."""
     place = 0 if columns[0] == "code" else columns.index("code")
@@ -340,7 +405,11 @@ def _parse_fields(
         cells = {name: field for name, field in zip(columns, fields, strict=True) if field}
         owner, expiry = _parse_owner(cells.get("userId")), cells.get("expiresAt")
         expires_ms = None if expiry is None else parse_time(expiry, dates)
-        return CodeLine(code, owner, expires_ms, _parse_count(cells.get("maxRedemptions")))
+        most, amount = cells.get("maxRedemptions"), cells.get("amount")
+        if card and most:
+            raise BadField("maxRedemptions", "must be empty: a card can be used while it has a balance")
+        amount_e4 = None if amount is None else _check_amount(parse_amount(amount), card)
+        return CodeLine(code, owner, expires_ms, _parse_count(most), amount_e4)
     except BadField as bad:
         return RejectedLine(number, cell[:_MAX_ECHO], str(bad), line[:MAX_RECORD_BYTES])
 

@@ -29,14 +29,16 @@ _NAMED = 3
 
 Delimiter = Literal["comma", "semicolon", "tab", "pipe", "colon"]
 DELIMITERS: dict[Delimiter, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "colon": ":"}
-Field = Literal["code", "userId", "expiresAt", "maxRedemptions"]
-FIELDS: tuple[Field, ...] = ("code", "userId", "expiresAt", "maxRedemptions")
+Field = Literal["code", "userId", "expiresAt", "maxRedemptions", "amount"]
+FIELDS: tuple[Field, ...] = ("code", "userId", "expiresAt", "maxRedemptions", "amount")
 IGNORED = "-"
 _SYNONYMS: dict[Field, str] = {
     "code": "code coupon couponcode voucher vouchercode promo promocode promotioncode discountcode giftcode",
     "userId": "userid user customer customerid owner ownerid member memberid",
     "expiresAt": "expiresat expires expiry expirydate expiration expirationdate validuntil validto enddate redeemby",
     "maxRedemptions": "maxredemptions maxuses usagelimit redemptionlimit redemptionquantity",
+    "amount": "amount balance initialamount initialbalance initialvalue startingbalance currentbalance "
+    "remainingbalance giftcardamount giftcardbalance giftcardvalue cardvalue facevalue",
 }
 _BY_NAME: dict[str, Field] = {name: field for field, names in _SYNONYMS.items() for name in names.split()}
 _SEPARATORS = str.maketrans("", "", " _-.")
@@ -61,7 +63,7 @@ class CsvOptions(Request, kw_only=True):
         str | None,
         msgspec.Meta(
             description="CSV only: the field of each column of the file, in order: `code`, `userId`, "
-            "`expiresAt`, `maxRedemptions`, or `-` to ignore it. Default: by the names in the header.",
+            "`expiresAt`, `maxRedemptions`, `amount`, or `-` to ignore it. Default: by the names in the header.",
             examples=["code,-,userId"],
             extra_json_schema={"pattern": _COLUMNS},
         ),

@@ -6,10 +6,19 @@ from itertools import islice
 
 import msgspec
 
+from service.engine.domain.configuration import DiscountRow
 from service.engine.domain.decoding import decode
 from service.engine.domain.errors import FieldError, Refusal, malformed, refuse_fields
 from service.engine.domain.file_kinds import explain_kind
-from service.server.requests.code_requests import LINES, CodeLine, RejectedLine, UploadCodes, UploadCodesOf, parse_list
+from service.server.requests.code_requests import (
+    LINES,
+    CardCode,
+    CodeLine,
+    RejectedLine,
+    UploadCodes,
+    UploadCodesOf,
+    parse_list,
+)
 
 MAX_ITEM_BYTES = 64 << 10
 """Of one item of the list."""
@@ -22,9 +31,14 @@ _begin = re.compile(_SPACE + rb"\{" + _SPACE + _CODES).match
 _begin_with_book = re.compile(
     _SPACE + rb"\{" + _SPACE + rb'"bookId"' + _SPACE + rb":" + _SPACE + _TEXT + rb'"' + _SPACE + rb"," + _SPACE + _CODES
 ).match
-_items = re.compile(rb"(?:" + _SPACE + _TEXT + rb'"' + _SPACE + rb",)+", re.DOTALL).match
-_end = re.compile(rb"(" + _SPACE + rb"(?:" + _TEXT + rb'"' + _SPACE + rb")?)\]", re.DOTALL).match
-_is_unfinished = re.compile(_SPACE + rb"(?:" + _TEXT + rb'(?:\\|"' + _SPACE + rb")?)?", re.DOTALL).fullmatch
+_FIELDS = rb'\{(?:[^"{}\[\]]++|' + _TEXT + rb'")*+'
+_ITEM = rb"(?:" + _TEXT + rb'"|' + _FIELDS + rb"\})" + _SPACE
+_items = re.compile(rb"(?:" + _SPACE + _ITEM + rb",)+", re.DOTALL).match
+_end = re.compile(rb"(" + _SPACE + rb"(?:" + _ITEM + rb")?)\]", re.DOTALL).match
+_BROKEN = _TEXT + rb"\\?"
+_is_unfinished = re.compile(
+    _SPACE + rb"(?:" + _ITEM + rb"|" + _BROKEN + rb"|" + _FIELDS + rb"(?:" + _BROKEN + rb")?)?", re.DOTALL
+).fullmatch
 _item_number, _position = re.compile(r"codes\[(\d+)\]"), re.compile(r" \(byte \d+\)")
 _decoder, _decoder_with_book = msgspec.json.Decoder(UploadCodes), msgspec.json.Decoder(UploadCodesOf)
 
@@ -47,7 +61,9 @@ class JsonCodes:
 
     layout: None = None
 
-    def __init__(self) -> None:
+    def __init__(self, card: DiscountRow | None = None) -> None:
+        """`card`: the discount of a book of cards."""
+        self._card = card
         self._begins = self._lists = True
         self._rest = b""
         self._number = 0
@@ -90,7 +106,7 @@ class JsonCodes:
         elif len(self._rest) > MAX_ITEM_BYTES:
             raise malformed(f"codes[{self._number}]", f"is longer than {MAX_ITEM_BYTES:,} bytes")
 
-    def _decode(self, items: bytes) -> list[str]:
+    def _decode(self, items: bytes) -> list[str | CardCode]:
         """The items that begin here, before the rest of the body. Raises Refusal, with numbers in the whole list."""
         try:
             return decode(_decoder, b'{"codes":[' + items).codes
@@ -101,8 +117,8 @@ class JsonCodes:
         field = _item_number.sub(lambda found: f"codes[{int(found[1]) + self._number}]", field)
         return FieldError(field, _position.sub("", reason))
 
-    def _number_codes(self, codes: list[str]) -> Iterator[list[CodeLine | RejectedLine]]:
+    def _number_codes(self, codes: list[str | CardCode]) -> Iterator[list[CodeLine | RejectedLine]]:
         first, self._number = self._number + 1, self._number + len(codes)
-        lines = parse_list(codes, first)
+        lines = parse_list(codes, first, self._card)
         while piece := list(islice(lines, LINES)):
             yield piece

@@ -46,7 +46,8 @@ class Generator(JobRunner):
 
     async def _write(self, job: JobRow, count: int) -> tuple[int, list[CodeRow]]:
         generation, book = cast("Generation", job.parameters), cast("int", job.book)
-        lines = [CodeLine(code) for code in generate_codes(generation.code_pattern, generation.charset, count)]
+        codes = generate_codes(generation.code_pattern, generation.charset, count)
+        lines = [CodeLine(code, amount_e4=generation.amount_e4) for code in codes]
         async with self._pool.acquire() as connection, connection.transaction():
             version = await bump_config_version(connection, self._partition)
             rows = await insert_codes(connection, job.workspace, self._partition, book, version, lines)

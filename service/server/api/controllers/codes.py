@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 from service.common.serial_runner import SerialRunner
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.field_types import Answer, Page
+from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.times import Timestamp
 from service.engine.operations.caller import Caller
 from service.server.answers.views import Job
@@ -78,6 +79,7 @@ _LISTED = {
     "expiresAt": None,
     "redeemedBy": "user-42",
     "redeemedAt": "2026-11-20T09:15:00.456Z",
+    "amount": None,
 }
 
 
@@ -132,6 +134,7 @@ class CodeOfBook(Answer):
     expires_at: Timestamp | None
     redeemed_by: str | None
     redeemed_at: Timestamp | None
+    amount: Amount | None
 
 
 class CodePage(Page[CodeOfBook]):
@@ -157,8 +160,12 @@ class Codes(Controller):
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
-        """Add (import) codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
-        `maxRedemptions`, or from plain text with one code per line.
+        """Add (import) codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt`,
+        `maxRedemptions` and `amount`, or from plain text with one code per line.
+
+        Codes of a book with the discount `balance` are cards. `amount` is what a card has, else the book's `value`; in
+        JSON a card is `{"code", "amount"}`. A CSV file may write amounts as a spreadsheet does: `1,234.50` or
+        `1.234,50`; what can be read in two ways, such as `1.000`, is an invalid line.
 
         The delimiter of a CSV file (comma, semicolon, tab, pipe or colon), its encoding and the header are detected
         from its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other
@@ -183,10 +190,10 @@ class Codes(Controller):
             book = await find_book(context, caller, book_id)
             if params.dry_run:
                 read_key(request)  # refuses a bad key, as a real run does
-            parser, chunks = open_body(request, kind, params)
+            parser, chunks = open_body(request, kind, params, book)
             if params.dry_run:
                 parsed = parse_body(request, book, parser, chunks)
-                result = await upload_dry_run.check_upload(context, book.workspace, parsed, parser, chunks)
+                result = await upload_dry_run.check_upload(context, book, parsed, parser, chunks)
                 return Response(_add_layout(result, parser), status_code=200)
             stream = Stream(chunks)
             return await _add_once(request, caller, book, stream, parse_body(request, book, parser, stream), parser)
@@ -213,7 +220,7 @@ class Codes(Controller):
         kind = parse_media_type(request.headers)
         with context.bulk.uploads.one(caller.workspace):
             book = await find_book(context, caller, book_id)
-            parser, chunks = open_body(request, kind, params)
+            parser, chunks = open_body(request, kind, params, book)
             content = await upload_dry_run.collect_rejected(parse_body(request, book, parser, chunks), params.excel)
         headers = {"Content-Disposition": f'attachment; filename="rejected-{book_id}.csv"'}
         return Response(content.decode(), headers=headers, media_type=MEDIA_TYPE, status_code=200)
@@ -265,7 +272,8 @@ class Codes(Controller):
         caller, context, _ = unpack_request(request)
         with context.bulk.uploads.one(caller.workspace):
             book_id, body, codes = await open_body_with_book(request)
-            book, parser = await find_book(context, caller, book_id), JsonCodes()
+            book = await find_book(context, caller, book_id)
+            parser = JsonCodes(book.card)
             return await _add_once(request, caller, book, body, parse_body(request, book, parser, codes), parser)
 
     @post(
@@ -328,17 +336,20 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     """Add the codes, 1,000 per transaction. Three chunks are in progress at a time: one is parsed, one is written to
     Postgres, one to Redis."""
     result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
+    amount_e4, card = 0, book.card
     upload = str(uuid7())
     waiting: dict[str, CodeLine] = {}
     where = (book.workspace, book.partition)
 
     async def write(lines: list[CodeLine]) -> None:
+        nonlocal amount_e4
         async with context.bulk.at_postgres.turn(book.workspace):
             change = Change(context, book.partition)
             part = {"partOf" if result.added else "upload": upload}
             version, rows = await add_codes(context.pool, *where, book.book, lines, part)
         result.added += len(rows)
         result.duplicates += len(lines) - len(rows)
+        amount_e4 += sum(row.amount_e4 or 0 for row in rows)
         has_duplicates = len(rows) < len(lines)
         await projecting.put(
             lambda: change.project(version, context.projector.codes(*where, version, rows), all_before=has_duplicates)
@@ -358,6 +369,8 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
                         waiting.clear()
         if waiting:
             await writing.put(partial(write, list(waiting.values())))
+    if card:
+        result.amount = from_e4(amount_e4, card.digits)
     return result
 
 

@@ -42,9 +42,9 @@ _CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
 _read_redemption_fields = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
-    "code,status,userId,assignedAt,redemptions,maxRedemptions,expiresAt,redeemedBy,redeemedAt\r\n"
-    "SUMMER-2,available,,,0,1,2036-12-01T00:00:00.000Z,,\r\n"
-    "SUMMER-1,redeemed,user-42,2026-11-20T09:14:00.123Z,1,1,2036-12-01T00:00:00.000Z,user-42,2026-11-20T09:15:00.456Z\r\n"
+    "code,status,userId,assignedAt,redemptions,maxRedemptions,expiresAt,redeemedBy,redeemedAt,amount\r\n"
+    "SUMMER-2,available,,,0,1,2036-12-01T00:00:00.000Z,,,\r\n"
+    "SUMMER-1,redeemed,user-42,2026-11-20T09:14:00.123Z,1,1,2036-12-01T00:00:00.000Z,user-42,2026-11-20T09:15:00.456Z,\r\n"
 )
 _REDEMPTIONS_EXAMPLE = (
     "redemptionId,code,userId,orderId,orderValue,currency,discountAmount,finalAmount,redeemedAt,rolledBackAt,ipAddress,"
@@ -144,8 +144,8 @@ async def _page_redemptions(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[
 
 def _read_code_cells(row: ListedCode) -> Sequence[Cell]:
     """The cells in the order of CodeOfBook's fields, which ListedCode has after its position."""
-    _, code, status, user, assigned_ms, uses, most, expires_ms, by, redeemed_ms = msgspec.structs.astuple(row)
-    return code, status, user, _time(assigned_ms), uses, most, _time(expires_ms), by, _time(redeemed_ms)
+    _, code, status, user, assigned_ms, uses, most, expires_ms, by, redeemed_ms, *_ = msgspec.structs.astuple(row)
+    return code, status, user, _time(assigned_ms), uses, most, _time(expires_ms), by, _time(redeemed_ms), row.amount
 
 
 def _time(ms: int | None) -> str | None:
