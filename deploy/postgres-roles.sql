@@ -9,7 +9,7 @@ BEGIN;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON
-  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions,
+  assignments, audit, backlog_samples, balance_changes, books, closed_epochs, codes, config_versions,
   erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs,
   key_changes, keys, keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes,
   quarantine, rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums,
@@ -19,7 +19,7 @@ REVOKE ALL ON
 REVOKE ALL ON SEQUENCE epochs FROM scrip_api, scrip_worker;
 GRANT USAGE ON SCHEMA public TO scrip_api, scrip_worker;
 GRANT SELECT ON
-  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions,
+  assignments, audit, backlog_samples, balance_changes, books, closed_epochs, codes, config_versions,
   erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, key_changes,
   keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
   rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums, report_users,
@@ -46,8 +46,8 @@ GRANT INSERT ON sampled_steps, refused_requests TO scrip_api;
 
 -- The worker writes facts; of the configuration, it writes only codes: generated ones, and changes of many at once.
 GRANT INSERT ON
-  assignments, unassignments, redemptions, rollbacks, open_assignments, order_uses, single_uses, idempotency_keys,
-  quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, config_versions, codes,
+  assignments, unassignments, redemptions, rollbacks, balance_changes, open_assignments, order_uses, single_uses,
+  idempotency_keys, quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, config_versions, codes,
   jobs, job_results, reconciling, reconciled, failing_tasks, report_sums, report_users
   TO scrip_worker;
 GRANT UPDATE ON

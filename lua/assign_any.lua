@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 book_id  3 user  4 request, then the requested facts
 Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event A
-Cost  at most 56 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at
+Cost  at most 62 commands, 22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at
       most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own,
       where their number is limited ]]
 -- @include gate book coupon request

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the requested facts
 Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event A
-Cost  at most 46 commands, 2 for each of at most 20 locks on the coupon that have ended, and 1 for each of at most
+Cost  at most 52 commands, 2 for each of at most 20 locks on the coupon that have ended, and 1 for each of at most
       1,000 books of which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
 -- @include idempotency retry_after holding view assigning repeats
@@ -37,6 +37,10 @@ end
 if c.user then return { OUT.coupon_assigned_to_other } end
 if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
+if book.discount == 'balance' then
+  -- @include cards
+  if funds_of(account_of(c)) == 0 then return { OUT.coupon_exhausted } end
+end
 refusal = user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
 -- @include locking outbox counters place events assignment

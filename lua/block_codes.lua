@@ -5,7 +5,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  1 '1' where fill_pool follows, else ''; then for each code: its workspace's number, its bucket, the code
 Reply {OK, how many of them are here} or {outcome}
 Event none
-Cost  at most 1 command, and 10 for each of at most 200 codes ]]
+Cost  at most 1 command, and 11 for each of at most 200 codes ]]
 -- @include gate gate_refuses unlogged failing book coupon counters place
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).

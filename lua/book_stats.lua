@@ -5,11 +5,11 @@ KEYS  1 gate         string  epoch and state, read first
       3 books        hash    book's uuid → its number
 ARGV  1 book_id
 Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhausted, inactive, redemptions, rolled_back,
-      discount, discount_high, users, touched, taken, now_ms, currency, budget…} or {outcome}; a budget's is the text of
-      `budgets_now` (includes/budgets.lua); locked ones and the time (the workspace's) as
-      numbers, other counts as strings
+      discount, discount_high, users, touched, taken, now_ms, currency, sums, budget…} or {outcome}; locked ones and the time (the
+      workspace's) as numbers, other counts as strings; sums: of a book of cards what is issued, credited, spent, closed and
+      held, each in its two parts, '-' of others; a budget's is the text of `budgets_now` (includes/budgets.lua)
 Event none
-Cost  O(log n) in the locked coupons, at most 7 commands, and 5 more where the book has budgets ]]
+Cost  O(log n) in the locked coupons, at most 8 commands, and 5 more where the book has budgets ]]
 -- @include gate gate_refuses book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -27,6 +27,14 @@ local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' ..
 local book = read_book(number)
 local reply = { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
   n[11], n[12], now, book.currency or workspace.currency }
+if book.discount == 'balance' then
+  local sums = redis.call('HMGET', W .. 'n:' .. number, 'issued', 'issuedHigh', 'credited', 'creditedHigh', 'spent', 'spentHigh',
+    'closed', 'closedHigh', 'held', 'heldHigh')
+  for i = 1, 10 do sums[i] = sums[i] or '0' end
+  reply[#reply + 1] = table.concat(sums, ' ')
+else
+  reply[#reply + 1] = '-'
+end
 if book.bounds then
   -- @include budgets
   for _, line in ipairs(budgets_now(book, now)) do reply[#reply + 1] = line end

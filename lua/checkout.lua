@@ -12,11 +12,11 @@ KEYS  1 gate         string  epoch and state, read first
       10 users       hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items  14 gift_book_id
-      15 asks ('-', or '<expected final amount, e4, or ->/<k or u>'), then the requested facts
+      15 asks ('-', or '<expected final amount, e4, or ->/<k or u><amount_e4 of a card>'), then the requested facts
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "<the workspace's digits> <the gift's view, or ->"},
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
-Cost  at most 111 commands, 160 more where the book has budgets, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 50 coupons whose
+Cost  at most 132 commands, 160 more where the book has budgets, O(items), 3 for each of at most 100 places of the order, 22 for each of at most 50 coupons whose
       locks have ended and that it takes back, 2 for each of at most 400 such locks, and 1 for each of at most 1,000 books of
       which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
@@ -87,7 +87,12 @@ local function choose_gift()
   number = number or id and redis.call('HGET', KEYS[9], id)
   if not number then return nil end
   local of = read_book(number)
-  local freed = c and c.user == user and max and c.uses + 1 >= max and 1 or 0
+  local is_last = c and max and c.uses + 1 >= max
+  if c and book.discount == 'balance' then
+    -- @include cards
+    is_last = funds_of(account_of(c)) == ask.saved_e4
+  end
+  local freed = is_last and c.user == user and 1 or 0
   if book_refuses(of, now) or user_refuses(user, of, workspace.max_coupons, now, freed) then return nil end
   local found, passed = find_free(of, now, c and c.code)
   return found, of, passed

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket, then the requested facts
 Reply {OK, view}, {RECALL, events, as_of} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
+Cost  O(log n) in the coupon's live locks, at most 16 commands ]]
 -- @include gate book coupon request
 -- @include view
 -- @limits

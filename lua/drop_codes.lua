@@ -5,7 +5,7 @@ KEYS  1 gate       string  epoch and state
 ARGV  1 book, then of each: code, bucket
 Reply {OK} or {outcome}
 Event none
-Cost  at most 1 command, and 6 for each of at most 100 codes ]]
+Cost  at most 1 command, and 7 for each of at most 100 codes ]]
 
 -- @include gate gate_refuses coupon
 local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
@@ -20,6 +20,7 @@ for i = 2, #ARGV, 2 do
       redis.call('UNLINK', W .. 'ue:' .. ARGV[1] .. ':' .. c.user)
     end
     redis.call('HDEL', W .. 'd:' .. bucket, code)
+    redis.call('HDEL', W .. 'm:' .. bucket, code)
     redis.call('UNLINK', W .. 'c:' .. code, W .. 's:' .. code, W .. 'k:' .. code, W .. 'kd:' .. code)
   end
 end

@@ -33,7 +33,7 @@ local function assignment(code, bucket, at)
   local max = limits_of(c, book)
   local counted, set, score = place(c, book)
   drop_locks(c, max, book, now)
-  local held = not (max and c.uses >= max)
+  local held = not is_used_up(counted)
   if held then hold(c, book, '-1') end
   local had = 'a' .. book.number
   if redis.call('HINCRBY', old_key, had, -1) == 0 then redis.call('HDEL', old_key, had) end

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone), then the requested facts
 Reply {OK, "book_id code user order token deadline left_ms[ hold]", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 26 commands, and 180 more where the book has budgets ]]
+Cost  O(log n) in the coupon's live locks, at most 28 commands, and 180 more where the book has budgets ]]
 -- @include gate book coupon request
 -- @include idempotency locks repeats pricing
 -- @limits
@@ -30,7 +30,7 @@ if ceiling <= l.deadline then return { OUT.lock_ceiling, whole(l.deadline) .. '/
 local counted, set, score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
-local view = view_of_hold(l.hold)
+local view = view_of_hold(l.hold, book)
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
   .. l.ends .. ' ' .. whole(l.deadline - now) .. view
 commit_without_event()

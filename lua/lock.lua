@@ -9,11 +9,12 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
-      8 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u>/<items or ->'), then the requested facts
+      8 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u><amount_e4 of a card>/<items or ->'),
+      then the requested facts
 Reply {OK|REPEATED, "book_id code user order token deadline left_ms[ hold]", "", replayed}, of a usual lock this text alone;
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, 190 more where the book has
+Cost  O(log n) in the coupon's live locks, at most 40 commands, 10 more where locks are limited, 190 more where the book has
       budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined
@@ -33,11 +34,14 @@ local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
   kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
-  entry = order ~= '-' and redis.call('HGET', orders_key, order), value = '-', items = '-',
+  entry = order ~= '-' and redis.call('HGET', orders_key, order), value = '-', digits = '0', items = '-',
   usual_currency = usual_currency, usual_digits = usual_digits,
 }
 if price ~= '-' then
-  ask.value, ask.currency, ask.digits, ask.whose, ask.items = string.match(price, '^([^/]+)/([^/]+)/(%d)/(%a)/(.*)$')
+  local amount
+  ask.value, ask.currency, ask.digits, ask.whose, amount, ask.items =
+    string.match(price, '^([^/]+)/([^/]+)/(%d)/(%a)(%d*)/(.*)$')
+  ask.amount = tonumber(amount)
   if ask.currency == '-' then ask.currency = nil end
 end
 local refusal = judge(c, book, max, ask, now)
@@ -101,7 +105,7 @@ else
 end
 l.ends = whole(l.deadline)
 local hold = ask.value ~= '-' and hold_of(ask) or l.hold
-local view = view_of_hold(hold)
+local view = view_of_hold(hold, book)
 local payload = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
   .. whole(l.deadline - now) .. view
 

@@ -5,10 +5,11 @@ KEYS  1 gate    string  epoch and state, read first
       3 config  string  the last version that is here with all before it
       4 newest  string  the newest version that anything is of
 ARGV  for each thing how it is read, its key and its member: h a hash's field, s a string, z a score in a
-      zset, Z a zset's first thousand, n its size, t a key's type
+      zset, Z a zset's first thousand, n its size, t a key's type, H what a card's locks in a hash hold
 Reply {OK, last event, config, newest, value…}, {'wrong type'} for the value of a key of another type; or {outcome}
 Event none
-Cost  at most 3 commands, and 1 for each of at most 480 things; of Z O(n) in at most a thousand members ]]
+Cost  at most 3 commands, and 2 for each of at most 480 things; of Z O(n) in at most a thousand members, and of H in at most 1,000
+      locks ]]
 -- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
@@ -25,7 +26,19 @@ for i = 1, #ARGV, 3 do
   elseif kind == 'z' then value = redis.pcall('ZSCORE', key, member)
   elseif kind == 'n' then value = redis.pcall('ZCARD', key)
   elseif kind == 't' then value = redis.call('TYPE', key).ok
+  elseif kind == 'H' then
+    -- @include cards
+    local size = redis.pcall('HLEN', key)
+    if type(size) == 'table' then value = size
+    elseif size <= 2000 then -- of more locks it isn't known
+      local flat, sum = redis.call('HGETALL', key), 0
+      for i = 1, #flat, 2 do -- a token's name has no space
+        if string.find(flat[i], ' ', 1, true) then sum = sum + held_by_stored(flat[i + 1]) end
+      end
+      value = sum
+    end
   else value = redis.pcall('ZRANGE', key, 0, 999, 'WITHSCORES') end
+  if value == nil then value = false end
   if type(value) == 'table' and value.err then
     if not string.find(tostring(value.err), 'WRONGTYPE', 1, true) then return value end
     value = { 'wrong type' }

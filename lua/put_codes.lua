@@ -4,10 +4,11 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings; only its name is read
       3 newest       string  the newest version that anything is of
 ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
-      one that says nothing of its own or "owner at max expires_at active amount" (service/engine/formats/stored_settings.py)
+      one that says nothing of its own or "owner at max expires_at active amount" (service/engine/formats/stored_settings.py);
+      amount: what a card is issued with, e4
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
-Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
+Cost  at most 6 commands, and 24 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
 -- @include gate gate_refuses unlogged failing newest book coupon counters place holding locking
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
@@ -32,14 +33,18 @@ local function put(bucket, code, special, is_new)
     if tonumber(c.version) >= new_version or (c.version == '0' and is_plain) then return end
     counted, set, score = place(c, book)
   end
-  local held = c.user and not (limits_of(c, book) and c.uses >= limits_of(c, book))
+  local held = c.user and not is_used_up(counted)
   if held then hold(c, book, '-1') end
-  local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+) %S+$')
+  local owner, at, max, expires_at, active, amount = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   if active ~= '1' and not is_new then drop_locks(c, limits_of(c, book), book, 0) end -- live and expired ones
   if not (is_new and is_plain) then c.version = ARGV[2] end
   c.expires_at, c.off = tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
+    if book.discount == 'balance' then
+      -- @include cards
+      open_account(c, tonumber(amount) or 0)
+    end
     if owner ~= '-' then
       c.user, c.assigned_at, held = owner, at, true
       redis.call('HINCRBY', W .. 'u:' .. owner, 'a' .. number, 1)

@@ -11,11 +11,11 @@ KEYS  1 gate         string  epoch and state, read first
       8 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items
-      14 asks ('-', or '<expected final amount, e4, or ->/<k or u>'), then the requested facts
+      14 asks ('-', or '<expected final amount, e4, or ->/<k or u><amount_e4 of a card>'), then the requested facts
 Reply {OK|REPEATED, record, book_id, replayed}, of a usual redemption "record\nbook_id";
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R
-Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 160 more where the book has budgets, 3 for each of at
+Cost  O(log n) in the coupon's uses, O(items), at most 52 commands, 160 more where the book has budgets, 3 for each of at
       most 100 places of the order, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined

@@ -9,9 +9,9 @@ ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_p
 Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
-Cost  at most 4 commands, 28 for each of at most 251 events, and 2 for each of at most 1,400 locks of their coupons ]]
+Cost  at most 4 commands, 30 for each of at most 251 events, and 2 for each of at most 1,400 locks of their coupons ]]
 -- @include gate gate_refuses unlogged failing book tally coupon locks locking place holding orders events
--- @include redemption assignment rolling
+-- @include redemption assignment rolling crediting
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
@@ -42,13 +42,17 @@ local function book_of(number)
 end
 
 -- Why a rollback can't be applied; nil where it can. e: its redemption.
-local function refuses_rollback(c, number, e)
+local function refuses_rollback(c, book, e)
   if not e.event then return 'redemption_missing' end
   if not stands(c, e.event) then return 'not_standing' end
-  local counts = redis.call('HGET', W .. 'o:' .. e.user_bucket, number .. '/' .. e.user) or '0'
+  local counts = redis.call('HGET', W .. 'o:' .. e.user_bucket, book.number .. '/' .. e.user) or '0'
   local taken, standing = read_user_counts(counts)
   local back = e.restore and 1 or 0
   if tonumber(taken) < back or tonumber(standing) < 1 or c.uses < back then return 'below_zero' end
+  if book.discount == 'balance' and e.restore then
+    -- @include cards
+    if account_of(c).spent < tonumber(e.discount) then return 'below_zero' end
+  end
 end
 
 local begun
@@ -88,13 +92,20 @@ local function redo_event(decided, id, more)
     if not at then return 'unreadable' end
     begun = true
     apply_unassign(c, book, at)
+  elseif kind == 'C' then
+    -- @include cards
+    local what, amount, at = user, read_balance(decided)
+    if what ~= 'credited' and what ~= 'closed' or not at then return 'unreadable' end
+    if what == 'closed' and amount - funds_of(account_of(c)) > 0 then return 'below_zero' end
+    begun = true
+    apply_balance(c, book, what, tonumber(amount), tonumber(at))
   else
     local order, at, restore, order_bucket = read_rolled_back(decided)
     if not order then return 'unreadable' end
     local event, discount, user_bucket, counted_at = string.match(more, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
     local e = { counted_at = counted_at, event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
       discount = discount, restore = restore == '1' }
-    local why = refuses_rollback(c, number, e)
+    local why = refuses_rollback(c, book, e)
     if why then return why end
     begun = true
     apply_rollback(c, book, e, at, e.restore, places_of(e))

@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event
       that were asked for, '' where there is no such redemption
 Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
-Cost  O(log n) in the coupon's uses, at most 36 commands, 140 more where the book has
+Cost  O(log n) in the coupon's uses, at most 46 commands, 140 more where the book has
       budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon request
 -- @include idempotency facts orders holding locking counters place redemption outbox events rolling

@@ -10,7 +10,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 request, then the requested facts
 Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event U
-Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
+Cost  at most 42 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate book coupon request
 -- @include idempotency locks retry_after holding view
 -- @limits

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone), then the requested facts
 Reply {OK, "", "", replayed}, {RECALL, events, as_of} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 28 commands, 130 more where
+Cost  O(log n) in the coupon's live locks, at most 32 commands, 130 more where
       the book has budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon request
 -- @include idempotency locks locking counters place

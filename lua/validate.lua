@@ -9,12 +9,12 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
-      9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0')  12 whose (k or u), then the requested facts
+      9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0')  12 whose (k or u, then the amount_e4 of a card), then the requested facts
 Reply {OK, "discount_e4 digits currency value_e4 outcome outcome/figures …", view or ""}, {RECALL, events, as_of} or
       {outcome, figures}; without sees_reasons an unknown code is answered as a used-up one, and "-" stands for all reasons
       unless its book tells them
 Event none
-Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands, and 8 more where the book has
+Cost  O(log n) in the coupon's live locks, O(items), at most 28 commands, and 8 more where the book has
       budgets ]]
 -- @include gate book coupon request judging
 -- @limits
@@ -46,14 +46,16 @@ local ask, reasons = {
   kind = 'validate', user = user ~= '-' and user or nil, users = KEYS[7], order = order,
   entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order,
   token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits,
-  items = items, whose = whose, usual_currency = workspace.currency, usual_digits = workspace.digits,
+  items = items, whose = string.sub(whose, 1, 1), amount = tonumber(string.sub(whose, 2)), usual_currency = workspace.currency, usual_digits = workspace.digits,
 }, { '' }
 judge(c, book, max, ask, now, reasons)
-local misfit = string.match(reasons[2] or '', '^OUT.invalid/(.*)$') -- the order's own, whatever the coupon
-if misfit then return { OUT.invalid, misfit } end
+-- The order's own, whatever the coupon; of an amount only who may know that the coupon is no card.
+local misfit = string.match(reasons[2] or '', '^OUT.invalid/(.*)$')
+if misfit and (sees_reasons or string.sub(misfit, 1, 6) ~= 'amount') then return { OUT.invalid, misfit } end
 local tells = book.public_reasons -- when, or with which order, the coupon can be used, if nothing else is in the way
 for i = 2, #reasons do
   local refused = tonumber(string.match(reasons[i], '^%d+'))
+  if refused == OUT.unavailable then return { OUT.unavailable } end
   if sees_reasons then MISSED = MISSED or refused == OUT.coupon_assigned_to_other -- for includes/limits.lua
   else
     tells = tells and (refused == OUT.not_started or refused == OUT.expired or refused == OUT.order_value_too_low

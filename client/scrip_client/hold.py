@@ -20,6 +20,7 @@ class PriceFields(TypedDict, total=False):
     order_value: models.Amount | None
     currency: str | None
     items: list[models.Item] | None
+    amount: models.Amount | None
 
 
 class RedeemFields(TypedDict, total=False):
@@ -28,6 +29,7 @@ class RedeemFields(TypedDict, total=False):
     order_value: models.Amount | None
     currency: str | None
     items: list[models.Item] | None
+    amount: models.Amount | None
     metadata: dict[str, Any] | None
     expected_final_amount: models.Amount | None
     idempotency_key: str | None

@@ -15,9 +15,9 @@
 -- refuses. A refusal is an outcome and its figures, a text of service/engine/domain/figures.py, nil for none. ask: what is asked,
 -- nil for none: kind, user, order ('-' for none), token; of its order entry (its places, false for none) and per_order;
 -- users (the key of the user's bucket); the order's amounts (includes/pricing.lua), a lock's may have neither value nor
--- currency; expected (the final amount that the client expects, e4); is_anothers (whether another user has the order's gift).
--- Adds own (the live lock that it is under), spent (what the user's bucket has of the book, nil if not read), its_currency and
--- its_digits (the order's), saved_e4 (the discount).
+-- currency; expected (the final amount that the client expects, e4); amount (the most it takes of a card); is_anothers (whether
+-- another user has the order's gift). Adds own (the live lock that it is under), spent (what the user's bucket has of the book,
+-- nil if not read), its_currency and its_digits (the order's), saved_e4 (the discount), left (what it may take of a card).
 local function judge(c, book, max, ask, now, reasons)
   local refusal
   local function fail(outcome, figures)
@@ -38,7 +38,9 @@ local function judge(c, book, max, ask, now, reasons)
   end
   ask.own, ask.saved_e4 = own, 0
 
-  local is_priced, is_held = kind ~= 'lock' or ask.value ~= '-' or ask.currency, false
+  local is_card = book.discount == 'balance'
+  local is_priced, is_held = kind ~= 'lock' or ask.value ~= '-' or ask.currency or ask.amount, false
+  if is_card and not (own and own.hold) then is_priced = true end -- it holds an amount, or nothing
   if own and own.hold and is_priced then
     -- @include pricing
     is_held = take_hold(ask, read_hold(own.hold), book.discount)
@@ -53,6 +55,11 @@ local function judge(c, book, max, ask, now, reasons)
       local misfit = misfit_of(ask, currency, digits)
       if misfit and fail(OUT.invalid, misfit) then return refusal end
     end
+  end
+  if ask.amount then
+    -- @include cards
+    local misfit = misfit_of_amount(ask.amount, book, ask.its_currency, ask.its_digits)
+    if misfit and fail(OUT.invalid, misfit) then return refusal end
   end
 
   if c.off and fail(OUT.coupon_inactive) then return refusal end
@@ -74,8 +81,21 @@ local function judge(c, book, max, ask, now, reasons)
       if fail(OUT.coupon_locked, not reasons and retry_after(c, max, now) or nil) then return refusal end
     end
   end
+  local left, funds, is_known -- of a card
+  if is_card then
+    -- @include cards
+    left, funds, is_known = left_of(c, own, now)
+    if not is_known and fail(OUT.unavailable) then return refusal end
+    if left == 0 and funds > 0 then
+      -- @include retry_after
+      if fail(OUT.coupon_locked, not reasons and retry_after(c, max, now) or nil) then return refusal end
+    end
+    ask.left = left
+    if left < ask.saved_e4 then is_held = false end -- more than is there: a clock went back
+  end
   if book.require_lock and kind ~= 'lock' and not own and not token and fail(OUT.lock_required) then return refusal end
   if max and c.uses >= max and fail(max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted) then return refusal end
+  if funds == 0 and fail(OUT.coupon_exhausted) then return refusal end
 
   if book.per_user and user and not own then
     ask.spent = redis.call('HGET', ask.users, book.number .. '/' .. user)
@@ -91,12 +111,16 @@ local function judge(c, book, max, ask, now, reasons)
     end
   end
   local amount, currency = tonumber(ask.value), ask.its_currency
+  local function saving() -- of an order with an amount: the discount, or what it takes of a card
+    if is_card then return math.min(left, amount, ask.amount or amount) end
+    -- @include discounts
+    return discount_of(book.discount, book.discount_terms, book.cap, amount, ask.items, ask.its_digits)
+  end
   if book.bounds then
     local wanted
     if is_priced and not is_held and amount and book.discount and (ask.currency or ask.usual_currency) == currency
       and not (book.least and amount < book.least) then
-      -- @include discounts
-      wanted = discount_of(book.discount, book.discount_terms, book.cap, amount, ask.items, ask.its_digits)
+      wanted = saving()
     end
     if wanted or not own then
       -- @include budgets
@@ -112,7 +136,9 @@ local function judge(c, book, max, ask, now, reasons)
   end
 
   local needs_value = book.discount
-  if kind == 'lock' then needs_value = book.bounds and string.find(book.bounds, '/a:', 1, true) and not (own and own.hold) end
+  if kind == 'lock' then -- which holds an amount
+    needs_value = (is_card or book.bounds and string.find(book.bounds, '/a:', 1, true)) and not (own and own.hold)
+  end
   if needs_value and not amount and not is_held
     and fail(OUT.order_value_required, currency or book.currency or ask.usual_currency) then
     return refusal
@@ -124,9 +150,8 @@ local function judge(c, book, max, ask, now, reasons)
     elseif amount and book.least and amount < book.least then
       fail(OUT.order_value_too_low, whole(book.least) .. '/' .. whole(amount) .. '/' .. currency .. '/' .. ask.its_digits)
     elseif book.discount and amount then
-      -- @include discounts
-      ask.saved_e4 = discount_of(book.discount, book.discount_terms, book.cap, amount, ask.items, ask.its_digits)
-      if ask.saved_e4 == 0 then
+      ask.saved_e4 = saving()
+      if (is_card and amount or ask.saved_e4) == 0 then -- a card of which nothing is left was refused before
         fail(OUT.no_discount, book.discount .. '/' .. book.discount_terms .. '/' .. (ask.items == '-' and '-' or 'items'))
       end
     end

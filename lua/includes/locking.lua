@@ -8,7 +8,8 @@ local function forget_holders(c, holders, book)
     local tokens = counting[set] or {}
     tokens[#tokens + 1], counting[set] = token, tokens
   end
-  for i, text in ipairs(redis.call('HMGET', key, unpack(holders))) do
+  local texts = redis.call('HMGET', key, unpack(holders))
+  for i, text in ipairs(texts) do
     local token, started, counted, hold = string.match(text or '', '^(%S+) %S+ (%S+) (%S+) ?(%S*)')
     if token then
       fields[#fields + 1], fields[#fields + 2] = holders[i], '=' .. token
@@ -25,6 +26,10 @@ local function forget_holders(c, holders, book)
   if book.bounds then
     -- @include budgets
     drop_shares_of(book, gone)
+  end
+  if book.discount == 'balance' then
+    -- @include cards
+    for _, text in ipairs(texts) do change_held(c, -held_by_stored(text)) end
   end
 end
 
@@ -58,6 +63,10 @@ local function prune_locks(c, max, now, book)
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
   if #due == most and redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') == 0 then
     redis.call('UNLINK', W .. 'k:' .. c.code, key)
+    if book.discount == 'balance' then
+      -- @include cards
+      change_held(c, -account_of(c).held)
+    end
   end
   return #due
 end
@@ -73,6 +82,10 @@ local function drop_locks(c, max, book, now)
   droppable = droppable - #live
   if live[1] then forget_holders(c, live, book) end
   redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
+  if book.discount == 'balance' then
+    -- @include cards
+    change_held(c, -account_of(c).held)
+  end
 end
 
 -- Remove the locks of a code with several uses that the merchant ended (includes/locks.lua), a hundred fields or so of
@@ -96,8 +109,13 @@ local function put_lock(c, max, l, book, now)
   if max == 1 then c.lock = l
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
-    local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
+    local stored = redis.call('HGET', key, holder)
+    local old = string.match(stored or '', '^%S+')
     if old and old ~= l.token then forget_holders(c, { holder }, book) end -- expired, and not pruned yet
+    if book.discount == 'balance' then
+      -- @include cards
+      change_held(c, held_by(l.hold) - (old == l.token and held_by_stored(stored) or 0))
+    end
     local text = l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
     redis.call('HSET', key, holder, l.hold and text .. ' ' .. l.hold or text, '=' .. l.token, holder)
     redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)

@@ -4,8 +4,14 @@
 
 -- Returns counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
 local function place(c, book)
-  local max = limits_of(c, book)
+  local max, funds, held = limits_of(c, book), nil, nil -- funds and held: of a card
   if max and c.uses >= max then return max == 1 and 'redeemed' or 'exhausted' end
+  if book.discount == 'balance' then
+    -- @include cards
+    local account = account_of(c)
+    funds, held = funds_of(account), account.held
+    if funds == 0 then return 'exhausted' end
+  end
   if c.off then return 'inactive' end
   local counted = c.user and 'assigned' or 'available'
   local n, first, last = 0, nil, nil -- the stored locks, including expired ones: their number, first and last deadline
@@ -25,9 +31,12 @@ local function place(c, book)
     if c.expires_at then return counted, 'x', whole(c.expires_at) end
     return counted, 'pool'
   end
-  if max and c.uses + n >= max then return counted, c.user and 'a' or 'u', first end
-  return counted, c.user and 'o' or 'p', last
+  if max and c.uses + n >= max or funds and held >= funds then return counted, c.user and 'a' or 'u', first end
+  return counted, c.user and 'o' or 'p', funds and first or last -- each lock of a card that ends gives its part back
 end
+
+-- Whether what `place` returned counts a coupon of which nothing is left.
+local function is_used_up(counted) return counted == 'redeemed' or counted == 'exhausted' end
 
 -- The pool of free codes is in the directory: entries of other codes have a '!'. `f:<book>` counts a book's free
 -- codes by bucket. During a rebuild fill_pool writes it at the end, which saves a quarter of Redis's time.
@@ -73,6 +82,10 @@ local function settle(c, book, was_counted, was_set, was_score)
     if not fills_later then redis.call('HINCRBY', W .. 'f:' .. book.number, c.bucket, '1') end
   elseif set then
     redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, score, c.bucket .. ' ' .. c.code)
+  end
+  if book.discount == 'balance' then
+    -- @include discount_sum cards
+    save_account(c, book)
   end
   return was_counted == 'available' and counted ~= was_counted and 1 or 0
 end

@@ -4,7 +4,8 @@
 -- writes them, '-' for none. fast/usual_lock.lua writes it, fast/usual_redeem.lua reads it: change all.
 --
 -- Amounts are in a table `ask` (includes/judging.lua): value, items (text, '-' for none), currency (nil for none), digits
--- (that the amounts need), whose; usual_currency and usual_digits, the workspace's, which an order has that names none.
+-- (that the amounts need), whose; usual_currency and usual_digits, the workspace's, which an order has that names none; and
+-- amount, the most that it takes of a card (e4; nil for none).
 
 local function read_hold(text)
   local value, currency, digits, discount, whose, items = string.match(text, '^(%d+):(%a+):(%d):(%d+):(%a):(.*)$')
@@ -16,13 +17,15 @@ local function hold_of(ask)
     .. ask.items
 end
 
--- What answers say of a hold: ' <value>:<currency>:<digits>:<discount>', nothing for none.
-local function view_of_hold(hold) return hold and ' ' .. string.match(hold, '^[^:]+:[^:]+:[^:]+:[^:]+') or '' end
+-- What answers say of a hold: ' <value>:<currency>:<digits>:<discount>', ':m' after it of a card; nothing for none.
+local function view_of_hold(hold, book)
+  return hold and ' ' .. string.match(hold, '^[^:]+:[^:]+:[^:]+:[^:]+') .. (book.discount == 'balance' and ':m' or '') or ''
+end
 
--- Read '<expected final amount, e4, or ->/<k or u>', what a redemption asks, into `ask`.
+-- Read '<expected final amount, e4, or ->/<k or u><amount or nothing>', what a redemption asks, into `ask`.
 local function read_asks(ask, asks)
-  local expected, whose = string.match(asks, '^(%S+)/(%a)$')
-  ask.expected, ask.whose = tonumber(expected), whose
+  local expected, whose, amount = string.match(asks, '^(%S+)/(%a)(%d*)$')
+  ask.expected, ask.whose, ask.amount = tonumber(expected), whose, tonumber(amount)
 end
 
 -- Take what a request leaves out from the lock that it is under. Returns whether its amounts are the lock's: then the
@@ -32,6 +35,7 @@ local function take_hold(ask, hold, has_discount)
   if ask.value == '-' then ask.value = hold.value end
   if ask.items == '-' then ask.items = hold.items end
   if not ask.currency then ask.usual_currency, ask.usual_digits = hold.currency, hold.digits end
+  if ask.amount and ask.amount ~= tonumber(hold.discount) then return false end -- of a card, it is what the lock holds
   if ask.value ~= hold.value or ask.items ~= hold.items or (ask.currency or hold.currency) ~= hold.currency then return false end
   ask.its_currency, ask.its_digits, ask.saved_e4 = hold.currency, hold.digits, tonumber(hold.discount)
   if hold.whose == 'k' then ask.whose = 'k' end

@@ -13,7 +13,8 @@ local function redeemed_event(c, book, max, ask, now)
   return 'R ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. ask.user .. ' ' .. ask.order .. ' '
     .. ask.value .. ' ' .. ask.its_currency .. ' ' .. ask.its_digits .. ' ' .. ask.discount .. ' ' .. whole(now) .. ' '
     .. ask.slot .. ' ' .. c.bucket .. ' ' .. ask.order_bucket .. ' ' .. whole(max or 0)
-    .. (ask.counted_at and '@' .. ask.counted_at or '') .. ' ' .. ask.user_bucket
+    .. (ask.left and '=' .. whole(ask.left - ask.saved_e4) or '') .. (ask.counted_at and '@' .. ask.counted_at or '') .. ' '
+    .. ask.user_bucket
 end
 
 -- What a user has spent of a book, in the user's bucket: '<taken>' (counts against the limit) where as many stand, else
@@ -62,6 +63,10 @@ local function apply_redeem(c, book, max, ask, event, at)
   if ask.discount ~= '0' then
     -- @include discount_sum
     count_discount(number, ask.discount)
+  end
+  if book.discount == 'balance' then
+    -- @include holding cards
+    change_account(c, book, 'spent', tonumber(ask.discount))
   end
   if book.bounds then
     -- @include budgets

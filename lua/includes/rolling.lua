@@ -21,6 +21,10 @@ local function apply_rollback(c, book, e, at, restore, entry)
       hold(c, book, '1')
     end
     c.uses = c.uses - 1
+    if book.discount == 'balance' then
+      -- @include holding cards
+      change_account(c, book, 'spent', -e.discount)
+    end
   end
   if e.discount ~= '0' then
     -- @include discount_sum
@@ -36,7 +40,13 @@ end
 -- Returns its event, nil if this epoch may not write. order: its order's entry, nil if the caller writes it; request: the
 -- event's line `r`; entry: the key's or nil.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
-  local event = append(outbox, rolled_back_event(e, whole(now), restore), request, entry)
+  local available -- of a card, afterwards
+  if book.discount == 'balance' then
+    -- @include cards
+    local funds, held = read_funds(c, now)
+    available = funds - held + (restore and e.discount or 0)
+  end
+  local event = append(outbox, rolled_back_event(e, whole(now), restore, available), request, entry)
   if event then apply_rollback(c, book, e, now, restore, order) end
   return event
 end

@@ -1,10 +1,10 @@
 -- A coupon as clients see it, one string: book_id code status uses max user assigned_at expires_at, its lock that
--- ends soonest (user order deadline), its last standing redemption (its event, user order at). In Python:
+-- ends soonest (user order deadline), its last standing redemption (its event, user order at), and of a card its account. In Python:
 -- service/engine/formats/script_replies.py and service/engine/operations/coupon_view.py. `lacking` gets a redemption whose facts only
 -- Postgres has. Needs gate, coupon.
 local function view(c, book, now)
   local max, ends_at = limits_of(c, book)
-  local status, live, lock = nil, 0, '- - -'
+  local status, live, lock, funds, held, rest = nil, 0, '- - -', nil, nil, ''
   if max ~= 1 or c.lock then
     -- @include locks
     live = live_locks(c, max, now)
@@ -16,10 +16,16 @@ local function view(c, book, now)
     end
     if live > 0 and l then lock = l.user .. ' ' .. l.order .. ' ' .. l.ends end
   end
+  if book.discount == 'balance' then
+    -- @include cards
+    funds, held = read_funds(c, now)
+    rest = ' ' .. view_of_account(c, book, funds, held)
+  end
   if max and c.uses >= max then status = max == 1 and 'redeemed' or 'exhausted'
+  elseif funds == 0 then status = 'exhausted'
   elseif c.off then status = 'inactive'
   elseif ends_at and now >= ends_at then status = 'expired'
-  elseif max and c.uses + live >= max then status = 'locked'
+  elseif max and c.uses + live >= max or funds and held == funds then status = 'locked'
   elseif c.user then status = 'assigned'
   else status = 'available' end
   local last = '- - - -'
@@ -29,5 +35,5 @@ local function view(c, book, now)
     if e then last = e.event .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
   end
   return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' ' .. (max and whole(max) or '-') .. ' '
-    .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. (ends_at and whole(ends_at) or '-') .. ' ' .. lock .. ' ' .. last
+    .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. (ends_at and whole(ends_at) or '-') .. ' ' .. lock .. ' ' .. last .. rest
 end

@@ -1,4 +1,4 @@
--- Facts: assignments, unassignments, redemptions, rollbacks. Each row is one event of the outbox, named by (epoch,
+-- Facts: assignments, unassignments, redemptions, rollbacks, changes of balances. Each row is one event of the outbox, named by (epoch,
 -- seq).
 -- Facts have no foreign keys. The record must take what Redis has decided, even if a book, code or user was deleted
 -- since; and some ten thousand rows a second would each need a look-up. `workspace` and `book` are the inner numbers.
@@ -66,6 +66,7 @@ CREATE TABLE redemptions (
   ip text,
   user_agent text,
   metadata json CHECK (json_typeof(metadata) = 'object'), -- not jsonb: an answer is repeated byte for byte
+  balance_after numeric(15, 4) CHECK (balance_after >= 0), -- what was available of a card; null of other coupons
   -- A discount is at most the order's value; without a value there is none.
   CHECK (discount_amount <= coalesce(order_value, 0)),
   CHECK (order_id IS NULL OR slot >= 1),
@@ -76,6 +77,7 @@ CREATE INDEX redemptions_event ON redemptions (partition, epoch, seq);
 CREATE INDEX redemptions_book ON redemptions (workspace, book, redemption_id);
 CREATE INDEX redemptions_user ON redemptions (workspace, user_id, redemption_id);
 CREATE INDEX redemptions_code ON redemptions (workspace, code, redemption_id);
+CREATE INDEX redemptions_card ON redemptions (workspace, code, epoch, seq) WHERE balance_after IS NOT NULL;
 
 -- A redemption is rolled back once.
 CREATE TABLE rollbacks (
@@ -92,12 +94,34 @@ CREATE TABLE rollbacks (
   restore boolean NOT NULL,
   reason text,
   ip text,
-  user_agent text
+  user_agent text,
+  balance_after numeric(15, 4) CHECK (balance_after >= 0)
 ) PARTITION BY RANGE (redemption_id);
 CREATE INDEX rollbacks_event ON rollbacks (partition, epoch, seq);
 CREATE INDEX rollbacks_code ON rollbacks (workspace, code);
+CREATE INDEX rollbacks_card ON rollbacks (workspace, code, epoch, seq) WHERE balance_after IS NOT NULL;
 -- The orders of rolled-back redemptions, which have no place in the order any more.
 CREATE INDEX rollbacks_order ON rollbacks (workspace, order_id) WHERE order_id IS NOT NULL;
+
+-- A card was credited, or closed.
+CREATE TABLE balance_changes (
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  workspace int NOT NULL,
+  book int NOT NULL,
+  code text COLLATE "C" NOT NULL,
+  change text NOT NULL CHECK (change IN ('credited', 'closed')),
+  amount numeric(15, 4) NOT NULL CHECK (amount > 0),
+  balance_after numeric(15, 4) NOT NULL CHECK (balance_after >= 0),
+  changed_at timestamptz NOT NULL,
+  ip text,
+  user_agent text,
+  reason text,
+  changed_by text, -- 'key:' and the key's id, or 'person:' and the person
+  PRIMARY KEY (partition, epoch, seq, changed_at)
+) PARTITION BY RANGE (changed_at);
+CREATE INDEX balance_changes_code ON balance_changes (workspace, code, epoch, seq);
 
 -- A book ran low, or out, of free codes, of uses of its total, or of a budget, whose amounts are in 10⁻⁴ units; once for each crossing. A rebuild of Redis needs no
 -- notices.
@@ -123,6 +147,7 @@ CREATE TABLE assignments_default PARTITION OF assignments DEFAULT;
 CREATE TABLE unassignments_default PARTITION OF unassignments DEFAULT;
 CREATE TABLE redemptions_default PARTITION OF redemptions DEFAULT;
 CREATE TABLE rollbacks_default PARTITION OF rollbacks DEFAULT;
+CREATE TABLE balance_changes_default PARTITION OF balance_changes DEFAULT;
 CREATE TABLE stock_notices_default PARTITION OF stock_notices DEFAULT;
 
 -- The smallest UUIDv7 of a moment.
@@ -134,7 +159,7 @@ $$;
 CREATE FUNCTION fact_tables() RETURNS TABLE (name text, key text) IMMUTABLE LANGUAGE sql AS $$
   VALUES
     ('assignments', 'assigned_at'), ('unassignments', 'unassigned_at'), ('redemptions', 'redemption_id'),
-    ('rollbacks', 'redemption_id'), ('stock_notices', 'noticed_at')
+    ('rollbacks', 'redemption_id'), ('stock_notices', 'noticed_at'), ('balance_changes', 'changed_at')
 $$;
 
 -- The name of a month's partition.
@@ -219,7 +244,7 @@ SELECT
   r.currency, digits, (discount_amount * 10000)::bigint AS discount_e4,
   (extract(epoch FROM redeemed_at) * 1000)::bigint AS redeemed_at_ms,
   (extract(epoch FROM rolled_back_at) * 1000)::bigint AS rolled_back_at_ms,
-  r.ip, r.user_agent, r.metadata
+  r.ip, r.user_agent, r.metadata, (r.balance_after * 10000)::bigint AS balance_after_e4
 FROM redemptions r LEFT JOIN rollbacks USING (redemption_id) LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
 
 -- All facts, for rebuilds: columns that a kind lacks are null. A checkout's redemption and gift have one event. A
@@ -230,7 +255,8 @@ SELECT
   'A' AS kind, partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
   ip, user_agent, order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
   NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
-  NULL AS metadata, NULL::boolean AS restore, NULL AS reason, NULL::bigint AS redeemed_epoch, NULL::bigint AS redeemed_seq,
+  NULL AS metadata, NULL::boolean AS restore, NULL AS reason, NULL::bigint AS balance_after_e4, NULL AS change,
+  NULL::bigint AS redeemed_epoch, NULL::bigint AS redeemed_seq,
   NULL::bigint AS counted_ms
 FROM assignments
 UNION ALL
@@ -238,25 +264,33 @@ SELECT
   'U', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM unassigned_at) * 1000)::bigint,
   ip, user_agent, CASE WHEN rolled_back THEN order_id END, NULL, NULL, NULL,
   NULL, NULL, NULL, NULL,
-  NULL, NULL, NULL, NULL, NULL, NULL
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM unassignments
 UNION ALL
 SELECT
   'R', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
   ip, user_agent, order_id, redemption_id::text, (order_value * 10000)::bigint, currency,
   digits, (discount_amount * 10000)::bigint, slot, max_redemptions,
-  metadata::text, NULL, NULL, NULL, NULL, (extract(epoch FROM counted_at) * 1000)::bigint
+  metadata::text, NULL, NULL, (balance_after * 10000)::bigint, NULL, NULL, NULL, (extract(epoch FROM counted_at) * 1000)::bigint
 FROM redemptions
 UNION ALL
 SELECT
   'B', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
   ip, user_agent, order_id, redemption_id::text, NULL, NULL,
   NULL, (SELECT (discount_amount * 10000)::bigint FROM redemptions r WHERE r.redemption_id = b.redemption_id), NULL, NULL,
-  NULL, restore, reason, (SELECT r.epoch FROM redemptions r WHERE r.redemption_id = b.redemption_id),
+  NULL, restore, reason, (balance_after * 10000)::bigint, NULL,
+  (SELECT r.epoch FROM redemptions r WHERE r.redemption_id = b.redemption_id),
   (SELECT r.seq FROM redemptions r WHERE r.redemption_id = b.redemption_id),
   (SELECT (extract(epoch FROM coalesce(counted_at, redeemed_at)) * 1000)::bigint FROM redemptions r
     WHERE r.redemption_id = b.redemption_id)
-FROM rollbacks b;
+FROM rollbacks b
+UNION ALL
+SELECT
+  'C', partition, epoch, seq, workspace, book, code, '', (extract(epoch FROM changed_at) * 1000)::bigint,
+  ip, user_agent, NULL, NULL, NULL, NULL,
+  NULL, (amount * 10000)::bigint, NULL, NULL,
+  NULL, NULL, reason, (balance_after * 10000)::bigint, change, NULL, NULL, NULL
+FROM balance_changes;
 
 -- Unique keys that check Redis's decisions again. A conflict is an alarm, not a repetition to skip.
 

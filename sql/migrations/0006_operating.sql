@@ -93,18 +93,22 @@ $$;
 -- lua/includes/state.lua.
 CREATE FUNCTION codes_at(p int, w int, e bigint, s bigint, only_codes text[], only_books int[]) RETURNS TABLE (
   code text, book int, version bigint, active boolean, expires_ms bigint, owner text, at_ms bigint, uses bigint, max int,
-  last text, standing text, stand bigint, special boolean
+  last text, standing text, stand bigint, special boolean, issued_e4 bigint, credited_e4 bigint, spent_e4 bigint,
+  closed_e4 bigint
 ) STABLE LANGUAGE sql AS $$
   SELECT
     c.code, c.book, c.version, c.active, ms_of(c.expires_at), coalesce(a.user_id, kept.owner_id),
     coalesce(a.at_ms, ms_of(CASE WHEN kept.owner_id IS NOT NULL THEN c.created_at END)), coalesce(spent.uses, 0),
     coalesce(spent.max, c.max_redemptions), spent.last[1] || '-' || spent.last[2], spent.standing, coalesce(spent.stand, 0),
-    c.owner_id IS NOT NULL OR c.max_redemptions IS NOT NULL OR c.expires_at IS NOT NULL OR NOT c.active
+    c.owner_id IS NOT NULL OR c.max_redemptions IS NOT NULL OR c.expires_at IS NOT NULL OR NOT c.active,
+    (c.amount * 10000)::bigint, (coalesce(changed.credited, 0) * 10000)::bigint,
+    CASE WHEN c.amount IS NULL THEN 0 ELSE (coalesce(spent.amount, 0) * 10000)::bigint END,
+    (coalesce(changed.closed, 0) * 10000)::bigint
   FROM codes c
   LEFT JOIN (
     SELECT
       r.code, count(*) FILTER (WHERE taken) AS uses, max(max_redemptions) AS max, count(*) FILTER (WHERE stands) AS stand,
-      max(ARRAY[epoch, seq]) FILTER (WHERE stands) AS last,
+      max(ARRAY[epoch, seq]) FILTER (WHERE stands) AS last, sum(discount_amount) FILTER (WHERE taken) AS amount,
       CASE WHEN count(*) <= 1000 THEN
         string_agg(epoch || '-' || seq || ' ' || epoch * 16 + length(seq::text), ' ')
           FILTER (WHERE stands AND max_redemptions <> 1)
@@ -113,6 +117,13 @@ CREATE FUNCTION codes_at(p int, w int, e bigint, s bigint, only_codes text[], on
     WHERE (only_codes IS NULL OR r.code COLLATE "C" = ANY (only_codes)) AND (only_books IS NULL OR r.book = ANY (only_books))
     GROUP BY r.code
   ) AS spent ON spent.code = c.code
+  LEFT JOIN (
+    SELECT b.code, sum(amount) FILTER (WHERE change = 'credited') AS credited, sum(amount) FILTER (WHERE change = 'closed') AS closed
+    FROM balance_changes b
+    WHERE b.workspace = w AND b.partition = p AND (b.epoch, b.seq) <= (e, s)
+      AND (only_codes IS NULL OR b.code = ANY (only_codes)) AND (only_books IS NULL OR b.book = ANY (only_books))
+    GROUP BY b.code
+  ) AS changed ON changed.code = c.code
   LEFT JOIN (
     SELECT * FROM assignments_at(p, w, e, s) a WHERE only_codes IS NULL OR a.code COLLATE "C" = ANY (only_codes)
   ) AS a ON a.code = c.code

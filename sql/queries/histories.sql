@@ -13,6 +13,43 @@ SELECT code, book, at FROM (
   )
 ) AS coupons ORDER BY at DESC, code DESC LIMIT $3;
 
+-- name: ledger_of_card
+-- The changes of a card's balance, newest first, before an event; its issue is the first, of event 0-0. Amounts are in
+-- 10⁻⁴ units. A rollback without restore changes nothing.
+-- $1 workspace int  $2 code text  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
+SELECT
+  epoch, seq, ms_of(at) AS at_ms, kind, (amount * 10000)::bigint AS amount_e4, (available * 10000)::bigint AS available_e4,
+  redemption_id, order_id, coalesce(person, name) AS actor, reason
+FROM (
+  (
+    SELECT epoch, seq, redeemed_at AS at, 'spent' AS kind, discount_amount AS amount, balance_after AS available, redemption_id,
+      order_id, NULL AS reason, NULL::uuid AS key_id, NULL AS person
+    FROM redemptions WHERE workspace = $1 AND code = $2 AND balance_after IS NOT NULL AND (epoch, seq) < ($4, $5)
+    ORDER BY epoch DESC, seq DESC LIMIT $3
+  )
+  UNION ALL
+  (
+    SELECT epoch, seq, rolled_back_at, 'returned',
+      (SELECT discount_amount FROM redemptions r WHERE r.redemption_id = b.redemption_id), balance_after, redemption_id,
+      order_id, reason, NULL, NULL
+    FROM rollbacks b
+    WHERE workspace = $1 AND code = $2 AND balance_after IS NOT NULL AND restore AND (epoch, seq) < ($4, $5)
+    ORDER BY epoch DESC, seq DESC LIMIT $3
+  )
+  UNION ALL
+  (
+    SELECT epoch, seq, changed_at, change, amount, balance_after, NULL, NULL, reason,
+      CASE WHEN changed_by LIKE 'key:%' THEN substr(changed_by, 5)::uuid END,
+      CASE WHEN changed_by LIKE 'person:%' THEN substr(changed_by, 8) END
+    FROM balance_changes WHERE workspace = $1 AND code = $2 AND (epoch, seq) < ($4, $5)
+    ORDER BY epoch DESC, seq DESC LIMIT $3
+  )
+  UNION ALL
+  SELECT 0, 0, created_at, 'issued', amount, amount, NULL, NULL, NULL, NULL, NULL
+  FROM codes WHERE workspace = $1 AND code = $2 AND amount IS NOT NULL AND (0, 0) < ($4, $5)
+) AS changes LEFT JOIN keys USING (key_id)
+ORDER BY epoch DESC, seq DESC LIMIT $3;
+
 -- name: notices_of_book
 -- A book's stock notices, newest first, after a last event.
 -- $1 workspace int  $2 book int  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint

@@ -23,7 +23,8 @@ SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
 -- books.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]
 SELECT
-  bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special
+  bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special,
+  issued_e4, credited_e4, spent_e4, closed_e4
 FROM codes_at($1, $2, $3, $4, $5, NULL)
 WHERE book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
 ORDER BY 1;
@@ -47,8 +48,9 @@ SELECT workspace, (
 -- The expected counters of these books after an event, as numeric: a sum has no bound. Zeros may be missing.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 books int[]
 WITH counted AS (
-  SELECT c.book, CASE
+  SELECT c.book, issued_e4, credited_e4, spent_e4, closed_e4, CASE
       WHEN c.max > 0 AND uses >= c.max THEN CASE c.max WHEN 1 THEN 'redeemed' ELSE 'exhausted' END
+      WHEN issued_e4 + credited_e4 = spent_e4 + closed_e4 THEN 'exhausted'
       WHEN NOT active THEN 'inactive'
       WHEN owner IS NOT NULL THEN 'assigned'
     END AS state
@@ -59,6 +61,10 @@ WITH counted AS (
 SELECT * FROM (
   SELECT book, 'codes' AS counter, count(*) AS count FROM counted GROUP BY book
   UNION ALL SELECT book, state, count(*) FROM counted WHERE state IS NOT NULL GROUP BY book, state
+  UNION ALL SELECT book, 'issued', sum(issued_e4) FROM counted GROUP BY book
+  UNION ALL SELECT book, 'credited', sum(credited_e4) FROM counted GROUP BY book
+  UNION ALL SELECT book, 'spent', sum(spent_e4) FROM counted GROUP BY book
+  UNION ALL SELECT book, 'closed', sum(closed_e4) FROM counted GROUP BY book
   UNION ALL SELECT book, 'taken', count(*) FROM redeemed WHERE taken GROUP BY book
   UNION ALL SELECT book, 'redemptions', count(*) FROM redeemed WHERE stands GROUP BY book
   UNION ALL SELECT book, 'rolledBack', count(*) FROM redeemed WHERE NOT stands GROUP BY book
@@ -223,7 +229,8 @@ SELECT user_id FROM (
 -- them with an expiry of their own, and the cap. Of all of a workspace's users, or of these with all of their codes.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 users text[]
 WITH owned AS (
-  SELECT owner, book, code, expires_ms, coalesce(max > 0 AND uses >= max, false) AS used_up
+  SELECT owner, book, code, expires_ms,
+    coalesce(max > 0 AND uses >= max, false) OR coalesce(issued_e4 + credited_e4 = spent_e4 + closed_e4, false) AS used_up
   FROM codes_at($1, $2, $3, $4, $5, NULL) WHERE owner IS NOT NULL AND ($6::text[] IS NULL OR owner = ANY ($6))
     AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
 )

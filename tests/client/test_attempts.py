@@ -15,7 +15,7 @@ from service.engine.domain.outcomes import BY_CODE
 from tests.client.conftest import Shell, refuse
 
 LOCK = {"lockToken": "t", "code": "A-1", "bookId": "b", "userId": "ann", "orderId": None, "lockSeconds": 60}
-NO_PRICE = dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount"))
+NO_PRICE = dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount", "amount"))
 LOCKED = httpx2.Response(201, json=LOCK | NO_PRICE | {"expiresAt": "2026-11-20T09:14:00.123Z"})
 LOST = (
     httpx2.ReadError("reset"),

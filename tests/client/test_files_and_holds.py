@@ -19,8 +19,9 @@ REDEEMED = httpx2.Response(
     201,
     json={
         "redemptionId": "r", "code": "A-1", "bookId": "b", "userId": "ann", "orderId": None, "orderValue": "25.00",
-        "currency": "USD", "discountAmount": "5.00", "finalAmount": "20.00", "redeemedAt": "2026-11-20T09:14:00.123Z",
-        "rolledBackAt": None, "ipAddress": None, "userAgent": None, "metadata": {}, "durability": "fsynced",
+        "currency": "USD", "discountAmount": "5.00", "finalAmount": "20.00", "balanceAfter": None,
+        "redeemedAt": "2026-11-20T09:14:00.123Z", "rolledBackAt": None, "ipAddress": None,
+        "userAgent": None, "metadata": {}, "durability": "fsynced",
     },
 )  # fmt: skip
 RELEASED = httpx2.Response(204)

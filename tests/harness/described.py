@@ -108,6 +108,8 @@ class Description(Route):
     """Send a request that succeeds: to a shop, about a book and its code, with what `before` returned and any `key`."""
     before: Callable[[Shop, BookRow, str], Awaitable[Any]] | None = None
     """What has to happen before it."""
+    rules: dict[str, Any] = field(default_factory=dict)
+    """Of the book, where not every book will do."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.row.route)

@@ -13,7 +13,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats.discount_sum import join_sum
 from service.engine.hot.scripts import ERASING, MENDING, Scripts
-from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Call, Operation
 from service.engine.operations.run import with_limits
 from service.server.hot.workspace_state import LiveLocks, Workspace
@@ -85,8 +85,7 @@ class Shop(Stocked):
         return await self.do(unassign.UNASSIGN, code, **more)
 
     async def lock(self, code: str, user: str, **more: Any) -> Any:
-        if "orderValue" in more:
-            more["orderValue"] = Decimal(more["orderValue"])
+        _convert_amounts(more)
         return await self.do(lock.LOCK, code, userId=user, **more)
 
     async def extend(self, code: str, token: str, **more: Any) -> Any:
@@ -96,13 +95,11 @@ class Shop(Stocked):
         return await self.do(lock.UNLOCK, code, lockToken=token, **more)
 
     async def redeem(self, code: str, user: str, **more: Any) -> Any:
-        if "orderValue" in more:
-            more["orderValue"] = Decimal(more["orderValue"])
+        _convert_amounts(more)
         return await self.do(redeem.REDEEM, code, userId=user, **more)
 
     async def validate(self, code: str, **more: Any) -> Any:
-        if "orderValue" in more:
-            more["orderValue"] = Decimal(more["orderValue"])
+        _convert_amounts(more)
         return await self.do(redeem.VALIDATE, None, code=code, **more)
 
     async def rollback(self, redemption_id: str, **more: Any) -> Any:
@@ -116,6 +113,12 @@ class Shop(Stocked):
 
     async def rollback_order(self, order: str, **more: Any) -> Any:
         return await self.do(rollback.ROLLBACK_ORDER, order, **more)
+
+    async def credit(self, code: str, amount: str, **more: Any) -> Any:
+        return await self.do(cards.CREDIT, code, amount=Decimal(amount), **more)
+
+    async def close(self, code: str, **more: Any) -> Any:
+        return await self.do(cards.CLOSE, code, **more)
 
     async def coupon(self, code: str) -> Any:
         return await self.do(coupon_view.READ, code)
@@ -138,6 +141,10 @@ class Shop(Stocked):
     async def held(self, user: str) -> int:
         """How many coupons the user holds."""
         return await Workspace(self.decider).user_coupons(self.caller, user)
+
+
+def _convert_amounts(body: dict[str, Any]) -> None:
+    body.update({name: Decimal(body[name]) for name in ("orderValue", "amount") if name in body})
 
 
 async def together(*calls: Any) -> list[Any]:

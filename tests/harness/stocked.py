@@ -84,7 +84,8 @@ class Stocked(ScriptRunner):
         await self.projector.codes(self.workspace, 0, version, rows)
 
     def code_row(self, book: BookRow, code: str, version: int, **says: Any) -> CodeRow:
-        own: dict[str, Any] = {"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True} | says
+        own: dict[str, Any] = {"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True}
+        own |= {"amount_e4": book.card.value_e4 if book.card else None} | says
         own |= {"workspace": self.workspace, "partition": 0, "book": book.book, "version": version}
         return CodeRow(code=code, created_ms=1_700_000_000_000, **own)
 

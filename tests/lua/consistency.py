@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
 from service.engine.formats.bounds import Spent, parse_spent, spans_at
+from service.engine.formats.card_account import SUMS, CardAccount, held_by, parse_account
 from service.engine.formats.coupon_record import IDLE, UNLOCKED
 from service.engine.formats.directory_entry import (
     FREE,
@@ -39,6 +40,7 @@ class Book(NamedTuple):
     total: int | None
     bounds: str = ""
     """Its budgets and limits of uses, as in its settings; '' for none."""
+    is_of_cards: bool = False
 
 
 class Redemption(NamedTuple):
@@ -76,6 +78,8 @@ class Coupon:
     entry: DirectoryEntry
     text: str | None
     locks: list[LockRecord] = field(default_factory=list)
+    account: CardAccount | None = None
+    """Of a card."""
 
     def __post_init__(self) -> None:
         assert self.entry.has_record == bool(self.text), self.code
@@ -91,6 +95,8 @@ class Coupon:
 
     @property
     def is_used_up(self) -> bool:
+        if self.account:
+            return self.account.funds_e4 == 0
         return self.max is not None and self.uses >= self.max
 
     @property
@@ -113,6 +119,9 @@ class Coupon:
                 return None
             return ("pool", 0) if self.expires_at is None else ("x", self.expires_at)
         deadlines = sorted(int(lock.deadline) for lock in self.locks)
+        if self.account:
+            is_held = self.account.held_e4 >= self.account.funds_e4
+            return (("u" if is_free else "a") if is_held else ("p" if is_free else "o"), deadlines[0])
         if self.max is not None and self.uses + len(self.locks) >= self.max:
             return ("u" if is_free else "a", deadlines[0])
         return ("p" if is_free else "o", deadlines[-1])
@@ -130,7 +139,7 @@ class Held:
             _, own_id, _, _, _, *limits = text.split(" ")
             limits[2], _, bounds = limits[2].partition("/")
             per_code, per_user, total = (None if each == _NONE else int(each) for each in limits[:3])
-            self.books[number] = Book(number, own_id, per_code, per_user, total, bounds)
+            self.books[number] = Book(number, own_id, per_code, per_user, total, bounds, limits[12] == "balance")
         self.coupons: dict[str, Coupon] = {}
         for bucket, codes in self.under("d:").items():
             for code, text in codes.items():
@@ -140,6 +149,9 @@ class Held:
                 self.coupons[code] = Coupon(code, self.books[entry.book], entry, self.mine.get(f"c:{code}"))
         for code, stored in self.under("k:").items():
             self.coupons[code].locks += _locks_of_several(stored)
+        self.accounts = {code: text for codes in self.under("m:").values() for code, text in codes.items()}
+        for code, text in self.accounts.items():
+            self.coupons[code].account = parse_account(text)
         self.redemptions = [
             Redemption(event, pseudonyms.get(name, encode_field(event.user)), outbox.rolled_back.get(name))
             for name, event in outbox.redeemed.items()
@@ -165,9 +177,10 @@ async def assert_consistent(shop: Shop) -> None:
     held = Held(everything, shop.caller.prefix, outbox, shop.pseudonyms)
     now = await shop.now()
     _check_names(everything, held)
-    _check_records(held)
+    _check_records(held, outbox)
     _check_pools(held)
     _check_locks(held, now)
+    _check_accounts(held, outbox, now)
     _check_counters(held)
     _check_users(held)
     _check_orders(held)
@@ -189,7 +202,7 @@ def _check_names(everything: dict[str, Any], held: Held) -> None:
         assert re.match(r"\S+ (0|1|c) ", text), text
 
 
-def _check_records(held: Held) -> None:
+def _check_records(held: Held, outbox: Outbox) -> None:
     """Coupons agree with their redemptions."""
     by_code = defaultdict[str, list[Redemption]](list)
     for redemption in held.redemptions:
@@ -201,7 +214,9 @@ def _check_records(held: Held) -> None:
         mine = by_code[code]
         standing = [redemption for redemption in mine if redemption.stands]
         assert c.uses == sum(redemption.is_taken for redemption in mine), code
-        assert c.is_touched or not (mine or c.locks), code
+        assert c.is_touched or not (
+            mine or c.locks or outbox.changed[code, "credited"] + outbox.changed[code, "closed"]
+        ), code
         assert all(redemption.event.max_uses == (c.max or 0) for redemption in mine), code
         assert (c.user == _NONE) == (c.record.assigned_at == _NONE), code
         latest = max((redemption.event.id for redemption in standing), default=_NONE)
@@ -262,6 +277,20 @@ def _check_locks(held: Held, now: int) -> None:
     assert _live(stored, now) == _live(expected, now)
 
 
+def _check_accounts(held: Held, outbox: Outbox, now: int) -> None:
+    """A card has what it was issued with and its events changed, and holds what its locks hold; no part is negative."""
+    assert {code for code, c in held.coupons.items() if c.book.is_of_cards} == set(held.accounts)
+    for code, text in held.accounts.items():
+        c = held.coupons[code]
+        assert text in held.mine[f"m:{_bucket(code)}"].values()
+        assert c.account, text
+        changed = {kind: outbox.changed[code, kind] for kind in ("credited", "spent", "closed")}
+        expected = CardAccount(c.account.issued_e4, **{f"{kind}_e4": amount for kind, amount in changed.items()})
+        assert c.account == expected._replace(held_e4=sum(held_by(lock.hold) for lock in c.locks)), code
+        live = sum(held_by(lock.hold) for lock in c.locks if int(lock.deadline) > now)
+        assert c.account.funds_e4 >= live >= 0, code
+
+
 def _live(sets: Mapping[str, dict[str, int]], now: int) -> dict[str, dict[str, int]]:
     """The sets with a live lock, without the expired ones."""
     live = {name: {token: end for token, end in ends.items() if end > now} for name, ends in sets.items()}
@@ -282,9 +311,12 @@ def _check_counters(held: Held) -> None:
         n["rolledBack"] = len(redemptions) - len(standing)
         n["discount"] = sum(redemption.event.discount_e4 for redemption in standing)
         n["users"] = len({redemption.user for redemption in standing})
+        for at, name in enumerate(SUMS):
+            n[name] = sum(c.account[at] for c in codes if c.account)
         texts = held.mine.get(f"n:{number}", {})
         stored = {name: int(value) for name, value in texts.items() if name != "accounts"}
-        stored["discount"] = join_sum(stored.get("discount", 0), stored.pop("discountHigh", 0))
+        for name in ("discount", *SUMS):
+            stored[name] = join_sum(stored.get(name, 0), stored.pop(f"{name}High", 0))
         is_touched = stored.pop("touched", 0) == 1
         stored = {name: value for name, value in stored.items() if ":" not in name}
         assert Counter(stored) == n

@@ -5,7 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.engine.formats.event_id import parse_event_id
-from service.engine.formats.events import Assigned, Event, Opened, Redeemed, RolledBack, Unassigned, encode_event, parse
+from service.engine.formats.events import (
+    Assigned,
+    BalanceChanged,
+    Event,
+    Opened,
+    Redeemed,
+    RolledBack,
+    Unassigned,
+    encode_event,
+    parse,
+)
 
 
 @dataclass
@@ -25,6 +35,8 @@ class Outbox:
     by_id: dict[str, Redeemed] = field(default_factory=dict)
     """Redemptions by redemption id."""
     uses: Counter[str] = field(default_factory=Counter)
+    changed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By code and kind (`credited`, `closed`, `spent`): the amounts of cards."""
 
     def change_owner(self, event: Assigned | Unassigned) -> None:
         """Apply an assignment, a gift, or its end."""
@@ -41,6 +53,7 @@ class Outbox:
     def redeem(self, event: Redeemed) -> None:
         self.uses[event.code] += 1
         self.redeemed[str(event.id)] = self.by_id[event.redemption_id] = event
+        self.changed[event.code, "spent"] += event.discount_e4
         if event.gift:
             self.change_owner(event.gift)
 
@@ -50,6 +63,8 @@ class Outbox:
         assert (redeemed.book, redeemed.code, redeemed.order) == (event.book, event.code, event.order)
         assert redeemed.user == event.user or self.is_erased
         self.uses[event.code] -= event.restore
+        self.changed[event.code, "spent"] -= event.restore * redeemed.discount_e4
+        assert (event.balance_after_e4 is None) == (redeemed.balance_after_e4 is None)
         self.rolled_back[str(redeemed.id)] = event.restore
 
 
@@ -76,4 +91,6 @@ def read_outbox(entries: Iterable[tuple[str, dict[str, str]]], *, is_erased: boo
                 outbox.redeem(event)
             case RolledBack():
                 outbox.roll_back(event)
+            case BalanceChanged():
+                outbox.changed[event.code, event.kind] += event.amount_e4
     return outbox

@@ -77,6 +77,7 @@ async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> No
             "assignedAt": from_ms(NOW_MS),
             "expiresAt": None,
             "lastRedemption": None,
+            "balance": None,
             "durability": "accepted",
         },
     )

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from service.engine.domain.budgets import BudgetRow, UseLimit
 from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.field_types import encode_field
-from service.engine.formats import bounds, discount_sum, event_id, events, idempotency_entry, key_names, stored_settings
+from service.engine.domain.money import from_e4
+from service.engine.formats import (
+    bounds,
+    card_account,
+    discount_sum,
+    event_id,
+    events,
+    idempotency_entry,
+    key_names,
+    stored_settings,
+)
 from service.engine.formats.coupon_record import IDLE, UNLOCKED, CouponRecord
 from service.engine.formats.directory_entry import (
     FREE,
@@ -30,6 +40,7 @@ from service.engine.formats.redemption_id import event_id_of, id_from_numbers
 from service.engine.formats.script_replies import COUPON_VIEW
 from service.engine.hot import scripts
 from service.engine.hot.fitness import ENTRY_BYTES
+from service.engine.operations.coupon_view import Balance, parse_balance
 from tests.harness.redemptions import redemption_record
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.unit.test_books import make
@@ -90,7 +101,8 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
     local more = {}
     if found[1] == 'A' then more = { read_assigned(ARGV[1]) }
     elseif found[1] == 'U' then more = { read_unassigned(ARGV[1]) }
-    elseif found[1] == 'B' then more = { read_rolled_back(ARGV[1]) } end
+    elseif found[1] == 'B' then more = { read_rolled_back(ARGV[1]) }
+    elseif found[1] == 'C' then more = { read_balance(ARGV[1]) } end
     for i = 1, #more do found[#found + 1] = more[i] end
     return found"""
     fields = lua.run("events", text, d)
@@ -106,13 +118,17 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
         "A": [at, order, bucket(order)] if order != "-" else [at, "", ""],
         "U": [at],
         "B": [order, at, int(getattr(event, "restore", 0)), bucket(order)],
+        "C": [getattr(event, "amount_e4", 0), at],
     }[d[0]]
-    expected = [d[0], event.workspace, event.book, event.code, encode_field(event.user), code, *more]
+    who = event.kind if isinstance(event, events.BalanceChanged) else encode_field(event.user)
+    expected = [d[0], event.workspace, event.book, event.code, who, code, *more]
     assert fields == [str(each) for each in expected]
 
 
 @ALL
-@given(CODE, CALLERS, st.none() | CALLERS, TIME, MONEY, st.integers(0, 4), NUMBER, EVENTS, st.booleans())
+@given(
+    CODE, CALLERS, st.none() | CALLERS, TIME, MONEY, st.integers(0, 4), NUMBER, EVENTS, st.booleans(), st.none() | MONEY
+)
 def test_events_that_lua_writes(
     lua: Lua,
     code: str,
@@ -124,31 +140,52 @@ def test_events_that_lua_writes(
     book: int,
     event: EventId,
     yes: bool,
+    left: int | None,
 ) -> None:
     """Every kind is read with the fields that it was written of, a checkout's gift and a redemption's id among them."""
     text = """local code, user, order, at, value, digits, number, event, restore = unpack(ARGV)
     local c, book = { code = code, bucket = ARGV[10], user = user }, { number = number }
     local gift = order ~= '-' and { order = order, bucket = ARGV[11] } or nil
     local ask = { user = user, order = order, value = value, its_currency = 'USD', its_digits = digits, saved_e4 = 0,
-      order_bucket = ARGV[11], user_bucket = ARGV[12] }
+      order_bucket = ARGV[11], user_bucket = ARGV[12], left = tonumber(ARGV[13]) }
     local decided = redeemed_event(c, book, 3, ask, at)
     local e = { event = event, at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at, gift and order), decided,
-      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
+      rolled_back_event(e, at, restore == '1', ask.left), answered_event(at),
+      balance_event(c, book, restore == '1' and 'credited' or 'closed', tonumber(value), ask.left or 0, at),
+      id_of(e) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
-    args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
+    args = (
+        code,
+        encode_field(user),
+        encode_field(order),
+        at,
+        value,
+        digits,
+        book,
+        str(event),
+        int(yes),
+        *buckets,
+        "-" if left is None else left,
+    )
     *texts, own_id = lua.run("outbox events redemption", text, *args)
-    assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
+    assigned, unassigned, redeemed, rolled_back, answered, changed = (
+        events.parse(*event, d.encode(), b"{}") for d in texts
+    )
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
     assert assigned == events.Assigned(**fact, order=order)
     assert unassigned == events.Unassigned(**fact, order=order)
     assert redeemed == events.Redeemed(
         **fact, order=order, value_e4=value, currency="USD", digits=digits, discount_e4=0,
-        slot=0 if order is None else 1, max_uses=3,
+        slot=0 if order is None else 1, max_uses=3, balance_after_e4=left,
     )  # fmt: skip
-    assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
+    back = events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes, balance_after_e4=left)
+    assert rolled_back == back
+    assert changed == events.BalanceChanged(
+        **fact | {"user": ""}, kind="credited" if yes else "closed", amount_e4=value, balance_after_e4=left or 0
+    )
     assert answered == events.Answered(**about)
     assert own_id == id_from_numbers(event.epoch, event.seq, at)
     assert event_id_of(UUID(own_id)) == event
@@ -476,6 +513,28 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) 
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
         "lock_until": lock.deadline, "last_event": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
     }  # fmt: skip
+
+
+@ALL
+@given(st.lists(MONEY, min_size=5, max_size=5), LOCKS)
+def test_accounts(lua: Lua, amounts_e4: list[int], lock: LockRecord) -> None:
+    """A card's account, what a lock holds of it, and a view's last word."""
+    account = card_account.CardAccount(*amounts_e4)
+    text = """redis.call('HSET', W .. 'm:7', 'CARD-1', ARGV[1])
+    local c, book = { code = 'CARD-1', bucket = '7' }, { number = '1', discount = 'balance', digits = '2' }
+    local account = account_of(c)
+    local held = held_by(ARGV[2]) + held_by_stored(ARGV[3])
+    local all = { whole(funds_of(account)), whole(held), view_of_account(c, book, 7, 3) }
+    account.held = account.held + 1
+    save_account(c, book)
+    all[4] = redis.call('HGET', W .. 'm:7', 'CARD-1')
+    return all"""
+    args = (str(account), lock.hold, lock.of_holder)
+    funds, held, view, saved = lua.run("coupon counters discount_sum cards", text, *args)
+    assert (int(funds), int(held)) == (account.funds_e4, 2 * card_account.held_by(lock.hold))
+    assert card_account.parse_account(saved) == account._replace(held_e4=account.held_e4 + 1)
+    issued, credited, spent, closed, _ = map(from_e4, account, [2] * 5)
+    assert parse_balance(view) == Balance(issued, credited, spent, from_e4(3, 2), closed, from_e4(4, 2))
 
 
 def test_every_format_is_tested() -> None:

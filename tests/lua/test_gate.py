@@ -22,8 +22,8 @@ async def asks(still: Shop) -> dict[str, Ask]:
     """A request of every script, each of which would succeed."""
     requests = dict[str, Ask]()
     for one in descriptions():
-        code = f"{one.row.script.upper().replace('_', '-')}-1"
-        requests[one.row.script] = await one.prepare(still, await still.book(code), code)
+        code = f"{one.row.operation_id.upper()}-1"
+        requests[one.row.script] = await one.prepare(still, await still.book(code, **one.rules), code)
     book, caller, workspace = await still.book("CODE-1", "CODE-2"), still.caller, Workspace(still.decider)
     await still.redeem("CODE-2", "ann")
     event = (await still.events())[-1][0]

@@ -86,7 +86,7 @@ async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) ->
         "orderId": "A-1",
         "lockSeconds": 60,
         "expiresAt": at(60_000),
-        **dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount")),
+        **dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount", "amount")),
     }
     _, coupon = await still.coupon("CODE-1")
     assert coupon["lock"] == {"userId": "ann", "orderId": "A-1", "expiresAt": at(60_000)}

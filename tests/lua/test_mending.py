@@ -303,7 +303,7 @@ async def test_a_rebuild_counts_free_codes_at_its_end(still: Shop) -> None:
     pool, version = key_names.pool(still.caller.prefix, book.book), still.next_version()
     await still.gate("closed")
     plain = [part for code in codes for part in (key_names.bucket(code), code, "")]
-    dated = (key_names.bucket("CODE-5"), "CODE-5", f"- 0 - {NOW_MS} 1")
+    dated = (key_names.bucket("CODE-5"), "CODE-5", f"- 0 - {NOW_MS} 1 -")
     assert await still.work("put_codes", names, book.book, version, "1", *plain, *dated) == [0, 5]
     events = [event(1, ASSIGNED), event(2, UNASSIGNED.replace("{user}", "ann") % 1)]
     for event_id, decided, request in events:

@@ -61,6 +61,7 @@ async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: i
         "currency": "USD",
         "discountAmount": "0.00",
         "finalAmount": "99.90",
+        "balanceAfter": None,
         "redeemedAt": from_ms(NOW_MS),
         "rolledBackAt": None,
         "ipAddress": "192.0.2.1",

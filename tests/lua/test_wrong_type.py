@@ -29,6 +29,7 @@ def _names(w: str) -> list[str]:
         key_names.user(w, "ann"),
         key_names.answer(w, "key"),
         key_names.directory(w, of_code),
+        key_names.accounts(w, of_code),
         key_names.orders(w, of_code),
         key_names.orders(w, of_user),
         key_names.gifts(w, of_code),
@@ -44,10 +45,11 @@ async def test_what_is_refused_changed_nothing(url: str, kind: str, uses: int, a
     rules = {"max_redemptions": 9, "max_redemptions_per_user": 9} if uses > 1 else {}
     for name in _names(key_names.prefix(0, 1)):
         async with shop_on(kind, url) as shop:
-            book = await shop.book(CODE, max_redemptions_per_code=uses, **rules)
+            one = ASKED[ask.removesuffix("_locked")]
+            book = await shop.book(CODE, **{"max_redemptions_per_code": uses} | rules | one.rules)
             if ask == "redeem_locked":
                 await shop.lock(CODE, "ann", orderId=CODE, lockSeconds=5)
-            asked = await ASKED[ask.removesuffix("_locked")].prepare(shop, book, CODE, key="key")
+            asked = await one.prepare(shop, book, CODE, key="key")
             await shop.link.call("DEL", name)
             await shop.link.call("LPUSH", name, "x")
             before = await everything(shop.link)

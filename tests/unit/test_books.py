@@ -316,9 +316,12 @@ def test_a_state_in_words(fields: dict[str, Any], counts: dict[str, int] | None,
     row = msgspec.structs.replace(row, valid_from_ms=times.get("validFrom"), valid_until_ms=times.get("validUntil"))
     stats = None
     if counts is not None:
-        names = set(BookStats.__struct_fields__) - {"discount_total", "budgets"}
+        names = set(BookStats.__struct_fields__) - {"discount_total", "budgets", "balance"}
         stats = BookStats(
-            discount_total="0.00", budgets=[], **dict.fromkeys(names, 0) | {"codes": sum(counts.values())} | counts
+            discount_total="0.00",
+            budgets=[],
+            balance=None,
+            **dict.fromkeys(names, 0) | {"codes": sum(counts.values())} | counts,
         )
     found = find_book_state(row, 1000, stats, 3)
     assert (found.state, found.why) == (state, why)

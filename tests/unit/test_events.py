@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.engine.formats import key_names
 from service.engine.formats.events import (
     Assigned,
+    BalanceChanged,
     MalformedEvent,
     Opened,
     Redeemed,
@@ -45,6 +46,7 @@ REDEEMED = st.builds(
     discount_e4=MONEY,
     slot=SOME,
     max_uses=SOME,
+    balance_after_e4=st.none() | MONEY,
 )
 KINDS = (
     st.builds(Opened, epoch=SOME, seq=st.just(0)),
@@ -60,7 +62,19 @@ KINDS = (
     st.builds(Unassigned, **coupon, order=st.none() | CALLERS),
     REDEEMED,
     st.builds(
-        RolledBack, **coupon, order=st.none() | CALLERS, redemption_id=st.uuids().map(str), restore=st.booleans()
+        RolledBack,
+        **coupon,
+        order=st.none() | CALLERS,
+        redemption_id=st.uuids().map(str),
+        restore=st.booleans(),
+        balance_after_e4=st.none() | MONEY,
+    ),
+    st.builds(
+        BalanceChanged,
+        **coupon | {"user": st.just("")},
+        kind=st.sampled_from(["credited", "closed"]),
+        amount_e4=MONEY,
+        balance_after_e4=MONEY,
     ),
 )
 events = st.one_of(*KINDS)
@@ -123,6 +137,12 @@ def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int)
         (b"X 1 2", b"{}"),
         (b"O", b""),
         (R + b" x", b"{}"),
+        (R.replace(b" 6 1 77", b" 6 1= 77"), b"{}"),
+        (R.replace(b" 6 1 77", b" 6 1=-5 77"), b"{}"),
+        (f"B 1 2 CODE user o1 {ID} 5 1 1 1 7".encode(), b"{}"),
+        (f"B 1 2 CODE user o1 {ID} 5 1 1 1 =7 8".encode(), b"{}"),
+        (b"C 1 2 CODE spent 7 8 5 1", b"{}"),
+        (b"C 1 2 CODE closed 7 5 1", b"{}"),
         (R[:-3], b"{}"),
         (R, b""),
         (R, b"[]"),

@@ -13,7 +13,7 @@ from tree_sitter import Node
 from tests.harness.lua_syntax import files, nodes_of, parse, source_of, text_of
 
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
-TEXT_CALLS |= {"gift_text", "id_of", "renews_at", "unpack", "unpack_values"}
+TEXT_CALLS |= {"gift_text", "id_of", "renews_at", "unpack", "unpack_values", "view_of_account"}
 TEXT = set(
     """a assigned_at at book book_id books_key bucket bucket_key by c code counted counted_at counters
     coupon_key currency decided digits discount discount_terms due_by e4 ended ends ends_text entry EPOCH

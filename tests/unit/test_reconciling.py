@@ -12,7 +12,7 @@ from service.engine.formats.coupon_state import About, Difference, RecordedCode,
 from service.engine.formats.event_id import EventId
 from service.engine.hot.inspection import Item, Seen
 from service.server.reconcile import examination, quarantine_exclusions
-from service.server.reconcile.counter_differences import Books, Configuration, Keys
+from service.server.reconcile.counter_differences import COUNTERS, Books, Configuration, Keys
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.reconcile.examination import TRIES, UNDECIDABLE_NOW, Examiner, NotRecorded
 from service.server.reconcile.use_differences import UseField, Uses
@@ -187,11 +187,17 @@ async def test_waiting_for_the_record(examined: Callable[..., Any], monkeypatch:
 
 
 def _coupon(
-    expected: RecordedCode | None, entry: str | None, text: str | None, stands: dict[str, str], locks: int = 0
+    expected: RecordedCode | None,
+    entry: str | None,
+    text: str | None,
+    stands: dict[str, str],
+    locks: int = 0,
+    account: str | None = None,
+    held_e4: int | None = 0,
 ) -> Any:
     flat = [part for pair in stands.items() for part in pair]
     return Coupons(cast("Any", HERE), None).find_difference(
-        "CODE-1", {} if expected is None else {"CODE-1": expected}, SEEN, [entry, text, flat, locks]
+        "CODE-1", {} if expected is None else {"CODE-1": expected}, SEEN, [entry, text, flat, locks, account, held_e4]
     )
 
 
@@ -220,6 +226,30 @@ def test_coupons() -> None:
     assert _coupon(SEVERAL._replace(version=5), None, None, {}) != UNDECIDABLE_NOW
     assert _coupon(SEVERAL, None, None, {}, locks=1).unsafe == "it is locked"
     assert _coupon(SEVERAL, None, None, {}).unsafe == ""
+
+
+def test_accounts_of_cards() -> None:
+    """A card's account, with what its locks hold, is compared and repaired, also under a lock; others have none."""
+    card = SEVERAL._replace(
+        special=False, version=0, max=0, uses=1, stand=0, standing=None, last=None, issued_e4=500, credited_e4=20,
+        spent_e4=100, closed_e4=0,
+    )  # fmt: skip
+    text = "0 - - 1 0 - - -" + UNLOCKED
+
+    def judged(account: str | None, held_e4: int | None, locks: int = 0, one: RecordedCode = card) -> Any:
+        return _coupon(one, "3+", text, {}, locks, account, held_e4)
+
+    assert judged("500 20 100 0 0", 0) is None
+    assert judged("500 20 100 0 30", 30, locks=1) is None
+    assert judged("500 20 100 0 30", None, locks=9) is None
+    for wrong, held_e4 in (("500 20 90 0 0", 0), ("500 20 100 0 30", 0), ("x", 0), (None, 0), ("500 20 100 0 0", 30)):
+        difference = judged(wrong, held_e4, locks=1)
+        assert (difference.classes, difference.unsafe) == (("balance",), "")
+        account, *sums = difference.writes
+        assert (account.seen, account.to) == (wrong, f"500 20 100 0 {held_e4}")
+        moved = held_e4 - (int(wrong.split(" ")[4]) if wrong and wrong != "x" else 0)
+        assert sums == ([Write("n", account.key.replace(":m:7", ":n:3"), "held", None, str(moved))] if moved else [])
+    assert judged("500 0 0 0 0", 0, one=SEVERAL._replace(version=0)).classes[-1] == "balance"
 
 
 def test_a_single_use_code_with_two_uses_can_be_repaired() -> None:
@@ -281,7 +311,7 @@ def test_orders_users_uses_and_gifts(field: UseField, recorded: str | None, valu
 def test_books_count_what_they_are_off() -> None:
     """A book's repair adds the difference of each counter, but not while the configuration changes."""
     books = Books(cast("Any", HERE))
-    values = ["3", "1", *[None] * 9]
+    values = ["3", "1", *[None] * (len(COUNTERS) - 2)]
     assert books.find_difference(7, ({7: {"codes": 3, "assigned": 1}}, 5), SEEN, values) is None
     difference = cast("Any", books.find_difference(7, ({7: {"codes": 5}}, 5), SEEN, values))
     assert difference.classes == ("book_counts",)
@@ -289,13 +319,16 @@ def test_books_count_what_they_are_off() -> None:
         ("n", "codes", "2"),
         ("n", "assigned", "-1"),
     ]
-    summed = [*["0"] * 9, str(5 * 10**9), str(10**10)]
+    summed = [*["0"] * 9, str(5 * 10**9), str(10**10), *["0"] * (len(COUNTERS) - 11)]
     assert books.find_difference(7, ({7: {"discount": 10**19 + 5 * 10**9}}, 5), SEEN, summed) is None
     difference = cast("Any", books.find_difference(7, ({7: {"discount": 3}}, 5), SEEN, summed))
     assert [(write.member, int(write.to)) for write in difference.writes] == [
         ("discount", 3 - 10**9),
         ("discountHigh", 1 - 5 - 10**10),
     ]
+    spent = {7: {"spent": 3 * 10**9 + 7}}
+    difference = cast("Any", books.find_difference(7, (spent, 5), SEEN, [None] * len(COUNTERS)))
+    assert [(write.member, write.to) for write in difference.writes] == [("spent", "7"), ("spentHigh", "3")]
     assert books.find_difference(7, ({}, 6), SEEN, values) == UNDECIDABLE_NOW
     assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == UNDECIDABLE_NOW
     assert books.find_difference(7, ({}, 5), SEEN._replace(newest=6), values) == UNDECIDABLE_NOW
@@ -304,7 +337,7 @@ def test_books_count_what_they_are_off() -> None:
 def test_blocked_codes_are_no_difference() -> None:
     """Of a book that quarantine names, the counters that a blocked code changes are not compared."""
     books = Books(cast("Any", SimpleNamespace(**vars(HERE) | {"quarantine": ALL})))
-    values = ["3", "1", None, None, "2", *[None] * 6]
+    values = ["3", "1", None, None, "2", *[None] * (len(COUNTERS) - 5)]
     assert books.find_difference(7, ({7: {"codes": 3, "assigned": 2}}, 5), SEEN, values) is None
     difference = cast("Any", books.find_difference(7, ({7: {"codes": 4, "assigned": 2}}, 5), SEEN, values))
     assert [(write.member, write.to) for write in difference.writes] == [("codes", "1")]

@@ -34,6 +34,7 @@ _NO_NUMBERS = '""', '" 1"', '"1" ', '{"a":1}', "true", "[]", "null", '"1_0"', '"
 _AMOUNT = st.sampled_from([*_NUMBERS, *(f'"{number}"' for number in _NUMBERS), *_NO_NUMBERS])
 _FIELDS = {
     "userId": _ID, "orderId": _ID, "lockToken": _TOKEN, "orderValue": _AMOUNT, "expectedFinalAmount": _AMOUNT,
+    "amount": _AMOUNT,
     "code": st.sampled_from(['"ABCD"', '"abcd"', '"a"', "null", '"A B C"', "4"]),
     "bookId": st.sampled_from([f'"{BOOK}"', '"b"', "null"]),
     "lockSeconds": st.sampled_from(["1", "0", "-1", "600", "2147483648", "1.0", "1.5", '"1"', "null"]),

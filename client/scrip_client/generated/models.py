@@ -27,6 +27,35 @@ class Page(Model, Generic[T], kw_only=True):
     next_cursor: str | None
 
 
+class AdjustedCard(Model, kw_only=True):
+    """The card, and the durability of the change."""
+
+    code: str
+    """The coupon's code."""
+    book_id: str
+    """The book's id."""
+    status: str
+    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
+    user_id: str | None
+    """The user to whom the coupon is assigned; null for none."""
+    redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
+    max_redemptions: int | None
+    """How often the coupon can be redeemed; null for any number of times."""
+    lock: CouponLock | None
+    """The live lock that ends soonest; null for none."""
+    assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
+    expires_at: datetime | None
+    """When the coupon ends: the earlier of its own end and its book's; null for never."""
+    last_redemption: LastRedemption | None
+    """The latest redemption that was not rolled back; null for none."""
+    balance: Balance | None
+    """What the coupon has, in its book's currency; null for a coupon without a balance."""
+    durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
+
+
 class AssignedCoupon(Model, kw_only=True):
     """A coupon, and the durability of its assignment."""
 
@@ -50,6 +79,8 @@ class AssignedCoupon(Model, kw_only=True):
     """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
     """The latest redemption that was not rolled back; null for none."""
+    balance: Balance | None
+    """What the coupon has, in its book's currency; null for a coupon without a balance."""
     durability: str
     """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
@@ -80,6 +111,23 @@ class BadCode(Model, kw_only=True):
     """What is there in place of a code, at most 100 characters."""
     reason: str
     """What is wrong with it."""
+
+
+class Balance(Model, kw_only=True):
+    """The sums of a card, or of a book's cards: `issued` + `credited` = `spent` + `held` + `closed` + `available`."""
+
+    issued: Decimal
+    """What the card was issued with."""
+    credited: Decimal
+    """What was credited since."""
+    spent: Decimal
+    """What redemptions took, without what rollbacks gave back."""
+    held: Decimal
+    """What live locks hold."""
+    closed: Decimal
+    """What was taken by closing it."""
+    available: Decimal
+    """What can be taken."""
 
 
 class BalanceDiscount(Model, kw_only=True, tag_field="type", tag="balance"):
@@ -142,6 +190,10 @@ class BatchLock(Model, kw_only=True, tag_field="op", tag="lock"):
     """
     items: Sequence[Item] | None = None
     """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+    amount: Amount | None = None
+    """The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+    balance.
+    """
     order_id: str | None = None
     """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_seconds: int | None = None
@@ -165,6 +217,10 @@ class BatchRedeem(Model, kw_only=True, tag_field="op", tag="redeem"):
     """
     items: Sequence[Item] | None = None
     """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+    amount: Amount | None = None
+    """The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+    balance.
+    """
     order_id: str | None = None
     """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_token: str | None = None
@@ -202,6 +258,10 @@ class BatchValidate(Model, kw_only=True, tag_field="op", tag="validate"):
     """
     items: Sequence[Item] | None = None
     """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+    amount: Amount | None = None
+    """The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+    balance.
+    """
     order_id: str | None = None
     """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_token: str | None = None
@@ -359,6 +419,8 @@ class BookStats(Model, kw_only=True):
     """Users who have redeemed."""
     budgets: list[BudgetNow]
     """The book's own budgets, without those of users, in their periods of now."""
+    balance: Balance | None
+    """The sums of the book's cards, in its currency; null for another book."""
 
 
 class BookTier(Model, kw_only=True):
@@ -561,6 +623,8 @@ class Coupon(Model, kw_only=True):
     """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
     """The latest redemption that was not rolled back; null for none."""
+    balance: Balance | None
+    """What the coupon has, in its book's currency; null for a coupon without a balance."""
 
 
 class CouponInBook(Model, kw_only=True):
@@ -586,6 +650,8 @@ class CouponInBook(Model, kw_only=True):
     """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
     """The latest redemption that was not rolled back; null for none."""
+    balance: Balance | None
+    """What the coupon has, in its book's currency; null for a coupon without a balance."""
     book: Book
     """The coupon's own book."""
 
@@ -662,6 +728,8 @@ class DurableRedemption(Model, kw_only=True):
     """What the coupon takes off the order's value, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
+    balance_after: Decimal | None
+    """What was available of the coupon's balance afterwards; null for a coupon without one."""
     redeemed_at: datetime
     """When the coupon was redeemed."""
     rolled_back_at: datetime | None
@@ -872,6 +940,27 @@ class Layout(Model, kw_only=True):
     """What the problem is about: `header`, `dates` or `timeZone`."""
 
 
+class LedgerEntry(Model, kw_only=True):
+    """A change of a card's balance."""
+
+    at: datetime
+    """When it was changed."""
+    kind: str
+    """`returned`: by a rollback."""
+    amount: Decimal
+    """The amount of the change."""
+    available: Decimal
+    """What can be taken."""
+    redemption_id: str | None
+    """The redemption that took it, or was rolled back; null for others."""
+    order_id: str | None
+    """That redemption's order; null for none."""
+    actor: str | None
+    """The name of the key, or the person, who credited or closed the card; null for others."""
+    reason: str | None
+    """Why: for people."""
+
+
 class Live(Model, kw_only=True):
     """Whether the process runs."""
 
@@ -906,6 +995,8 @@ class Lock(Model, kw_only=True):
     """What the coupon takes off the order's value, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
+    amount: Decimal | None
+    """What the lock holds of the coupon's balance; null for a coupon without one."""
 
 
 class MatchingCodes(Model, kw_only=True):
@@ -1167,6 +1258,8 @@ class Redemption(Model, kw_only=True):
     """What the coupon takes off the order's value, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
+    balance_after: Decimal | None
+    """What was available of the coupon's balance afterwards; null for a coupon without one."""
     redeemed_at: datetime
     """When the coupon was redeemed."""
     rolled_back_at: datetime | None
@@ -1399,6 +1492,8 @@ class UnassignedCoupon(Model, kw_only=True):
     """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
     """The latest redemption that was not rolled back; null for none."""
+    balance: Balance | None
+    """What the coupon has, in its book's currency; null for a coupon without a balance."""
     durability: str
     """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 

@@ -677,6 +677,7 @@ def checkout(
     items: Sequence[models.Item] | None = None,
     code: str | None = None,
     lock_token: str | None = None,
+    amount: models.Amount | None = None,
     expected_final_amount: models.Amount | None = None,
     gift_book_id: str | None = None,
     idempotency_key: str | None = None,
@@ -695,6 +696,8 @@ def checkout(
     - code: The coupon's code. In upper or lower case.
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
+    - amount: The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+      balance.
     - expected_final_amount: The final amount that the request expects. What the customer was charged: where the
       final amount would be another, the request is refused, `price_changed`.
     - gift_book_id: The book from which a checkout gives a coupon to the user. Default: the redeemed book's
@@ -713,6 +716,7 @@ def checkout(
             items=items,
             code=code,
             lockToken=lock_token,
+            amount=amount,
             expectedFinalAmount=expected_final_amount,
             giftBookId=gift_book_id,
         ),
@@ -1020,6 +1024,7 @@ def lock_coupon(
     order_value: models.Amount | None = None,
     currency: str | None = None,
     items: Sequence[models.Item] | None = None,
+    amount: models.Amount | None = None,
     order_id: str | None = None,
     lock_seconds: int | None = None,
     idempotency_key: str | None = None,
@@ -1032,6 +1037,8 @@ def lock_coupon(
     - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
       only its currency is accepted.
     - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
+    - amount: The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+      balance.
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - lock_seconds: How long a lock lasts, in seconds. From now. It ends sooner where the book's `maxLockSeconds` or
@@ -1046,6 +1053,7 @@ def lock_coupon(
             orderValue=order_value,
             currency=currency,
             items=items,
+            amount=amount,
             userId=user_id,
             orderId=order_id,
             lockSeconds=lock_seconds,
@@ -1061,6 +1069,7 @@ def redeem_coupon(
     order_value: models.Amount | None = None,
     currency: str | None = None,
     items: Sequence[models.Item] | None = None,
+    amount: models.Amount | None = None,
     order_id: str | None = None,
     lock_token: str | None = None,
     metadata: dict[str, Any] | None = None,
@@ -1076,6 +1085,8 @@ def redeem_coupon(
     - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
       only its currency is accepted.
     - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
+    - amount: The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+      balance.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
@@ -1095,6 +1106,7 @@ def redeem_coupon(
             orderValue=order_value,
             currency=currency,
             items=items,
+            amount=amount,
             orderId=order_id,
             lockToken=lock_token,
             metadata=metadata,
@@ -1266,6 +1278,7 @@ def validate_coupon(
     order_value: models.Amount | None = None,
     currency: str | None = None,
     items: Sequence[models.Item] | None = None,
+    amount: models.Amount | None = None,
     order_id: str | None = None,
     lock_token: str | None = None,
     metadata: dict[str, Any] | None = None,
@@ -1279,6 +1292,8 @@ def validate_coupon(
     - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's. Of a book with a discount
       only its currency is accepted.
     - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
+    - amount: The most that is taken of the coupon's balance, in `currency`. `invalid` where the coupon's book has no
+      balance.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
       has it.
@@ -1297,6 +1312,7 @@ def validate_coupon(
             orderValue=order_value,
             currency=currency,
             items=items,
+            amount=amount,
             orderId=order_id,
             lockToken=lock_token,
             metadata=metadata,
@@ -1330,6 +1346,67 @@ def patch_coupon(
         f"/v1/coupons/{segment(code)}",
         {200: models.Coupon},
         body=changes(status=status, expiresAt=expires_at),
+    )
+
+
+def close_card(
+    code: str, *, reason: str | None = None, idempotency_key: str | None = None, recorded_within_s: int | None = None
+) -> Call[models.AdjustedCard]:
+    """Close a card. Take all that is available of the card, which then has the status `exhausted`. Scope `manage`.
+
+    - reason: Why: for people. Printable characters only.
+    """
+    return make_call(
+        "close_card",
+        "POST",
+        f"/v1/coupons/{segment(code)}/close",
+        {200: models.AdjustedCard},
+        body=fields(reason=reason),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def credit_card(
+    code: str,
+    *,
+    amount: models.Amount,
+    reason: str | None = None,
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.AdjustedCard]:
+    """Credit a card. Add an amount to what is available of the card. Scope `manage`.
+
+    - amount: The amount, in the currency of the card's book. A JSON number or a string, above 0 and below 10¹¹.
+    - reason: Why: for people. Printable characters only.
+    """
+    return make_call(
+        "credit_card",
+        "POST",
+        f"/v1/coupons/{segment(code)}/credit",
+        {200: models.AdjustedCard},
+        body=fields(amount=amount, reason=reason),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def get_ledger(
+    code: str, *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.LedgerEntry]]:
+    """List the changes of a card's balance. What changed the card's balance, newest first: its issue, credits,
+    redemptions (`spent`), rollbacks (`returned`) and closes. Empty for a coupon without a balance. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
+    return make_call(
+        "get_ledger",
+        "GET",
+        f"/v1/coupons/{segment(code)}/ledger",
+        {200: models.Page[models.LedgerEntry]},
+        query={"limit": limit, "cursor": cursor},
+        changes=False,
     )
 
 
@@ -2201,6 +2278,9 @@ class Methods:
     validate_coupon = Single(validate_coupon)
     get_coupon = Single(get_coupon)
     patch_coupon = Single(patch_coupon)
+    close_card = Single(close_card)
+    credit_card = Single(credit_card)
+    get_ledger = Listed(get_ledger)
     list_coupon_redemptions = Listed(list_coupon_redemptions)
     validate_code = Single(validate_code)
     get_job = Single(get_job)

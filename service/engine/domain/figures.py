@@ -200,7 +200,35 @@ def _storage_full(used_mib: str, limit_mib: str) -> Description:
     )
 
 
-def _invalid(currency: str, digits_text: str, value_e4: str, worth_e4: str = "") -> Description:
+_NO_BALANCE = "the coupon's book has no balance"
+
+
+def _invalid_amount(currency: str = "", digits_text: str = "", amount_e4: str = "") -> Description:
+    """The `amount` of a card: no figures where the coupon is none, the amount alone where the card would have had more
+    than a card may."""
+    figures = Figures()
+    if not currency:
+        reason = f"can't be sent: {_NO_BALANCE}"
+    elif not digits_text:
+        reason = "is too much: all that a card is issued and credited with is below 100000000000"
+    else:
+        most = f"at most {digits_text} digits after the point, as {currency} has"
+        reason, figures = (
+            f"must have {most}, but is {from_e4(int(amount_e4), 4).rstrip('0')}",
+            Figures(currency=currency),
+        )
+    return Description(f"amount {reason}.", figures, "amount", reason)
+
+
+def _invalid(currency: str, *others: str) -> Description:
+    if currency == "amount":
+        return _invalid_amount(*others)
+    if currency == "card":
+        return Description(f"This is no card: {_NO_BALANCE}.", Figures(), "code", f"is no card: {_NO_BALANCE}")
+    return _invalid_order(currency, *others)
+
+
+def _invalid_order(currency: str, digits_text: str, value_e4: str, worth_e4: str = "") -> Description:
     digits = int(digits_text)
     if worth_e4:
         worth, value = from_e4(int(worth_e4), digits), from_e4(int(value_e4), digits)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from service.engine.domain.field_types import encode_field
+from service.engine.formats.card_account import CardAccount, parse_account
 from service.engine.formats.coupon_record import CouponRecord
 from service.engine.formats.directory_entry import (
     FREE,
@@ -22,10 +23,11 @@ from service.engine.formats.directory_entry import (
 Class = Literal[
     "code_missing", "code_surplus", "book", "uses", "assignee", "state", "redemptions", "free_missing", "free_surplus",
     "user_counts", "user_cap", "book_counts", "orders", "gifts", "idempotency_keys", "configuration", "wrong_type",
+    "balance",
 ]  # fmt: skip
 """The names of differences. `state`: switched off, or another expiry; `free_missing`: a free code is not in the pool;
 `free_surplus`: the pool has a code that isn't free; `configuration`: another version or other settings of a workspace,
-a book or a code; `wrong_type`: a key has another type than its kind's."""
+a book or a code; `wrong_type`: a key has another type than its kind's; `balance`: a card's account."""
 
 
 class Write(NamedTuple):
@@ -84,11 +86,30 @@ class RecordedCode(NamedTuple):
     standing: str | None
     stand: int
     special: bool
+    issued_e4: int | None = None
+    """Of a card; None for other codes."""
+    credited_e4: int = 0
+    spent_e4: int = 0
+    closed_e4: int = 0
     is_blocked: bool = False
     """Whether an event of it is in quarantine, and Redis blocks it for that."""
 
     @property
+    def account(self) -> CardAccount | None:
+        """A card's account without locks."""
+        if self.issued_e4 is None:
+            return None
+        return CardAccount(self.issued_e4, self.credited_e4, self.spent_e4, self.closed_e4)
+
+    @property
+    def limit(self) -> int | None:
+        """`max`, which a credit or a close of a card sets, too."""
+        return 0 if self.max is None and (self.credited_e4 or self.closed_e4) else self.max
+
+    @property
     def used_up(self) -> bool:
+        if self.account:
+            return self.account.funds_e4 == 0
         return bool(self.max) and self.uses >= self.max
 
     @property
@@ -126,11 +147,22 @@ def entry_of(code: RecordedCode) -> tuple[str, str | None]:
     """The directory's entry and the coupon's record, if it has one, in a rebuilt Redis."""
     book = str(code.book)
     if code.owner is None and not code.special and not code.is_blocked:
-        if code.uses == 0 and code.max is None:
+        if code.uses == 0 and code.limit is None:
             return str(DirectoryEntry(book, FREE)), None
         if code.uses == 1 == code.max and code.last:
             return str(DirectoryEntry(book, NOT_FREE, code.last)), None
     return str(DirectoryEntry(book, FREE_WITH_RECORD if code.free else NOT_FREE)), str(_record(code))
+
+
+def has_same_account(code: RecordedCode, text: str | None, held_e4: int | None) -> bool:
+    """Whether this is the account of a card, or none of another code. `held_e4`: what its locks hold, None if that is
+    not known."""
+    if code.account is None or text is None:
+        return code.account is None and text is None
+    stored = parse_account(text)
+    if stored is None:
+        return False
+    return stored == code.account._replace(held_e4=stored.held_e4 if held_e4 is None else held_e4)
 
 
 def differing_classes(code: RecordedCode, entry: str, record: str | None, locked: bool) -> list[Class]:
@@ -175,7 +207,7 @@ def _record(code: RecordedCode) -> CouponRecord:
         user=encode_field(code.owner),
         assigned_at=_format_number(code.at_ms),
         uses=str(code.uses),
-        max_uses=_format_number(code.max),
+        max_uses=_format_number(code.limit),
         off=str((not code.active) + 2 * code.is_blocked or "-"),  # off_word of lua/includes/coupon.lua
         expires_at=_format_number(code.expires_ms),
         last=code.last or "-",

@@ -11,6 +11,11 @@ def join_sum(low: int, high: int) -> int:
     return low + high * _HIGH_E4
 
 
+def counters_of(name: str) -> tuple[str, str]:
+    """The names of a sum's counters."""
+    return name, f"{name}High"
+
+
 def split_sum(total_e4: int) -> dict[str, int]:
     """What to add to LOW and HIGH to add the total, which may be negative; without zeros."""
     return split_into(LOW, total_e4)
@@ -20,4 +25,4 @@ def split_into(name: str, total_e4: int) -> dict[str, int]:
     """The same, for the counters `<name>` and `<name>High`."""
     high, low = divmod(abs(total_e4), _HIGH_E4)
     sign = -1 if total_e4 < 0 else 1
-    return {counter: sign * part for counter, part in ((name, low), (f"{name}High", high)) if part}
+    return {counter: sign * part for counter, part in zip(counters_of(name), (low, high), strict=True) if part}

@@ -32,6 +32,8 @@ class RequestPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     reason: str = ""
     key: str = ""
     op: str = ""
+    by: str = ""
+    """Of a BalanceChanged: `key:<key id>` or `person:<person>`."""
 
 
 class _TracePart(msgspec.Struct, frozen=True, gc=False):
@@ -104,6 +106,8 @@ class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
     discount_e4: int
     slot: int
     max_uses: int
+    balance_after_e4: int | None = None
+    """What was available of a card afterwards; None for other coupons."""
     counted_ms: int | None = None
     """The time whose budgets and limits it counts against: its lock's; None for its own."""
     gift: Assigned | None = None
@@ -123,8 +127,19 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
     redeemed: EventId = NO_EVENT
     """The redemption's event. Only Postgres has it, and the discount."""
     discount_e4: int = 0
+    balance_after_e4: int | None = None
+    """As of Redeemed."""
     counted_ms: int = 0
     """As of Redeemed; only Postgres has it, for every redemption."""
+
+
+class BalanceChanged(Fact, frozen=True, kw_only=True, gc=False):
+    """A card was credited with an amount, or closed, which took what was available. It is nobody's: `user` is ''."""
+
+    kind: Literal["credited", "closed"]
+    amount_e4: int
+    balance_after_e4: int
+    user: str = ""
 
 
 class StockNotice(Event, frozen=True, kw_only=True, gc=False):
@@ -176,14 +191,12 @@ class RedemptionRecord(msgspec.Struct, gc=False):
         return " ".join(msgspec.structs.astuple(self)[:_RECORD_WORDS])
 
     @property
-    def most(self) -> str:
-        """The limit in `max_uses`."""
-        return self.max_uses.partition("@")[0]
-
-    @property
-    def counted_ms(self) -> str:
-        """The time in `max_uses`, that of its lock; '' for its own time."""
-        return self.max_uses.partition("@")[2]
+    def limit(self) -> tuple[str, str, str]:
+        """What `max_uses` has: the limit; what was available of a card afterwards, and the time of the lock in whose
+        periods it counts, both '' for none."""
+        before, _, counted_ms = self.max_uses.partition("@")
+        most, _, after_e4 = before.partition("=")
+        return most, after_e4, counted_ms
 
 
 REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
@@ -195,7 +208,7 @@ _parse_trace = msgspec.json.Decoder(_TracePart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _WORD, _INT = "[^ ]+", r"-?\d+"
 _NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot user_bucket".split(), _INT)
-_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": r"-?\d+(?:@\d{1,15})?"}
+_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": r"-?\d+(?:=\d+)?(?:@\d{1,15})?"}
 """The fields of an `R` that are not any text."""
 # One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
@@ -300,7 +313,7 @@ _Common = dict[str, Any]
 
 
 def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
-    gift = None
+    gift, (most, after_e4, counted_ms) = None, r.limit
     if r.gift_code:
         about = _fact(r.workspace, r.gift_book, r.gift_code, r.user, r.at_ms)
         gift = Assigned(**common | {"kept": None}, **about, order=decode_field(r.order))
@@ -313,8 +326,9 @@ def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
         digits=int(r.digits),
         discount_e4=int(r.discount_e4),
         slot=int(r.slot),
-        max_uses=int(r.most),
-        counted_ms=moment(r.counted_ms) if r.counted_ms else None,
+        max_uses=int(most),
+        balance_after_e4=int(after_e4) if after_e4 else None,
+        counted_ms=moment(counted_ms) if counted_ms else None,
         gift=gift,
     )
 
@@ -331,10 +345,27 @@ def _unassigned(words: list[str], common: _Common) -> Unassigned:
 
 
 def _rolled_back(words: list[str], common: _Common) -> RolledBack:
-    _, w, b, code, user, order, own_id, at, restore, _, _ = words
-    about = _fact(w, b, code, user, at)
-    restored = ("0", "1").index(restore) == 1
-    return RolledBack(**common, **about, order=decode_field(order), redemption_id=own_id, restore=restored)
+    _, w, b, code, user, order, own_id, at, restore, _, _, *after = words
+    about = _fact(w, b, code, user, at) | {"order": decode_field(order), "redemption_id": own_id}
+    if after:
+        about["balance_after_e4"] = _read_after(after)
+    return RolledBack(**common, **about, restore=("0", "1").index(restore) == 1)
+
+
+def _read_after(words: list[str]) -> int:
+    """The `=<available>` after the rollback of a card's redemption."""
+    (word,) = words
+    if not word.startswith("="):
+        raise ValueError
+    return int(word[1:])
+
+
+def _balance_changed(words: list[str], common: _Common) -> BalanceChanged:
+    _, w, b, code, kind, amount, after, at, _ = words
+    if kind not in ("credited", "closed"):
+        raise MalformedEvent("its kind of change is unknown")
+    about: dict[str, Any] = {"workspace": int(w), "book": int(b), "code": code, "at_ms": moment(at), "kind": kind}
+    return BalanceChanged(**common, **about, amount_e4=int(amount), balance_after_e4=int(after))
 
 
 def _fact(w: str, b: str, code: str, user: str, at: str) -> dict[str, Any]:
@@ -361,6 +392,7 @@ _READERS: dict[str, Callable[[list[str], _Common], Event]] = {
     "A": _assigned,
     "U": _unassigned,
     "B": _rolled_back,
+    "C": _balance_changed,
     "K": _answered,
     "S": _noticed,
 }
@@ -377,17 +409,8 @@ def moment(text: str) -> int:
 def encode_event(event: Event) -> str:
     """The line `d` of the event's entry."""
     match event:
-        case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
-            user, order = encode_field(event.user), encode_field(event.order)
-            value = "-" if event.value_e4 is None else event.value_e4
-            counted = "" if event.counted_ms is None else f"@{event.counted_ms}"
-            text = (
-                f"R {w} {b} {code} {user} {order} {value} {event.currency or '-'} "
-                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} "
-                f"{event.max_uses}{counted} {bucket(user)}"
-            )
-            if gift:
-                text += f" {gift.book} {gift.code} {bucket(gift.code)}"
+        case Redeemed():
+            text = _encode_redeemed(event)
         case Assigned(workspace=w, book=b, code=code, at_ms=at):
             text = f"A {w} {b} {code} {encode_field(event.user)} {at} {bucket(code)}"
             if event.order is not None:
@@ -400,8 +423,10 @@ def encode_event(event: Event) -> str:
             user, order = encode_field(event.user), encode_field(event.order)
             text = (
                 f"B {w} {b} {code} {user} {order} {event.redemption_id} {at} {int(event.restore)} "
-                f"{bucket(code)} {bucket(order)}"
-            )
+                f"{bucket(code)} {bucket(order)} {_encode_after(event)}"
+            ).rstrip()
+        case BalanceChanged(workspace=w, book=b, code=code, at_ms=at):
+            text = f"C {w} {b} {code} {event.kind} {event.amount_e4} {event.balance_after_e4} {at} {bucket(code)}"
         case Answered(workspace=w, at_ms=at):
             text = f"K {w} {at}"
         case StockNotice(workspace=w, book=b, at_ms=at):
@@ -409,6 +434,24 @@ def encode_event(event: Event) -> str:
         case _:
             text = "O"
     return text
+
+
+def _encode_redeemed(event: Redeemed) -> str:
+    user, order = encode_field(event.user), encode_field(event.order)
+    value = "-" if event.value_e4 is None else event.value_e4
+    counted = "" if event.counted_ms is None else f"@{event.counted_ms}"
+    text = (
+        f"R {event.workspace} {event.book} {event.code} {user} {order} {value} {event.currency or '-'} "
+        f"{event.digits} {event.discount_e4} {event.at_ms} {event.slot} {bucket(event.code)} {bucket(order)} "
+        f"{event.max_uses}{_encode_after(event)}{counted} {bucket(user)}"
+    )
+    if gift := event.gift:
+        text += f" {gift.book} {gift.code} {bucket(gift.code)}"
+    return text
+
+
+def _encode_after(event: Redeemed | RolledBack) -> str:
+    return "" if event.balance_after_e4 is None else f"={event.balance_after_e4}"
 
 
 def parse_record(text: str) -> RedemptionRecord:

@@ -30,7 +30,7 @@ def _by_kind(**kinds: str) -> dict[str, str]:
 OWN = _by_kind(string="gate config layout newest mend", stream="outbox")
 """The kinds of a partition's own keys, and their types in Redis."""
 
-TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g e y bh", zset="l kd lb lu lk s ue bl bu")
+TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g m e y bh", zset="l kd lb lu lk s ue bl bu")
 """The kinds of a workspace's keys, and their types."""
 
 SETS_OF_LOCKS = "uapo"
@@ -47,7 +47,7 @@ _PARTS = _by_kind(
         _BOOK: "b n f lb bl bh",
         f"{_BOOK}:(x|[{SETS_OF_LOCKS}](?:[1-9][0-9]{{0,18}})?)": "l",
         f"{_BOOK}:{_USER}": "lu ue bu",
-        _BUCKET: "d o g",
+        _BUCKET: "d o g m",
         _CODE: "c k kd s",
         _USER: "u",
         _HOLDER: "lk",
@@ -92,7 +92,7 @@ def parse_key(name: str) -> Key | None:
     if kind not in _match_parts:
         return Key(int(partition), int(workspace), kind) if rest is None else None
     parts = _match_parts[kind](rest or "")
-    if parts is None or (kind in "dog" and int(parts[1]) >= BUCKETS):
+    if parts is None or (kind in "dogm" and int(parts[1]) >= BUCKETS):
         return None
     return Key(int(partition), int(workspace), kind, parts.groups())
 
@@ -170,6 +170,9 @@ orders = _of_part("o")
 """A bucket of orders' places and users' counts."""
 gifts = _of_part("g")
 """A bucket of orders' gifts."""
+
+accounts = _of_part("m")
+"""A bucket of cards' accounts."""
 
 coupon = _of_part("c")
 """A code's record."""

@@ -10,11 +10,13 @@ from typing import Literal, NamedTuple
 from service.engine.domain.field_types import decode_field, encode_field
 from service.engine.domain.times import from_ms
 from service.engine.formats.event_id import EventId
-from service.engine.formats.events import REDEEMED_FIELDS, Fact, Redeemed, RolledBack, parse_entry
+from service.engine.formats.events import REDEEMED_FIELDS, BalanceChanged, Fact, Redeemed, RolledBack, parse_entry
 
-Kind = Literal["assigned", "unassigned", "redeemed", "rolled_back", "stock_notice", "answered", "unreadable"]
+Kind = Literal[
+    "assigned", "unassigned", "redeemed", "rolled_back", "balance_changed", "stock_notice", "answered", "unreadable"
+]  # fmt: skip
 
-_KINDS = frozenset("AURB")
+_OF_USERS = frozenset("AURB")
 _USER = 4
 """The index of the user in each of these."""
 _WITH_GIFT = 1 + len(REDEEMED_FIELDS) + 3
@@ -35,11 +37,11 @@ def read_names(d: bytes) -> list[Named]:
     """The ids in a fact's `d`: two entries for a checkout with a gift, none for an invalid text."""
     words = d.decode("utf-8", "replace").split(" ")
     kind, number = words[0], _number(words[1]) if len(words) > 1 else None
-    if kind not in _KINDS or len(words) < 4 or number is None:
+    if kind not in {*_OF_USERS, "C"} or len(words) < 4 or number is None:
         return []
-    user = words[_USER] if len(words) > _USER else ""
+    user = words[_USER] if kind != "C" and len(words) > _USER else ""
     at = 7 if kind == "A" else 5
-    order = words[at] if kind != "U" and len(words) > at else ""
+    order = words[at] if kind not in ("U", "C") and len(words) > at else ""
     pairs = [(words[2], words[3])]
     if kind == "R" and len(words) == _WITH_GIFT:
         pairs.append((words[-3], words[-2]))
@@ -51,7 +53,7 @@ def kind_of(d: bytes) -> Kind:
     """What happened."""
     kinds: dict[bytes, Kind] = {
         b"A ": "assigned", b"U ": "unassigned", b"R ": "redeemed", b"B ": "rolled_back", b"S ": "stock_notice",
-        b"K ": "answered",
+        b"C ": "balance_changed", b"K ": "answered",
     }  # fmt: skip
     return kinds.get(d[:2], "unreadable")
 
@@ -62,7 +64,7 @@ def describe(at: EventId, d: bytes, r: bytes) -> str:
     fact = parse_entry(at, d, r or b"{}")
     if not isinstance(fact, Fact):
         return f"{kind}{''.join(map(_describe_names, read_names(d)))}."
-    text = f"{kind}, code {fact.code} by user {fact.user}"
+    text = f"{kind}, code {fact.code}" + (f" by user {fact.user}" if fact.user else "")
     if isinstance(fact, Redeemed):
         text += f" in order {fact.order}" if fact.order else ""
         if fact.value_e4 is not None:
@@ -72,6 +74,8 @@ def describe(at: EventId, d: bytes, r: bytes) -> str:
         text += f", with code {fact.gift.code} as a gift" if fact.gift else ""
     elif isinstance(fact, RolledBack):
         text += f", redemption {fact.redemption_id}, {'with' if fact.restore else 'without'} giving the use back"
+    elif isinstance(fact, BalanceChanged):
+        text += f", {fact.kind} by {fact.amount_e4 / 10_000:.4f}"
     return f"{text}, at {from_ms(fact.at_ms)}."
 
 
@@ -84,7 +88,7 @@ def _describe_names(names: Named) -> str:
 def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes | None:
     """Replace this user of a workspace in a fact's `d`; None if the fact is not the user's."""
     words = d.decode("utf-8", "replace").split(" ")
-    if words[0] not in _KINDS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [encode_field(user)]:
+    if words[0] not in _OF_USERS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [encode_field(user)]:
         return None
     words[_USER] = pseudonym
     return " ".join(words).encode()

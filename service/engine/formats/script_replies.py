@@ -19,10 +19,11 @@ COUPON_VIEW = (
     "book_id code status uses max_uses user assigned_at ends_at lock_user lock_order lock_until "
     "last_event last_user last_order last_at"
 ).split()
+"""The account of a card follows (lua/includes/cards.lua): `balance`."""
 LOCK_VIEW = "book_id code user order token until left_ms".split()
 """What a lock holds of a price follows (lua/includes/pricing.lua), where it does."""
 
-_VIEWS = (COUPON_VIEW, LOCK_VIEW, [*LOCK_VIEW, "hold"])
+_VIEWS = (COUPON_VIEW, [*COUPON_VIEW, "balance"], LOCK_VIEW, [*LOCK_VIEW, "hold"])
 _USERS = {len(view): [at for at, name in enumerate(view) if name.endswith("user")] for view in _VIEWS}
 
 

@@ -48,11 +48,12 @@ class Call(msgspec.Struct, gc=False):
         k = self.caller.keys
         return (self.caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
-    def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> str:
+    def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "", by: str = "") -> str:
         """The request's part of an event."""
         raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)
         key = self.idempotency_key
-        return encode(RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else "")).decode()
+        part = RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else "", by)
+        return encode(part).decode()
 
 
 class Rendered(msgspec.Struct, gc=False):

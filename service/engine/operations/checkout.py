@@ -16,7 +16,14 @@ from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.engine.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
 from service.engine.operations.lock import LockToken
-from service.engine.operations.order_fields import Currency, ExpectedAmount, Items, encode_asks, order_amounts
+from service.engine.operations.order_fields import (
+    CardAmount,
+    Currency,
+    ExpectedAmount,
+    Items,
+    encode_asks,
+    order_amounts,
+)
 from service.engine.operations.redemption_view import Redemption, compute_final_amount, redemption_json
 
 _NO_CODE = "-"
@@ -32,6 +39,7 @@ class CheckoutRequest(Request):
     items: Items | None = None
     code: Code | None = None
     lock_token: LockToken | None = None
+    amount: CardAmount | None = None
     expected_final_amount: ExpectedAmount | None = None
     gift_book_id: Annotated[
         str | None,
@@ -52,6 +60,8 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     """Complete a purchase. The path has no code."""
     if request.lock_token is not None and request.code is None:
         raise invalid("lockToken", "goes with a code")
+    if request.amount is not None and request.code is None:
+        raise invalid("amount", "goes with a code")
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     used_code = _NO_CODE if request.code is None else parse_code(request.code)
     gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
@@ -84,7 +94,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         digits,
         items,
         encode_field(None if gift_book is None else str(gift_book)),
-        encode_asks(caller, request.expected_final_amount, request.currency),
+        encode_asks(caller, request.expected_final_amount, request),  # type: ignore[arg-type]  # as above,
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from service.engine.domain.field_types import Answer, Nothing, decode_field, decode_id
+from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.formats import key_names
 from service.engine.formats.redemption_id import id_from_event
@@ -35,6 +36,17 @@ class LastRedemption(Answer):
     redeemed_at: Timestamp
 
 
+class Balance(Answer):
+    """The sums of a card, or of a book's cards: `issued` + `credited` = `spent` + `held` + `closed` + `available`."""
+
+    issued: Amount
+    credited: Amount
+    spent: Amount
+    held: Amount
+    closed: Amount
+    available: Amount
+
+
 class Coupon(Answer):
     """A coupon."""
 
@@ -48,6 +60,7 @@ class Coupon(Answer):
     assigned_at: Timestamp | None
     expires_at: Timestamp | None
     last_redemption: LastRedemption | None
+    balance: Balance | None
 
 
 class AssignedCoupon(Coupon):
@@ -63,7 +76,7 @@ def parse_view(view: str) -> dict[str, object]:
     """The fields of Coupon from a script's view (COUPON_VIEW in service/engine/formats/script_replies.py)."""
     (
         book_id, code, status, uses, limit, user, assigned_at, ends_at,
-        lock_user, lock_order, lock_until, last_event, last_user, last_order, last_at,
+        lock_user, lock_order, lock_until, last_event, last_user, last_order, last_at, *account,
     ) = view.split(" ")  # fmt: skip
     lock = last = None
     if lock_user != "-":
@@ -88,7 +101,14 @@ def parse_view(view: str) -> dict[str, object]:
         "assigned_at": None if assigned_at == "-" else from_ms(int(assigned_at)),
         "expires_at": None if ends_at == "-" else from_ms(int(ends_at)),
         "last_redemption": last,
+        "balance": parse_balance(account[0]) if account else None,
     }
+
+
+def parse_balance(account: str) -> Balance:
+    """The six sums of a view of an account (lua/includes/cards.lua)."""
+    *amounts, digits = map(int, account.split(":"))
+    return Balance(*(from_e4(amount, digits) for amount in amounts))
 
 
 def parse_coupon(view: str) -> Coupon:

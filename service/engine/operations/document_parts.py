@@ -14,6 +14,7 @@ COUPON: dict[str, Any] = {
     "assignedAt": "2026-11-20T09:14:00.123Z",
     "expiresAt": "2036-12-01T00:00:00.000Z",
     "lastRedemption": None,
+    "balance": None,
 }
 LOCK = {
     "lockToken": "q1W2e3R4t5Y6u7I8",
@@ -27,6 +28,7 @@ LOCK = {
     "currency": "USD",
     "discountAmount": "24.00",
     "finalAmount": "96.00",
+    "amount": None,
 }
 UNDER_LOCK = {"lockToken": "lockToken-of-the-answer-to-lock"}
 """In a request: a made-up token would be refused, and would not say where the right one is."""
@@ -40,6 +42,7 @@ REDEMPTION: dict[str, Any] = {
     "currency": "USD",
     "discountAmount": "24.00",
     "finalAmount": "96.00",
+    "balanceAfter": None,
     "redeemedAt": "2026-11-20T09:15:30.456Z",
     "rolledBackAt": None,
     "ipAddress": "192.0.2.7",

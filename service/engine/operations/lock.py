@@ -24,7 +24,7 @@ from service.engine.domain.times import Timestamp, from_ms
 from service.engine.formats import key_names
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, parse_code
-from service.engine.operations.order_fields import OrderFields, order_amounts, whose
+from service.engine.operations.order_fields import OrderFields, encode_claim, order_amounts
 
 TOKENS_DRAWN = 64
 _drawn: list[str] = []
@@ -82,9 +82,10 @@ class Lock(Answer):
     currency: str | None
     discount_amount: Amount | None
     final_amount: Amount | None
+    amount: Amount | None
 
 
-_NO_PRICE = '"orderValue":null,"currency":null,"discountAmount":null,"finalAmount":null'
+_NO_PRICE = '"orderValue":null,"currency":null,"discountAmount":null,"finalAmount":null,"amount":null'
 
 
 def _draw_token() -> str:
@@ -108,9 +109,9 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     bucket = bucket_text(code)
     names = (*call.coupon_keys(code, bucket), orders + bucket_text(order), orders + bucket_text(user))
     price = "-"
-    if request.order_value is not None or request.currency is not None:
+    if request.order_value is not None or request.currency is not None or request.amount is not None:
         value_e4, digits, items = order_amounts(request)
-        price = f"{value_e4}/{request.currency or '-'}/{digits}/{whose(call.caller)}/{items}"
+        price = f"{value_e4}/{request.currency or '-'}/{digits}/{encode_claim(call.caller, request)}/{items}"
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token(), price)
     return Command("lock", names, args, _render)
 
@@ -146,12 +147,13 @@ def _body(payload: str) -> bytes:
 
 
 def _price(hold: str) -> str:
-    """The amounts of a hold, `<value>:<currency>:<digits>:<discount>`, as members."""
-    value_e4, currency, digits_text, discount_e4 = hold.split(":")
-    value, discount, digits = int(value_e4), int(discount_e4), int(digits_text)
+    """The amounts of a hold, `<value>:<currency>:<digits>:<discount>` and of a card `:m`, as members."""
+    value_e4, currency, digits_text, discount_e4, *of_card = hold.split(":")
+    value, digits = int(value_e4), int(digits_text)
+    discount = f'"{from_e4(int(discount_e4), digits)}"'
     return (
-        f'"orderValue":"{from_e4(value, digits)}","currency":"{currency}",'
-        f'"discountAmount":"{from_e4(discount, digits)}","finalAmount":"{from_e4(value - discount, digits)}"'
+        f'"orderValue":"{from_e4(value, digits)}","currency":"{currency}","discountAmount":{discount},'
+        f'"finalAmount":"{from_e4(value - int(discount_e4), digits)}","amount":{discount if of_card else "null"}'
     )
 
 

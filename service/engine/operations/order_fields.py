@@ -10,7 +10,16 @@ import msgspec
 
 from service.engine.domain.errors import QUOTED, BadField, refusal_from_field
 from service.engine.domain.field_types import Request, check_text, text_schema
-from service.engine.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, from_e4, to_e4
+from service.engine.domain.money import (
+    CURRENCIES,
+    CURRENCY_DIGITS,
+    Money,
+    PositiveMoney,
+    check_currency,
+    count_digits,
+    from_e4,
+    to_e4,
+)
 from service.engine.operations.caller import Caller
 from service.engine.operations.usual_requests import UsualAmount
 
@@ -42,6 +51,7 @@ ExpectedAmount = Annotated[
     ),
 ]
 Items = Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)]
+CardAmount = Annotated[PositiveMoney, msgspec.Meta(description="`invalid` where the coupon's book has no balance.")]
 
 
 class OrderFields(Request, kw_only=True):
@@ -50,6 +60,7 @@ class OrderFields(Request, kw_only=True):
     order_value: Money | None = None
     currency: Currency | None = None
     items: Items | None = None
+    amount: CardAmount | None = None
 
 
 class UsualOrder(Protocol):
@@ -58,6 +69,7 @@ class UsualOrder(Protocol):
     order_value: UsualAmount | None
     currency: str | None
     items: None
+    amount: None
 
 
 def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
@@ -95,11 +107,12 @@ def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
         raise refusal_from_field(bad) from None
 
 
-def encode_asks(caller: Caller, expected: Decimal | None, currency: str | None) -> str:
-    """What a redemption asks beside its amounts, as a script argument; '-' for nothing, as nearly always. Refusal for a
-    bad amount."""
-    if expected is None and caller.user is None:
+def encode_asks(caller: Caller, expected: Decimal | None, order: OrderFields | UsualOrder) -> str:
+    """What a redemption asks beside its order's amounts, as a script argument; '-' for nothing, as nearly always.
+    Refusal for a bad amount."""
+    if expected is None and caller.user is None and order.amount is None:
         return "-"
+    currency = order.currency
     try:
         expected_e4 = (
             None
@@ -108,12 +121,22 @@ def encode_asks(caller: Caller, expected: Decimal | None, currency: str | None) 
         )
     except BadField as bad:
         raise refusal_from_field(bad) from None
-    return f"{'-' if expected_e4 is None else expected_e4}/{whose(caller)}"
+    return f"{'-' if expected_e4 is None else expected_e4}/{encode_claim(caller, order)}"
 
 
-def whose(caller: Caller) -> str:
-    """Whose claim a request's amounts are, as lua/includes/pricing.lua names it: a key's, or a user's token's."""
-    return "k" if caller.user is None else "u"
+def encode_claim(caller: Caller, order: OrderFields | UsualOrder) -> str:
+    """Whose claim a request's amounts are, as lua/includes/pricing.lua names it: a key's, or a user's token's; then the
+    `amount` that it names, if any, in 10⁻⁴ units. Refusal for a bad amount."""
+    claim = "k" if caller.user is None else "u"
+    if order.amount is None:
+        return claim
+    try:
+        amount_e4 = _parse_amount("amount", order.amount, CURRENCY_DIGITS[order.currency] if order.currency else 4)
+        if amount_e4 == 0:
+            raise BadField("amount", "must be above 0")
+    except BadField as bad:
+        raise refusal_from_field(bad) from None
+    return f"{claim}{amount_e4}"
 
 
 def _check_currency(currency: str | None) -> None:

@@ -17,7 +17,7 @@ from service.engine.operations.base import Call, Command, Operation, Rendered, R
 from service.engine.operations.caller import Caller
 from service.engine.operations.coupon_view import Coupon, parse_coupon, restrict
 from service.engine.operations.lock import LockToken
-from service.engine.operations.order_fields import ExpectedAmount, OrderFields, encode_asks, order_amounts, whose
+from service.engine.operations.order_fields import ExpectedAmount, OrderFields, encode_asks, encode_claim, order_amounts
 from service.engine.operations.redemption_view import DurableRedemption, redemption_json
 
 METADATA_BYTES = 1 << 10
@@ -102,7 +102,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         call.encode_request("redeem", metadata),
         digits,
         items,
-        encode_asks(caller, request.expected_final_amount, request.currency),
+        encode_asks(caller, request.expected_final_amount, request),
     )
     return Command("redeem", names, args, _render)
 
@@ -132,7 +132,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         digits,
         items,
         str(int(caller.sees_reasons)),
-        whose(caller),
+        encode_claim(caller, request),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

@@ -30,6 +30,7 @@ class Redemption(Answer):
     currency: str
     discount_amount: Amount
     final_amount: Amount | None
+    balance_after: Amount | None
     redeemed_at: Timestamp
     rolled_back_at: Timestamp | None
     ip_address: str | None
@@ -50,23 +51,24 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     return (
         f'{{"redemptionId":"{id_from_event(r.event, r.at_ms)}","code":"{r.code}","bookId":"{book_id}",'
         f'"userId":{quote_id(r.user)},"orderId":{quote_field(r.order)},'
-        f"{_format_amounts(r.value_e4, r.currency, r.digits, r.discount_e4)},"
+        f"{_format_amounts(r.value_e4, r.currency, r.digits, r.discount_e4, r.limit[1])},"
         f'"redeemedAt":"{from_ms(int(r.at_ms))}","rolledBackAt":{rolled_back_at},'
         f"{_format_request(without_key(r.request), durability)}"
     ).encode()
 
 
 @lru_cache(maxsize=4096)
-def _format_amounts(value_e4: str, currency: str, digits_text: str, discount_e4: str) -> str:
+def _format_amounts(value_e4: str, currency: str, digits_text: str, discount_e4: str, after_e4: str) -> str:
     """The members with the record's amounts."""
     discount, digits = int(discount_e4), int(digits_text)
     order_value = final_amount = "null"
+    balance_after = f'"{from_e4(int(after_e4), digits)}"' if after_e4 else "null"
     if value_e4 != "-":
         value = int(value_e4)
         order_value, final_amount = f'"{from_e4(value, digits)}"', f'"{from_e4(value - discount, digits)}"'
     return (
         f'"orderValue":{order_value},"currency":"{currency}","discountAmount":"{from_e4(discount, digits)}",'
-        f'"finalAmount":{final_amount}'
+        f'"finalAmount":{final_amount},"balanceAfter":{balance_after}'
     )
 
 

@@ -7,7 +7,7 @@ requests.
 
 from dataclasses import dataclass
 
-from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Operation
 
 
@@ -86,6 +86,14 @@ ROLLBACK_ORDER = Row(
     operation_id="rollbackOrder", route="POST /v1/orders/{orderId}/rollback", operation=rollback.ROLLBACK_ORDER,
     roles=("manage",), script="rollback_order", audited="order.rolledBack",
 )
+CREDIT = Row(
+    operation_id="creditCard", route="POST /v1/coupons/{code}/credit", operation=cards.CREDIT, roles=("manage",),
+    script="adjust_card", audited="card.credited",
+)
+CLOSE = Row(
+    operation_id="closeCard", route="POST /v1/coupons/{code}/close", operation=cards.CLOSE, roles=("manage",),
+    script="adjust_card", audited="card.closed",
+)
 READ = Row(
     operation_id="getCoupon", route="GET /v1/coupons/{code}", operation=coupon_view.READ,
     roles=("checkout", "manage", "user"), script="coupon", reads=True,
@@ -93,7 +101,7 @@ READ = Row(
 
 ROWS = (
     ASSIGN_ANY, ASSIGN_CODE, UNASSIGN, LOCK, EXTEND, UNLOCK, REDEEM, VALIDATE, CHECKOUT, GIFT, ROLLBACK, ROLLBACK_ORDER,
-    READ,
+    CREDIT, CLOSE, READ,
 )
 # fmt: on
 

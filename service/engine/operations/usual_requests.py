@@ -4,8 +4,8 @@ shapes.py makes the same structs.
 A redemption in a batch takes 28,000 instructions less. A request is usual if
 
 1. its body is ASCII without the characters that no id may have, so that no text is escaped either;
-2. each field is there at most once, and is neither null, nor items, metadata or an expected amount, nor an id of one
-   or two characters (it might be `.` or `..`);
+2. each field is there at most once, and is neither null, nor items, metadata, an amount or an expected one, nor an id
+   of one or two characters (it might be `.` or `..`);
 3. it is valid.
 
 The struct's own decoder decodes all others, and alone refuses. A test compares what both make of a body.
@@ -33,7 +33,7 @@ _KINDS: dict[str, Any] = {
 }
 _get_texts = attrgetter(*_KINDS)
 _OTHERS = ("order_value", "lock_seconds")
-_LEFT_OUT = ("items", "metadata", "expected_final_amount")
+_LEFT_OUT = ("items", "metadata", "expected_final_amount", "amount")
 _NO_VALUE = msgspec.Raw()
 MAX_AMOUNT = 18
 """Bytes of a usual amount, with quotes. It also bounds the memory of their cache."""

@@ -20,7 +20,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "listBookNotices exportRedemptions uploadCodes checkCodes uploadCoupons generateCodes changeCodes "
             "listCodes exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific "
             "patchCoupon listCouponRedemptions createUser listUsers getUser "
-            "patchUser deleteUser listUserCoupons listUserRedemptions getRedemption "
+            "patchUser deleteUser listUserCoupons listUserRedemptions getRedemption getLedger "
             "getJob pauseJob resumeJob cancelJob exportJobResults "
             "reportRedemptions exportRedemptionReport reportFunnel exportFunnelReport"
         ).split()

@@ -40,6 +40,7 @@ def redemption_of(past: PastRedemption) -> Redemption:
         currency=past.currency or "",
         discount_amount=from_e4(past.discount_e4, digits),
         final_amount=None if value is None else from_e4(value - past.discount_e4, digits),
+        balance_after=None if past.balance_after_e4 is None else from_e4(past.balance_after_e4, digits),
         redeemed_at=from_ms(past.redeemed_at_ms),
         rolled_back_at=None if past.rolled_back_at_ms is None else from_ms(past.rolled_back_at_ms),
         ip_address=past.ip,

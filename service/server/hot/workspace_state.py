@@ -1,6 +1,7 @@
 """Read a workspace's counts and locks for the API and restocker.py, and claim and answer its Idempotency-Keys of
 requests off the hot path, for idempotency.py."""
 
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,10 +11,12 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import decode_field, decode_id, encode_field
 from service.engine.domain.money import CURRENCY_DIGITS, from_e4
 from service.engine.formats import key_names
+from service.engine.formats.card_account import SUMS
 from service.engine.formats.discount_sum import join_sum
 from service.engine.formats.idempotency_entry import answer_payload, parse_answer
 from service.engine.hot.decider import Decider
 from service.engine.operations.caller import Caller
+from service.engine.operations.coupon_view import Balance
 from service.server.requests.book_requests import BookStats
 
 CLAIM_MS = 60_000
@@ -68,11 +71,22 @@ def counts_of(reply: list[Any]) -> BookCounts:
         rolled_back=rolled_back,
         discount_total=from_e4(join_sum(discount, discount_high), digits),
         users=users,
-        budgets=[render_budget_now(line, digits) for line in reply[17:]],
+        budgets=[render_budget_now(line, digits) for line in reply[18:]],
+        balance=None if reply[17] == "-" else _balance_of([int(part) for part in reply[17].split()], digits),
         touched=bool(touched),
         taken=taken,
         now_ms=now_ms,
     )
+
+
+def _balance_of(parts: list[int], digits: int) -> Balance:
+    """The sums of a book's cards, from their counters in the order of SUMS. What locks hold that have expired is held
+    until a worker has swept them."""
+    sums_e4 = dict(zip(SUMS, starmap(join_sum, zip(parts[::2], parts[1::2], strict=True)), strict=True))
+    funds_e4 = sums_e4["issued"] + sums_e4["credited"] - sums_e4["spent"] - sums_e4["closed"]
+    held_e4 = sums_e4["held"] = min(sums_e4["held"], funds_e4)
+    sums_e4["available"] = funds_e4 - held_e4
+    return Balance(**{name: from_e4(amount_e4, digits) for name, amount_e4 in sums_e4.items()})
 
 
 class Workspace:

@@ -23,10 +23,11 @@ from service.server.record.workspace_rows import read_workspace
 KEYS_A_READ = 500
 MAX_AGE_MIN = 58
 """As in keys_in_order of sql/queries/reconciling.sql."""
+SUMS = (discount_sum.LOW, "issued", "credited", "spent", "closed")
+"""Sums of amounts. That of what locks hold follows from Redis alone."""
 COUNTERS = [
     *"codes assigned redeemed exhausted inactive redemptions rolledBack users taken".split(),
-    discount_sum.LOW,
-    discount_sum.HIGH,
+    *(counter for name in SUMS for counter in discount_sum.counters_of(name)),
 ]
 _OF_BLOCKED = ("inactive", "assigned")
 
@@ -35,7 +36,7 @@ class Books(Subject):
     """Books' counters. All counters of a book are read at one cut, and the record counts anew up to that cut. A
     repair adds the difference to the counter."""
 
-    at_once = 40
+    at_once = 25
 
     def __init__(self, examiner: Examiner) -> None:
         super().__init__(examiner)
@@ -74,9 +75,13 @@ class Books(Subject):
             return UNDECIDABLE_NOW
         counts = expected[0].get(thing, {})
         stored = {counter: int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)}
-        discount_e4 = discount_sum.join_sum(stored.pop(discount_sum.LOW), stored.pop(discount_sum.HIGH))
+        sums_e4 = {
+            name: discount_sum.join_sum(*(stored.pop(counter) for counter in discount_sum.counters_of(name)))
+            for name in SUMS
+        }
         off = {counter: counts.get(counter, 0) - value for counter, value in stored.items()}
-        off |= discount_sum.split_sum(int(counts.get("discount", 0)) - discount_e4)
+        for name, sum_e4 in sums_e4.items():
+            off |= discount_sum.split_into(name, int(counts.get(name, 0)) - sum_e4)
         about = (About("book", str(thing)),)
         if self._examiner.quarantine.names(about):  # blocked codes count as inactive, and only Redis knows them
             off |= dict.fromkeys(_OF_BLOCKED, 0)

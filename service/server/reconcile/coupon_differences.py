@@ -8,6 +8,7 @@ from typing import Any
 
 from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
+from service.engine.formats.card_account import parse_account
 from service.engine.formats.coupon_record import is_blocked
 from service.engine.formats.coupon_state import (
     About,
@@ -17,8 +18,10 @@ from service.engine.formats.coupon_state import (
     Write,
     differing_classes,
     entry_of,
+    has_same_account,
 )
 from service.engine.formats.directory_entry import is_locked, parse_directory_entry
+from service.engine.formats.discount_sum import split_into
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import SETS_OF_CODES
 from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Seen
@@ -28,6 +31,8 @@ from service.server.reconcile.bucket_walk import pages
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
 from service.server.record import comparisons as record
 
+_STATE_ITEMS = 6
+"""The items of a code before the sets in which it may be."""
 MAX_STANDING = 1000
 """Standing redemptions of a code that was used more often are not compared one by one."""
 _State = tuple[str | None, str | None, dict[str, str]]
@@ -94,11 +99,15 @@ class Coupons(Subject):
         records = [text for reply in await self._inspector.read(runs) for text in reply]
         suspects: list[str] = []
         several: list[RecordedCode] = []
+        cards: list[RecordedCode] = []
         ending: list[tuple[RecordedCode, Item]] = []
         for (row, entry), text in zip(rows, records, strict=True):
-            if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
+            is_idle = text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2])
+            if is_idle and row[14] is None:
                 continue
             recorded = RecordedCode(*row)
+            if recorded.account:
+                cards.append(recorded)
             if differing_classes(recorded, entry, text, locked=False):
                 suspects.append(recorded.code)
                 continue
@@ -109,7 +118,14 @@ class Coupons(Subject):
                 ending.append((recorded, Item("z", key, f"{recorded.bucket} {recorded.code}")))
             if end := self._held_end(recorded):
                 ending.append((recorded, end))
+        suspects += await self._find_unlike_accounts(cards)
         return list(dict.fromkeys([*suspects, *await self._find_unlike_sets(several, ending)]))
+
+    async def _find_unlike_accounts(self, cards: list[RecordedCode]) -> list[str]:
+        """Cards with another account, and those of which locks hold a part: what these hold is read with it."""
+        accounts = [("HGET", key_names.accounts(self._w, one.bucket), one.code) for one in cards]
+        texts = await self._inspector.read(accounts)
+        return [one.code for one, text in zip(cards, texts, strict=True) if not has_same_account(one, text, 0)]
 
     async def _find_unlike_sets(
         self, several: list[RecordedCode], ending: list[tuple[RecordedCode, Item]]
@@ -152,7 +168,8 @@ class Coupons(Subject):
             self._examiner.count_and_report(Difference((class_,), thing), "mended" if repair else "found")
 
     def items(self, thing: str) -> Sequence[Item]:
-        """Its entry, record, standing redemptions and locks, and the sets in which it may be."""
+        """Its entry, record, standing redemptions, locks, account and what the locks hold, and the sets in which it may
+        be."""
         w, bucket = self._w, key_names.bucket(thing)
         recorded = self._recorded.get(thing)
         end = self._ends_read[thing] = self._held_end(recorded) if recorded else None
@@ -161,6 +178,8 @@ class Coupons(Subject):
             Item("s", key_names.coupon(w, thing)),
             Item("Z", key_names.standing(w, thing)),
             Item("n", key_names.deadlines(w, thing)),
+            Item("h", key_names.accounts(w, bucket), thing),
+            Item("H", key_names.locks(w, thing)),
         ]
         if recorded:
             keys = [key_names.set_of_codes(w, recorded.book, kind) for kind in SETS_OF_CODES]
@@ -182,33 +201,43 @@ class Coupons(Subject):
     def find_difference(
         self, thing: str, expected: dict[str, RecordedCode], seen: Seen, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
-        entry, text, flat, locks = values[:4]
+        (entry, text, flat, locks, account, held_e4), sets = values[:_STATE_ITEMS], values[_STATE_ITEMS:]
         one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
         stands, unsafe = pair_up(flat), "it is locked" if locks or is_locked(entry, text) else ""
         if one is None:
-            if entry is None and text is None and not flat:
+            if entry is text is account is None and not flat:
                 return None
             removal = self._write_code(thing, (entry, text, stands), (None, None, {}))
+            if account is not None:
+                removal.append(Write("h", key_names.accounts(self._w, key_names.bucket(thing)), thing, account, None))
             return Difference(("code_surplus",), name, removal, unsafe, about)
         if one.version > seen.config or self._held_end(one) != self._ends_read.get(thing):
             return UNDECIDABLE_NOW  # its end is read from the second time on
         if is_blocked(text) and self._examiner.quarantine.names(about):
             one = one._replace(is_blocked=True)
+        classes = self._find_classes(one, values, bool(unsafe))
+        writes = self._write_account(one, account, held_e4)
+        if not classes:  # the card's locks hold as much as they did
+            return Difference(("balance",), name, writes, "", about) if writes else None
+        if writes:
+            classes.append("balance")
+        writes += self._write(one, entry, text, stands, sets)
+        return Difference(tuple(dict.fromkeys(classes)), name, writes, unsafe, about)
+
+    def _find_classes(self, one: RecordedCode, values: Sequence[Any], has_locks: bool) -> list[Class]:
+        """The differences of a code that Postgres has, apart from a card's account."""
+        (entry, text, flat, locks, *_), sets = values[:_STATE_ITEMS], values[_STATE_ITEMS:]
         if entry is None:
-            writes = self._write(one, None, text, stands, values[4:])
-            return Difference(("code_missing",), name, writes, unsafe, about)
+            return ["code_missing"]
         classes = differing_classes(one, entry, text, locked=locks > 0)
-        if not _have_same_standing(one, stands):
+        if not _have_same_standing(one, pair_up(flat)):
             classes.append("redemptions")
         # The sets of its book are read from the second time on.
-        if one.waits_for_end and not unsafe and values[4 + SETS_OF_CODES.index("x") :] != [str(one.expires_ms)]:
+        if one.waits_for_end and not has_locks and sets[SETS_OF_CODES.index("x") :] != [str(one.expires_ms)]:
             classes.append("free_missing")
         if one.is_held_till_end and values[-1] != str(one.expires_ms):
             classes.append("user_counts")
-        if not classes:
-            return None
-        writes = self._write(one, entry, text, stands, values[4:])
-        return Difference(tuple(dict.fromkeys(classes)), name, writes, unsafe, about)
+        return classes
 
     def _write(
         self, one: RecordedCode, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
@@ -222,6 +251,21 @@ class Coupons(Subject):
         if (end := self._held_end(one)) and len(sets) > len(SETS_OF_CODES):
             writes.append(end.change(sets[-1], str(one.expires_ms)))
         return [write for write in writes if write.seen != write.to or write.kind in "hs"]
+
+    def _write_account(self, one: RecordedCode, account: str | None, held_e4: int | None) -> list[Write]:
+        """The writes to the account of a card and, where its locks hold another amount, to its book's sum of these."""
+        if has_same_account(one, account, held_e4):
+            return []
+        key, stored = key_names.accounts(self._w, one.bucket), parse_account(account) if account else None
+        was_e4 = stored.held_e4 if stored else 0
+        held_e4 = was_e4 if held_e4 is None else held_e4
+        expected = one.account and one.account._replace(held_e4=held_e4)
+        sums = split_into("held", held_e4 - was_e4) if expected else {}
+        counters = key_names.counters(self._w, one.book)
+        return [
+            Write("h", key, one.code, account, None if expected is None else str(expected)),
+            *(Write("n", counters, name, None, str(by)) for name, by in sums.items()),
+        ]
 
     def _write_code(self, code: str, seen: _State, wanted: _State) -> list[Write]:
         """The writes to the directory entry, the record and the standing redemptions of a code."""

@@ -11,13 +11,14 @@ from service.engine.domain.field_types import decode_id
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import Difference, RecordedCode, Write, entry_of
 from service.engine.formats.directory_entry import FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, is_locked
-from service.engine.formats.discount_sum import split_sum
+from service.engine.formats.discount_sum import split_into
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import Key
 from service.engine.formats.stored_settings import book_settings, workspace_settings
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
 from service.engine.record.recorded_codes import recorded_codes
+from service.server.reconcile.counter_differences import SUMS
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
 from service.server.record import comparisons as record
 from service.server.record.book_rows import read_books
@@ -65,8 +66,8 @@ class WrongTypes(Subject):
             by_kind[thing.kind].append(thing)
         expected: Expected = {}
         codes = [key.parts[0] for kind in "cs" for key in by_kind[kind]]
-        if by_kind["d"]:
-            buckets = [int(key.parts[0]) for key in by_kind["d"]]
+        if in_buckets := [*by_kind["d"], *by_kind["m"]]:
+            buckets = [int(key.parts[0]) for key in in_buckets]
             codes += await record.codes_in_buckets(self._pool, self._workspace, buckets)
         recorded = await recorded_codes(self._pool, self._partition, self._workspace, at, codes) if codes else {}
         newest = max((one.version for one in recorded.values()), default=0)
@@ -74,6 +75,7 @@ class WrongTypes(Subject):
             if key.parts[0] in recorded:
                 expected[key] = _write_code(key, recorded[key.parts[0]])
         expected |= await self._directory(by_kind["d"], recorded)
+        expected |= await self._accounts(by_kind["m"], recorded)
         expected |= await self._uses(at, [*by_kind["o"], *by_kind["g"]])
         expected |= await self._users(at, by_kind["u"])
         expected |= await self._counters(at, by_kind["n"])
@@ -112,6 +114,23 @@ class WrongTypes(Subject):
             writes[key].append(Write("h", key.name, one.code, None, entry))
         return writes
 
+    async def _accounts(self, things: Sequence[Key], recorded: dict[str, RecordedCode]) -> Expected:
+        """The accounts of cards by bucket. No script can lock a card of such a bucket."""
+        keys = {int(key.parts[0]): key for key in things}
+        cards = [(one, one.account) for one in recorded.values() if one.bucket in keys and one.account]
+        items = [Item("H", key_names.locks(self._w, one.code)) for one, _ in cards]
+        seen = [
+            value
+            for start in range(0, len(items), ITEMS_A_LOOK)
+            for value in (await self._inspector.read_values(items[start : start + ITEMS_A_LOOK])).values
+        ]
+        writes: Expected = {key: [] for key in things}
+        for (one, account), held_e4 in zip(cards, seen, strict=True):
+            key = keys[one.bucket]
+            text = str(account._replace(held_e4=held_e4 if isinstance(held_e4, int) else 0))
+            writes[key].append(Write("h", key.name, one.code, None, text))
+        return writes
+
     async def _uses(self, at: EventId, things: Sequence[Key]) -> Expected:
         writes: Expected = {key: [] for key in things}
         if not writes:
@@ -142,7 +161,8 @@ class WrongTypes(Subject):
         writes: Expected = {}
         for key in things:
             counters = counts.get(int(key.parts[0]), {})
-            counters |= split_sum(int(counters.pop("discount", 0)))
+            for name in SUMS:
+                counters |= split_into(name, int(counters.pop(name, 0)))
             if counters.get("redemptions") or counters.get("rolledBack"):
                 counters |= {"touched": 1}
             writes[key] = [Write("h", key.name, counter, None, str(count)) for counter, count in counters.items()]
@@ -196,6 +216,7 @@ _DESCRIPTIONS = {
     "lb": "the locks of book {}", "d": "the directory's bucket {}", "o": "the orders' bucket {}",
     "g": "the gifts' bucket {}", "e": "the moved counts of deleted users", "q": "a counter of a minute",
     "lk": "the locks of an API key", "bl": "what locks hold of book {}", "bh": "the sums of what locks hold of book {}",
+    "m": "the accounts' bucket {}",
 }  # fmt: skip
 _MASKED = {
     "c": "the record of code {}", "k": "the locks of code {}", "kd": "the deadlines of code {}",

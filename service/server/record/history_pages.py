@@ -42,6 +42,7 @@ class PastRedemption(msgspec.Struct, frozen=True):
     ip: str | None
     user_agent: str | None
     metadata: str | None
+    balance_after_e4: int | None
 
 
 class HeldCoupon(msgspec.Struct, frozen=True):
@@ -123,6 +124,29 @@ async def notices_of_book(pool: Pool, workspace: int, book: int, limit: int, cur
     rows = await pool.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
     return page_cursors.NOTICES.make_page(notices, limit, lambda one: (one.epoch, one.seq))
+
+
+class LedgerRow(msgspec.Struct, frozen=True):
+    """A change of a card's balance, by the event of `epoch` and `seq`, and what was available afterwards."""
+
+    epoch: int
+    seq: int
+    at_ms: int
+    kind: Literal["issued", "credited", "spent", "returned", "closed"]
+    amount_e4: int
+    available_e4: int
+    redemption_id: UUID | None
+    order_id: str | None
+    actor: str | None
+    reason: str | None
+
+
+async def ledger_of_card(pool: Pool, workspace: int, code: str, limit: int, cursor: str | None) -> Page[LedgerRow]:
+    """The changes of a card's balance. Raises Refusal if the cursor is invalid."""
+    last = page_cursors.LEDGER.decode(cursor) or _LAST_EVENT
+    rows = await pool.fetch(query("ledger_of_card"), workspace, code, limit + 1, *last)
+    changes = [LedgerRow(*row) for row in rows]
+    return page_cursors.LEDGER.make_page(changes, limit, lambda one: (one.epoch, one.seq))
 
 
 async def prune_notices(database: Database, limit: int) -> int:

@@ -31,6 +31,7 @@ from service.engine.domain.field_types import Answer, Count, Request, check_text
 from service.engine.domain.limits import BookLimits
 from service.engine.domain.money import CURRENCY_DIGITS, Amount
 from service.engine.domain.times import Time, Timestamp, check_times, from_ms, to_ms
+from service.engine.operations.coupon_view import Balance
 from service.server.requests.code_patterns import (
     CHARSETS,
     DEFAULT_CHARSET,
@@ -182,6 +183,7 @@ class BookStats(Answer):
     discount_total: Amount
     users: int
     budgets: list[BudgetNow]
+    balance: Balance | None
 
 
 _NULL: dict[str, Any] = {

@@ -33,7 +33,8 @@ OTHERS = (
     Case("book_not_found", "POST", f"{_BOOK}/codes/generate", {"count": 1}),
     Case("book_not_found", "POST", f"{_BOOK}/codes/change", {"action": "release"}),
     Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": NOBODYS} | _CODES),
-    *(Case("coupon_not_found", "GET", f"/v1/coupons/{name}/redemptions") for name in ("NO-SUCH-CODE", "a.b")),
+    *(Case("coupon_not_found", "GET", f"/v1/coupons/{name}/{rest}") for name in ("NO-SUCH-CODE", "a.b")
+      for rest in ("redemptions", "ledger")),
     Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
     *(Case("redemption_not_found", "GET", f"/v1/redemptions/{name}") for name in (NOBODYS, "x")),
     *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),

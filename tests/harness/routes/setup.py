@@ -39,6 +39,7 @@ _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
     "assigned": (1, {"discount": {"type": "percentage", "value": 10}, "tags": ["x"], "metadata": {"a": [1]}}),
     "locked": (1, {"discount": {"type": "tiered", "tiers": [_TIER], "maxAmount": 5}, "limits": {"lockedPercent": 50}}),
     "units": (1, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
+    "card": (3, {"discount": {"type": "balance", "value": 50}}),
     "euros": (0, {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}}),
 }
 """Books: how many codes, and their rules."""
@@ -110,8 +111,9 @@ def _use(service: Service, setup: WorkspaceSetup) -> None:
 
 def _lock(service: Service, setup: WorkspaceSetup) -> None:
     for name, user in (("held", "bob"), ("ceiling", "ann"), ("held_off", "ann"), ("held_dark", "ann"),
-                       ("owned_held", "ann"), ("locked", "ann")):  # fmt: skip
+                       ("owned_held", "ann"), ("locked", "ann"), ("card1", "ann")):  # fmt: skip
         body = {"userId": setup[user]} | ({} if name == "ceiling" else {"lockSeconds": 1800})
+        body |= {"orderValue": 20} if name == "card1" else {}
         made = service.checkout.post(f"/v1/coupons/lock/{setup[name]}", json=body)
         setup[f"{name}_token"] = ok(made, 201)["lockToken"]
     ok(service.manage.patch(f"/v1/coupons/{setup['held_off']}", json={"status": "inactive"}))

@@ -133,6 +133,7 @@ ROUTES = (
           goods=(Good({"status": "inactive"}, {"status": kinds.COUPON_STATUS, "expiresAt": kinds.TIME}),)),
     Route(name=f"GET {_COUPONS}/redemptions", scopes="manage", path="/v1/coupons/{used}/redemptions",
           another="coupon_not_found"),
+    Route(name=f"GET {_COUPONS}/ledger", scopes="manage", path="/v1/coupons/{card}/ledger", another="coupon_not_found"),
     _route("GET /v1/users", "checkout manage"),
     _route("POST /v1/users", "manage", Good({"userId": "u"}, {"userId": kinds.ID} | _USER, "userId")),
     _route("GET /v1/users/{userId}", "checkout manage user"),

@@ -11,6 +11,7 @@ CROWDS: dict[str, tuple[str, str]] = {
     "d": ("CROWD-#", "9!7-1"),
     "o": ("CROWD-#", "6-1"),
     "g": ("CROWD-#", "CROWD-# 1 crowd 1"),
+    "m": ("CROWD-#", "1 0 0 0 0"),
     "x": ("crowd-#", "9"),
     "f": ("9#", "1"),
     "u": ("a9#", "1"),
@@ -36,7 +37,8 @@ BOUNDED = {
 }  # fmt: skip
 """Kinds of which a tenant can't raise the size, or within a bound at which a case of the table is."""
 ARGUMENTS = {
-    "a number, an id or a word of ours": "asks becomes book book_id bucket bytes claim_ms currency cursor digits epoch "
+    "a number, an id or a word of ours": "amount_e4 asks becomes book book_id bucket bytes claim_ms "
+    "currency cursor digits epoch "
     "event fingerprint from generation gift_book_id layout limit_mib lock_ms max_coupons next_state nonce number "
     "order_bucket pseudonym_bucket redemption_id renew repair restore sees_reasons set state the to token "
     "used_mib user_bucket value_e4 version was whose",

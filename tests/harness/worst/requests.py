@@ -7,7 +7,7 @@ from service.engine.deciding.recall import AS_OF
 from service.engine.domain.configuration import TierRow
 from service.engine.formats import key_names
 from service.engine.hot.fencing import Nonce
-from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from tests.harness.colliding import colliding
 from tests.harness.script_runner import EPOCH
 from tests.harness.worst.large_shop import HOUR_MS, MINUTE_MS, LargeShop, Run, case
@@ -226,6 +226,16 @@ async def rollback_order(g: LargeShop, size: int) -> Run:
     assert (await g.gift(gifts, USER, ORDER))[0] == 201
     await g.locks(GIFT, gifts.book, size, user=USER, ended=20)
     return g.run_of(rollback.ROLLBACK_ORDER, ORDER, "key")
+
+
+@case("adjust_card", "{size} live locks and 1,000 that ended", (0, 92))
+async def adjust_card(g: LargeShop, size: int) -> Run:
+    card = {"type": "balance", "value_e4": 10**12}
+    book = await g.book(CODE, discount=card, max_redemptions_per_code=None, low_stock_threshold=1)
+    await g.locks(CODE, book.book, size, ended=1000)
+    bucket = key_names.bucket(CODE)
+    await g.link.call("HSET", key_names.accounts(g.caller.prefix, bucket), CODE, f"{10**12} 0 0 0 1")
+    return g.run_of(cards.CREDIT, CODE, "key", amount=Decimal(1))
 
 
 @case("book_stats", "{size} locked coupons")

@@ -199,6 +199,15 @@ async def look(g: LargeShop, size: int) -> Run:
     return Run("look", names, args[: ITEMS_A_LOOK * 3])
 
 
+@case("look", "480 hashes of locks of cards, one of 1,000 locks")
+async def look_at_locks(g: LargeShop, size: int) -> Run:
+    book = await g.book("CODE-1", max_redemptions_per_code=None)
+    await g.locks("CODE-1", book.book, 1000)
+    names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
+    things = [("H", key_names.locks(g.caller.prefix, f"CODE-{n}"), "") for n in range(1, 481)]
+    return Run("look", names, [part for thing in things for part in thing])
+
+
 @case("repair", "1,000 fields, a key of the wrong type with {size}")
 async def repair(g: LargeShop, size: int) -> Run:
     await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))

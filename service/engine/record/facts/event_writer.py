@@ -16,6 +16,7 @@ from service.engine.domain.times import from_ms
 from service.engine.formats.events import (
     Answered,
     Assigned,
+    BalanceChanged,
     Entry,
     Fact,
     MalformedEvent,
@@ -40,9 +41,11 @@ _OPEN_ASSIGNMENTS = "epoch seq workspace code book user_id assigned_at order_id"
 _UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent rolled_back
     assigned_epoch assigned_seq assigned_at order_id""".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
-    discount_amount redeemed_at slot max_redemptions counted_at ip user_agent metadata""".split()
+    discount_amount redeemed_at slot max_redemptions counted_at ip user_agent metadata balance_after""".split()
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
-    ip user_agent reason""".split()
+    ip user_agent reason balance_after""".split()
+_BALANCE_CHANGES = """partition epoch seq workspace book code change amount balance_after changed_at ip user_agent
+    reason changed_by""".split()
 _NOTICES = "partition epoch seq workspace book notice what remaining noticed_at".split()
 _ORDER_USES = "workspace order_id redemption_id slot".split()
 _KEYS = "epoch seq workspace key op at entry".split()
@@ -160,6 +163,7 @@ class _Batch:
         """Lines, each with the columns of its assignment; with workspace and code if that is from before the batch."""
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
+        self._balance_changes: list[str] = []
         self._assigned_at: list[str] = []
         self._redeemed_ids: list[str] = []
         self._rolled_back_ids: list[str] = []
@@ -185,6 +189,8 @@ class _Batch:
                 self._unassigned(event)
             case RolledBack():
                 self._rolled_back(event)
+            case BalanceChanged():
+                self._balance_changed(event)
             case StockNotice():
                 self._noticed(event)
             case _:
@@ -198,6 +204,7 @@ class _Batch:
         await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
+        await _copy(connection, "balance_changes", _BALANCE_CHANGES, self._balance_changes)
         uses = self._uses
         if uses.orders_freed:
             uses.check_places(await connection.fetch(query("free_orders"), *zip(*uses.orders_freed, strict=True)))
@@ -313,17 +320,18 @@ class _Batch:
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
-        counted_at = _time(redeemed.counted_ms) if "@" in redeemed.max_uses else _NULL
+        most, after, counted_ms = redeemed.limit
+        counted_at = _time(counted_ms) if counted_ms else _NULL
         self._redeemed_ids.append(own_id)
         self._redemptions.append(
             f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
-            f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{redeemed.most}\t{counted_at}\t"
-            f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
+            f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{most}\t{counted_at}\t"
+            f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\t{after + 'e-4' if after else _NULL}\n"
         )
         if order is not _NULL:
             self._uses.take_place(f"{w}\t{order}\t{own_id}\t{redeemed.slot}\n")
-        if redeemed.most == "1":
+        if most == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
         if gift := redeemed.gift_code:
             self._assign(seq, int(w), gift, redeemed.gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)
@@ -335,10 +343,19 @@ class _Batch:
         self._rolled_back_ids.append(own_id)
         self._rollbacks.append(
             f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
-            f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\n"
+            f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\t"
+            f"{_NULL if event.balance_after_e4 is None else f'{event.balance_after_e4}e-4'}\n"
         )
         if event.restore:
             self._uses.give_back(event)
+
+    def _balance_changed(self, event: BalanceChanged) -> None:
+        request = event.request
+        self._balance_changes.append(
+            f"{self._head}{event.seq}\t{event.workspace}\t{event.book}\t{event.code}\t{event.kind}\t"
+            f"{event.amount_e4}e-4\t{event.balance_after_e4}e-4\t{from_ms(event.at_ms)}\t{_client(request)}\t"
+            f"{_escaped(request.reason) or _NULL}\t{_escaped(request.by) or _NULL}\n"
+        )
 
     def _fact(self, event: Fact) -> str:
         return self._line(event.seq, event.workspace, event.book, event.code, event.user)

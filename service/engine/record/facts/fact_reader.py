@@ -13,6 +13,7 @@ from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.engine.formats.event_id import START, EventId
 from service.engine.formats.events import (
     Assigned,
+    BalanceChanged,
     Event,
     Fact,
     Redeemed,
@@ -130,7 +131,10 @@ def event_of(facts: list[Fact]) -> Fact:
 
 def fact_of(row: asyncpg.Record) -> Fact:
     (kind, _partition, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
-    value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed, counted_ms = rest
+    (
+        value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, after_e4, change, *redeemed,
+        counted_ms,
+    ) = rest  # fmt: skip
     ip, ua = ip or "", ua or ""
     if kind == "R":  # the most frequent; a dict in between would double the cost
         return Redeemed(
@@ -148,6 +152,7 @@ def fact_of(row: asyncpg.Record) -> Fact:
             discount_e4=discount_e4,
             slot=slot,
             max_uses=max_uses,
+            balance_after_e4=after_e4,
             counted_ms=counted_ms,
             request=RequestPart(ip, ua) if metadata is None else RequestPart(ip, ua, msgspec.Raw(metadata.encode())),
         )
@@ -157,6 +162,9 @@ def fact_of(row: asyncpg.Record) -> Fact:
         return Assigned(**about, order=order)
     if kind == "U":
         return Unassigned(**about, order=order)
+    about["balance_after_e4"] = after_e4
+    if kind == "C":
+        return BalanceChanged(**about, kind=change, amount_e4=discount_e4)
     about |= {"order": order, "redemption_id": redemption_id, "discount_e4": discount_e4}
     about["counted_ms"] = counted_ms
     return RolledBack(**about, restore=restore, redeemed=EventId(*redeemed))

@@ -14,6 +14,7 @@ from litestar.params import PathParameter
 from service.engine.deciding.recall import decide
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Answer, Nothing, Page
+from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.operations import coupon_view
 from service.engine.operations.base import parse_code
@@ -34,7 +35,7 @@ from service.server.api.documented import describe_history, describe_route
 from service.server.api.hot_path import call_without_body
 from service.server.api.reading import Listing, parse_id, unpack_request
 from service.server.record import history_pages
-from service.server.record.history_pages import PastRedemption
+from service.server.record.history_pages import LedgerRow, PastRedemption
 from service.server.requests.book_requests import BookStats
 
 T = TypeVar("T")
@@ -57,6 +58,17 @@ _STATS = {
     "rolledBack": 3,
     "discountTotal": "1900.00",
     "users": 91,
+    "balance": None,
+}
+_ENTRY = {
+    "at": "2026-11-20T09:15:30.456Z",
+    "kind": "spent",
+    "amount": "20.00",
+    "available": "30.00",
+    "redemptionId": REDEMPTION["redemptionId"],
+    "orderId": REDEMPTION["orderId"],
+    "actor": None,
+    "reason": None,
 }
 _EVENTS = {"low": "book.low_stock", "out": "book.exhausted"}
 _NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-20T09:15:30.456Z"}
@@ -95,6 +107,23 @@ class Notice(Answer):
 
 class NoticePage(Page[Notice]):
     """A page of notices, newest first."""
+
+
+class LedgerEntry(Answer):
+    """A change of a card's balance."""
+
+    at: Timestamp
+    kind: Literal["issued", "credited", "spent", "returned", "closed"]
+    amount: Amount
+    available: Amount
+    redemption_id: str | None
+    order_id: str | None
+    actor: str | None
+    reason: str | None
+
+
+class LedgerPage(Page[LedgerEntry]):
+    """A page of changes of a card's balance, newest first."""
 
 
 class Histories(Controller):
@@ -183,6 +212,33 @@ class Histories(Controller):
         return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
 
     @get(
+        "/coupons/{code:str}/ledger",
+        **describe_history(
+            "getLedger",
+            "List the changes of a card's balance",
+            "Redemptions",
+            returns="A page of the card's ledger.",
+            item=_ENTRY,
+            refusals="coupon_not_found",
+        ),
+    )
+    async def ledger(self, request: Request[Any, Any, Any], code: Code) -> Response[LedgerPage]:
+        """What changed the card's balance, newest first: its issue, credits, redemptions (`spent`), rollbacks
+        (`returned`) and closes. Empty for a coupon without a balance. Scope `manage`."""
+        caller, context, params = unpack_request(request, Listing)
+        coupon = await read_coupon(request, code)
+        book = await find_book(context, caller, coupon.book_id)
+        headers = await wait_recorded(context, caller)
+        read_page = partial(
+            history_pages.ledger_of_card,
+            context.pool, caller.workspace, parse_code(code), params.limit, params.cursor,
+        )  # fmt: skip
+        page = await context.bulk.read(caller.workspace, params.limit, read_page)
+        digits = book.discount.digits if book.discount else 2
+        items = await context.bulk.render(caller.workspace, page.items, partial(_render_entry, digits))
+        return Response(LedgerPage(items=items, next_cursor=page.next_cursor), headers=headers)
+
+    @get(
         "/redemptions/{redemptionId:str}",
         **describe_history(
             "getRedemption",
@@ -221,6 +277,19 @@ class Histories(Controller):
         check_user(caller, user_id)
         headers = await wait_recorded(context, caller)
         return Response(await _page_coupons(request, caller, context, params, user_id), headers=headers)
+
+
+def _render_entry(digits: int, row: LedgerRow) -> LedgerEntry:
+    return LedgerEntry(
+        at=from_ms(row.at_ms),
+        kind=row.kind,
+        amount=from_e4(row.amount_e4, digits),
+        available=from_e4(row.available_e4, digits),
+        redemption_id=None if row.redemption_id is None else str(row.redemption_id),
+        order_id=row.order_id,
+        actor=row.actor,
+        reason=row.reason,
+    )
 
 
 async def _page_coupons(
