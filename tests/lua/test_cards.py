@@ -1,10 +1,14 @@
 """Cards: coupons with a balance, of which a redemption takes a part and a lock holds one."""
 
+import random
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import pytest
 
 from service.engine.domain.configuration import BookRow
+from service.engine.formats import key_names
 from service.engine.operations import table
 from tests.harness import kinds
 from tests.harness.cases import MISSING, posts
@@ -300,6 +304,213 @@ async def test_500_buyers_of_a_card_of_100(shop: Shop) -> None:
     answers = await together(*(shop.redeem("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="1") for n in range(500)))
     assert tally(answers) == {201: 100, (409, "coupon_exhausted"): 400}
     assert await balance(shop) == ("100.00", "0.00", "0.00", "0.00")
+
+
+ASKS = ("redeem", "redeem", "lock", "lock", "unlock", "rollback", "keep", "credit", "close", "wait")
+LARGEST = Decimal(10) ** 9
+"""Of a request in the random test; a card may have more."""
+
+
+class _Drawn:
+    """A card of random amounts: what it should have, by exact arithmetic, and random requests."""
+
+    def __init__(self, shop: Shop, seed: int) -> None:
+        self.shop, self.random = shop, random.Random(seed)
+        self.currency, self.digits = self.random.choice([("USD", 2), ("JPY", 0), ("KWD", 3)])
+        self.unit = Decimal(1).scaleb(-self.digits)
+        self.issued = self.random.choice([Decimal(7), Decimal(50), Decimal(10) ** 11 - 1000])
+        self.credited = self.spent = self.closed = Decimal(0)
+        self.locks: dict[str, tuple[str, Decimal, Decimal, float]] = {}
+        """By order: token, value, what it holds, and its end."""
+        self.stand: list[tuple[str, Decimal]] = []
+
+    def amount(self, largest: Decimal) -> Decimal:
+        return max(self.unit, (largest * self.random.randint(1, 1000) / 700).quantize(self.unit, ROUND_DOWN))
+
+    async def live(self) -> dict[str, tuple[str, Decimal, Decimal, float]]:
+        now = await self.shop.now()
+        return {order: lock for order, lock in self.locks.items() if lock[3] > now}
+
+    async def left(self) -> Decimal:
+        """What is available."""
+        held = sum((lock[2] for lock in (await self.live()).values()), Decimal(0))
+        return self.issued + self.credited - self.spent - self.closed - held
+
+    async def step(self, number: int) -> None:
+        live, left, kind = await self.live(), await self.left(), self.random.choice(ASKS)
+        order = self.random.choice([*live, f"A-{number}"])
+        if kind in ("redeem", "lock"):
+            await self._take(kind, order, live.get(order), left, is_held=bool(live))
+        elif kind == "unlock" and order in live:
+            assert (await self.shop.unlock("CARD-1", self.locks.pop(order)[0]))[0] == 204
+        elif kind in ("rollback", "keep") and self.stand:
+            redemption, taken = self.stand.pop(self.random.randrange(len(self.stand)))
+            assert (await self.shop.rollback(redemption, restore=kind == "rollback"))[0] == 200
+            self.spent -= taken if kind == "rollback" else 0
+        elif kind == "credit":
+            more = self.amount(min(self.issued, LARGEST))
+            fits = self.issued + self.credited + more < 10**11
+            assert (await self.shop.credit("CARD-1", str(more)))[0] == (200 if fits else 422)
+            self.credited += more if fits else 0
+        elif kind == "close" and self.random.random() < 0.3:
+            assert (await self.shop.close("CARD-1"))[0] == (409 if live else 200)
+            self.closed += 0 if live else left
+        elif kind == "wait":
+            await self.shop.wait(self.random.choice([1_000, 30_000]))
+
+    async def _take(self, kind: str, order: str, own: Any, left: Decimal, *, is_held: bool) -> None:
+        value = own[1] if own and self.random.random() < 0.5 else self.amount(min(self.issued, LARGEST))
+        most = self.amount(value) if self.random.random() < 0.3 else None
+        body: dict[str, Any] = {"orderId": order, "orderValue": value} | ({} if most is None else {"amount": most})
+        if kind == "lock":
+            body["lockSeconds"] = self.random.randint(1, 40)
+        status, answer = await getattr(self.shop, kind)("CARD-1", "ann", **body)
+        own_held = own[2] if own else Decimal(0)
+        if left + own_held == 0:
+            assert answer == ("coupon_locked" if is_held else "coupon_exhausted")
+            return
+        taken = min(value, value if most is None else most, left + own_held)
+        if own and value == own[1] and most in (None, own_held):
+            taken = own_held
+        assert (status in (200, 201), Decimal(answer["discountAmount"])) == (True, taken), (body, answer)
+        if kind == "lock":
+            ends = datetime.fromisoformat(answer["expiresAt"]).timestamp() * 1000
+            self.locks[order] = (answer["lockToken"], value, taken, ends)
+            return
+        self.locks.pop(order, None)
+        self.spent += taken
+        self.stand.append((answer["redemptionId"], taken))
+        assert Decimal(answer["balanceAfter"]) == left + own_held - taken
+
+    async def check(self) -> None:
+        left = await self.left()
+        held = self.issued + self.credited - self.spent - self.closed - left
+        expected = {"issued": self.issued, "credited": self.credited, "spent": self.spent, "held": held}
+        sums = (await self.shop.coupon("CARD-1"))[1]["balance"]
+        assert {name: Decimal(text) for name, text in sums.items()} == expected | {
+            "closed": self.closed, "available": left,
+        }  # fmt: skip
+
+
+async def test_too_many_locks_to_know_what_they_hold(still: Shop) -> None:
+    """Where over a thousand locks are live and as many have expired, what depends on their sum is `unavailable`; the
+    card can be read, and the sweep makes it known again."""
+    book = await cards(still)
+    for n in range(2_020):
+        seconds = 10 if n % 2 else 600
+        await still.lock("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="0.01", lockSeconds=seconds)
+    await still.wait(10_000)
+    for ask in (still.lock, still.redeem):
+        await still.refuses("unavailable", ask("CARD-1", "eve", orderId="E-1", orderValue="1"))
+    await still.refuses("unavailable", still.validate("CARD-1", orderValue="1"))
+    await still.refuses("unavailable", still.credit("CARD-1", "1"))
+    await still.refuses("coupon_locked", still.close("CARD-1"))
+    assert (await balance(still))[3] == "29.80"
+    names, more = (still.caller.gate, f"{still.caller.prefix}w"), 1
+    while more:
+        _, _, more = await still.work("sweep_locks", names, book.book, "p")
+    assert (await balance(still))[3] == "39.90"
+    assert (await still.lock("CARD-1", "eve", orderId="E-1", orderValue="100"))[1]["amount"] == "39.90"
+
+
+async def test_ids_that_look_like_a_hold(shop: Shop) -> None:
+    """A user's and an order's id decide nothing of what a lock holds."""
+    await cards(shop)
+    names = {"userId": "9:USD:2:400000:k:-", "orderId": "7:USD:2:300000:k:-"}
+    _, lock = await shop.lock("CARD-1", names["userId"], orderId=names["orderId"], orderValue="1")
+    assert lock["amount"] == "1.00"
+    assert (await balance(shop))[1] == "1.00"
+    await assert_consistent(shop)
+    await shop.unlock("CARD-1", lock["lockToken"])
+    assert (await balance(shop))[1] == "0.00"
+
+
+async def test_a_clock_that_goes_back_takes_no_more_than_there_is(still: Shop) -> None:
+    """Locks that are live again, of what another has spent meanwhile, take what is left, and the last take nothing."""
+    await cards(still)
+    for n in range(30):
+        await still.lock("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="1.6", lockSeconds=10)
+    await still.lock("CARD-1", "zoe", orderId="Z-1", orderValue="1", lockSeconds=15)
+    await still.wait(10_000)
+    assert (await still.redeem("CARD-1", "bob", orderId="B-1", orderValue="44"))[0] == 201
+    await still.wait(-10_000)
+    answers = [await still.redeem("CARD-1", f"u{n}", orderId=f"A-{n}") for n in range(30)]
+    taken = [Decimal(body["discountAmount"]) for status, body in answers if status == 201]
+    assert (len(taken), sum(taken)) == (4, 6)
+    assert await balance(still) == ("50.00", "0.00", "0.00", "0.00")
+    await still.wait(20_000)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_random_amounts_add_up(still: Shop, seed: int) -> None:
+    """Whatever is asked in whatever order: each answer, and the balance after it, is that of exact arithmetic."""
+    drawn = _Drawn(still, seed)
+    await still.put_workspace(currency=drawn.currency, digits=drawn.digits)
+    terms = {"value_e4": int(drawn.issued * 10_000), "currency": drawn.currency, "digits": drawn.digits}
+    await cards(still, discount=terms)
+    for number in range(150):
+        await drawn.step(number)
+        await drawn.check()
+    await assert_consistent(still)
+
+
+async def test_a_race_for_a_card(shop: Shop) -> None:
+    """Locks, redemptions, credits and closes at once: what succeeded adds up, and nothing is negative."""
+    await cards(shop)
+    asks: list[Any] = []
+    for n in range(150):
+        asks.append(shop.lock("CARD-1", f"u{n}", orderId=f"L-{n}", orderValue="1.5", lockSeconds=1 + n % 3))
+        asks.append(shop.redeem("CARD-1", f"u{n}", orderId=f"R-{n}", orderValue="1.5"))
+        if n % 25 == 0:
+            asks.append(shop.close("CARD-1"))
+        if n % 10 == 0:
+            asks.append(shop.credit("CARD-1", "2"))
+    random.Random(1).shuffle(asks)
+    answers = await together(*asks)
+    assert {code for status, code in answers if status > 300} <= {"coupon_locked", "coupon_exhausted"}
+    _, coupon = await shop.coupon("CARD-1")
+    sums = {name: Decimal(text) for name, text in coupon["balance"].items()}
+    assert min(sums.values()) >= 0
+    assert sums["issued"] + sums["credited"] == sums["spent"] + sums["held"] + sums["closed"] + sums["available"]
+    redeemed = [body for status, body in answers if status in (200, 201) and "redemptionId" in body]
+    assert sums["spent"] == sum(Decimal(body["discountAmount"]) for body in redeemed)
+    assert sums["credited"] == 30
+
+
+async def test_a_lost_redis_gets_its_accounts_again(still: Shop) -> None:
+    """Recorded events on a card that was just issued lead to the account that they were decided with, without locks."""
+    await cards(still, "CARD-1", "CARD-2")
+    _, first = await still.redeem("CARD-1", "ann", orderId="A-1", orderValue="20")
+    await still.redeem("CARD-1", "ann", orderId="A-2", orderValue="7.5")
+    await still.rollback(first["redemptionId"])
+    await still.close("CARD-1")
+    await still.credit("CARD-1", "3")
+    await still.lock("CARD-1", "ann", orderId="A-3", orderValue="1")
+    events = [(entry_id, fields["d"]) for entry_id, fields in await still.read_outbox_entries()][1:]
+    before = await balance(still)
+    moved = [decided.replace("CARD-1", "CARD-2") for _, decided in events]
+    assert before == ("7.50", "1.00", "42.50", "2.00")
+    args: list[str] = []
+    for (event, _), decided in zip(events, moved, strict=True):
+        words = decided.split(" ")
+        bucket = str(key_names.bucket("CARD-2"))
+        at = {"R": 12, "B": 9, "C": 8}[words[0]]
+        words[at] = bucket
+        at_ms = words[10] if words[0] == "R" else "0"
+        more = f"{events[0][0]} 200000 {key_names.bucket('ann')} {at_ms}" if words[0] == "B" else ""
+        args += [" ".join(words), event, more]
+    w = still.caller.prefix
+    for kind in ("o", "s"):  # orders and uses are CARD-1's
+        for name in await still.link.call("KEYS", f"{w}{kind}:*"):
+            await still.link.call("DEL", name)
+    await still.gate("closed")
+    reply = await still.work("redo", [key_names.gate(0), key_names.mend(0)], "7-9", *args)
+    await still.link.call("DEL", key_names.mend(0))
+    assert reply == [0]
+    account = await still.link.call("HGET", key_names.accounts(w, key_names.bucket("CARD-2")), "CARD-2")
+    assert account == "500000 30000 75000 425000 0"
+    await still.link.call("FLUSHDB")
+    await Shop(still.link).open()
 
 
 DESCRIBED = (

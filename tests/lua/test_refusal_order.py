@@ -137,6 +137,34 @@ async def test_the_refusals_of_a_code_that_is_used_up(still: Shop, ask: str, use
     await named(still, ask, request, [])
 
 
+@pytest.mark.parametrize("ask", ASKS)
+async def test_the_refusals_of_a_card(still: Shop, ask: str) -> None:
+    """Its amount comes first; held by others, and used up, have the places that these two have of other codes."""
+    balance = {"type": "balance", "value_e4": 500_000, "min_order_value_e4": 100_000}
+    book = await still.book("CARD-1", discount=balance, max_redemptions_per_code=None, max_redemptions=5)
+    _, lock = await still.lock("CARD-1", "bob", orderId="B-1", orderValue="50")
+    await still.redeem("CARD-1", "bob", orderId="B-1", orderValue="50", lockToken=lock["lockToken"], amount="20")
+    _, lock = await still.lock("CARD-1", "bob", orderId="B-2", orderValue="50")
+    await still.change(book, status="inactive", max_redemptions=2, require_lock=True)
+    request: dict[str, Any] = {"code": "CARD-1", "userId": "ann", "orderId": "A-1", "currency": "EUR"}
+    required = [] if ask == "lock" else ["lock_required"]
+    rest = ["coupon_locked", *required, "out_of_stock", "order_value_required", "currency_mismatch"]
+    if ask == "validate":
+        await still.refuses("invalid", still.validate(**request | {"amount": "1.001"}))
+    await named(still, ask, request, ["book_inactive", *rest])
+    book = await still.change(book, status="active", max_redemptions=2, require_lock=True)
+    await named(still, ask, request, rest)
+    await still.redeem("CARD-1", "bob", orderId="B-2", lockToken=lock["lockToken"])
+    await named(still, ask, request, [*required, "coupon_exhausted", *rest[1 + len(required) :]])
+    await still.credit("CARD-1", "5")
+    await still.change(book, max_redemptions=None, require_lock=False)
+    await named(still, ask, request, ["order_value_required", "currency_mismatch"])
+    await named(still, ask, request | {"orderValue": "20"}, ["currency_mismatch"])
+    del request["currency"]
+    await named(still, ask, request | {"orderValue": "9.99"}, ["order_value_too_low"])
+    await named(still, ask, request | {"orderValue": "20", "amount": "7"}, [])
+
+
 async def test_the_refusals_of_assigning_a_named_coupon(still: Shop) -> None:
     """Coupon, book, end of the window, another's lock, the user's codes, the user's coupons: in that order."""
     book = await still.book("CODE-1", "CODE-2", "CODE-OFF")

@@ -163,6 +163,7 @@ class Operations(State):
             "lockSeconds": (lock.deadline - self.now) // 1000,
             "expiresAt": time(lock.deadline),
             **(lock.price.body() if lock.price else NO_PRICE),
+            "amount": None,
         }
 
     def _price(self, use: Use) -> Price:

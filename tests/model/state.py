@@ -84,6 +84,7 @@ class Redemption:
             "currency": self.currency,
             "discountAmount": format_amount(self.discount, digits),
             "finalAmount": None if self.value is None else format_amount(self.value - self.discount, digits),
+            "balanceAfter": None,
             "redeemedAt": from_ms(self.at),
             "rolledBackAt": time(self.rolled_back),
             "ipAddress": self.address,
@@ -215,6 +216,7 @@ class State:
             "assignedAt": time(c.assigned_at),
             "expiresAt": time(self.end(c)),
             "lastRedemption": _one_of(lasts, actual.get("lastRedemption")),
+            "balance": None,
         }
 
     # Books, users, orders
@@ -285,6 +287,7 @@ class State:
             "rolledBack": sum(len(c.redemptions) for c in coupons) - len(stand),
             "discountTotal": str(total.quantize(unit, ROUND_DOWN)),
             "users": len({redemption.user for redemption in stand}),
+            "balance": None,
             "touched": book in self.touched,
             "taken": self.spent(book),
             "nowMs": self.now,
