@@ -121,6 +121,7 @@ class RecordedCode(Answer):
     max_redemptions: int | None
     redeemed_by: str | None
     expires_at: str | None
+    amount: str | None
     added_at: str
 
 

@@ -229,6 +229,53 @@ async def test_a_tiered_book(operator: Operator, service: Service) -> None:
     await expect(operator.row("its book has not begun")).to_have_count(1)
 
 
+async def test_a_book_of_cards(operator: Operator, service: Service) -> None:
+    """A book of gift cards has an amount, in any notation, and no limit of redemptions for each code; an upload has a
+    column for amounts and their sum, and the pages of book and code show what a card was issued with. With codes the
+    book stays one of cards."""
+    page, name, code = operator.page, new_id("book"), new_code()
+    await operator.open_page("books", "Books")
+    await operator.button("New book").click()
+    await page.get_by_label("Name", exact=True).fill(name)
+    limit = page.get_by_label("Redemptions per code")
+    await expect(limit).to_be_visible()
+    await page.get_by_label("Kind").select_option("balance")
+    await expect(limit).to_be_hidden()
+    await expect(page.get_by_label("Maximum discount")).to_have_count(0)
+    await page.get_by_label("Amount of each card (USD)").fill("1.000")
+    await operator.button("Create book").click()
+    reason = re.compile("Can be read in two ways: write 1000, or 1.00")
+    await expect(page.get_by_label("Amount of each card")).to_have_accessible_description(reason)
+    await page.get_by_label("Amount of each card").fill("50,00")
+    await operator.button("Create book").click()
+    await expect(operator.heading(name)).to_be_visible()
+    await expect(page.get_by_text("gift cards of 50.00 USD").first).to_be_visible()
+    (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
+    assert (book["maxRedemptionsPerCode"], book["discount"]["value"]) == (None, "50.00")
+    await operator.button("Upload").click()
+    table = f"Karte;Guthaben\r\n{code};1.234,50\r\n{new_code()};\r\n"
+    file = {"name": "cards.csv", "mimeType": "text/csv", "buffer": table.encode()}
+    await page.get_by_label("A file").set_input_files(files=[file])
+    await operator.button("Check file").click()
+    await page.get_by_label("Karte").select_option("Code")
+    await page.get_by_label("Guthaben").select_option("Amount of a card")
+    await expect(page.get_by_role("region", name="Upload")).to_contain_text(
+        re.compile(r"Amount of the cards\s*1.284\.50 USD")
+    )
+    await operator.picture("console-cards-upload")
+    await operator.button("Upload 2 codes").click()
+    await operator.expect_message(f"2 codes added to {name}.")
+    await expect(operator.row(code)).to_contain_text(re.compile(r"1.234\.50 USD"))
+    await operator.open_page(f"code/{code}", code)
+    await expect(page.locator(".versus")).to_contain_text(re.compile(r"Issued with\s*1.234\.50 USD"))
+    await operator.open_page(f"book/{book['bookId']}", name)
+    await operator.button("Change").click()
+    await page.get_by_label("Kind").select_option("fixed")
+    await operator.button("Save").click()
+    reason = re.compile("^Can't cease to be balance, since the book has codes")
+    await expect(page.get_by_label("Kind")).to_have_accessible_description(reason)
+
+
 async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: Path) -> None:
     """An upload's columns are mapped, and its rejected lines listed and saved; codes are uploaded, exported, and picked
     codes switched off."""

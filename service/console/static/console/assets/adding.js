@@ -1,12 +1,13 @@
 // Adding codes to a book by an upload: check the file, map its columns, then upload it.
 
 import { ask as request, at } from "./api.js";
-import { busy, download, field, fileFormat, fileFormats, fill, h, input, number, pairs, plural, select, table, tell, toast } from "./dom.js";
+import { busy, download, field, fileFormat, fileFormats, fill, h, input, money, number, pairs, plural, select, table, tell, toast } from "./dom.js";
 
 const UPLOAD_MS = 3_600_000;
 const SHOWN = 20;
 const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
-const FIELDS = [["-", "Ignore"], ["code", "Code"], ["userId", "User"], ["expiresAt", "Expires"], ["maxRedemptions", "Redemptions allowed"]];
+const CARDS = "code,userId,expiresAt,amount\nCARD-0001,,,\nCARD-0002,user-42,2030-01-01T00:00:00Z,75.00\n";
+const FIELDS = [["-", "Ignore"], ["code", "Code"], ["userId", "User"], ["expiresAt", "Expires"], ["maxRedemptions", "Redemptions allowed"], ["amount", "Amount of a card"]];
 const DELIMITERS = [["comma", "Comma"], ["semicolon", "Semicolon"], ["tab", "Tab"], ["pipe", "Pipe"], ["colon", "Colon"]];
 const ORDERS = [["dmy", "Day, month, year"], ["mdy", "Month, day, year"], ["ymd", "Year, month, day"]];
 const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -56,13 +57,14 @@ function renderLayout(layout, chosen, again) {
   ];
 }
 
-function renderCounts(result, tried, save) {
+function renderCounts(result, { currency }, tried, save) {
   const estimate = result.isExact === false ? "about " : "";
   return [
     pairs([
       [tried ? "Would be added" : "Added", estimate + number(result.added)],
       ["Duplicates", estimate + number(result.duplicates)],
       ["Rejected", number(result.invalid)],
+      result.amount && [tried ? "Amount of the cards" : "Issued", estimate + money(result.amount, currency)],
     ]),
     result.errors.length > 0 && [
       table("Rejected lines", [
@@ -80,6 +82,7 @@ function renderCounts(result, tried, save) {
 // The form of an upload: a file or lines; check, then upload.
 export function uploading(book, place, done) {
   const path = `/v1/books/${book.bookId}/codes`;
+  const isCards = book.discount?.type === "balance";
   const file = input({ type: "file", accept: ".csv,.tsv,.txt,text/csv,text/plain" });
   const lines = h("textarea", { spellcheck: "false", rows: 4 });
   const result = h("div", { role: "status", class: "card", hidden: true });
@@ -133,7 +136,7 @@ export function uploading(book, place, done) {
       const { file: layout } = answer;
       if (layout && answer.errors.some(({ reason }) => reason.includes("send `dates`"))) // they begin later in the file
         layout.dates ??= { order: null, timeZone: options.timeZone, example: "31.12.2026" };
-      fill(result, dryRun && layout && renderLayout(layout, () => options, again), !layout?.problem && renderCounts(answer, dryRun, save));
+      fill(result, dryRun && layout && renderLayout(layout, () => options, again), !layout?.problem && renderCounts(answer, book.discount ?? {}, dryRun, save));
       go.disabled = !dryRun || answer.added === 0;
       if (dryRun) go.textContent = layout?.problem ? "Upload" : `Upload ${plural(answer.added, "code")}`;
       else {
@@ -162,9 +165,9 @@ export function uploading(book, place, done) {
   };
   fill(place, h("section", { class: "card", "aria-label": "Upload", onkeydown },
     h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
-      h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
+      h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", isCards ? CARDS : TEMPLATE) }, "Save a template")),
     h("div", { class: "form" },
-      field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users (their ids, not their names), expiries and redemptions allowed."),
+      field("A file", file, `CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users (their ids, not their names), expiries and ${isCards ? "amounts; without one a card has the book's" : "redemptions allowed"}.`),
       field("Or codes, one a line", lines)),
     h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => close() }, "Close")),
     sent, result));

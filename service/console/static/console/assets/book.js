@@ -78,9 +78,10 @@ const parts = {
       { name: "Status", of: ({ status: state }) => [statusBadge(state), OUT_OF_USE[book.state] && USABLE.has(state) && h("div", { class: "hint" }, OUT_OF_USE[book.state])] },
       { name: "User", class: "long", of: (row) => user(row.userId ?? row.redeemedBy) },
       { name: "Redemptions", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
+      book.discount?.type === "balance" && { name: "Issued", number: true, of: (row) => money(row.amount, book.discount.currency) },
       { name: "Last redeemed", of: (row) => when(row.redeemedAt) },
       { name: "Expires", of: (row) => when(row.expiresAt) },
-    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), query.get("status") ? "No codes match." : "No codes yet: generate or upload some.");
+    ].filter(Boolean), (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), query.get("status") ? "No codes match." : "No codes yet: generate or upload some.");
   },
   async redemptions(place, book, page) {
     await listing(place, "Redemptions", redemptionColumns(), (cursor) =>

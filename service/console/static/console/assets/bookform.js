@@ -41,7 +41,7 @@ export async function edit(book, page) {
   const tags = input({ name: "tags", value: was.tags.join(", ") });
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
   const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
-  const [discount, readDiscount] = discountFields(was.discount, page.session);
+  const [discount, readDiscount, kind] = discountFields(was.discount, page.session);
   const [budgets, readBudgets] = boundFields("budgets", "amount", was.budgets, "Add budget");
   const [limits, readLimits] = boundFields("useLimits", "uses", was.useLimits, "Add limit");
   const gift = giftControl(was, others);
@@ -56,6 +56,7 @@ export async function edit(book, page) {
       giftBookId: gift.value || null, budgets: readBudgets(), useLimits: readLimits(),
     };
     for (const [key, control] of Object.entries(numbers)) fields[key] = whole(control);
+    if (kind.value === "balance") fields.maxRedemptionsPerCode = null;
     if (!book) return codes.value ? { ...fields, totalCodes: whole(codes) } : fields;
     const changed = Object.entries(fields).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(was[key] ?? null));
     return { ...Object.fromEntries(changed), ...(ending.checked && { endLocks: true }) };
@@ -74,6 +75,10 @@ export async function edit(book, page) {
     field("Code pattern", pattern, "# is a random character."),
     book && h("div", { class: "wide" }, field("End all live locks now", ending, "Who holds a code loses it, also on the way to pay. Unticked, locks keep their use and their price until they end.")),
     !book && field("Codes to generate", codes, "Empty: none."));
+  const perCode = numbers.maxRedemptionsPerCode.closest(".field"); // a card has no such limit
+  const paint = () => { perCode.hidden = kind.value === "balance"; };
+  kind.addEventListener("change", paint);
+  paint();
   await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Create book", async () => {
     const made = book ? await patch(`/v1/books/${book.bookId}`, read()) : await post("/v1/books", read());
     toast(book ? `${made.name} is changed.` : `${made.name} is created.`);

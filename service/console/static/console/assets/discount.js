@@ -3,7 +3,8 @@
 import { field, fill, h, input, money, select } from "./dom.js";
 import { typedAmount } from "./typed.js";
 
-const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
+const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"],
+  ["balance", "Gift card with a balance"]];
 const UNITS = [["percentage", "%"], ["fixed", "amount off"]];
 const MOST_TIERS = 20;
 
@@ -22,6 +23,7 @@ export function describe(terms, session, most = MOST_TIERS) {
     terms.minOrderValue && `for orders from ${money(terms.minOrderValue, currency)}`,
     terms.maxAmount && `at most ${money(terms.maxAmount, currency)}`,
   ].filter(Boolean);
+  if (terms.type === "balance") return [`gift cards of ${money(terms.value, currency)}`, ...more].join(", ");
   if (terms.type === "buyXGetY") return [`${terms.get} free for every ${terms.buy} bought`, ...more].join(", ");
   if (terms.type !== "tiered") return [off(terms), ...more].join(", ");
   const tiers = terms.tiers.slice(0, most).map((tier) => `${off(tier)} from ${money(tier.from, currency)}`);
@@ -64,11 +66,11 @@ function tierRows(tiers, currencyNow) {
   return [h("div", { class: "wide" }, list, h("p", {}, add)), read];
 }
 
-// Returns the fields, and a function that reads the terms.
+// Returns the fields, a function that reads the terms, and the control of their kind.
 export function discountFields(discount, session) {
   const currency = input({ name: "discount.currency", required: true, maxlength: 3, value: currencyOf(discount, session) });
   const currencyNow = () => currency.value.trim().toUpperCase();
-  const type = select(TYPES, discount?.type ?? "");
+  const type = select(TYPES, discount?.type ?? "", { name: "discount.type" });
   const value = decimal("discount.value", discount?.value);
   const least = decimal("discount.minOrderValue", discount?.minOrderValue, false);
   const most = decimal("discount.maxAmount", discount?.maxAmount, false);
@@ -77,13 +79,15 @@ export function discountFields(discount, session) {
   const [tiers, readTiers] = tierRows(discount?.tiers, currencyNow);
   const rest = h("div", { class: "form" });
   const paint = () => {
-    const bounds = [field(`Minimum order value (${currencyNow()})`, least), field(`Maximum discount (${currencyNow()})`, most), field("Currency", currency, "ISO 4217, such as EUR.")];
+    const isCard = type.value === "balance";
+    const bounds = [field(`Minimum order value (${currencyNow()})`, least), !isCard && field(`Maximum discount (${currencyNow()})`, most), field("Currency", currency, "ISO 4217, such as EUR.")];
     const own = { // made when it is wanted: two of them show the same control
       "": () => [],
       percentage: () => [field("Percent", value), bounds],
       fixed: () => [field(`Amount (${currencyNow()})`, value), bounds],
       tiered: () => [tiers, bounds],
       buyXGetY: () => [field("Buy", buy), field("Get free", get), bounds],
+      balance: () => [field(`Amount of each card (${currencyNow()})`, value, "Of cards that are issued from now on."), bounds],
     }[type.value]();
     fill(rest, own);
   };
@@ -97,10 +101,10 @@ export function discountFields(discount, session) {
     const fields = { type: type.value };
     if (discount?.currency || currencyNow() !== session.currency) fields.currency = currencyNow();
     if (least.value.trim()) fields.minOrderValue = typedAmount(least);
-    if (most.value.trim()) fields.maxAmount = typedAmount(most);
+    if (most.value.trim() && type.value !== "balance") fields.maxAmount = typedAmount(most);
     if (type.value === "buyXGetY") return { ...fields, buy: Number(buy.value), get: Number(get.value) };
     if (type.value === "tiered") return { ...fields, tiers: readTiers() };
     return { ...fields, value: typedAmount(value, type.value === "percentage") };
   };
-  return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
+  return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read, type];
 }

@@ -66,7 +66,7 @@ function verdict(redis, postgres, recorded) {
 
 const uses = (coupon) => `${number(coupon.redemptions)} of ${coupon.maxRedemptions === null ? "any number" : number(coupon.maxRedemptions)}`;
 
-function versus(redis, postgres) {
+function versus(redis, postgres, currency) {
   const { lock, lastRedemption: last } = redis;
   const status = redis.status === "locked" ? "Status without holds" : "Status";
   return h("div", { class: "versus" },
@@ -78,6 +78,7 @@ function versus(redis, postgres) {
     card("In Postgres", postgres ? pairs([
       [status, statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
       ["Held by", h("span", { class: "soft" }, "holds are only in Redis")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
+      postgres.amount && ["Issued with", money(postgres.amount, currency)],
     ]) : h("p", {}, "Not found.")));
 }
 
@@ -158,7 +159,7 @@ async function showCode(main, name, query, page) {
   const release = page.may("checkout") ? async (hold) => { if (await askToRelease(redis.code, hold)) again(); } : null;
   const paint = () => {
     refill(actions, actionsOf(redis, timeline.holds, release, page));
-    refill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
+    refill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres, currencyOf(book.discount, page.session)));
     if (!past.contains(document.activeElement)) {
       fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release)));
     }
