@@ -13,6 +13,7 @@ CREATE TABLE report_sums (
   rolled_back bigint NOT NULL DEFAULT 0,
   order_value numeric NOT NULL DEFAULT 0,
   discount_amount numeric NOT NULL DEFAULT 0,
+  balance_spent numeric NOT NULL DEFAULT 0, -- what of the discounts was taken from cards
   assigned bigint NOT NULL DEFAULT 0,
   -- Users, at their first redemption in this step, even if it was rolled back later: new ones, and those that redeemed
   -- in the workspace before it. Of a day also those at their first redemption in its week.

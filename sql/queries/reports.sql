@@ -1,13 +1,13 @@
 -- name: add_to_rollups
 -- Add numbers, which may be negative, to an hour or a day.
 -- $1 workspace int  $2 step text  $3 start timestamptz  $4 book int  $5 currency text  $6 redemptions bigint
--- $7 rolled_back bigint  $8 order_value numeric  $9 discount_amount numeric  $10 assigned bigint  $11 new_users bigint
--- $12 returning_users bigint  $13 week_new bigint  $14 week_returning bigint
-INSERT INTO report_sums AS old VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+-- $7 rolled_back bigint  $8 order_value numeric  $9 discount_amount numeric  $10 balance_spent numeric
+-- $11 assigned bigint  $12 new_users bigint  $13 returning_users bigint  $14 week_new bigint  $15 week_returning bigint
+INSERT INTO report_sums AS old VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   redemptions = old.redemptions + excluded.redemptions, rolled_back = old.rolled_back + excluded.rolled_back,
   order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount,
-  assigned = old.assigned + excluded.assigned, new_users = old.new_users + excluded.new_users,
+  balance_spent = old.balance_spent + excluded.balance_spent, assigned = old.assigned + excluded.assigned, new_users = old.new_users + excluded.new_users,
   returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
   week_returning = old.week_returning + excluded.week_returning;
 
@@ -25,9 +25,10 @@ FROM hours CROSS JOIN LATERAL (
   SELECT
     count(*) - count(back) AS redemptions, count(back) AS rolled_back,
     coalesce(sum(order_value) FILTER (WHERE back IS NULL), 0) AS order_value,
-    coalesce(sum(discount_amount) FILTER (WHERE back IS NULL), 0) AS discount_amount
+    coalesce(sum(discount_amount) FILTER (WHERE back IS NULL), 0) AS discount_amount,
+    coalesce(sum(discount_amount) FILTER (WHERE back IS NULL AND balance_after IS NOT NULL), 0) AS balance_spent
   FROM (
-    SELECT redemption_id, order_value, discount_amount FROM redemptions r
+    SELECT redemption_id, order_value, discount_amount, balance_after FROM redemptions r
     WHERE r.workspace = hours.workspace AND r.book = hours.book
       AND redemption_id >= first_uuid7(start) AND redemption_id < first_uuid7(start + interval '1 hour')
     LIMIT $4 + 1
@@ -38,7 +39,8 @@ FROM hours CROSS JOIN LATERAL (
 ) AS facts CROSS JOIN LATERAL (
   SELECT
     coalesce(sum(redemptions), 0)::bigint AS redemptions, coalesce(sum(rolled_back), 0)::bigint AS rolled_back,
-    coalesce(sum(order_value), 0) AS order_value, coalesce(sum(discount_amount), 0) AS discount_amount
+    coalesce(sum(order_value), 0) AS order_value, coalesce(sum(discount_amount), 0) AS discount_amount,
+    coalesce(sum(balance_spent), 0) AS balance_spent
   FROM report_sums s WHERE s.workspace = hours.workspace AND step = 'hour' AND s.start = hours.start AND s.book = hours.book
 ) AS rollups
 WHERE facts.redemptions + facts.rolled_back <= $4;
@@ -94,7 +96,8 @@ FROM workspaces WHERE workspace = $1;
 WITH groups AS MATERIALIZED (SELECT book, name FROM report_groups($1, $6, $7, $8))
 SELECT
   ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, currency, sum(redemptions)::bigint AS redemptions,
-  sum(order_value) AS order_value, sum(discount_amount) AS discount_amount, sum(rolled_back)::bigint AS rolled_back,
+  sum(order_value) AS order_value, sum(discount_amount) AS discount_amount, sum(balance_spent) AS balance_spent,
+  sum(rolled_back)::bigint AS rolled_back,
   sum(CASE $2 WHEN 'week' THEN week_new ELSE new_users END)::bigint AS new_users,
   sum(CASE $2 WHEN 'week' THEN week_returning ELSE returning_users END)::bigint AS returning_users
 FROM report_sums JOIN groups USING (book)
@@ -172,7 +175,8 @@ ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET assigned = ol
 WITH made AS (
   SELECT
     r.workspace, r.book, r.user_id, coalesce(r.currency, '') AS currency, coalesce(order_value, 0) AS order_value,
-    discount_amount, redeemed_at AS at, time_zone AS zone, date_trunc('hour', redeemed_at, time_zone) AS hour,
+    discount_amount, CASE WHEN balance_after IS NULL THEN 0 ELSE discount_amount END AS balance_spent,
+    redeemed_at AS at, time_zone AS zone, date_trunc('hour', redeemed_at, time_zone) AS hour,
     least(min(redeemed_at) OVER of_user, known.first_at) AS user_first,
     greatest(max(redeemed_at) OVER of_user, known.last_at) AS user_last,
     greatest(max(redeemed_at) OVER of_book, in_book.last_at) AS book_last,
@@ -203,35 +207,37 @@ WITH made AS (
   FROM (SELECT DISTINCT hour, zone FROM made) AS these
 ), counted AS MATERIALIZED (
   SELECT
-    workspace, hour, day, one.book, currency, order_value, discount_amount,
+    workspace, hour, day, one.book, currency, order_value, discount_amount, balance_spent,
     is_new_user(hour, last, user_first) AS of_hour, is_new_user(day, last, user_first) AS of_day,
     is_new_user(week, last, user_first) AS of_week
   FROM made JOIN hours USING (hour, zone) CROSS JOIN LATERAL (VALUES (made.book, book_last), (0, user_last)) AS one (book, last)
 ), sums AS (
   SELECT
     workspace, hour, day, book, currency, count(*) AS redemptions, sum(order_value) AS order_value,
-    sum(discount_amount) AS discount_amount, count(*) FILTER (WHERE of_hour) AS hour_new,
+    sum(discount_amount) AS discount_amount, sum(balance_spent) AS balance_spent, count(*) FILTER (WHERE of_hour) AS hour_new,
     count(*) FILTER (WHERE NOT of_hour) AS hour_returning, count(*) FILTER (WHERE of_day) AS day_new,
     count(*) FILTER (WHERE NOT of_day) AS day_returning, count(*) FILTER (WHERE of_week) AS week_new,
     count(*) FILTER (WHERE NOT of_week) AS week_returning
   FROM counted GROUP BY workspace, hour, day, book, currency
 )
 INSERT INTO report_sums AS old (
-  workspace, step, start, book, currency, redemptions, order_value, discount_amount, new_users, returning_users,
-  week_new, week_returning
+  workspace, step, start, book, currency, redemptions, order_value, discount_amount, balance_spent, new_users,
+  returning_users, week_new, week_returning
 )
 SELECT
-  workspace, 'hour', hour, book, currency, redemptions, order_value, discount_amount, hour_new, hour_returning, 0, 0
+  workspace, 'hour', hour, book, currency, redemptions, order_value, discount_amount, balance_spent, hour_new,
+  hour_returning, 0, 0
 FROM sums
 UNION ALL
 SELECT
-  workspace, 'day', day, book, currency, sum(redemptions), sum(order_value), sum(discount_amount), sum(day_new),
-  sum(day_returning), sum(week_new), sum(week_returning)
+  workspace, 'day', day, book, currency, sum(redemptions), sum(order_value), sum(discount_amount), sum(balance_spent),
+  sum(day_new), sum(day_returning), sum(week_new), sum(week_returning)
 FROM sums GROUP BY 1, 2, 3, 4, 5
 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   redemptions = old.redemptions + excluded.redemptions, order_value = old.order_value + excluded.order_value,
-  discount_amount = old.discount_amount + excluded.discount_amount, new_users = old.new_users + excluded.new_users,
+  discount_amount = old.discount_amount + excluded.discount_amount,
+  balance_spent = old.balance_spent + excluded.balance_spent, new_users = old.new_users + excluded.new_users,
   returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
   week_returning = old.week_returning + excluded.week_returning;
 
@@ -239,18 +245,20 @@ ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
 -- Take these recorded redemptions, which were rolled back, out of the roll-ups' sums.
 -- $1 redemptions text[]
 INSERT INTO report_sums AS old (
-  workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount
+  workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount, balance_spent
 )
 SELECT
   r.workspace, step, date_trunc(step, redeemed_at, time_zone), counted.book, coalesce(r.currency, ''), -count(*), count(*),
-  -coalesce(sum(order_value), 0), -sum(discount_amount)
+  -coalesce(sum(order_value), 0), -sum(discount_amount),
+  -coalesce(sum(discount_amount) FILTER (WHERE balance_after IS NOT NULL), 0)
 FROM redemptions r JOIN workspaces USING (workspace)
 CROSS JOIN LATERAL (VALUES (r.book), (0)) AS counted (book) CROSS JOIN (VALUES ('hour'), ('day')) AS steps (step)
 WHERE redemption_id = ANY ($1::text[]::uuid[])
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   redemptions = old.redemptions + excluded.redemptions, rolled_back = old.rolled_back + excluded.rolled_back,
-  order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount;
+  order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount,
+  balance_spent = old.balance_spent + excluded.balance_spent;
 
 -- name: rolled_back_by
 -- The redemptions that these events of a partition rolled back.
@@ -274,6 +282,7 @@ SELECT * FROM (
     coalesce(own.rolled_back, 0) - coalesce(old.rolled_back, 0) AS rolled_back,
     coalesce(own.order_value, 0) - coalesce(old.order_value, 0) AS order_value,
     coalesce(own.discount_amount, 0) - coalesce(old.discount_amount, 0) AS discount_amount,
+    coalesce(own.balance_spent, 0) - coalesce(old.balance_spent, 0) AS balance_spent,
     coalesce(own.assigned, 0) - coalesce(old.assigned, 0) AS assigned,
     coalesce(own.new_users, 0) - coalesce(old.new_users, 0) AS new_users,
     coalesce(own.returning_users, 0) - coalesce(old.returning_users, 0) AS returning_users,
@@ -281,14 +290,15 @@ SELECT * FROM (
     coalesce(own.week_returning, 0) - coalesce(old.week_returning, 0) AS week_returning
   FROM pg_temp.report_sums AS own FULL JOIN (
     SELECT
-      workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount, assigned, new_users,
-      returning_users, week_new, week_returning
+      workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount, balance_spent,
+      assigned, new_users, returning_users, week_new, week_returning
     FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
   ) AS old USING (workspace, step, start, book, currency)
 ) AS more
 WHERE (
-  redemptions, rolled_back, order_value, discount_amount, assigned, new_users, returning_users, week_new, week_returning
-) <> (0, 0, 0, 0, 0, 0, 0, 0, 0);
+  redemptions, rolled_back, order_value, discount_amount, balance_spent, assigned, new_users, returning_users, week_new,
+  week_returning
+) <> (0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 -- name: store_report_user
 -- Store that a user redeemed in a book, or in all (0), within this time.

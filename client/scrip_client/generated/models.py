@@ -1343,8 +1343,6 @@ class SalesOfGroup(Model, kw_only=True):
     """The sum of the discounts."""
     balance_spent: Decimal
     """The part of the discounts that gift cards paid."""
-    returned_amount: Decimal
-    """What was given back for returned items."""
     rolled_back: int
     """Redemptions of the interval that were rolled back since."""
     new_users: int

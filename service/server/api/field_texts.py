@@ -248,7 +248,6 @@ SHARED = {
     "SalesOfGroup.orderValue": "The sum of the orders' values before the discount.",
     "SalesOfGroup.discountAmount": "The sum of the discounts.",
     "balanceSpent": "The part of the discounts that gift cards paid.",
-    "returnedAmount": "What was given back for returned items.",
     "SalesOfGroup.rolledBack": "Redemptions of the interval that were rolled back since.",
     "newUsers": "Users who redeemed, even if it was rolled back, and had not before the interval. A user counts once, "
     "in the currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book.",

@@ -52,6 +52,7 @@ class Sales(NamedTuple):
     redemptions: int
     order_value: Decimal
     discount_amount: Decimal
+    balance_spent: Decimal
     rolled_back: int
     new_users: int
     returning_users: int

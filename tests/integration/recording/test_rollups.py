@@ -46,6 +46,8 @@ class Sales:
         value_e4 = self._random.choice([None, 1_234_500, 999_900])
         about |= {"value_e4": value_e4, "discount_e4": 0 if value_e4 is None else self._random.randrange(1000) * 100}
         about["currency"] = None if value_e4 is None else self._random.choice(["USD", "EUR"])
+        if about["book"] == 3:  # of cards
+            about["balance_after_e4"] = 100 * self._random.randrange(3)
         text = redeemed_text(order=None, slot=0, **about)
         self._standing.append(parse(epoch, seq, text.encode(), b"{}", None))
         return text
@@ -80,6 +82,7 @@ async def count_facts(shop: RecordedShop) -> list[Row]:
             counted["redemptions"] += 1
             counted["order_value"] += row["order_value"] or Decimal(0)
             counted["discount_amount"] += row["discount_amount"]
+            counted["balance_spent"] += 0 if row["balance_after"] is None else row["discount_amount"]
     for workspace, at, book in await shop.pool.fetch("SELECT workspace, assigned_at, book FROM assignments"):
         for counted in rows_of(workspace, at, book, ""):
             counted["assigned"] += 1
@@ -87,7 +90,9 @@ async def count_facts(shop: RecordedShop) -> list[Row]:
         for kind in ("hour", "day", "week"):
             for book in (0, 1, 2, 3):
                 _count_users(made, workspace, kind, book, some)
-    names = "redemptions rolled_back order_value discount_amount assigned new_users returning_users week_new "
+    names = (
+        "redemptions rolled_back order_value discount_amount balance_spent assigned new_users returning_users week_new "
+    )
     return [
         dict(zip("workspace step start book currency".split(), key, strict=True))
         | {name: counted[name] for name in (names + "week_returning").split()}

@@ -42,7 +42,6 @@ DEFAULT_DAYS: dict[Interval, int] = {"hour": 2, "day": 30, "week": 182}
 MAX_ROWS = 5000
 MAX_COUNTED = 50
 """Of so many books at most a report finds those that are sold out: each costs a script."""
-_NONE = "0.00"
 
 _SALES = {
     "from": "2026-11-20T00:00:00.000Z",
@@ -50,8 +49,7 @@ _SALES = {
     "redemptions": 95,
     "orderValue": "9500.00",
     "discountAmount": "1900.00",
-    "balanceSpent": _NONE,
-    "returnedAmount": _NONE,
+    "balanceSpent": "0.00",
     "rolledBack": 3,
     "newUsers": 60,
     "returningUsers": 31,
@@ -74,11 +72,11 @@ _AROUND = {
     "to": "2026-11-21T00:00:00.000Z",
 }
 _SALES_COLUMNS = (
-    "from bookId tag currency redemptions orderValue discountAmount balanceSpent returnedAmount rolledBack newUsers "
-    "returningUsers soldOutAt soldOutAfterMs bookName"
+    "from bookId tag currency redemptions orderValue discountAmount balanceSpent rolledBack newUsers returningUsers "
+    "soldOutAt soldOutAfterMs bookName"
 ).split()
 _FUNNEL_COLUMNS = "figure code count from bookId tag bookName".split()
-_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31,,,\r\n"
+_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,3,60,31,,,\r\n"
 _FUNNEL_CSV = (
     ",".join(_FUNNEL_COLUMNS) + "\r\nassigned,,180,2026-11-20T00:00:00.000Z,,,\r\n"
     "refused,coupon_locked,21,2026-11-20T00:00:00.000Z,,,\r\n"
@@ -148,7 +146,6 @@ class SalesOfGroup(Group, kw_only=True):
     order_value: Amount
     discount_amount: Amount
     balance_spent: Amount
-    returned_amount: Amount
     rolled_back: int
     new_users: int
     returning_users: int
@@ -377,7 +374,6 @@ def _render_steps(row: Recorded, counts: dict[str, int]) -> StepsOfGroup:
 
 def _render_sales(groups: Groups, ends: Mapping[tuple[int, str, str], Ends], row: Sales) -> SalesOfGroup:
     digits = CURRENCY_DIGITS.get(row.currency, 2)
-    zero = f"{0:.{digits}f}"
     end = ends.get((row.from_ms, row.name or str(groups.book_id), row.currency)) if ends else None
     return SalesOfGroup(
         **_name(groups, row),
@@ -385,8 +381,7 @@ def _render_sales(groups: Groups, ends: Mapping[tuple[int, str, str], Ends], row
         redemptions=row.redemptions,
         order_value=f"{row.order_value:.{digits}f}",
         discount_amount=f"{row.discount_amount:.{digits}f}",
-        balance_spent=zero,
-        returned_amount=zero,
+        balance_spent=f"{row.balance_spent:.{digits}f}",
         rolled_back=row.rolled_back,
         new_users=row.new_users,
         returning_users=row.returning_users,

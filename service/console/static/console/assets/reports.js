@@ -12,7 +12,7 @@ const PERIODS = {
   quarter: ["Last 13 weeks", "week", 91 * DAY_MS], year: ["Last 52 weeks", "week", 364 * DAY_MS],
 };
 const STEPS_MS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS };
-const FIGURES = ["redemptions", "orderValue", "discountAmount", "rolledBack", "newUsers", "returningUsers"];
+const FIGURES = ["redemptions", "orderValue", "discountAmount", "balanceSpent", "rolledBack", "newUsers", "returningUsers"];
 const FUNNEL = { assigned: "Assigned", locked: "Held", released: "Released", redeemed: "Redeemed" };
 
 // The difference of a time zone from UTC at a time, in ms.
@@ -36,7 +36,7 @@ function byInterval(report, interval, currency) {
 }
 
 function add(items, currency) {
-  const money = new Set(["orderValue", "discountAmount"]);
+  const money = new Set(["orderValue", "discountAmount", "balanceSpent"]);
   return Object.fromEntries(FIGURES.map((name) => [name, items.reduce((sum, item) =>
     sum + (money.has(name) && item.currency !== currency ? 0 : Number(item[name])), 0)]));
 }
@@ -57,8 +57,8 @@ function facts(total, other, otherName, { currency, digits }, soldOut) {
   const amount = (value) => money(value.toFixed(digits), currency);
   const rows = [
     ["Redemptions", "redemptions", number], ["Order value", "orderValue", amount], ["Discount", "discountAmount", amount],
-    ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
-  ].map(([name, key, write]) => [name, write(total[key]), other && change(total[key], other[key], `${write(other[key])} ${otherName}`)]);
+    total.balanceSpent && ["Of it gift cards", "balanceSpent", amount], ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
+  ].filter(Boolean).map(([name, key, write]) => [name, write(total[key]), other && change(total[key], other[key], `${write(other[key])} ${otherName}`)]);
   if (soldOut) rows.push(["Sold out", when(soldOut.soldOutAt), `${duration(soldOut.soldOutAfterMs)} after the first redemption`]);
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
 }
@@ -96,10 +96,11 @@ function byBook(items, books) {
     { name: "Redemptions", number: true, of: ({ redemptions }) => number(redemptions) },
     { name: "Order value", number: true, of: amount("orderValue") },
     { name: "Discount", number: true, of: amount("discountAmount") },
+    rows.some(({ balanceSpent }) => balanceSpent) && { name: "Of it gift cards", number: true, of: amount("balanceSpent") },
     { name: "Rolled back", number: true, of: ({ rolledBack }) => number(rolledBack) },
     { name: "New users", number: true, of: ({ newUsers }) => number(newUsers) },
     { name: "Sold out after", number: true, of: ({ soldOutAfterMs }) => (soldOutAfterMs === null ? "–" : duration(soldOutAfterMs)) },
-  ], rows, "No redemptions in this time.");
+  ].filter(Boolean), rows, "No redemptions in this time.");
 }
 
 // What is asked for, as a form that opens the page with it.
