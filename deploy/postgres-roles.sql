@@ -9,7 +9,7 @@ BEGIN;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON
-  assignments, audit, backlog_samples, balance_changes, books, closed_epochs, codes, config_versions,
+  assignments, audit, backlog_samples, balance_changes, books, card_sums, closed_epochs, codes, config_versions,
   erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs,
   key_changes, keys, keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes,
   quarantine, rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums,
@@ -19,7 +19,7 @@ REVOKE ALL ON
 REVOKE ALL ON SEQUENCE epochs FROM scrip_api, scrip_worker;
 GRANT USAGE ON SCHEMA public TO scrip_api, scrip_worker;
 GRANT SELECT ON
-  assignments, audit, backlog_samples, balance_changes, books, closed_epochs, codes, config_versions,
+  assignments, audit, backlog_samples, balance_changes, books, card_sums, closed_epochs, codes, config_versions,
   erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, key_changes,
   keys_version, migrations, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
   rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums, report_users,
@@ -32,6 +32,7 @@ GRANT SELECT ON keys, sessions TO scrip_api;
 
 -- The API writes configuration, and no facts.
 GRANT INSERT, UPDATE ON books, codes, users, erasures TO scrip_api;
+GRANT INSERT, UPDATE ON card_sums TO scrip_api; -- what it issues
 GRANT INSERT ON keys, jobs, job_users TO scrip_api;
 GRANT UPDATE (status, finished_at) ON jobs TO scrip_api;
 GRANT UPDATE (ordered, failure) ON quarantine TO scrip_api;
@@ -48,11 +49,11 @@ GRANT INSERT ON sampled_steps, refused_requests TO scrip_api;
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, balance_changes, open_assignments, order_uses, single_uses,
   idempotency_keys, quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, config_versions, codes,
-  jobs, job_results, reconciling, reconciled, failing_tasks, report_sums, report_users
+  jobs, job_results, reconciling, reconciled, failing_tasks, report_sums, report_users, card_sums
   TO scrip_worker;
 GRANT UPDATE ON
   partitions, config_versions, jobs, job_users, recoveries, rebuild_orders, idempotency_keys, reconciling,
-  reconciled, failing_tasks, report_sums, report_users
+  reconciled, failing_tasks, report_sums, report_users, card_sums
   TO scrip_worker;
 GRANT UPDATE (code_count, archived_at, archiving, last_counts, version, status, updated_at) ON books TO scrip_worker;
 GRANT DELETE ON

@@ -35,6 +35,17 @@ CREATE TABLE report_users (
   PRIMARY KEY (workspace, user_id, book)
 ) WITH (fillfactor = 90);
 
+-- What happened to a book's cards within a day of the workspace's time zone, at its own time: a redemption that is rolled
+-- back stays spent, and is returned later, or never. `issued` is added with the codes, the others with their facts.
+CREATE TABLE card_sums (
+  workspace int,
+  book int,
+  start timestamptz,
+  kind text COLLATE "C" CHECK (kind IN ('issued', 'credited', 'spent', 'returned', 'closed')),
+  amount numeric NOT NULL,
+  PRIMARY KEY (workspace, book, start, kind)
+) WITH (fillfactor = 50);
+
 -- Whether a redemption counts its user in the hour, day or week that began at `start`: as a new user, as a returning one
 -- (false), or not at all (null), as the user's last redemption before it is within the same one. `first` is the user's
 -- first in the workspace.
@@ -47,6 +58,7 @@ $$;
 CREATE FUNCTION hide_rollups() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   CREATE TEMP TABLE report_sums (LIKE public.report_sums INCLUDING ALL) ON COMMIT DROP;
+  CREATE TEMP TABLE card_sums (LIKE public.card_sums INCLUDING ALL) ON COMMIT DROP;
   CREATE TEMP TABLE report_users (LIKE public.report_users INCLUDING ALL) ON COMMIT DROP;
 END
 $$;

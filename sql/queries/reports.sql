@@ -1,3 +1,9 @@
+-- name: add_to_card_sums
+-- Add an amount, which may be negative, to what happened to a book's cards in a day.
+-- $1 workspace int  $2 book int  $3 start timestamptz  $4 kind text  $5 amount numeric
+INSERT INTO card_sums AS old VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (workspace, book, start, kind) DO UPDATE SET amount = old.amount + excluded.amount;
+
 -- name: add_to_rollups
 -- Add numbers, which may be negative, to an hour or a day.
 -- $1 workspace int  $2 step text  $3 start timestamptz  $4 book int  $5 currency text  $6 redemptions bigint
@@ -10,6 +16,18 @@ ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   balance_spent = old.balance_spent + excluded.balance_spent, assigned = old.assigned + excluded.assigned, new_users = old.new_users + excluded.new_users,
   returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
   week_returning = old.week_returning + excluded.week_returning;
+
+-- name: card_differences
+-- What the transaction's own sums of cards have more than those of a partition's workspaces.
+-- $1 partition int
+SELECT * FROM (
+  SELECT workspace, book, start, kind, coalesce(own.amount, 0) - coalesce(old.amount, 0) AS amount
+  FROM pg_temp.card_sums AS own FULL JOIN (
+    SELECT workspace, book, start, kind, amount FROM public.card_sums
+    WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
+  ) AS old USING (workspace, book, start, kind)
+) AS more
+WHERE amount <> 0;
 
 -- name: compare_newest_hours
 -- The hours of books that have the newest redemptions of a partition: how many were compared with their facts, and how
@@ -78,6 +96,36 @@ SELECT
 FROM report_sums JOIN groups USING (book)
 WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END AND start >= $3 AND start < $4
 GROUP BY date_trunc($2, start, $5), 2 HAVING sum(assigned + redemptions + rolled_back) > 0 ORDER BY 1, 2 LIMIT $9;
+
+-- name: read_liability
+-- What happened to a workspace's cards by day and book, and what was outstanding of them at the day's end. A day on which
+-- nothing happened is left out, unless it is the first of the report and something is outstanding.
+-- $1 workspace int  $2 from timestamptz  $3 to timestamptz  $4 zone text  $5 book uuid  $6 limit int
+WITH days AS (
+  SELECT
+    book, date_trunc('day', start, $4) AS day, coalesce(sum(amount) FILTER (WHERE kind = 'issued'), 0) AS issued,
+    coalesce(sum(amount) FILTER (WHERE kind = 'credited'), 0) AS credited,
+    coalesce(sum(amount) FILTER (WHERE kind = 'spent'), 0) AS spent,
+    coalesce(sum(amount) FILTER (WHERE kind = 'returned'), 0) AS returned,
+    coalesce(sum(amount) FILTER (WHERE kind = 'closed'), 0) AS closed
+  FROM (
+    SELECT book, start, kind, amount FROM card_sums WHERE workspace = $1 AND start < $3
+    UNION ALL
+    SELECT book, $2, NULL, 0 FROM card_sums WHERE workspace = $1 AND start < $3 GROUP BY book
+  ) AS sums
+  GROUP BY 1, 2
+)
+SELECT
+  ms_of(day) AS from_ms, book_id::text AS name, own_currency AS currency, issued, credited, spent, returned, closed, outstanding
+FROM (
+  SELECT
+    book, day, issued, credited, spent, returned, closed,
+    sum(issued + credited - spent + returned - closed) OVER (PARTITION BY book ORDER BY day) AS outstanding
+  FROM days
+) AS ended JOIN books b ON b.workspace = $1 AND b.book = ended.book
+WHERE day >= $2 AND ($5::uuid IS NULL OR book_id = $5)
+  AND (issued, credited, spent, returned, closed, outstanding) <> (0, 0, 0, 0, 0, 0)
+ORDER BY 1, 2 LIMIT $6;
 
 -- name: read_report_bounds
 -- A workspace's time zone, and the beginning and end of the intervals that have these times. Where the last interval
@@ -168,6 +216,37 @@ WHERE a.partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4
 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET assigned = old.assigned + excluded.assigned;
 
+-- name: report_cards
+-- Add what these events of a partition spent of cards, credited and closed, to their sums.
+-- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint
+INSERT INTO card_sums AS old (workspace, book, start, kind, amount)
+SELECT workspace, book, date_trunc('day', at, time_zone), kind, sum(amount) FROM (
+  SELECT workspace, book, redeemed_at AS at, 'spent' AS kind, discount_amount AS amount FROM redemptions
+  WHERE partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4 AND balance_after IS NOT NULL
+  UNION ALL
+  SELECT workspace, book, changed_at, change, amount FROM balance_changes
+  WHERE partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4
+) AS made JOIN workspaces USING (workspace)
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+ON CONFLICT (workspace, book, start, kind) DO UPDATE SET amount = old.amount + excluded.amount;
+
+-- name: report_issued
+-- Add an amount that is issued now to the sums of a book's cards.
+-- $1 workspace int  $2 book int  $3 amount_e4 numeric
+INSERT INTO card_sums AS old (workspace, book, start, kind, amount)
+SELECT workspace, $2, date_trunc('day', now(), time_zone), 'issued', $3 * 0.0001 FROM workspaces WHERE workspace = $1
+ON CONFLICT (workspace, book, start, kind) DO UPDATE SET amount = old.amount + excluded.amount;
+
+-- name: report_issued_codes
+-- Add the amounts of all cards of a partition to their sums.
+-- $1 partition int
+INSERT INTO card_sums AS old (workspace, book, start, kind, amount)
+SELECT workspace, book, date_trunc('day', codes.created_at, time_zone), 'issued', sum(amount)
+FROM workspaces JOIN books USING (workspace) JOIN codes USING (workspace, book)
+WHERE workspaces.partition = $1 AND discount ->> 'type' = 'balance'
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+ON CONFLICT (workspace, book, start, kind) DO UPDATE SET amount = old.amount + excluded.amount;
+
 -- name: report_redemptions
 -- Add a partition's redemptions of these events, which have these ids, to the roll-ups, and their users. Of each it
 -- reads two rows of its user, however many books that user has redeemed in.
@@ -240,6 +319,16 @@ ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   balance_spent = old.balance_spent + excluded.balance_spent, new_users = old.new_users + excluded.new_users,
   returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
   week_returning = old.week_returning + excluded.week_returning;
+
+-- name: report_returned
+-- Add what the rollbacks of these recorded redemptions gave back to cards to their sums.
+-- $1 redemptions text[]
+INSERT INTO card_sums AS old (workspace, book, start, kind, amount)
+SELECT r.workspace, r.book, date_trunc('day', rolled_back_at, time_zone), 'returned', sum(discount_amount)
+FROM redemptions r JOIN rollbacks b USING (redemption_id) JOIN workspaces ON workspaces.workspace = r.workspace
+WHERE redemption_id = ANY ($1::text[]::uuid[]) AND r.balance_after IS NOT NULL AND restore
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+ON CONFLICT (workspace, book, start, kind) DO UPDATE SET amount = old.amount + excluded.amount;
 
 -- name: report_rollbacks
 -- Take these recorded redemptions, which were rolled back, out of the roll-ups' sums.

@@ -498,6 +498,29 @@ class CardCode(Model, kw_only=True):
     """
 
 
+class CardsOfBook(Model, kw_only=True):
+    """What happened to a book's cards in a day, each at its own time."""
+
+    from_: datetime = msgspec.field(name="from")
+    """"""
+    book_id: str
+    """The book's id."""
+    currency: str
+    """The currency of the amounts, as an ISO 4217 code."""
+    issued: Decimal
+    """What cards were issued with."""
+    credited: Decimal
+    """What was credited to cards."""
+    spent: Decimal
+    """What redemptions took, also of those that are rolled back later."""
+    returned: Decimal
+    """What rollbacks gave back to cards."""
+    closed: Decimal
+    """What was taken by closing cards."""
+    outstanding: Decimal
+    """What all cards of the book had at the end of the day: what customers can spend, also under locks."""
+
+
 class Clock(Model, kw_only=True):
     """The time in the workspace."""
 
@@ -959,6 +982,23 @@ class LedgerEntry(Model, kw_only=True):
     """The name of the key, or the person, who credited or closed the card; null for others."""
     reason: str | None
     """Why: for people."""
+
+
+class LiabilityReport(Model, kw_only=True):
+    """Cards by day and book, oldest first. A day without changes has no item, unless it is the first and something
+    is outstanding.
+    """
+
+    as_of: datetime
+    """Everything up to this time is counted."""
+    time_zone: str
+    """The time zone in which hours, days and weeks of reports begin, by its name in the IANA database."""
+    from_: datetime = msgspec.field(name="from")
+    """The beginning of the first interval."""
+    to: datetime
+    """The end of the last interval."""
+    items: list[CardsOfBook]
+    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
 
 
 class Live(Model, kw_only=True):

@@ -1791,6 +1791,55 @@ def export_funnel_report(
     )
 
 
+def report_liability(
+    *, from_: datetime | None = None, to: datetime | None = None, book_id: str | None = None
+) -> Call[models.LiabilityReport]:
+    """Report what gift cards are worth. What was issued, credited, spent, returned and closed of cards each day,
+    each at its own time, and what was outstanding at the day's end: what customers can still spend, also under
+    locks. Scope `manage`.
+
+    - from_: A time in the first day. Default: 30 days before `to`. RFC 3339, from 1970 to 9999.
+    - to: A time in the last day, or its end. Default: now. At most 400 days after `from`. RFC 3339, from 1970 to
+      9999.
+    - book_id: The book's id. Only this book.
+    """
+    return make_call(
+        "report_liability",
+        "GET",
+        "/v1/reports/liability",
+        {200: models.LiabilityReport},
+        query={"from": from_, "to": to, "bookId": book_id},
+        changes=False,
+    )
+
+
+def export_liability_report(
+    *,
+    from_: datetime | None = None,
+    to: datetime | None = None,
+    book_id: str | None = None,
+    excel: Literal["comma", "semicolon"] | None = None,
+) -> Call[bytes]:
+    """Export a report of what gift cards are worth. The same report as CSV, with the names of books. Scope `manage`.
+
+    - from_: A time in the first day. Default: 30 days before `to`. RFC 3339, from 1970 to 9999.
+    - to: A time in the last day, or its end. Default: now. At most 400 days after `from`. RFC 3339, from 1970 to
+      9999.
+    - book_id: The book's id. Only this book.
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
+    """
+    return make_call(
+        "export_liability_report",
+        "GET",
+        "/v1/reports/liability.csv",
+        {200: bytes},
+        query={"from": from_, "to": to, "bookId": book_id, "excel": excel},
+        changes=False,
+    )
+
+
 def report_redemptions(
     *,
     from_: datetime | None = None,
@@ -2303,6 +2352,8 @@ class Methods:
     rollback_redemption = Single(rollback_redemption)
     report_funnel = Single(report_funnel)
     export_funnel_report = Streamed(export_funnel_report)
+    report_liability = Single(report_liability)
+    export_liability_report = Streamed(export_liability_report)
     report_redemptions = Single(report_redemptions)
     export_redemption_report = Streamed(export_redemption_report)
     set_test_clock = Single(set_test_clock)

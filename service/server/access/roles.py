@@ -22,7 +22,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "patchCoupon listCouponRedemptions createUser listUsers getUser "
             "patchUser deleteUser listUserCoupons listUserRedemptions getRedemption getLedger "
             "getJob pauseJob resumeJob cancelJob exportJobResults "
-            "reportRedemptions exportRedemptionReport reportFunnel exportFunnelReport"
+            "reportRedemptions exportRedemptionReport reportFunnel exportFunnelReport "
+            "reportLiability exportLiabilityReport"
         ).split()
     ),
     "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions getRedemption".split()),

@@ -29,7 +29,10 @@ Excel = Annotated[
 
 MEDIA_TYPE = "text/csv"
 _TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
-_AMOUNTS = frozenset("amount orderValue discountAmount finalAmount balanceSpent".split())
+_AMOUNTS = frozenset(
+    "amount orderValue discountAmount finalAmount balanceSpent issued credited spent returned closed "
+    "outstanding".split()
+)
 """Columns that Excel needs in another form."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _inner_formula = re.compile('([,;|\t\r\n])(?="*[=+@＝＋－＠-])')

@@ -72,7 +72,7 @@ async def insert_codes(
         await check_here(connection, workspace, book)
         raise Refusal("book_not_found")
     created_ms = to_ms(added["created_at"])
-    return [
+    rows = [
         CodeRow(
             workspace=workspace,
             partition=partition,
@@ -88,6 +88,9 @@ async def insert_codes(
         )
         for code, owner_id, expires_ms, max_redemptions, amount_e4 in lines
     ]
+    if issued_e4 := sum(row.amount_e4 or 0 for row in rows):
+        await connection.execute(query("report_issued"), workspace, book, issued_e4)
+    return rows
 
 
 def _check_terms(card: DiscountRow | None, limits: Sequence[int | None], amounts_e4: Sequence[int | None]) -> None:

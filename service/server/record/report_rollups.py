@@ -20,10 +20,11 @@ _FIRST, _LAST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff
 
 
 async def compare_rollups(pool: asyncpg.Pool, partition: int, repair: bool, progress: Callable[[int], None]) -> int:
-    """The number of hours, by book and currency, that differ from the facts of a partition's workspaces, as of the
-    beginning. With `repair` the differences are added to the roll-ups, to which workers add meanwhile. Raises
-    PostgreSQL's errors."""
+    """The number of hours, by book and currency, and of days of cards, that differ from the facts of a partition's
+    workspaces, as of the beginning. With `repair` the differences are added to the roll-ups, to which workers add
+    meanwhile. Raises PostgreSQL's errors."""
     async with _own_rollups(pool, partition) as own:
+        await own.execute(query("report_issued_codes"), partition)
         epoch, seq, counted = 0, -1, 0
         while event := await own.fetchrow(query("next_fact"), partition, epoch, seq):
             epoch, first = event
@@ -31,7 +32,10 @@ async def compare_rollups(pool: asyncpg.Pool, partition: int, repair: bool, prog
             events = (partition, epoch, first, seq)
             await own.execute(query("report_redemptions"), *events, _FIRST, _LAST)
             await own.execute(query("report_assignments"), *events, "-infinity", "infinity")
-            await own.execute(query("report_rollbacks"), await own.fetchval(query("rolled_back_by"), *events))
+            await own.execute(query("report_cards"), *events)
+            back = await own.fetchval(query("rolled_back_by"), *events)
+            await own.execute(query("report_rollbacks"), back)
+            await own.execute(query("report_returned"), back)
             counted += 1
             progress(counted)
         async with pool.acquire() as stored:
@@ -43,6 +47,10 @@ async def compare_rollups(pool: asyncpg.Pool, partition: int, repair: bool, prog
                 differing += len(hours)
                 if repair:
                     await stored.executemany(query("add_to_rollups"), hours)
+            async for days in _pages(own, "card_differences", partition):
+                differing += len(days)
+                if repair:
+                    await stored.executemany(query("add_to_card_sums"), days)
         return differing
 
 

@@ -58,6 +58,20 @@ class Sales(NamedTuple):
     returning_users: int
 
 
+class Liability(NamedTuple):
+    """What happened to a book's cards in a day, and what was outstanding at its end. `name` is the book's id."""
+
+    from_ms: int
+    name: str
+    currency: str
+    issued: Decimal
+    credited: Decimal
+    spent: Decimal
+    returned: Decimal
+    closed: Decimal
+    outstanding: Decimal
+
+
 class Ends(NamedTuple):
     """A book's limit, and its first and last redemption. `from_ms` and `currency` are of the last: its interval."""
 
@@ -101,9 +115,15 @@ async def read_recorded(pool: Pool, span: Span, groups: Groups, limit: int) -> l
     return await _read_in_pages(pool, "read_funnel", *span, *groups, limit)
 
 
-async def _read_in_pages(pool: Pool, name: str, *args: Any) -> list[Record]:
+async def read_liability(pool: Pool, span: Span, groups: Groups, limit: int) -> list[Record]:
+    """At most so many rows with the fields of Liability, by day and book."""
+    days = (span.workspace, span.first, span.last, span.zone)
+    return await _read_in_pages(pool, "read_liability", *days, groups.book_id, limit, about="to")
+
+
+async def _read_in_pages(pool: Pool, name: str, *args: Any, about: str = "groupBy") -> list[Record]:
     rows = list[Record]()
-    async with bounded_read(pool, "groupBy", "ask for a shorter time, or one book") as connection:
+    async with bounded_read(pool, about, "ask for a shorter time, or one book") as connection:
         cursor = await open_cursor(connection, query(name), *args)
         while page := await cursor.fetch(PAGE):
             rows += page

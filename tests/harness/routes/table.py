@@ -98,7 +98,7 @@ ROUTES = (
     _route("GET /v1/audit", "operate"),
     _route("GET /v1/audit.csv", "operate"),
     *(_route(f"GET /v1/reports/{name}", "manage")
-      for name in ("redemptions", "redemptions.csv", "funnel", "funnel.csv")),
+      for name in ("redemptions", "redemptions.csv", "funnel", "funnel.csv", "liability", "liability.csv")),
     _route("GET /v1/books", "manage"),
     _route("GET /v1/coupons", "manage"),
     _route("POST /v1/books", "manage",

@@ -15,7 +15,7 @@ from tests.harness.commands import scrip
 from tests.harness.service_fixture import Service, new_code, ok, refused
 from tests.harness.waiting import until
 
-SALES, FUNNEL = "/v1/reports/redemptions", "/v1/reports/funnel"
+SALES, FUNNEL, LIABILITY = "/v1/reports/redemptions", "/v1/reports/funnel", "/v1/reports/liability"
 
 
 class ReportedShop:
@@ -242,6 +242,67 @@ def test_what_cards_paid(service: Service):
     assert sales() == [(3, "139.99", "43.00", "38.00", 1)]
     assert sales(groupBy="tag") == [(2, "119.99", "38.00", "38.00", 1)]
     assert scrip("reports", **service.urls).exit_code == 0
+
+
+def test_what_cards_are_worth(service: Service):
+    """The report of cards has what happened each day, each at its own time, and what is outstanding at the day's end. A
+    day without changes is left out, but for the first; earlier days are carried over. The file has the same rows;
+    `scrip reports` finds and corrects what differs from the facts."""
+    scrip("reports", "--repair", **service.urls)
+    client, cards = service.make_workspace(f"shop-{uuid4().hex}", "test").admin, [new_code() for _ in range(3)]
+    now = datetime.now(UTC)
+    lines = [cards[0], {"code": cards[1], "amount": "20.50"}]
+    book = service.book(client=client, name="Cards", discount={"type": "balance", "value": "50.00"})
+    ok(client.post(f"/v1/books/{book}/codes", json={"codes": lines}))
+    names = ("issued", "credited", "spent", "returned", "closed", "outstanding")
+
+    def day(days: int) -> str:
+        return (now + timedelta(days=days)).strftime("%Y-%m-%dT00:00:00.000Z")
+
+    def advance(days: int) -> None:
+        ok(client.post("/v1/test/clock", json={"now": (now + timedelta(days=days)).isoformat()}))
+
+    def redeem(code: str, order: str, value: str) -> str:
+        body = {"userId": "ann", "orderId": order, "orderValue": value}
+        return ok(client.post(f"/v1/coupons/redeem/{code}", json=body), 201)["redemptionId"]
+
+    def report(**query: str) -> dict[str, tuple[str, ...]]:
+        items = ok(client.get(LIABILITY, params={"to": day(9)} | query))["items"]
+        assert {(item["bookId"], item["currency"]) for item in items} <= {(book, "USD")}
+        return {item["from"]: tuple(item[name] for name in names) for item in items}
+
+    gone, kept = redeem(cards[0], "A-1", "12.00"), redeem(cards[1], "A-2", "8.00")
+    advance(2)
+    ok(client.post(f"/v1/redemptions/{gone}/rollback", json={}))
+    ok(client.post(f"/v1/redemptions/{kept}/rollback", json={"restore": False}))
+    ok(client.post(f"/v1/coupons/{cards[0]}/credit", json={"amount": "5.00"}))
+    redeem(cards[0], "A-3", "55.00")
+    advance(5)
+    ok(client.post(f"/v1/coupons/{cards[1]}/close", json={}))
+    later = {
+        day(2): ("0.00", "5.00", "55.00", "12.00", "0.00", "12.50"),
+        day(5): ("0.00", "0.00", "0.00", "0.00", "12.50", "0.00"),
+    }
+    days = {day(0): ("70.50", "0.00", "20.00", "0.00", "0.00", "50.50")} | later
+    assert report() == report(bookId=book) == days
+    assert report(bookId=service.book(client=client)) == {}
+    assert report(**{"from": day(1)}) == {day(1): ("0.00",) * 5 + ("50.50",)} | later
+    assert report(**{"from": day(6)}) == {}
+    stats = ok(client.get(f"/v1/books/{book}/stats"))["balance"]
+    assert (stats["available"], stats["held"]) == ("0.00", "0.00")
+
+    head, *rows = csv.reader(client.get(f"{LIABILITY}.csv", params={"to": day(9)}).text.splitlines())
+    assert head == ["from", "bookId", "currency", *names, "bookName"]
+    assert [tuple(row) for row in rows] == [(at, book, "USD", *amounts, "Cards") for at, amounts in days.items()]
+    excel = client.get(f"{LIABILITY}.csv", params={"to": day(9), "excel": "semicolon"}).text.splitlines()
+    assert ";USD;70,50;" in excel[1]
+    assert scrip("reports", **service.urls).exit_code == 0
+    number = "(SELECT book FROM books WHERE book_id = $2)"
+    damage = f"UPDATE card_sums SET amount = amount + 1 WHERE kind = $1 AND book = {number}"
+    for kind in ("issued", "credited", "spent", "returned", "closed"):
+        asyncio.run(service.fetch(damage, kind, book))
+        assert scrip("reports", "--repair", **service.urls).exit_code == 0
+        assert report() == days
 
 
 def test_dropped_months_are_not_compared(service: Service) -> None:

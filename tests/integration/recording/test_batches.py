@@ -30,7 +30,7 @@ from tests.integration.recording.record_fixtures import (
 
 _TABLES = (
     "assignments open_assignments unassignments redemptions rollbacks order_uses single_uses idempotency_keys "
-    "report_sums report_users"
+    "report_sums report_users card_sums"
 ).split()
 SINGLES, MULTIPLE = [f"ONCE-{n}" for n in range(6)], [f"MANY-{n}" for n in range(3)]
 PLACES = {1, 2, 3}

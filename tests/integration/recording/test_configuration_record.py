@@ -482,6 +482,7 @@ async def test_a_search_ends(pool: asyncpg.Pool, workspace: WorkspaceRow, monkey
             (book_rows.page_books(pool, workspace.workspace, 10, q="x"), "q"),
             (report_rows.read_sales(pool, span, all_books, 10), "groupBy"),
             (report_rows.read_recorded(pool, span, all_books, 10), "groupBy"),
+            (report_rows.read_liability(pool, span, all_books, 10), "to"),
         ):
             with pytest.raises(Refusal) as refusal:
                 await asyncio.wait_for(read, PATIENCE_S)

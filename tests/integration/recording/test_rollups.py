@@ -10,9 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from service.engine.formats.event_id import EventId
-from service.engine.formats.events import Assigned, encode_event, parse
+from service.engine.formats.events import Assigned, BalanceChanged, encode_event, parse
 from service.engine.record.facts.event_writer import find_runs, record_late
 from service.server.record import user_deletion
 from service.server.record.report_rollups import compare_rollups
@@ -42,11 +43,17 @@ class Sales:
             return encode_event(Assigned(epoch=epoch, seq=seq, **about))
         if chosen < 0.25 and self._standing:
             use = self._standing.pop(self._random.randrange(len(self._standing)))
-            return encode_event(rolled_back(use, restore=self._random.random() < 0.5))
+            after = {} if use.balance_after_e4 is None else {"balance_after_e4": 700}
+            back = rolled_back(use, restore=self._random.random() < 0.5, **after)
+            return encode_event(replace(back, at_ms=about["at_ms"]))
+        if chosen < 0.3:
+            about |= {"book": 3, "user": "", "kind": self._random.choice(["credited", "closed"])}
+            more: Any = about | {"amount_e4": 100 * self._random.randrange(1, 99), "balance_after_e4": 0}
+            return encode_event(BalanceChanged(epoch=epoch, seq=seq, **more))
         value_e4 = self._random.choice([None, 1_234_500, 999_900])
-        about |= {"value_e4": value_e4, "discount_e4": 0 if value_e4 is None else self._random.randrange(1000) * 100}
+        about |= {"value_e4": value_e4, "discount_e4": 0 if value_e4 is None else self._random.randrange(1, 1000) * 100}
         about["currency"] = None if value_e4 is None else self._random.choice(["USD", "EUR"])
-        if about["book"] == 3:  # of cards
+        if about["book"] == 3 and value_e4 is not None:  # of cards
             about["balance_after_e4"] = 100 * self._random.randrange(3)
         text = redeemed_text(order=None, slot=0, **about)
         self._standing.append(parse(epoch, seq, text.encode(), b"{}", None))
@@ -100,6 +107,32 @@ async def count_facts(shop: RecordedShop) -> list[Row]:
     ]
 
 
+async def read_card_sums(shop: RecordedShop) -> list[Any]:
+    rows = await shop.pool.fetch("SELECT workspace, book, start, kind, amount FROM card_sums ORDER BY 1, 2, 3, 4")
+    return [tuple(row) for row in rows]
+
+
+async def count_cards(shop: RecordedShop) -> list[Any]:
+    """What the sums of cards should be."""
+    made: defaultdict[Any, Decimal] = defaultdict(Decimal)
+
+    def add(workspace: int, book: int, at: datetime, kind: str, amount: Decimal) -> None:
+        made[workspace, book, _start("day", at, workspace), kind] += amount
+
+    spent = {
+        row["redemption_id"]: row
+        for row in await shop.pool.fetch("SELECT * FROM redemptions WHERE balance_after IS NOT NULL")
+    }
+    for row in spent.values():
+        add(row["workspace"], row["book"], row["redeemed_at"], "spent", row["discount_amount"])
+    for back in await shop.pool.fetch("SELECT * FROM rollbacks WHERE restore"):
+        if row := spent.get(back["redemption_id"]):
+            add(row["workspace"], row["book"], back["rolled_back_at"], "returned", row["discount_amount"])
+    for row in await shop.pool.fetch("SELECT * FROM balance_changes"):
+        add(row["workspace"], row["book"], row["changed_at"], row["change"], row["amount"])
+    return [(*key, amount) for key, amount in sorted(made.items())]
+
+
 def _count_users(made: defaultdict[Any, Row], workspace: int, kind: str, book: int, some: Iterable[Any]) -> None:
     """Count each user once in each interval, at the first redemption of the book."""
     counted, before = set(), {}
@@ -151,18 +184,24 @@ async def test_rollups_equal_the_facts(zoned: RecordedShop, make_flusher: MakeFl
     await caught_up(zoned, await make_flusher())
     expected = await count_facts(zoned)
     assert await read_rollups(zoned) == expected
+    cards = await count_cards(zoned)
+    assert await read_card_sums(zoned) == cards
+    assert {kind for _, _, _, kind, _ in cards} == {"credited", "spent", "returned", "closed"}
     assert sum(row["week_returning"] for row in expected) > 40
     assert sum(row["rolled_back"] for row in expected) > 400
     assert await compare_rollups(zoned.pool, 0, False, lambda _: None) == 0
     await zoned.pool.execute("UPDATE report_sums SET order_value = order_value + 0.01 WHERE redemptions > 2")
     await zoned.pool.execute("DELETE FROM report_sums WHERE book = 2")
     await zoned.pool.execute("DELETE FROM report_users WHERE book = 2")
+    await zoned.pool.execute("DELETE FROM card_sums WHERE kind = 'returned'")
     assert await compare_rollups(zoned.pool, 0, False, lambda _: None) > 100
     assert await compare_rollups(zoned.pool, 0, True, lambda _: None) > 100
     assert await read_rollups(zoned) == expected
+    assert await read_card_sums(zoned) == cards
     await sell(zoned, sales, 500)
     await caught_up(zoned, await make_flusher())
     assert await read_rollups(zoned) == await count_facts(zoned)
+    assert await read_card_sums(zoned) == await count_cards(zoned)
 
 
 async def test_a_repair_after_a_changed_time_zone_leaves_no_difference(zoned: RecordedShop, make_flusher: MakeFlusher):
@@ -177,16 +216,18 @@ async def test_a_repair_after_a_changed_time_zone_leaves_no_difference(zoned: Re
 async def test_late_events_count_in_their_hour(zoned: RecordedShop, make_flusher: MakeFlusher):
     """A redemption that is recorded late counts in the hour in which it was made, and is taken out if its rollback was
     recorded before it."""
-    about: Row = {"workspace": 1, "at_ms": START_MS}
+    about: Row = {"workspace": 1, "at_ms": START_MS, "value_e4": 500, "discount_e4": 500, "balance_after_e4": 0}
     late = [redeemed_text(code=f"LATE-{n}", user=f"late-{n}", order=f"o{n}", **about) for n in (1, 2)]
     use: Any = parse(zoned.epoch, 1, late[0].encode(), b"{}", None)
-    await zoned.append(*["K 1 1"] * 2, encode_event(rolled_back(use, restore=False)))
+    await zoned.append(*["K 1 1"] * 2, encode_event(rolled_back(use, balance_after_e4=500)))
     await sell(zoned, Sales(3), 20)
     await caught_up(zoned, await make_flusher())
     async with zoned.pool.acquire() as connection, connection.transaction():
         entries = [(seq, d.encode(), b"{}", None) for seq, d in enumerate(late, 1)]
         await record_late(connection, 0, zoned.epoch, entries)
     assert await read_rollups(zoned) == await count_facts(zoned)
+    assert await read_card_sums(zoned) == await count_cards(zoned)
+    assert {row[3] for row in await read_card_sums(zoned) if row[1] == 1} == {"spent", "returned"}
     assert (await zoned.pool.fetchval("SELECT sum(rolled_back) FROM report_sums WHERE book = 1 AND step = 'day'")) == 1
 
 

@@ -164,6 +164,7 @@ class _Batch:
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
         self._balance_changes: list[str] = []
+        self._has_cards = False
         self._assigned_at: list[str] = []
         self._redeemed_ids: list[str] = []
         self._rolled_back_ids: list[str] = []
@@ -221,7 +222,7 @@ class _Batch:
 
     async def _roll_up(self, connection: Connection, is_late: bool) -> None:
         """Add the facts to the roll-ups of reports."""
-        if self._redeemed_ids or self._rolled_back_ids:
+        if self._redeemed_ids or self._rolled_back_ids or self._has_cards:
             await set_locally(connection, BY_INDEX)
         for run in self._runs:
             events = (self._partition, self._epoch, *run)
@@ -229,11 +230,15 @@ class _Batch:
                 await connection.execute(query("report_assignments"), *events, min(times), max(times))
             if ids := self._redeemed_ids:
                 await connection.execute(query("report_redemptions"), *events, min(ids), max(ids))
+            if self._has_cards:
+                await connection.execute(query("report_cards"), *events)
         back = set(self._rolled_back_ids)
         if is_late and self._redeemed_ids:
             back.update([row[0] for row in await connection.fetch(query("rolled_back_of"), self._redeemed_ids)])
         if back:
             await connection.execute(query("report_rollbacks"), list(back))
+            if self._has_cards:
+                await connection.execute(query("report_returned"), list(back))
 
     async def _write_assignments(self, connection: Connection) -> None:
         closed = await self._close_assignments(connection) if self._closed else {}
@@ -322,6 +327,8 @@ class _Batch:
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         most, after, counted_ms = redeemed.limit
         counted_at = _time(counted_ms) if counted_ms else _NULL
+        if after:
+            self._has_cards = True
         self._redeemed_ids.append(own_id)
         self._redemptions.append(
             f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
@@ -341,6 +348,7 @@ class _Batch:
     def _rolled_back(self, event: RolledBack) -> None:
         order, own_id = event.order, event.redemption_id
         self._rolled_back_ids.append(own_id)
+        self._has_cards |= event.balance_after_e4 is not None
         self._rollbacks.append(
             f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
             f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\t"
@@ -351,6 +359,7 @@ class _Batch:
 
     def _balance_changed(self, event: BalanceChanged) -> None:
         request = event.request
+        self._has_cards = True
         self._balance_changes.append(
             f"{self._head}{event.seq}\t{event.workspace}\t{event.book}\t{event.code}\t{event.kind}\t"
             f"{event.amount_e4}e-4\t{event.balance_after_e4}e-4\t{from_ms(event.at_ms)}\t{_client(request)}\t"

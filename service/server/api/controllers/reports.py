@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -31,10 +31,11 @@ from service.server.api.documented import describe_history
 from service.server.api.reading import unpack_request
 from service.server.record import report_rows
 from service.server.record.object_names import read_names
-from service.server.record.report_rows import Ends, Grouping, Groups, Interval, Recorded, Sales, Span
+from service.server.record.report_rows import Ends, Grouping, Groups, Interval, Liability, Recorded, Sales, Span
 from service.server.requests.book_states import find_end_of_sale
 
 Row = TypeVar("Row")
+Item = TypeVar("Item", "Group", "CardsOfBook")
 
 MAX_DAYS: dict[Interval, int] = {"hour": 31, "day": 400, "week": 400}
 """The longest time of a report, by its interval."""
@@ -65,6 +66,17 @@ _STEPS = {
     "redeemed": 95,
     "refused": {"coupon_redeemed": 7, "coupon_locked": 21},
 }
+_CARDS = {
+    "from": "2026-11-20T00:00:00.000Z",
+    "bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11",
+    "currency": "USD",
+    "issued": "500.00",
+    "credited": "10.00",
+    "spent": "120.00",
+    "returned": "20.00",
+    "closed": "0.00",
+    "outstanding": "1410.00",
+}
 _AROUND = {
     "asOf": "2026-11-20T15:09:11.000Z",
     "timeZone": "UTC",
@@ -76,11 +88,38 @@ _SALES_COLUMNS = (
     "soldOutAt soldOutAfterMs bookName"
 ).split()
 _FUNNEL_COLUMNS = "figure code count from bookId tag bookName".split()
+_CARDS_COLUMNS = [*_CARDS, "bookName"]
+_CARDS_CSV = ",".join(_CARDS_COLUMNS) + "\r\n" + ",".join(_CARDS.values()) + ",Gift cards\r\n"
 _SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,3,60,31,,,\r\n"
 _FUNNEL_CSV = (
     ",".join(_FUNNEL_COLUMNS) + "\r\nassigned,,180,2026-11-20T00:00:00.000Z,,,\r\n"
     "refused,coupon_locked,21,2026-11-20T00:00:00.000Z,,,\r\n"
 )
+
+
+class WantedLiability(field_types.Request, kw_only=True):
+    """What a report of cards is about."""
+
+    interval: ClassVar[Interval] = "day"
+    group_by: ClassVar[Grouping] = "book"
+    tag: ClassVar[str | None] = None
+    from_: Annotated[
+        Time | None, msgspec.Meta(description="A time in the first day. Default: 30 days before `to`.")
+    ] = field(name="from", default=None)
+    to: Annotated[
+        Time | None,
+        msgspec.Meta(description="A time in the last day, or its end. Default: now. At most 400 days after `from`."),
+    ] = None
+    book_id: Annotated[UUID | None, msgspec.Meta(description="Only this book.")] = None
+
+    def __post_init__(self) -> None:
+        check_times(self)
+
+
+class WantedLiabilityFile(WantedLiability, kw_only=True):
+    """What a file of cards is about, and its format."""
+
+    excel: Excel = None
 
 
 class Wanted(field_types.Request, kw_only=True):
@@ -112,17 +151,6 @@ class Wanted(field_types.Request, kw_only=True):
         check_times(self)
         check_text("tag", self.tag, 0, 255)
 
-    def times(self, now: datetime) -> tuple[datetime, datetime]:
-        """Beginning and end. Raises Refusal `invalid`."""
-        most = MAX_DAYS[self.interval]
-        last = self.to or now
-        first = self.from_ or max(last - timedelta(days=DEFAULT_DAYS[self.interval]), to_datetime(0))
-        if first >= last:
-            raise invalid("to" if self.to else "from", "must be after `from`" if self.to else "must be before now")
-        if last - first > timedelta(days=most):
-            raise invalid("to", f"must be at most {most} days after `from` with this `interval`")
-        return first, last
-
 
 class WantedFile(Wanted, kw_only=True):
     """What a file is about, and its format."""
@@ -153,6 +181,20 @@ class SalesOfGroup(Group, kw_only=True):
     sold_out_after_ms: int | None
 
 
+class CardsOfBook(Answer, kw_only=True):
+    """What happened to a book's cards in a day, each at its own time."""
+
+    from_: Timestamp = field(name="from")
+    book_id: UUID
+    currency: str
+    issued: Amount
+    credited: Amount
+    spent: Amount
+    returned: Amount
+    closed: Amount
+    outstanding: Amount
+
+
 class StepsOfGroup(Group, kw_only=True):
     """The way to redemptions in an interval. `locked`, `released` and `refused` are counted for the whole workspace
     only: null with `groupBy`, `bookId` or `tag`."""
@@ -180,6 +222,13 @@ class SalesReport(Around, kw_only=True):
     items: list[SalesOfGroup]
 
 
+class LiabilityReport(Around, kw_only=True):
+    """Cards by day and book, oldest first. A day without changes has no item, unless it is the first and something is
+    outstanding."""
+
+    items: list[CardsOfBook]
+
+
 class FunnelReport(Around, kw_only=True):
     """The way from assigned to redeemed by interval, oldest first."""
 
@@ -199,16 +248,18 @@ class _Report:
     excel: Excel
     """The format of its file."""
 
-    async def read(self, kind: Callable[[Iterable[Any]], Row], read: Callable[..., Any]) -> list[Row]:
+    async def read(
+        self, kind: Callable[[Iterable[Any]], Row], read: Callable[..., Any], about: str = "groupBy"
+    ) -> list[Row]:
         """The rows of this kind of a function of report_rows.py. Raises Refusal `invalid` for too many."""
         workspace = self.caller.workspace
         bounded = partial(read, self.context.replica.pool, self.span, self.groups, MAX_ROWS + 1)
         rows = await self.context.bulk.search(workspace, bounded)
         if len(rows) > MAX_ROWS:
-            raise invalid("groupBy", f"would make more than {MAX_ROWS:,} items: ask for a shorter time, or one book")
+            raise invalid(about, f"would make more than {MAX_ROWS:,} items: ask for a shorter time, or one book")
         return await self.context.bulk.render(workspace, rows, kind)
 
-    def answer(self, kind: type[Around], items: Sequence[Group]) -> Response[Any]:
+    def answer(self, kind: type[Around], items: Sequence[Answer]) -> Response[Any]:
         """The response with these items."""
         first, last = (from_ms(to_ms(time)) for time in (self.span.first, self.span.last))
         body: Any = kind(as_of=self.as_of, time_zone=self.span.zone, from_=first, to=last, items=items)  # type: ignore[call-arg]
@@ -292,12 +343,64 @@ class Reports(Controller):
         rows = await _render_cells(report, await _read_steps(report), _list_figures)
         return report.file("funnel", _FUNNEL_COLUMNS, rows)
 
+    @get(
+        "/liability",
+        **describe_history(
+            "reportLiability",
+            "Report what gift cards are worth",
+            query=WantedLiability,
+            refusals="book_not_found",
+            returns="What happened to cards by day and book, and what is outstanding.",
+            answer=_AROUND | {"items": [_CARDS]},
+        ),
+    )
+    async def liability(self, request: Request[Any, Any, Any]) -> Response[LiabilityReport]:
+        """What was issued, credited, spent, returned and closed of cards each day, each at its own time, and what was
+        outstanding at the day's end: what customers can still spend, also under locks. Scope `manage`."""
+        report = await _begin(request, WantedLiability)
+        return report.answer(LiabilityReport, await _read_liability(report))
 
-async def _begin(request: Request[Any, Any, Any], kind: type[Wanted] = Wanted) -> _Report:
+    @get(
+        "/liability.csv",
+        media_type=MEDIA_TYPE,
+        **describe_history(
+            "exportLiabilityReport",
+            "Export a report of what gift cards are worth",
+            query=WantedLiabilityFile,
+            refusals="book_not_found",
+            returns="The report, as CSV.",
+            answer=_CARDS_CSV,
+        ),
+    )
+    async def liability_file(self, request: Request[Any, Any, Any]) -> Response[str]:
+        """The same report as CSV, with the names of books. Scope `manage`."""
+        report = await _begin(request, WantedLiabilityFile)
+        rows = await _render_cells(report, await _read_liability(report), _list_cards)
+        return report.file("liability", _CARDS_COLUMNS, rows)
+
+
+async def _read_liability(report: _Report) -> list[CardsOfBook]:
+    rows = await report.read(Liability._make, report_rows.read_liability, "to")
+    return await report.context.bulk.render(report.caller.workspace, rows, _render_cards)
+
+
+def _find_times(wanted: Wanted | WantedLiability, now: datetime) -> tuple[datetime, datetime]:
+    """Beginning and end. Raises Refusal `invalid`."""
+    most = MAX_DAYS[wanted.interval]
+    last = wanted.to or now
+    first = wanted.from_ or max(last - timedelta(days=DEFAULT_DAYS[wanted.interval]), to_datetime(0))
+    if first >= last:
+        raise invalid("to" if wanted.to else "from", "must be after `from`" if wanted.to else "must be before now")
+    if last - first > timedelta(days=most):
+        raise invalid("to", f"must be at most {most} days after `from` with this `interval`")
+    return first, last
+
+
+async def _begin(request: Request[Any, Any, Any], kind: type[Wanted | WantedLiability] = Wanted) -> _Report:
     """Check the request, and wait until what was answered before it is counted. Raises Refusal."""
     caller, context, wanted = unpack_request(request, kind)
     now_ms = round(time.time() * 1000)
-    first, last = wanted.times(to_datetime(now_ms))
+    first, last = _find_times(wanted, to_datetime(now_ms))
     context.bulk.searches.check(caller.workspace)
     if wanted.book_id:
         await find_book(context, caller, str(wanted.book_id))
@@ -305,7 +408,7 @@ async def _begin(request: Request[Any, Any, Any], kind: type[Wanted] = Wanted) -
     span = await report_rows.read_span(context.replica.pool, caller.workspace, wanted.interval, first, last)
     as_of = from_ms(now_ms - 1000 * int(headers.get(LAG, 0)))
     groups = Groups(wanted.group_by, wanted.book_id, wanted.tag)
-    excel = wanted.excel if isinstance(wanted, WantedFile) else None
+    excel = wanted.excel if isinstance(wanted, WantedFile | WantedLiabilityFile) else None
     return _Report(context, caller, span, groups, headers, as_of, excel)
 
 
@@ -390,6 +493,13 @@ def _render_sales(groups: Groups, ends: Mapping[tuple[int, str, str], Ends], row
     )
 
 
+def _render_cards(row: Liability) -> CardsOfBook:
+    digits = CURRENCY_DIGITS[row.currency]
+    names = ("issued", "credited", "spent", "returned", "closed", "outstanding")
+    amounts = {name: f"{getattr(row, name):.{digits}f}" for name in names}
+    return CardsOfBook(from_=from_ms(row.from_ms), book_id=UUID(row.name), currency=row.currency, **amounts)
+
+
 def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
     """The fields of Group."""
     named: dict[str, Any] = {"from_": from_ms(row.from_ms)}
@@ -401,13 +511,13 @@ def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
 
 
 async def _render_cells(
-    report: _Report, items: Sequence[Group], list_rows: Callable[[Mapping[str, Any]], Iterable[Sequence[Cell]]]
+    report: _Report, items: Sequence[Item], list_rows: Callable[[Mapping[str, Any]], Iterable[Sequence[Cell]]]
 ) -> list[Sequence[Cell]]:
     """The rows of a file: those of each item's fields, with the name of its book."""
     ids = {item.book_id for item in items if isinstance(item.book_id, UUID)}
     names = await read_names(report.context.replica.pool, report.caller.workspace, ids)
 
-    def render(item: Group) -> list[Sequence[Cell]]:
+    def render(item: Item) -> list[Sequence[Cell]]:
         named = names.get(item.book_id) if isinstance(item.book_id, UUID) else None
         return list(list_rows(msgspec.to_builtins(item) | {"bookName": named and named.name}))
 
@@ -417,6 +527,10 @@ async def _render_cells(
 
 def _list_sales(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
     yield [fields.get(column) for column in _SALES_COLUMNS]
+
+
+def _list_cards(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
+    yield [fields.get(column) for column in _CARDS_COLUMNS]
 
 
 def _list_figures(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
