@@ -1,13 +1,14 @@
 -- name: listed_codes
 -- A book's codes before a position, newest first, with their assignments, redemptions and status apart from locks.
 -- LATERAL with LIMIT or count(*) looks up each code of the page separately, whatever the planner knows of table sizes.
--- A redeemed code has the limit under which it was redeemed. Ids are drawn before Redis decides, so the latest
--- redemption is searched among the last hundred.
+-- A card is exhausted once nothing is left of it. A redeemed code has the limit under which it was redeemed. Ids are drawn
+-- before Redis decides, so the latest redemption is searched among the last hundred.
 -- $1 workspace int  $2 book int  $3 limit int  $4 before bigint
 SELECT
   position, code,
   CASE
     WHEN taken >= most THEN CASE most WHEN 1 THEN 'redeemed' ELSE 'exhausted' END
+    WHEN amount + changed = spent THEN 'exhausted'
     WHEN NOT active THEN 'inactive'
     WHEN now() + clock_offset_ms * interval '1 ms' >= ends_at THEN 'expired'
     WHEN user_id IS NOT NULL THEN 'assigned'
@@ -19,7 +20,8 @@ SELECT
   currency
 FROM (
   SELECT
-    c.position, c.code, c.active, c.amount, b.discount ->> 'currency' AS currency, clock_offset_ms, coalesce(a.user_id, owner.user_id) AS user_id,
+    c.position, c.code, c.active, c.amount, spent, changed, b.discount ->> 'currency' AS currency, clock_offset_ms,
+    coalesce(a.user_id, owner.user_id) AS user_id,
     coalesce(a.assigned_at, owner.assigned_at) AS assigned_at,
     (made - restored)::int AS taken, least(c.expires_at, b.valid_until) AS ends_at, last.user_id AS redeemed_by,
     last.redeemed_at,
@@ -48,6 +50,15 @@ FROM (
     SELECT count(*) AS rolled_back, count(*) FILTER (WHERE restore) AS restored FROM rollbacks
     WHERE made > 0 AND workspace = $1 AND rollbacks.code = c.code
   ) AS back
+  CROSS JOIN LATERAL (
+    SELECT coalesce(sum(discount_amount), 0) AS spent FROM redemptions r
+    WHERE c.amount IS NOT NULL AND made > restored AND workspace = $1 AND r.code = c.code
+      AND (SELECT true FROM rollbacks b WHERE b.redemption_id = r.redemption_id AND restore LIMIT 1) IS NULL
+  ) AS spending
+  CROSS JOIN LATERAL (
+    SELECT coalesce(sum(CASE change WHEN 'credited' THEN amount ELSE -amount END), 0) AS changed FROM balance_changes
+    WHERE c.amount IS NOT NULL AND workspace = $1 AND balance_changes.code = c.code
+  ) AS changes
   LEFT JOIN LATERAL (
     SELECT user_id, redeemed_at FROM (
       SELECT user_id, redeemed_at, redemption_id FROM redemptions r

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.service_fixture import Service, new_code, ok, refused
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.waiting import until
 
 CARD: dict[str, Any] = {"type": "balance", "value": "50.00"}
@@ -50,6 +50,35 @@ def test_each_kind_of_upload_issues_cards(service: Service) -> None:
     assert service.manage.get(f"{path}.csv?excel=semicolon").text.splitlines()[3].endswith(";1234,50")
     assert service.stats(book)["codes"] == service.stats(book)["available"] == 7
     assert list(amounts(service, service.book(new_code())).values()) == [None]
+
+
+def test_listed_cards_are_as_their_coupons(service: Service) -> None:
+    """A list has a card's status: used up once nothing is left of it, by redemptions or a closing, until something is
+    given back or credited. A rollback without `restore` gives nothing back."""
+    names = ("part", "spent", "returned", "kept", "closed", "credited", "held")
+    codes = {name: new_code() for name in names}
+    book, client = service.book(*codes.values(), discount=CARD), service.admin
+
+    def post(path: str, status: int = 200, **body: Any) -> Any:
+        return ok(client.post(f"/v1/{path}", json=body), status)
+
+    for name in ("part", "spent", "returned", "kept"):
+        body = {"userId": "ann", "orderId": new_id("order"), "orderValue": "20.00" if name == "part" else "70.00"}
+        made = post(f"coupons/redeem/{codes[name]}", 201, **body)
+        if name in ("returned", "kept"):
+            post(f"redemptions/{made['redemptionId']}/rollback", restore=name == "returned")
+    for name in ("closed", "credited"):
+        post(f"coupons/{codes[name]}/close")
+    post(f"coupons/{codes['credited']}/credit", amount="0.01")
+    post(f"coupons/lock/{codes['held']}", 201, userId="ann", orderId=new_id("order"), orderValue="50.00")
+    coupons = {name: ok(client.get(f"/v1/coupons/{code}"))["status"] for name, code in codes.items()}
+    used_up = ("spent", "kept", "closed")
+    assert coupons == {name: "exhausted" if name in used_up else "available" for name in names} | {"held": "locked"}
+    listed = {item["code"]: item["status"] for item in ok(client.get(f"/v1/books/{book}/codes"))["items"]}
+    assert listed == {codes[name]: status for name, status in (coupons | {"held": "available"}).items()}
+    query = {"status": "exhausted"}
+    items = ok(client.get(f"/v1/books/{book}/codes", params=query))["items"]
+    assert {item["code"] for item in items} == {codes[name] for name in used_up}
 
 
 def test_a_book_without_cards_takes_no_amounts(service: Service) -> None:
