@@ -15,7 +15,7 @@ _PLACES: dict[str, list[tuple[Any, ...]]] = {
     **{name: [(0,), (7,), (2**31 - 1,)] for name in ("active", "books", "webhooks")},
     **{name: [(0,), (2**31,), (2**63 - 1,)] for name in ("audit", "codes", "deliveries", "keys", "users")},
     **{name: [(UUID(int=0),), (UUID(int=2**128 - 1),)] for name in ("jobs", "redemptions")},
-    **{name: [(0, 0), (2**63 - 1, 2**63 - 1)] for name in ("notices", "quarantine")},
+    **{name: [(0, 0), (2**63 - 1, 2**63 - 1)] for name in ("ledger", "notices", "quarantine")},
     "user-coupons": [(0, "ABCD"), (253_402_300_799_999_999, "Z" * 64)],
 }
 _BEYOND = [

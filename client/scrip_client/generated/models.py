@@ -457,7 +457,7 @@ class BudgetNow(Model, kw_only=True):
     period: str
     """When it begins anew: never, or each day or month of the workspace's `timeZone`."""
     spent: Decimal
-    """What redemptions have spent of it, without what was given back."""
+    """What redemptions took, without what rollbacks gave back."""
     held: Decimal
     """What live locks hold."""
     left: Decimal
@@ -502,7 +502,7 @@ class CardsOfBook(Model, kw_only=True):
     """What happened to a book's cards in a day, each at its own time."""
 
     from_: datetime = msgspec.field(name="from")
-    """"""
+    """The beginning of the day."""
     book_id: str
     """The book's id."""
     currency: str
