@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from service.engine.domain.configuration import BookRow
 from service.engine.operations.table import Row
 from tests.harness.cases import Case
-from tests.harness.kinds import CURRENCY, ID, ITEMS, MONEY, TOKEN, Kind, metadata, number, text
+from tests.harness.kinds import CURRENCY, ID, ITEMS, MONEY, POSITIVE, TOKEN, Kind, metadata, number, text
 from tests.harness.shop import Shop
 
 Ask = Callable[[], Awaitable[Any]]
@@ -27,8 +27,9 @@ ORDER: Fields = {
     "lockToken": TOKEN,
     "metadata": metadata(1 << 10),
     "items": ITEMS,
+    "amount": POSITIVE,
 }
-PRICE: Fields = {"orderValue": MONEY, "currency": CURRENCY, "items": ITEMS}
+PRICE: Fields = {"orderValue": MONEY, "currency": CURRENCY, "items": ITEMS, "amount": POSITIVE}
 ITEM = {"sku": "a", "quantity": 1, "unitPrice": "1.00"}
 LINE: Fields = {"items.0.sku": text(1, 255), "items.0.quantity": number(1_000_000), "items.0.unitPrice": MONEY}
 

@@ -60,14 +60,15 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     """Complete a purchase. The path has no code."""
     if request.lock_token is not None and request.code is None:
         raise invalid("lockToken", "goes with a code")
-    if request.amount is not None and request.code is None:
-        raise invalid("amount", "goes with a code")
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     used_code = _NO_CODE if request.code is None else parse_code(request.code)
     gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
     if request.gift_book_id is not None and gift_book is None:  # no book has such an id
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)  # type: ignore[arg-type]  # it has these fields
+    asks = encode_asks(caller, request.expected_final_amount, request)  # type: ignore[arg-type]  # as above
+    if request.amount is not None and request.code is None:
+        raise invalid("amount", "goes with a code")
     bucket_text = key_names.bucket_text
     bucket, order_bucket, user_bucket = bucket_text(used_code), bucket_text(order), bucket_text(user)
     k = caller.keys
@@ -94,7 +95,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         digits,
         items,
         encode_field(None if gift_book is None else str(gift_book)),
-        encode_asks(caller, request.expected_final_amount, request),  # type: ignore[arg-type]  # as above,
+        asks,
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

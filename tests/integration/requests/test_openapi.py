@@ -233,6 +233,10 @@ def _make_setup(service: Service) -> WorkspaceSetup:
 
 def _make_for(service: Service, path: str, setup: WorkspaceSetup) -> WorkspaceSetup:
     """What a path names besides the setup: a webhook with a delivery, or a paused job."""
+    if path.endswith(("/credit", "/close")):
+        card = new_code()
+        service.book(card, discount={"type": "balance", "value": 50})
+        return {"code": card}
     if "{job}" in path:
         return {"job": make_paused_change(service, setup["book"])}
     if "{event}" in path:
