@@ -58,6 +58,7 @@ _STATS = {
     "rolledBack": 3,
     "discountTotal": "1900.00",
     "users": 91,
+    "budgets": [],
     "balance": None,
 }
 _ENTRY = {
