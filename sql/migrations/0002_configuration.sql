@@ -148,6 +148,7 @@ WHERE single = 'time-specific' AND status = 'active';
 -- The books with `keepFree`: few among many, and read once a second.
 CREATE INDEX books_kept ON books (workspace, book) WHERE keep_free IS NOT NULL AND status <> 'archived';
 CREATE INDEX books_that_limit_misses ON books (workspace) WHERE limits ->> 'missesPerMinute' IS NOT NULL;
+CREATE INDEX books_with_budgets ON books (workspace, book) WHERE counted_from > 0;
 
 -- Ten million rows: wide columns first, so that none is padded, and no index without a reader. A foreign key to the
 -- book would be a third of an insertion's cost, a counted repetition in a regular expression another third. Books are

@@ -287,6 +287,7 @@ class State:
             "rolledBack": sum(len(c.redemptions) for c in coupons) - len(stand),
             "discountTotal": str(total.quantize(unit, ROUND_DOWN)),
             "users": len({redemption.user for redemption in stand}),
+            "budgets": [],
             "balance": None,
             "touched": book in self.touched,
             "taken": self.spent(book),
