@@ -161,6 +161,7 @@ class Model(Operations):
             return 200, self._purchase(asked, repeated, self.coupon_body(mine, actual_gift) if mine else None)
         use = use_of(c, "redeem", asked) if c else None
         if use:
+            use.is_anothers = bool(gift and not mine)
             self._judge_redeem(use, asked)
         elif not self._may_be_an_order(asked):
             raise Refused("invalid")

@@ -61,6 +61,8 @@ class Use:
     items: Sequence[dict[str, Any]] = ()
     held: Price | None = None
     """The price of its lock, where that is the use's."""
+    is_anothers: bool = False
+    """Whether another user has the order's gift."""
 
     @property
     def is_priced(self) -> bool:
@@ -132,7 +134,8 @@ def of_use(state: State, use: Use) -> list[str]:
         f"coupon_{state.used_up(c)}": not state.left(c),
         "user_redemption_limit": own is None and _over_user_limit(state, use),
         "out_of_stock": own is None and _over_total(state, use),
-        "order_already_used": use.order is not None and len(state.places(use.order)) >= state.coupons_per_order,
+        "order_already_used": use.is_anothers
+        or (use.order is not None and len(state.places(use.order)) >= state.coupons_per_order),
     }
     if use.is_priced and use.held is None:
         conditions |= _of_value(state, use)
