@@ -76,6 +76,8 @@ TOKENS = (
 PRICES = (
     ("currency_mismatch", {"code": "{priced}", "orderValue": 20, "currency": "EUR"}),
     ("order_value_too_low", {"code": "{priced}", "orderValue": "9.99"}),
+    ("budget_exhausted", {"code": "{broke}", "orderValue": 20}),
+    ("period_limit", {"code": "{busy}", "orderValue": 20}),
     ("no_discount", {"code": "{units}", "orderValue": 20, "field": "items"}),
     ("invalid", {"code": "{free}", "orderValue": "1.001", "field": "orderValue"}),
 )

@@ -87,6 +87,8 @@ OPERATIONS = Kind(_but(list), ([], [{}] * 1001))
 ANY_CODE = Kind(_but(str))
 GIFT_BOOK = Kind(_but(str), IDS)
 OBJECT = Kind(_but(dict))
+BUDGETS = Kind(_but(list, also=([1], [None])), ([{"amount": 1, "per": "book", "period": "day"}] * 5,))
+LIMITS = Kind(_but(list, also=([1], [None])), ([{"uses": 1, "per": "user", "period": "day"}] * 5,))
 
 TIERS = Kind(_but(list, also=([1], [None])), ([], [{"from": n, "type": "fixed", "value": 1} for n in range(21)]))
 NEW_CODE = Kind(_but(str), ("", "ABC", "x" * 65, "a bc", "é123", "A.BC", "ABCD\n", "LOCK", "Generate", "time-specific"))

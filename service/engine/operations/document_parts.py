@@ -56,7 +56,10 @@ GIFT_COUPON = COUPON | {
 }
 ORDER = {"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "currency": "USD"}
 WINDOW = "coupon_inactive book_inactive not_started expired"
-USES = "coupon_locked coupon_redeemed coupon_exhausted user_redemption_limit out_of_stock order_already_used"
+USES = (
+    "coupon_locked coupon_redeemed coupon_exhausted user_redemption_limit out_of_stock budget_exhausted period_limit "
+    "order_already_used"
+)
 PRICE = "currency_mismatch order_value_too_low no_discount"
 FACTS = f"order_value_required {PRICE} price_changed"
 TRAFFIC = "behind outcome_unknown"

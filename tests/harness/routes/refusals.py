@@ -24,7 +24,7 @@ OTHERS = (
     *(Case("book_not_found", "GET", f"{_BOOK}{rest}")
       for rest in ("", "/stats", "/redemptions", "/redemptions.csv", "/codes", "/codes.csv", "/notices")),
     *(Case("book_not_found", "GET", f"/v1/reports/{name}?bookId={NOBODYS}")
-      for name in ("redemptions", "redemptions.csv", "funnel", "funnel.csv")),
+      for name in ("redemptions", "redemptions.csv", "funnel", "funnel.csv", "liability", "liability.csv")),
     Case("book_not_found", "PATCH", _BOOK, {"name": "x"}),
     Case("book_not_found", "PATCH", _BOOK, {"maxRedemptionsPerCode": 2}),
     Case("book_not_found", "POST", f"{_BOOK}/codes", _CODES),

@@ -14,6 +14,7 @@ from tests.harness.routes.table import LISTENS
 from tests.harness.service_fixture import Service, new_code, new_id, ok
 
 _PAST, _FUTURE = "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"
+_FIVE = {"type": "fixed", "value": 5}
 _TIER = {"from": 0, "type": "fixed", "value": 1}
 _PLAIN = "off ended bobs held used held_off held_dark owned_held owned_used undone_code standing"
 _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -27,7 +28,9 @@ _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
     "spent": (1, {"maxRedemptionsPerCode": 2}),
     "capped": (2, {"maxRedemptionsPerUser": 1}),
     "sold": (2, {"maxRedemptions": 1}),
-    "priced": (1, {"discount": {"type": "fixed", "value": 5, "minOrderValue": 10}}),
+    "priced": (1, {"discount": _FIVE | {"minOrderValue": 10}}),
+    "broke": (1, {"discount": _FIVE, "budgets": [{"amount": 4, "per": "book", "period": "lifetime"}]}),
+    "busy": (2, {"useLimits": [{"uses": 1, "per": "book", "period": "month"}]}),
     "one": (2, {"maxCodesPerUser": 1}),
     "empty": (0, {}),
     "many": (2, {"maxCodesPerUser": None}),
@@ -98,8 +101,8 @@ def _use(service: Service, setup: WorkspaceSetup) -> None:
                        ("owned_used", ann), ("owned_spent", ann), ("assigned", ann)):  # fmt: skip
         ok(service.checkout.post(f"/v1/coupons/assign/{setup[name]}", json={"userId": user}), 201)
     redeem("used", ann, setup["taken"])
-    for name, user in (("spent", bob), ("spent", bob), ("capped1", ann), ("sold1", bob), ("owned_used", ann),
-                       ("owned_spent", ann), ("owned_spent", ann)):  # fmt: skip
+    for name, user in (("spent", bob), ("spent", bob), ("capped1", ann), ("sold1", bob), ("busy1", bob),
+                       ("owned_used", ann), ("owned_spent", ann), ("owned_spent", ann)):  # fmt: skip
         redeem(name, user)
     setup["rolled"] = redeem("undone_code", ann, setup["undone"])
     ok(service.manage.post(f"/v1/orders/{setup['undone']}/rollback", json={}))

@@ -17,7 +17,7 @@ _BOOK = {
     "lockSeconds": kinds.COUNT, "maxLockSeconds": kinds.COUNT, "discount": kinds.OBJECT, "codePattern": kinds.PATTERN,
     "charset": kinds.CHARSET, "lowStockThreshold": kinds.COUNT, "keepFree": kinds.MANY, "giftBookId": kinds.GIFT_BOOK,
     "tags": kinds.TAGS, "metadata": kinds.metadata(4 << 10), "createdBy": kinds.text(1, 255), "limits": kinds.OBJECT,
-    "publicReasons": kinds.SWITCH,
+    "publicReasons": kinds.SWITCH, "budgets": kinds.BUDGETS, "useLimits": kinds.LIMITS,
 }  # fmt: skip
 _BOOKS_DISCOUNT = {
     "discount.type": kinds.DISCOUNT_TYPE, "discount.value": kinds.PERCENTAGE, "discount.maxAmount": kinds.MONEY,

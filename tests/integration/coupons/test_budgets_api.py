@@ -144,12 +144,12 @@ def test_another_time_zone_counts_anew(service: Service) -> None:
     problem = refused(spend("2026-03-10T17:00:00Z"), 409, "period_limit")
     assert problem["renewsAt"] == "2026-03-11T00:00:00.000Z"
     ok(shop.patch("/v1/workspace", json={"timeZone": "Asia/Tokyo"}))
-    until(lambda: shop.post("/v1/coupons/validate", json={"code": codes[-1]}).json()["reasons"] == [])
+    until(lambda: shop.post("/v1/coupons/validate", json={"code": codes[-1]}).json().get("reasons") == [])
     ok(spend("2026-03-10T17:30:00Z"), 201)
     problem = refused(spend("2026-03-10T18:00:00Z"), 409, "period_limit")
     assert problem["renewsAt"] == "2026-03-11T15:00:00.000Z"
     ok(shop.patch("/v1/workspace", json={"timeZone": "America/New_York"}))
-    until(lambda: shop.post("/v1/coupons/validate", json={"code": codes[-1]}).json()["reasons"] == ["period_limit"])
+    until(lambda: shop.post("/v1/coupons/validate", json={"code": codes[-1]}).json().get("reasons") == ["period_limit"])
     refused(spend("2026-03-10T19:00:00Z"), 409, "period_limit")
     service.recorded()
     assert compare(service)[0].differing == {}

@@ -11,10 +11,12 @@ import pytest
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z").fullmatch
-_COUPON = ("code bookId status userId redemptions maxRedemptions lock assignedAt expiresAt lastRedemption").split()
+_COUPON = (
+    "code bookId status userId redemptions maxRedemptions lock assignedAt expiresAt lastRedemption balance"
+).split()
 _REDEMPTION = (
-    "redemptionId code bookId userId orderId orderValue currency discountAmount finalAmount redeemedAt rolledBackAt "
-    "ipAddress userAgent metadata"
+    "redemptionId code bookId userId orderId orderValue currency discountAmount finalAmount balanceAfter redeemedAt "
+    "rolledBackAt ipAddress userAgent metadata"
 ).split()
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50, "minOrderValue": 10}
 
@@ -50,7 +52,7 @@ def test_assign_any(service: Service) -> None:
         given.add(coupon.pop("code"))
         assert coupon == {
             "bookId": book, "status": "assigned", "userId": user, "redemptions": 0, "maxRedemptions": 1, "lock": None,
-            "expiresAt": None, "lastRedemption": None, "durability": "fsynced",
+            "expiresAt": None, "lastRedemption": None, "balance": None, "durability": "fsynced",
         }  # fmt: skip
     assert given == codes
     refused(_post(service.checkout, "/v1/coupons/assign", bookId=book, userId=new_id()), 409, "out_of_stock")
@@ -95,7 +97,7 @@ def test_lock_extend_unlock(service: Service) -> None:
     path = f"/v1/coupons/lock/{code}"
     lock = ok(_post(service.checkout, path, userId=user, orderId=order), 201)
     own = ["lockToken", "code", "bookId", "userId", "orderId", "lockSeconds", "expiresAt"]
-    assert list(lock) == [*own, "orderValue", "currency", "discountAmount", "finalAmount"]
+    assert list(lock) == [*own, "orderValue", "currency", "discountAmount", "finalAmount", "amount"]
     assert (lock["code"], lock["userId"], lock["orderId"]) == (code, user, order)
     assert 98 < -_age_s(lock["expiresAt"]) <= 100
     again = ok(_post(service.checkout, path, userId=user, orderId=order, lockSeconds=1), 200)
@@ -131,7 +133,8 @@ def test_redeem(service: Service) -> None:
     assert 0 <= _age_s(made["redeemedAt"]) < 5
     assert made | {"redemptionId": 0, "bookId": 0, "redeemedAt": 0} == {
         "redemptionId": 0, "code": code, "bookId": 0, "userId": user, "orderId": order, "orderValue": "120.50",
-        "currency": "USD", "discountAmount": "24.10", "finalAmount": "96.40", "redeemedAt": 0, "rolledBackAt": None,
+        "currency": "USD", "discountAmount": "24.10", "finalAmount": "96.40", "balanceAfter": None, "redeemedAt": 0,
+        "rolledBackAt": None,
         "ipAddress": "127.0.0.1", "userAgent": "till/1 ??", "metadata": body["metadata"], "durability": "fsynced",
     }  # fmt: skip
     again = service.checkout.post(f"/v1/coupons/redeem/{code}", json=body)

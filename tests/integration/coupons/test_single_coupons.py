@@ -80,7 +80,7 @@ def test_all_that_can_be_said(service: Service, kind: str) -> None:
     assert coupon == {
         "code": code, "bookId": book["bookId"], "status": "assigned", "userId": user, "maxRedemptions": 5,
         "assignedAt": coupon["assignedAt"], "expiresAt": body["validUntil"],
-        "lock": None, "lastRedemption": None, "redemptions": 0,
+        "lock": None, "lastRedemption": None, "redemptions": 0, "balance": None,
     }  # fmt: skip
     assert coupon["assignedAt"] is not None
     assert book == ok(service.manage.get(f"/v1/books/{book['bookId']}"))
