@@ -176,6 +176,26 @@ async def test_a_code_of_another_currency(shopper: Shopper, service: Service) ->
     await shopper.assert_texts(receipt_total="126.90 EUR")
 
 
+async def test_a_card_pays_a_part(shopper: Shopper, service: Service) -> None:
+    """A gift card pays as much as it has; the receipt says what is left on it, until the order is cancelled."""
+    code = new_code()
+    service.book(code, discount={"type": "balance", "value": 150})
+    await shopper.apply(code)
+    await shopper.assert_texts(saving="Gift card", discount="−131.90 USD", total="0.00 USD", pay="Pay 0.00 USD")
+    await shopper["pay"].click()
+    await shopper.assert_texts(receipt_saving="Gift card", receipt_discount="−131.90 USD", receipt_left="18.10 USD")
+    await shopper.picture("checkout-card")
+    await shopper["again"].click()
+    await shopper.apply(code)
+    await shopper.assert_texts(discount="−18.10 USD", total="113.80 USD")
+    await shopper["pay"].click()
+    await shopper.assert_texts(receipt_total="113.80 USD", receipt_left="0.00 USD")
+    await shopper["cancel"].click()
+    await shopper.assert_texts(receipt_title="Your order is cancelled")
+    await expect(shopper["receipt-left"]).to_be_hidden()
+    assert read_coupon(service, code)["balance"]["available"] == "18.10"
+
+
 async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:
     """The discount follows the cart; a cart below the code's least value can be paid without the code alone. By
     keyboard the arrows change a quantity, and Tab goes to the next one."""

@@ -29,7 +29,7 @@ function newOrder() {
     idempotencyKey: hex(16),
     quantities: firstQuantities(),
     code: "", // what stands in the box
-    coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known) }
+    coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known), isCard }
     sent: null, // the body of a payment whose outcome is not known, unchanged
     receipt: null,
   };
@@ -114,8 +114,9 @@ async function lockWithPrice(code, fields) {
   if (code.includes(".")) return { status: 404, body: { code: "coupon_not_found" } };
   const answer = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, fields);
   if (answer.status !== 200 && answer.status !== 201) return answer;
-  const { code: its, lockToken: token, discountAmount } = answer.body;
-  return { ...answer, coupon: { code: its, token, until: computeEnd(answer), discount: cents(discountAmount ?? "0.00") } };
+  const { code: its, lockToken: token, discountAmount, amount } = answer.body;
+  const discount = cents(discountAmount ?? "0.00");
+  return { ...answer, coupon: { code: its, token, until: computeEnd(answer), discount, isCard: amount !== null } };
 }
 
 // Until when the answer holds the code, by this clock. The server's `Date` is up to a second or two behind its clock:
@@ -224,6 +225,7 @@ function thank(order, { redemption, gift, finalAmount }) {
   order.receipt = {
     code: redemption?.code ?? null,
     discount: redemption?.discountAmount ?? "0.00",
+    left: redemption?.balanceAfter ?? null, // on a card
     total: finalAmount,
     gift: gift && { code: gift.code, until: gift.expiresAt, worth: null /* cents */ },
   };
@@ -277,6 +279,7 @@ async function copy() {
 
 // What is subtracted, with its sign.
 const lessOf = (discount) => (discount ? `−${price(discount)}` : price(0));
+const savingOf = (isCard) => (isCard ? "Gift card" : "Discount");
 
 // What a click on a button of its own can do again needs no `again`.
 function say(text = "", kind = "", code = "", again = null, label = "Try again") {
@@ -326,6 +329,7 @@ function render() {
 
   const value = valueOf(order);
   const discount = coupon ? coupon.discount : 0;
+  at("saving").textContent = savingOf(coupon?.isCard);
   at("value").textContent = price(value);
   at("discount").textContent = discount === null ? "…" : lessOf(discount);
   at("total").textContent = discount === null ? "…" : price(value - discount);
@@ -336,13 +340,16 @@ function render() {
   tick();
 }
 
-function renderReceipt(id, { code, discount, total, gift, cancelled }) {
+function renderReceipt(id, { code, discount, left, total, gift, cancelled }) {
   at("receipt-title").textContent = cancelled ? "Your order is cancelled" : "Thank you";
   at("cancel").hidden = code === null || cancelled === true;
   at("cancel").disabled = busy;
   at("receipt-order").textContent = id;
   at("receipt-code").textContent = code ?? "none";
+  at("receipt-saving").textContent = savingOf(left !== null);
   at("receipt-discount").textContent = lessOf(cents(discount));
+  at("receipt-left-of").hidden = at("receipt-left").hidden = left === null || cancelled === true;
+  if (left !== null) at("receipt-left").textContent = price(cents(left));
   at("receipt-paid").textContent = cancelled ? "Paid back" : "Paid";
   at("receipt-total").textContent = price(cents(total));
   at("gift").hidden = at("use-gift").hidden = !gift;
