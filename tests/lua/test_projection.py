@@ -194,6 +194,7 @@ async def test_counts_as_clients_see_them(still: Shop) -> None:
         "discountTotal": "2.00",
         "users": 1,
         "budgets": [],
+        "balance": None,
         "touched": True,
         "taken": 3,
         "nowMs": NOW_MS,

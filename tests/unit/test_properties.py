@@ -66,6 +66,7 @@ _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "d": (key_names.directory, ("bucket",)),
     "o": (key_names.orders, ("bucket",)),
     "g": (key_names.gifts, ("bucket",)),
+    "m": (key_names.accounts, ("bucket",)),
     "c": (key_names.coupon, ("code",)),
     "k": (key_names.locks, ("code",)),
     "kd": (key_names.deadlines, ("code",)),

@@ -99,7 +99,7 @@ class _Listener:
         self.calls[script] = (tuple(names), tuple(args))
         replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, 1, "0"], "coupon_locks": [0, 0]}
         replies["sweep_locks"] = [0, 0, 0]
-        return (replies | {"book_stats": [0, *["0"] * 15, "USD"]}).get(script, [0])
+        return (replies | {"book_stats": [0, *["0"] * 15, "USD", "-"]}).get(script, [0])
 
 
 async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:

@@ -297,7 +297,9 @@ def test_where_scripts_have_the_part() -> None:
     """The argument `request` is found by the heads of scripts, also behind a caller's limits."""
     assert (find_request_part("redeem"), find_request_part("redeem+"), find_request_part("lock")) == (10, 11, None)
     found = {script for script in HOT if find_request_part(script) is not None}
-    assert found == set("answered assign_any assign_code checkout gift redeem rollback rollback_order unassign".split())
+    assert found == set(
+        "adjust_card answered assign_any assign_code checkout gift redeem rollback rollback_order unassign".split()
+    )
 
 
 def test_contexts_of_events_are_bounded() -> None:

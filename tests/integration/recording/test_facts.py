@@ -58,6 +58,7 @@ async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
     facts = await kept.facts(batch=2)
     expected = [msgspec.structs.replace(event, epoch=kept.epoch, seq=seq) for seq, event in enumerate(STORY, 1)]
     of_first = {"redeemed": (kept.epoch, 2), "discount_e4": FIRST.discount_e4, "redemption_id": kept.id_of(FIRST)}
+    of_first["counted_ms"] = FIRST.at_ms
     expected[2] = msgspec.structs.replace(expected[2], **of_first)
     bare = RequestPart()
     assert [msgspec.structs.replace(fact, request=bare) for fact in facts] == [
