@@ -339,3 +339,22 @@ def test_periods_are_the_local_days_and_months(lua: Lua, name: str) -> None:
             )
             assert int(begins) > at
             assert before < begin_of <= after
+
+
+async def test_what_cards_pay_is_bounded_too(still: Shop) -> None:
+    """A budget of a book of cards counts what they pay, and what locks hold of them; both sums are exact together."""
+    cards: dict[str, Any] = {"discount": {"type": "balance", "value_e4": 500_000}, "max_redemptions_per_code": None}
+    book = await still.book("CARD-1", "CARD-2", **cards, budgets=[("60", "book", "lifetime")])
+    assert (await still.lock("CARD-1", "ann", orderId="A-1", orderValue="45", lockSeconds=60))[0] == 201
+    await still.refuses("budget_exhausted", still.lock("CARD-2", "bob", orderId="B-1", orderValue="15.01"))
+    assert (await still.redeem("CARD-2", "bob", orderId="B-1", orderValue="15"))[0] == 201
+    await still.refuses("budget_exhausted", still.redeem("CARD-1", "ann", orderId="A-1", orderValue="45.01"))
+    assert (await still.redeem("CARD-1", "ann", orderId="A-1", orderValue="44.99"))[0] == 201
+    assert (await spent(still, book))["l"] == ("59.99", 2)
+    _, last = await still.redeem("CARD-1", "eve", orderId="E-1", orderValue="100", amount="0.01")
+    assert (last["discountAmount"], last["balanceAfter"]) == ("0.01", "5.00")
+    await still.refuses("budget_exhausted", still.redeem("CARD-1", "eve", orderId="E-2", orderValue="1"))
+    assert (await still.rollback(last["redemptionId"]))[0] == 200
+    assert (await spent(still, book))["l"] == ("59.99", 2)
+    assert (await still.coupon("CARD-1"))[1]["balance"]["available"] == "5.01"
+    await no_shares(still)
