@@ -33,7 +33,7 @@ def subcommands(group: click.Group) -> dict[str, click.Command]:
 @contextmanager
 def kept_logging() -> Iterator[None]:
     """Restore what a command or logs.configure sets for its process: other tests read logs, too."""
-    root, hook = logging.getLogger(), sys.excepthook
+    root, hook, configured = logging.getLogger(), sys.excepthook, structlog.get_config()
     handlers, level = root.handlers[:], root.level
     loggers = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     states = [(logger, logger.handlers[:], logger.level, logger.disabled, logger.propagate) for logger in loggers]
@@ -41,7 +41,7 @@ def kept_logging() -> Iterator[None]:
     try:
         yield
     finally:
-        structlog.reset_defaults()
+        structlog.configure(**configured)
         sys.excepthook = hook
         root.handlers[:] = handlers
         root.setLevel(level)
