@@ -39,12 +39,13 @@ _SENSELESS_TOGETHER = (
     (r"discount\.tiers\[\d+\]\.from", r"must be more than that of the tier before"),
     (r"discount\.tiers\[\d+\]\.value", r"must be at most 100"),
     (r"discountValue", r"must be at most 100"),
-    (r"lockToken", r"goes with a code"),
+    (r"lockToken|amount", r"goes with a code"),
+    (r"discount\.maxAmount|maxRedemptionsPerCode", r"must be null: a card .*"),
     (r"discountType|discountValue|maxDiscountAmount|minOrderValue|currency", r".*discount.*"),
     # the lines of a text, which has no schema
     (r"users", r"line \d+: .*|must have a user"),
     # a currency's digits, which also count for JSON numbers, where JSON Schema knows binary fractions
-    (r".*([vV]alue|Amount|Price|from)", r"must have at most \d digits after the point.*|has more digits after .*"),
+    (r".*([vV]alue|[aA]mount|Price|from)", r"must have at most \d digits after the point.*|has more digits after .*"),
     (r"items", r"must have a unitPrice of at most \d digits after the point.*"),
     # all characters of a string, compared with each other in any case
     (r"charset", r"must have each character once, in upper case"),
@@ -54,7 +55,9 @@ _SENSELESS_TOGETHER = (
     (r"metadata", r"must have at most \d+ bytes as JSON"),
     # a name of the database of time zones
     (r"timeZone", r"must be (an IANA time zone such as .*|a time zone that Postgres has, too)"),
-    # what is there: another book, and whether this one was used
+    # what is there: another book, and whether this one was used; a coupon that is no card
+    (r"amount|code", r".*the coupon's book has no balance"),
+    (r"discount\.(type|currency)", r"(can't (become|cease to be) `balance`|is fixed), since .*"),
     (r"giftBookId", r".*book.*"),
     (r"name", r"can't be given, since the workspace has 1000 keys: revoke some"),
     (r"keyId", r"was rotated before: .*"),
