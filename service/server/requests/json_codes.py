@@ -31,7 +31,8 @@ _begin = re.compile(_SPACE + rb"\{" + _SPACE + _CODES).match
 _begin_with_book = re.compile(
     _SPACE + rb"\{" + _SPACE + rb'"bookId"' + _SPACE + rb":" + _SPACE + _TEXT + rb'"' + _SPACE + rb"," + _SPACE + _CODES
 ).match
-_FIELDS = rb'\{(?:[^"{}\[\]]++|' + _TEXT + rb'")*+'
+_OTHER = rb'[^"{}\[\]]*+'
+_FIELDS = rb"\{" + _OTHER + rb"(?:" + _TEXT + rb'"' + _OTHER + rb")*"
 _ITEM = rb"(?:" + _TEXT + rb'"|' + _FIELDS + rb"\})" + _SPACE
 _items = re.compile(rb"(?:" + _SPACE + _ITEM + rb",)+", re.DOTALL).match
 _end = re.compile(rb"(" + _SPACE + rb"(?:" + _ITEM + rb")?)\]", re.DOTALL).match
