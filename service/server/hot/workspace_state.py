@@ -59,6 +59,7 @@ def counts_of(reply: list[Any]) -> BookCounts:
         discount_high, users, touched, taken, now_ms,
     ) = map(int, reply[1:16])  # fmt: skip
     digits = CURRENCY_DIGITS[reply[16]]
+    sums, *budgets = reply[17:]
     return BookCounts(
         codes=codes,
         available=codes - assigned - redeemed - exhausted - inactive - free_locked,
@@ -71,8 +72,8 @@ def counts_of(reply: list[Any]) -> BookCounts:
         rolled_back=rolled_back,
         discount_total=from_e4(join_sum(discount, discount_high), digits),
         users=users,
-        budgets=[render_budget_now(line, digits) for line in reply[18:]],
-        balance=None if reply[17] == "-" else _balance_of([int(part) for part in reply[17].split()], digits),
+        budgets=[render_budget_now(line, digits) for line in budgets],
+        balance=None if sums == "-" else _balance_of([int(part) for part in sums.split()], digits),
         touched=bool(touched),
         taken=taken,
         now_ms=now_ms,

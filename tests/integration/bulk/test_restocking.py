@@ -157,7 +157,7 @@ class Counted(Restocker):
     async def _count(self, book: stock.StockedBook) -> BookCounts:
         self.counted.append(book.book)
         self.counted_ids.append(book.book_id)
-        return counts_of(["", *["0"] * 15, "USD"])
+        return counts_of(["", *["0"] * 15, "USD", "-"])
 
 
 async def test_a_look_is_bounded(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:

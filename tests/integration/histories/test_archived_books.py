@@ -15,7 +15,7 @@ UPDATE books SET status = 'archived', archived_at = now(), archiving = true, ver
 FROM next WHERE book_id = $2::text::uuid RETURNING books.book
 """
 """As the worker does, when the book has ended long ago."""
-_COUNTS = '["2", "0", 0, 0, "1", "0", "0", "1", "0", "20000", "0", "1", "1", "1", 1790000000000, "USD"]'
+_COUNTS = '["2", "0", 0, 0, "1", "0", "0", "1", "0", "20000", "0", "1", "1", "1", 1790000000000, "USD", "-"]'
 
 
 class ArchivedShop:
