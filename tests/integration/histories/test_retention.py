@@ -400,7 +400,7 @@ async def test_events_that_are_not_recorded(setup: PartitionSetup) -> None:
     """The book's places stay until all of its events are recorded."""
     await setup.do(redeem.REDEEM, "CODE-60", userId="ann", orderValue="1.00", orderId="o60")
     await end(setup, DAYS + 1)
-    worker.WAIT_S = 0.2
+    worker.WAIT_S = 2.0  # a busy machine needs longer for the first of its steps
     with pytest.raises(NotYet, match="not recorded"):
         await archive(setup)
     assert b"o60" in orders_of(await setup.everything())
