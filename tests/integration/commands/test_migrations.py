@@ -18,6 +18,7 @@ from tests.harness.service_fixture import database
 from tests.integration.recording.record_fixtures import (
     Record,
     assigned,
+    balance_changed,
     make_workspace,
     redeemed,
     rolled_back,
@@ -108,7 +109,7 @@ async def test_months_are_made_ahead(kept: Record):
     """Each month gets one partition of each table, and a fact goes to its month's; a rollback to its redemption's."""
     pool, now_ms = kept.pool, int(time.time() * 1000)
     use = redeemed("CODE", at_ms=now_ms)
-    assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 5
+    assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 6
     assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 0
     later = now_ms + 40 * 86_400_000
     notice = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=now_ms)
@@ -119,11 +120,13 @@ async def test_months_are_made_ahead(kept: Record):
         use,
         rolled_back(use),
         notice,
+        balance_changed(at_ms=now_ms),
+        balance_changed(at_ms=later, kind="closed"),
     )
     this, that = (datetime.fromtimestamp(ms / 1000, UTC).strftime("_%Y_%m") for ms in (now_ms, later))
     assert await _placed(pool) == {
         *("assignments" + month for month in (this, that)), "unassignments" + that, "redemptions" + this,
-        "rollbacks" + this, "stock_notices" + this,
+        "rollbacks" + this, "stock_notices" + this, *("balance_changes" + month for month in (this, that)),
     }  # fmt: skip
 
 
@@ -133,17 +136,22 @@ async def test_facts_outside_of_all_months_move(kept: Record):
     later = now_ms + 400 * 86_400_000
     use = redeemed("CODE", at_ms=later, order="o")
     await kept.write(
-        assigned(at_ms=now_ms), assigned("B", at_ms=later), unassigned("B", at_ms=later), use, rolled_back(use)
+        assigned(at_ms=now_ms),
+        assigned("B", at_ms=later),
+        unassigned("B", at_ms=later),
+        use,
+        rolled_back(use),
+        balance_changed(at_ms=later),
     )
-    tables = ("assignments", "unassignments", "redemptions", "rollbacks")
+    tables = ("assignments", "unassignments", "redemptions", "rollbacks", "balance_changes")
     assert {f"{table}_default" for table in tables} < await _placed(kept.pool)
     facts = await kept.facts()
     async with kept.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT FROM rollbacks_default")
         made = await kept.pool.fetchval("SELECT ensure_fact_partitions(14)")
-    assert made < 5
+    assert made < 6
     assert "rollbacks_default" in await _placed(kept.pool)
-    assert await kept.pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 5 - made
+    assert await kept.pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 6 - made
     month = datetime.fromtimestamp(later / 1000, UTC).strftime("_%Y_%m")
     assert {table + month for table in tables} <= await _placed(kept.pool)
     assert not any(name.endswith("_default") for name in await _placed(kept.pool))
@@ -152,7 +160,7 @@ async def test_facts_outside_of_all_months_move(kept: Record):
 
 async def _placed(pool: asyncpg.Pool) -> set[str]:
     """The tables' partitions that have facts."""
-    tables = ("assignments", "unassignments", "redemptions", "rollbacks", "stock_notices")
+    tables = ("assignments", "unassignments", "redemptions", "rollbacks", "stock_notices", "balance_changes")
     rows = await pool.fetch(" UNION ".join(f"SELECT tableoid::regclass::text FROM {table}" for table in tables))
     return {name for (name,) in rows}
 

@@ -17,6 +17,7 @@ from service.engine.domain.decoding import convert
 from service.engine.formats.event_id import NO_EVENT
 from service.engine.formats.events import (
     Assigned,
+    BalanceChanged,
     Event,
     Fact,
     Redeemed,
@@ -162,6 +163,11 @@ def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
 def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
     same = {name: getattr(use, name) for name in ("workspace", "book", "code", "user", "order", "redemption_id")}
     return RolledBack(epoch=0, seq=0, **same, at_ms=EVENT_MS + 5, restore=restore, **more)
+
+
+def balance_changed(code: str = "CARD", at_ms: int = EVENT_MS, **more: Any) -> BalanceChanged:
+    fields: dict[str, Any] = {"kind": "credited", "amount_e4": 50_000, "balance_after_e4": 150_000}
+    return BalanceChanged(epoch=0, seq=0, workspace=1, book=2, code=code, at_ms=at_ms, **fields | more)
 
 
 async def make_workspace(pool: asyncpg.Pool) -> UUID:
