@@ -14,6 +14,7 @@ from tests.reference import list_operations, render_http_file
 TEXT = render_http_file()
 VARIABLES = dict(re.findall(r"^@(\w+) = (.*)$", TEXT, re.MULTILINE))
 SAMPLES = dict(re.findall(r"^### (.+)\n((?:(?!###).*\n?)*)", TEXT, re.MULTILINE))
+OF_CARDS = {"Credit a card", "Close a card"}
 
 
 class Editor:
@@ -103,13 +104,24 @@ def test_the_samples_under_an_expired_lock(editor: Editor) -> None:
         ok(editor.service.operate.post(clock, json={}))
 
 
+def test_the_samples_of_a_card(editor: Editor) -> None:
+    """The samples of a card, with its code, succeed."""
+    card = new_code()
+    editor.service.book(card, discount={"type": "balance", "value": 50})
+    assert ok(editor.send("Credit a card", code=card))["balance"]["available"] == "60.00"
+    assert ok(editor.send("Close a card", code=card))["balance"]["available"] == "0.00"
+    assert len(ok(editor.send("List the changes of a card's balance", code=card))["items"]) == 3
+
+
 def test_each_sample_is_well_formed(editor: Editor) -> None:
     """No sample is refused for its form: only for what is not there."""
     made = {name: "00000000-0000-7000-8000-000000000000" for name, value in VARIABLES.items() if not value.strip()}
     wrong: list[Any] = []
     made |= {"eventId": "1-1", "lockToken": "a", "bookId": editor.book}
+    editor.service.book(card := new_code(), discount={"type": "balance", "value": 50})
     for summary in SAMPLES:
-        answer = editor.send(summary, **made)
+        more = {"code": card} if summary in OF_CARDS else {}  # which another coupon refuses as `invalid`
+        answer = editor.send(summary, **made | more)
         if answer.status_code in (400, 422):
             wrong.append((summary, answer.json()))
     assert wrong == []
