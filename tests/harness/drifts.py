@@ -150,6 +150,15 @@ def _change(subject: Subject, **body: str) -> None:
     ok(subject.workspace.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=body))
 
 
+def _credited(subject: Subject) -> None:
+    checkout = subject.workspace.service.checkout
+    held = {"userId": subject.users[0], "orderId": subject.orders[0], "orderValue": 20}
+    ok(checkout.post(f"/v1/coupons/lock/{subject.codes[0]}", json=held), 201)
+    _redeem(subject)
+    path, headers = f"/v1/coupons/{subject.codes[0]}/credit", {"Idempotency-Key": subject.keys[1]}
+    ok(subject.workspace.service.manage.post(path, json={"amount": "5.00"}, headers=headers))
+
+
 _end = partial(_change, expiresAt="2036-01-01T00:00:00Z")
 
 
@@ -171,10 +180,11 @@ STATES: dict[str, Callable[[Subject], object]] = {
     "ending": _end,
     "owned_ending": _owned_ending,
     "off": partial(_change, status="inactive"),
+    "card": _credited,
 }
 """What was done: `used`, the first code by the first user in the first order; `returned`, that was rolled back;
 `withdrawn`, rolled back for nothing; `several`, used by the second user in the second order, too; `sold`, of a book
-that is being sold; `given` for an order; …"""
+that is being sold; `given` for an order; `card`, a card of 50 that was used under a lock, then credited with 5; …"""
 
 
 def make(workspace: DriftWorkspace, state: str) -> Subject:
@@ -183,6 +193,8 @@ def make(workspace: DriftWorkspace, state: str) -> Subject:
     rules: dict[str, Any] = {"discount": {"type": "percentage", "value": 10}}
     if state == "several":
         rules["maxRedemptionsPerCode"] = 3
+    if state == "card":
+        rules["discount"] = {"type": "balance", "value": 50}
     book_id = workspace.service.book(*names[:STRANGER], **rules)
     subject = Subject(workspace, book_id, workspace.number(book_id), names, list(names), list(names), list(names))
     STATES[state](subject)

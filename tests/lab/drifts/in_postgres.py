@@ -102,6 +102,19 @@ KINDS: dict[str, Kind] = {
     "a gift for another order": Kind(
         "given", {"order0": "gifts", "order1": "gifts"}, _set("open_assignments", "order_id = :order1")
     ),
+    # Cards
+    "a card of another amount": Kind(
+        "card", {"code0": "balance", "book": "book_counts"}, _set("codes", "amount = amount + 1")
+    ),
+    "a credit deleted": Kind(
+        "card", {"code0": "balance", "book": "book_counts"}, f"DELETE FROM balance_changes WHERE {_USE}"
+    ),
+    "a credit of another amount": Kind(
+        "card", {"code0": "balance", "book": "book_counts"}, _set("balance_changes", "amount = 6")
+    ),
+    "another amount taken of a card": Kind(
+        "card", {"code0": "balance", "book": "book_counts"}, _set("redemptions", "discount_amount = 1.5")
+    ),
     # What the merchant said
     "a code deleted": Kind("idle", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"),
     "a used code deleted": Kind(

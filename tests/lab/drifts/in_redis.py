@@ -140,6 +140,14 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a bucket offered in vain": Kind("idle", {"bucket3": "free_surplus"}, _run("HSET {w}f:{book} {bucket3} 1")),
     "never to end": Kind("ending", {"code0": "free_missing"}, _run("ZREM {w}l:{book}:x '{bucket0} {code0}'")),
     "a key forgotten": Kind("used", {"key0": "idempotency_keys"}, _run("DEL {w}i:{key0}")),
+    "a card has more": Kind("card", {"code0": "balance"}, _run("HSET {w}m:{bucket0} {code0} '500000 50000 0 0 0'")),
+    "a card's account is gone": Kind("card", {"code0": "balance"}, _run("HDEL {w}m:{bucket0} {code0}")),
+    "a card's account can't be read": Kind("card", {"code0": "balance"}, _run("HSET {w}m:{bucket0} {code0} x")),
+    "a card and its book hold what no lock holds": Kind(
+        "card",
+        {"code0": "balance"},
+        _run("HSET {w}m:{bucket0} {code0} '500000 50000 200000 0 100000'", "HINCRBY {w}n:{book} held 100000"),
+    ),
     "another setting": Kind("idle", {"book": "configuration"}, _setting),
 }
 """By name."""
