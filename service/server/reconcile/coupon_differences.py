@@ -125,7 +125,11 @@ class Coupons(Subject):
         """Cards with another account, and those of which locks hold a part: what these hold is read with it."""
         accounts = [("HGET", key_names.accounts(self._w, one.bucket), one.code) for one in cards]
         texts = await self._inspector.read(accounts)
-        return [one.code for one, text in zip(cards, texts, strict=True) if not has_same_account(one, text, 0)]
+        return [
+            one.code
+            for one, text in zip(cards, texts, strict=True)
+            if text != [] and not has_same_account(one, text, 0)  # []: of the wrong type, which is named as such
+        ]
 
     async def _find_unlike_sets(
         self, several: list[RecordedCode], ending: list[tuple[RecordedCode, Item]]

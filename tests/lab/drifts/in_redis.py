@@ -52,6 +52,7 @@ _OF_ANOTHER_TYPE: dict[str, Kind] = {
     "a directory's bucket is a list": _list("used", "d:{bucket0}", "the directory's bucket {bucket0}", "hash"),
     "an orders' bucket is a list": _list("used", "o:{orders0}", "the orders' bucket {orders0}", "hash"),
     "a gifts' bucket is a list": _list("given", "g:{orders0}", "the gifts' bucket {orders0}", "hash"),
+    "an accounts' bucket is a list": _list("card", "m:{bucket0}", "the accounts' bucket {bucket0}", "hash"),
     "a user is a list": _list("owned", "u:{user0}", "user {user0}", "hash"),
     "counters are a list": _list("used", "n:{book}", "the counters of book {book}", "hash"),
     "settings are a list": _list("idle", "b:{book}", "the settings of book {book}", "string"),
