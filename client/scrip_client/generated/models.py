@@ -27,64 +27,6 @@ class Page(Model, Generic[T], kw_only=True):
     next_cursor: str | None
 
 
-class AdjustedCard(Model, kw_only=True):
-    """The card, and the durability of the change."""
-
-    code: str
-    """The coupon's code."""
-    book_id: str
-    """The book's id."""
-    status: str
-    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
-    user_id: str | None
-    """The user to whom the coupon is assigned; null for none."""
-    redemptions: int
-    """How often the coupon was redeemed, without redemptions that were rolled back."""
-    max_redemptions: int | None
-    """How often the coupon can be redeemed; null for any number of times."""
-    lock: CouponLock | None
-    """The live lock that ends soonest; null for none."""
-    assigned_at: datetime | None
-    """When the coupon was assigned to its user; null if it has none."""
-    expires_at: datetime | None
-    """When the coupon ends: the earlier of its own end and its book's; null for never."""
-    last_redemption: LastRedemption | None
-    """The latest redemption that was not rolled back; null for none."""
-    balance: Balance | None
-    """What the coupon has, in its book's currency; null for a coupon without a balance."""
-    durability: str
-    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
-
-
-class AssignedCoupon(Model, kw_only=True):
-    """A coupon, and the durability of its assignment."""
-
-    code: str
-    """The coupon's code."""
-    book_id: str
-    """The book's id."""
-    status: str
-    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
-    user_id: str | None
-    """The user to whom the coupon is assigned; null for none."""
-    redemptions: int
-    """How often the coupon was redeemed, without redemptions that were rolled back."""
-    max_redemptions: int | None
-    """How often the coupon can be redeemed; null for any number of times."""
-    lock: CouponLock | None
-    """The live lock that ends soonest; null for none."""
-    assigned_at: datetime | None
-    """When the coupon was assigned to its user; null if it has none."""
-    expires_at: datetime | None
-    """When the coupon ends: the earlier of its own end and its book's; null for never."""
-    last_redemption: LastRedemption | None
-    """The latest redemption that was not rolled back; null for none."""
-    balance: Balance | None
-    """What the coupon has, in its book's currency; null for a coupon without a balance."""
-    durability: str
-    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
-
-
 class Attempt(Model, kw_only=True):
     """An attempt to send a delivery: its beginning and length, and the receiver's status, or why there is none."""
 
@@ -519,6 +461,35 @@ class CardsOfBook(Model, kw_only=True):
     """What was taken by closing cards."""
     outstanding: Decimal
     """What all cards of the book had at the end of the day: what customers can spend, also under locks."""
+
+
+class ChangedCoupon(Model, kw_only=True):
+    """A coupon, and the durability of its change."""
+
+    code: str
+    """The coupon's code."""
+    book_id: str
+    """The book's id."""
+    status: str
+    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
+    user_id: str | None
+    """The user to whom the coupon is assigned; null for none."""
+    redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
+    max_redemptions: int | None
+    """How often the coupon can be redeemed; null for any number of times."""
+    lock: CouponLock | None
+    """The live lock that ends soonest; null for none."""
+    assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
+    expires_at: datetime | None
+    """When the coupon ends: the earlier of its own end and its book's; null for never."""
+    last_redemption: LastRedemption | None
+    """The latest redemption that was not rolled back; null for none."""
+    balance: Balance | None
+    """What the coupon has, in its book's currency; null for a coupon without a balance."""
+    durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class Clock(Model, kw_only=True):
@@ -1505,35 +1476,6 @@ class TieredDiscount(Model, kw_only=True, tag_field="type", tag="tiered"):
     """The currency of the amounts, as an ISO 4217 code. Default: the book's so far, else the workspace's. Fixed once
     a code was locked or redeemed.
     """
-
-
-class UnassignedCoupon(Model, kw_only=True):
-    """An unassigned coupon, and the durability of the change."""
-
-    code: str
-    """The coupon's code."""
-    book_id: str
-    """The book's id."""
-    status: str
-    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
-    user_id: str | None
-    """The user to whom the coupon is assigned; null for none."""
-    redemptions: int
-    """How often the coupon was redeemed, without redemptions that were rolled back."""
-    max_redemptions: int | None
-    """How often the coupon can be redeemed; null for any number of times."""
-    lock: CouponLock | None
-    """The live lock that ends soonest; null for none."""
-    assigned_at: datetime | None
-    """When the coupon was assigned to its user; null if it has none."""
-    expires_at: datetime | None
-    """When the coupon ends: the earlier of its own end and its book's; null for never."""
-    last_redemption: LastRedemption | None
-    """The latest redemption that was not rolled back; null for none."""
-    balance: Balance | None
-    """What the coupon has, in its book's currency; null for a coupon without a balance."""
-    durability: str
-    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class UnservedPartition(Model, kw_only=True):

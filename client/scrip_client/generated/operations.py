@@ -883,7 +883,7 @@ def list_active_time_specific(
 
 def assign_any(
     *, book_id: str, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.AssignedCoupon]:
+) -> Call[models.ChangedCoupon]:
     """Assign a free coupon. Give a user a random free coupon of a book. Scope `checkout`.
 
     - book_id: The book's id.
@@ -893,7 +893,7 @@ def assign_any(
         "assign_any",
         "POST",
         "/v1/coupons/assign",
-        {201: models.AssignedCoupon},
+        {201: models.ChangedCoupon},
         body=fields(bookId=book_id, userId=user_id),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
@@ -902,7 +902,7 @@ def assign_any(
 
 def assign_code(
     code: str, *, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.AssignedCoupon]:
+) -> Call[models.ChangedCoupon]:
     """Assign a coupon. Give a user this coupon. Scope `checkout`.
 
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
@@ -911,7 +911,7 @@ def assign_code(
         "assign_code",
         "POST",
         f"/v1/coupons/assign/{segment(code)}",
-        {201: models.AssignedCoupon, 200: models.AssignedCoupon},
+        {201: models.ChangedCoupon, 200: models.ChangedCoupon},
         body=fields(userId=user_id),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
@@ -1181,7 +1181,7 @@ def create_time_specific(
 
 def unassign_coupon(
     code: str, *, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.UnassignedCoupon]:
+) -> Call[models.ChangedCoupon]:
     """Take an assignment back. Take the coupon from its user, if no use of it is locked or spent. It no longer
     counts towards the user's limits. Scope `manage`.
     """
@@ -1189,7 +1189,7 @@ def unassign_coupon(
         "unassign_coupon",
         "POST",
         f"/v1/coupons/unassign/{segment(code)}",
-        {200: models.UnassignedCoupon},
+        {200: models.ChangedCoupon},
         body=fields(),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
@@ -1351,7 +1351,7 @@ def patch_coupon(
 
 def close_card(
     code: str, *, reason: str | None = None, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.AdjustedCard]:
+) -> Call[models.ChangedCoupon]:
     """Close a card. Take all that is available of the card, which then has the status `exhausted`. Scope `manage`.
 
     - reason: Why: for people. Printable characters only.
@@ -1360,7 +1360,7 @@ def close_card(
         "close_card",
         "POST",
         f"/v1/coupons/{segment(code)}/close",
-        {200: models.AdjustedCard},
+        {200: models.ChangedCoupon},
         body=fields(reason=reason),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
@@ -1374,7 +1374,7 @@ def credit_card(
     reason: str | None = None,
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
-) -> Call[models.AdjustedCard]:
+) -> Call[models.ChangedCoupon]:
     """Credit a card. Add an amount to what is available of the card. Scope `manage`.
 
     - amount: The amount, in the currency of the card's book. A JSON number or a string, above 0 and below 10¹¹.
@@ -1384,7 +1384,7 @@ def credit_card(
         "credit_card",
         "POST",
         f"/v1/coupons/{segment(code)}/credit",
-        {200: models.AdjustedCard},
+        {200: models.ChangedCoupon},
         body=fields(amount=amount, reason=reason),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
@@ -2028,7 +2028,7 @@ def give_gift(
     order_id: str,
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
-) -> Call[models.AssignedCoupon]:
+) -> Call[models.ChangedCoupon]:
     """Give an order's gift. Give the user a random free coupon of a book, once for an order. Scope `checkout`.
 
     - book_id: The book's id.
@@ -2038,7 +2038,7 @@ def give_gift(
         "give_gift",
         "POST",
         f"/v1/users/{segment(user_id)}/gifts",
-        {201: models.AssignedCoupon, 200: models.AssignedCoupon},
+        {201: models.ChangedCoupon, 200: models.ChangedCoupon},
         body=fields(bookId=book_id, orderId=order_id),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,

@@ -9,7 +9,7 @@ from service.engine.formats import key_names
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Render, Rendered, Reply, Texts, encode, parse_code
 from service.engine.operations.caller import Caller
-from service.engine.operations.coupon_view import AssignedCoupon, parse_view, restrict
+from service.engine.operations.coupon_view import ChangedCoupon, parse_view, restrict
 
 
 class AssignAny(Request):
@@ -45,7 +45,7 @@ def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
 def make_render(caller: Caller) -> Render:
 
     def render(reply: Reply, durability: str) -> Rendered:
-        coupon = AssignedCoupon(**parse_view(reply[1]), durability=durability)  # type: ignore[arg-type]
+        coupon = ChangedCoupon(**parse_view(reply[1]), durability=durability)  # type: ignore[arg-type]
         return Rendered(200 if reply[0] == REPEATED else 201, encode(restrict(caller, coupon)), bool(reply[3]))
 
     return render
@@ -54,7 +54,7 @@ def make_render(caller: Caller) -> Render:
 ASSIGN_ANY = Operation(
     request=AssignAny,
     prepare=prepare_any,
-    answer=AssignedCoupon,
+    answer=ChangedCoupon,
     durable=True,
     texts=Texts(
         summary="Assign a free coupon",
@@ -68,7 +68,7 @@ ASSIGN_ANY = Operation(
 ASSIGN_CODE = Operation(
     request=AssignCode,
     prepare=prepare_code,
-    answer=AssignedCoupon,
+    answer=ChangedCoupon,
     durable=True,
     texts=Texts(
         summary="Assign a coupon",

@@ -8,8 +8,8 @@ from service.engine.domain.field_types import Request, check_text, text_schema
 from service.engine.domain.money import PositiveMoney, to_e4
 from service.engine.formats import key_names
 from service.engine.operations import document_parts as parts
-from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
-from service.engine.operations.coupon_view import Coupon, Durability, parse_view
+from service.engine.operations.base import Call, Command, Operation, Texts, parse_code
+from service.engine.operations.coupon_view import ChangedCoupon, render_change
 
 Reason = Annotated[str, text_schema(0, 500)]
 
@@ -25,12 +25,6 @@ class CloseRequest(Request):
     """Why the card is closed."""
 
     reason: Reason | None = None
-
-
-class AdjustedCard(Coupon):
-    """The card, and the durability of the change."""
-
-    durability: Durability
 
 
 def prepare_credit(call: Call, code: str, request: CreditRequest) -> Command:
@@ -56,7 +50,7 @@ def _command(call: Call, code: str, reason: str | None, op: str, amount: str) ->
     bucket = key_names.bucket_text(code)
     names = (*call.coupon_keys(code, bucket), call.caller.outbox)
     request = call.encode_request(op, reason=reason or "", by=_describe_caller(call))
-    return Command("adjust_card", names, (call.fingerprint, code, bucket, request, amount), _render)
+    return Command("adjust_card", names, (call.fingerprint, code, bucket, request, amount), render_change)
 
 
 def _describe_caller(call: Call) -> str:
@@ -67,18 +61,13 @@ def _describe_caller(call: Call) -> str:
     return "" if caller.key_id is None else f"key:{caller.key_id}"
 
 
-def _render(reply: Reply, durability: str) -> Rendered:
-    body = AdjustedCard(**parse_view(reply[1]), durability=durability)  # type: ignore[arg-type]
-    return Rendered(200, encode(body), bool(reply[3]))
-
-
 _CARD = parts.COUPON | {"code": "CARD-8RD3", "maxRedemptions": None}
 _BALANCE = {"issued": "50.00", "credited": "0.00", "spent": "20.00", "held": "0.00", "closed": "0.00"}
 
 CREDIT = Operation(
     request=CreditRequest,
     prepare=prepare_credit,
-    answer=AdjustedCard,
+    answer=ChangedCoupon,
     status=200,
     durable=True,
     texts=Texts(
@@ -94,7 +83,7 @@ CREDIT = Operation(
 CLOSE = Operation(
     request=CloseRequest,
     prepare=prepare_close,
-    answer=AdjustedCard,
+    answer=ChangedCoupon,
     status=200,
     durable=True,
     texts=Texts(

@@ -63,8 +63,8 @@ class Coupon(Answer):
     balance: Balance | None
 
 
-class AssignedCoupon(Coupon):
-    """A coupon, and the durability of its assignment."""
+class ChangedCoupon(Coupon):
+    """A coupon, and the durability of its change."""
 
     durability: Durability
 
@@ -103,6 +103,12 @@ def parse_view(view: str) -> dict[str, object]:
         "last_redemption": last,
         "balance": parse_balance(account[0]) if account else None,
     }
+
+
+def render_change(reply: Reply, durability: str) -> Rendered:
+    """The answer to a change whose reply is {OK, view, "", replayed}."""
+    body = ChangedCoupon(**parse_view(reply[1]), durability=durability)  # type: ignore[arg-type]
+    return Rendered(200, encode(body), bool(reply[3]))
 
 
 def parse_balance(account: str) -> Balance:

@@ -9,7 +9,7 @@ from service.engine.operations import document_parts as parts
 from service.engine.operations.assign import make_render
 from service.engine.operations.base import Call, Command, Operation, Texts
 from service.engine.operations.caller import resolve_user
-from service.engine.operations.coupon_view import AssignedCoupon
+from service.engine.operations.coupon_view import ChangedCoupon
 
 
 class GiftRequest(Request):
@@ -35,7 +35,7 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
 GIFT = Operation(
     request=GiftRequest,
     prepare=prepare,
-    answer=AssignedCoupon,
+    answer=ChangedCoupon,
     durable=True,
     texts=Texts(
         summary="Give an order's gift",

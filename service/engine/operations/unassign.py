@@ -3,32 +3,21 @@
 from service.engine.domain.field_types import Nothing
 from service.engine.formats import key_names
 from service.engine.operations import document_parts as parts
-from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
-from service.engine.operations.coupon_view import Coupon, Durability, parse_view
-
-
-class UnassignedCoupon(Coupon):
-    """An unassigned coupon, and the durability of the change."""
-
-    durability: Durability
+from service.engine.operations.base import Call, Command, Operation, Texts, parse_code
+from service.engine.operations.coupon_view import ChangedCoupon, render_change
 
 
 def prepare(call: Call, code: str, request: Nothing) -> Command:
     caller, code = call.caller, parse_code(code)
     bucket = key_names.bucket_text(code)
     names = (*call.coupon_keys(code, bucket), caller.outbox)
-    return Command("unassign", names, (call.fingerprint, code, bucket, call.encode_request("unassign")), _render)
-
-
-def _render(reply: Reply, durability: str) -> Rendered:
-    body = UnassignedCoupon(**parse_view(reply[1]), durability=durability)  # type: ignore[arg-type]
-    return Rendered(200, encode(body), bool(reply[3]))
+    return Command("unassign", names, (call.fingerprint, code, bucket, call.encode_request("unassign")), render_change)
 
 
 UNASSIGN = Operation(
     request=Nothing,
     prepare=prepare,
-    answer=UnassignedCoupon,
+    answer=ChangedCoupon,
     status=200,
     durable=True,
     texts=Texts(

@@ -31,7 +31,7 @@ from service.server.api.reading import BATCH_BYTES, check_client, read_json_byte
 from service.server.api.request_limits import count_refused
 from service.server.api.session_actions import NOT_IN_SESSION
 
-_ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
+_ANSWERS = ("ChangedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = MAX_REQUESTS
 """Operations between two turns of the event loop: about 1 ms to prepare or to render, and one call to Redis."""
 BYTES_AT_ONCE = 16 << 10
