@@ -8,8 +8,7 @@ local function forget_holders(c, holders, book)
     local tokens = counting[set] or {}
     tokens[#tokens + 1], counting[set] = token, tokens
   end
-  local texts = redis.call('HMGET', key, unpack(holders))
-  for i, text in ipairs(texts) do
+  for i, text in ipairs(redis.call('HMGET', key, unpack(holders))) do
     local token, started, counted, hold = string.match(text or '', '^(%S+) %S+ (%S+) (%S+) ?(%S*)')
     if token then
       fields[#fields + 1], fields[#fields + 2] = holders[i], '=' .. token
@@ -29,7 +28,7 @@ local function forget_holders(c, holders, book)
   end
   if book.discount == 'balance' then
     -- @include cards
-    for _, text in ipairs(texts) do change_held(c, -held_by_stored(text)) end
+    for _, l in ipairs(gone) do change_held(c, -held_by(l.hold)) end
   end
 end
 

@@ -326,7 +326,7 @@ async def test_the_largest_discounts_are_summed_to_the_digit(still: Shop, counte
 
     await still.book("CODE-1", max_redemptions_per_code=None)
     counters = f"{still.caller.prefix}n:1"
-    for name, by in discount_sum.split_sum(counted).items():
+    for name, by in discount_sum.split_into(discount_sum.LOW, counted).items():
         await still.link.call("HSET", counters, name, by)
     largest = redeemed_text(discount_e4=999_999_999_999_999, max_uses=0)
     assert await redone(still, *(event(seq, largest.replace(" A-1 ", f" A-{seq} ")) for seq in range(1, 21))) == []

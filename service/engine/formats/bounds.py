@@ -13,7 +13,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from service.engine.domain.budgets import Bound, BudgetRow
-from service.engine.formats.discount_sum import join_sum, split_into
+from service.engine.formats.discount_sum import join_sum, split_into, sum_counters
 
 ZONE_YEARS = 10
 """For so many years after a change of the book its settings have the changes of its zone's offset."""
@@ -121,7 +121,7 @@ def counters_of(generation: int, period: str, spent: Spent) -> dict[str, int]:
 def counter_names(generation: int, period: str) -> tuple[str, str, str]:
     """The counters of a period."""
     name = f"{generation}:{period}"
-    return name, f"{name}High", f"{name}Uses"
+    return *sum_counters(name), f"{name}Uses"
 
 
 def read_counters(low: str | None, high: str | None, uses: str | None) -> Spent:

@@ -11,18 +11,13 @@ def join_sum(low: int, high: int) -> int:
     return low + high * _HIGH_E4
 
 
-def counters_of(name: str) -> tuple[str, str]:
+def sum_counters(name: str) -> tuple[str, str]:
     """The names of a sum's counters."""
     return name, f"{name}High"
 
 
-def split_sum(total_e4: int) -> dict[str, int]:
-    """What to add to LOW and HIGH to add the total, which may be negative; without zeros."""
-    return split_into(LOW, total_e4)
-
-
 def split_into(name: str, total_e4: int) -> dict[str, int]:
-    """The same, for the counters `<name>` and `<name>High`."""
+    """What to add to the counters of a sum to add the total, which may be negative; without zeros."""
     high, low = divmod(abs(total_e4), _HIGH_E4)
     sign = -1 if total_e4 < 0 else 1
-    return {counter: sign * part for counter, part in zip(counters_of(name), (low, high), strict=True) if part}
+    return {counter: sign * part for counter, part in zip(sum_counters(name), (low, high), strict=True) if part}

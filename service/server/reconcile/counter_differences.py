@@ -27,7 +27,7 @@ SUMS = (discount_sum.LOW, "issued", "credited", "spent", "closed")
 """Sums of amounts. That of what locks hold follows from Redis alone."""
 COUNTERS = [
     *"codes assigned redeemed exhausted inactive redemptions rolledBack users taken".split(),
-    *(counter for name in SUMS for counter in discount_sum.counters_of(name)),
+    *(counter for name in SUMS for counter in discount_sum.sum_counters(name)),
 ]
 _OF_BLOCKED = ("inactive", "assigned")
 
@@ -76,7 +76,7 @@ class Books(Subject):
         counts = expected[0].get(thing, {})
         stored = {counter: int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)}
         sums_e4 = {
-            name: discount_sum.join_sum(*(stored.pop(counter) for counter in discount_sum.counters_of(name)))
+            name: discount_sum.join_sum(*(stored.pop(counter) for counter in discount_sum.sum_counters(name)))
             for name in SUMS
         }
         off = {counter: counts.get(counter, 0) - value for counter, value in stored.items()}
