@@ -16,8 +16,8 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_b
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "<the workspace's digits> <the gift's view, or ->"},
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
-Cost  at most 132 commands, 160 more where the book has budgets, O(items), 3 for each of at most 100 places of the order, 22 for each of at most 50 coupons whose
-      locks have ended and that it takes back, 2 for each of at most 400 such locks, and 1 for each of at most 1,000 books of
+Cost  at most 132 commands, 160 more where the book has budgets, O(items), 3 for each of at most 100 places of the order,
+      22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at most 400 such locks, and 1 for each of at most 1,000 books of
       which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
 -- @include idempotency facts events orders view judging gifts repeats

@@ -29,7 +29,8 @@ if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] an
       local key = W .. 'l:' .. ARGV[3] .. ':' .. set
       redis.pcall('RENAME', key, key .. book.ended) -- returns an error for a key that does not exist
     end
-    redis.call('UNLINK', W .. 'lb:' .. ARGV[3], W .. 'bl:' .. ARGV[3], W .. 'bh:' .. ARGV[3]) -- all of them count for nothing; other counts follow coupon by coupon
+    -- All of them count for nothing; other counts follow coupon by coupon.
+    redis.call('UNLINK', W .. 'lb:' .. ARGV[3], W .. 'bl:' .. ARGV[3], W .. 'bh:' .. ARGV[3])
   end
   if book.bounds and not version then
     -- Nothing of the book was applied here yet: all of it will be counted.

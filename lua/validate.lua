@@ -9,7 +9,8 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
-      9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0')  12 whose (k or u, then the amount_e4 of a card), then the requested facts
+      9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0')
+      12 whose (k or u, then the amount_e4 of a card), then the requested facts
 Reply {OK, "discount_e4 digits currency value_e4 outcome outcome/figures …", view or ""}, {RECALL, events, as_of} or
       {outcome, figures}; without sees_reasons an unknown code is answered as a used-up one, and "-" stands for all reasons
       unless its book tells them
@@ -46,7 +47,8 @@ local ask, reasons = {
   kind = 'validate', user = user ~= '-' and user or nil, users = KEYS[7], order = order,
   entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order,
   token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits,
-  items = items, whose = string.sub(whose, 1, 1), amount = tonumber(string.sub(whose, 2)), usual_currency = workspace.currency, usual_digits = workspace.digits,
+  items = items, whose = string.sub(whose, 1, 1), amount = tonumber(string.sub(whose, 2)),
+  usual_currency = workspace.currency, usual_digits = workspace.digits,
 }, { '' }
 judge(c, book, max, ask, now, reasons)
 -- The order's own, whatever the coupon; of an amount only who may know that the coupon is no card.
