@@ -17,7 +17,7 @@ from tests.harness.commands import scrip
 from tests.harness.running import data_folder
 from tests.harness.servers import free_port
 from tests.harness.service_fixture import database
-from tests.harness.waiting import PATIENCE_S
+from tests.harness.waiting import PATIENCE_S, wait_until
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
@@ -163,7 +163,11 @@ async def test_a_worker_without_redis(command: Command, new_database: Callable[.
     assert "partitions 0: 127.0.0.1:1: " in line["exception"]
     async with database(url) as connection:
         assert await connection.fetchval("SELECT lease_holder FROM partitions") is None
-        assert [one.task for one in await read_failing(connection, 0)] == ["reaching"]
+
+        async def is_stored() -> bool:
+            return [one.task for one in await read_failing(connection, 0)] == ["reaching"]
+
+        await wait_until(is_stored, "the failure in Postgres, which is stored after the line")
         worker.terminate()
         assert (await worker.communicate())[1] == b""
         assert worker.returncode == 0
