@@ -33,7 +33,7 @@ if ARGV[2] ~= '-' then
   if not c then return { OUT.coupon_not_found } end
   ask = {
     kind = 'redeem', user = user, users = KEYS[10], user_bucket = ARGV[5], order = order, order_bucket = ARGV[7],
-    entry = redis.call('HGET', KEYS[6], order), per_order = workspace.per_order, token = ARGV[8] ~= '-' and ARGV[8] or nil,
+    entry = entry_of_order(KEYS[6], order), per_order = workspace.per_order, token = ARGV[8] ~= '-' and ARGV[8] or nil,
     value = ARGV[9], currency = ARGV[10] ~= '-' and ARGV[10] or nil, digits = ARGV[12], items = ARGV[13],
     whose = 'k', usual_currency = workspace.currency, usual_digits = workspace.digits,
   }

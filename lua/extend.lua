@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone), then the requested facts
 Reply {OK, "book_id code user order token deadline left_ms[ hold]", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 28 commands, and 180 more where the book has budgets ]]
+Cost  O(log n) in the coupon's live locks, at most 31 commands, and 180 more where the book has budgets ]]
 -- @include gate book coupon request
 -- @include idempotency locks repeats pricing
 -- @limits
@@ -26,7 +26,7 @@ if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost }
 local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)
 if ceiling <= l.deadline then return { OUT.lock_ceiling, whole(l.deadline) .. '/' .. book.max_lock_ms } end
 
--- @include locking counters place
+-- @include locking counters place orders
 local counted, set, score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
@@ -35,6 +35,7 @@ local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. '
   .. l.ends .. ' ' .. whole(l.deadline - now) .. view
 commit_without_event()
 put_lock(c, max, l, book, now)
+if max ~= 1 then mark_lock(c, max, l, now) end -- until its new end
 settle(c, book, counted, set, score)
 keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', payload), workspace.keep_ms, workspace.sampled_at)
 return { OUT.OK, payload, '', 0 }

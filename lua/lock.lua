@@ -8,13 +8,13 @@ KEYS  1 gate         string  epoch and state, read first
       5 coupon       string  the code's record
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
-ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
-      8 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u><amount_e4 of a card>/<items or ->'),
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 order_bucket  7 lock_ms  8 token
+      9 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u><amount_e4 of a card>/<items or ->'),
       then the requested facts
 Reply {OK|REPEATED, "book_id code user order token deadline left_ms[ hold]", "", replayed}, of a usual lock this text alone;
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 40 commands, 10 more where locks are limited, 190 more where the book has
+Cost  O(log n) in the coupon's live locks, at most 43 commands, 10 more where locks are limited, 190 more where the book has
       budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined
@@ -34,7 +34,7 @@ local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
   kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
-  entry = order ~= '-' and redis.call('HGET', orders_key, order), value = '-', digits = '0', items = '-',
+  entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'), value = '-', digits = '0', items = '-',
   usual_currency = usual_currency, usual_digits = usual_digits,
 }
 if price ~= '-' then
@@ -92,14 +92,14 @@ if not own and book.bounds then
   end
 end
 
--- @include locking counters place pricing idempotency
+-- @include locking counters place pricing orders idempotency
 local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
 local l, asked = own, now + (tonumber(asked_ms) or lock_ms)
 ends_at = ends_at or math.huge
 if l and not book.active then asked = l.deadline end -- as extend, which is refused then
 if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + max_lock_ms, ends_at))
 else
-  l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + max_lock_ms, ends_at),
+  l = { token = new_token, user = user, order = order, order_bucket = order_bucket, deadline = math.min(asked, now + max_lock_ms, ends_at),
     started = now_text, counted = ended .. ((book.per_user or of_user) and 'u' or '')
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
@@ -124,6 +124,7 @@ if own and book.bounds then
 end
 l.hold, c.max = hold, max or 0
 put_lock(c, max, l, book, now)
+if not own then mark_lock(c, max, l, now) end
 settle(c, book, counted, set, score)
 keep_entry(idempotency_key, entry_of(fingerprint, own and 'OUT.REPEATED' or 'OUT.OK', payload), keep_ms, sampled_at)
 return { own and OUT.REPEATED or OUT.OK, payload, '', 0 }

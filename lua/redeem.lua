@@ -35,7 +35,7 @@ local c = read_coupon(code, bucket, entry, coupon_key)
 local max = limits_of(c, book)
 local ask = {
   kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-  entry = order ~= '-' and redis.call('HGET', orders_key, order), per_order = per_order, token = token ~= '-' and token or nil,
+  entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'), per_order = per_order, token = token ~= '-' and token or nil,
   value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items, whose = 'k',
   usual_currency = usual_currency, usual_digits = usual_digits,
 }
@@ -56,7 +56,7 @@ end
 local refusal = judge(c, book, max, ask, now)
 if refusal then return refusal end
 
--- @include outbox counters place redemption idempotency
+-- @include outbox counters place orders redemption idempotency
 local decided = redeemed_event(c, book, max, ask, now)
 local event = append(outbox, decided, request, fingerprint ~= '-' and fingerprint .. ' OUT.OK @.')
 if not event then return { OUT.recovering } end

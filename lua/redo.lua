@@ -27,7 +27,7 @@ local function touch(book)
   touched[book] = true
 end
 
-local function places_of(e) return e.order ~= '-' and redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order) end
+local function places_of(e) return e.order ~= '-' and entry_of_order(W .. 'o:' .. e.order_bucket, e.order) end
 
 local books = {}
 -- The book; nil where there are no settings of it that can be read.

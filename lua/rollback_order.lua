@@ -20,7 +20,7 @@ Cost  O(log n) in the coupons' uses, at most 60 commands, 36 for each of at most
 facts_from = ARGS.rollback_order + 1
 local reply, workspace, now = open_request(true, false, true)
 if reply then return replayed(reply) end
-local restore, order = ARGV[2] == '1', redis.call('HGET', KEYS[4], ARGV[4])
+local restore, order = ARGV[2] == '1', entry_of_order(KEYS[4], ARGV[4])
 if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
   -- An order whose places were all given back has no entry: Postgres stores that it once had.
   local known = record_of('order:' .. ARGV[4])

@@ -94,7 +94,7 @@ class Round:
         await self._measure(f"lock, {name}", size, locks)
         details: dict[str, Any] = {"order_value": VALUE} if is_full and not price else {}
         sales = [
-            self._redeem(f"user-{n}", is_full, code, orders[n], lock_token=locks[n].args[6], **details)
+            self._redeem(f"user-{n}", is_full, code, orders[n], lock_token=locks[n].args[7], **details)
             for n, code in enumerate(codes)
         ]
         records = [parse_record(reply[1]) for reply in await self._measure(f"redeem, {name}", size, sales)]
@@ -107,7 +107,7 @@ class Round:
         await self._measure("rollback", size, rollbacks)
         locks = [self._lock(f"user-{n}", False, code) for n, code in enumerate(codes)]
         await self._ask(locks, size, SoldOut())
-        held = [(code, lock_.args[6]) for code, lock_ in zip(codes, locks, strict=True)]
+        held = [(code, lock_.args[7]) for code, lock_ in zip(codes, locks, strict=True)]
         extended = [lock.EXTEND.prepare(self._call(), code, lock.ExtendRequest(at, 600)) for code, at in held]
         await self._measure("extend", size, extended)
         unlocked = [lock.UNLOCK.prepare(self._call(), code, lock.UnlockRequest(at)) for code, at in held]

@@ -49,7 +49,7 @@ local function find_used_up(settings_at, entry_at, settings_key, bucket_key, cou
   return book, workspace_read
 end
 
-local function refuse_lock(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, _, _, _, code, _, _, _, _, _, price)
+local function refuse_lock(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, _, _, _, code, _, _, _, _, _, _, price)
   return price == '-' and find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code) and OUT.coupon_exhausted
 end
 

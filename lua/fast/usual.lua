@@ -44,7 +44,7 @@ local function read_usual_book(workspace_read, number)
 end
 
 local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
-  users_key, fingerprint, code, bucket, user, order, asked_ms, new_token, price)
+  users_key, fingerprint, code, bucket, user, order, order_bucket, asked_ms, new_token, price)
   -- @step joined_reads
   local limits, usual_currency, usual_digits = workspace_read.limits, nil, nil
   local discount_type, discount_terms, cap, least, book_currency, book_digits

@@ -6,10 +6,10 @@
 -- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, ended, terms; where it has a price:
 -- usual_currency, usual_digits (fast/settings.lua), discount_type, discount_terms, cap, least, book_currency, book_digits
 -- (fast/terms.lua); of the code: number, entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order,
--- asked_ms, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
+-- order_bucket, asked_ms, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
 -- Leaves held (the lock as text; nil where it isn't usual).
 -- For fast/lock.lua and fast/usual.lua. lua/lock.lua decides the rest by the same rules (includes/judging.lua), and
--- includes/place.lua, locking.lua and idempotency.lua write the same texts: change all. It makes no function and no table,
+-- includes/place.lua, locking.lua, orders.lua and idempotency.lua write the same texts: change all. It makes no function and no table,
 -- which cost most (docs/internals/decisions/0038).
 
 local held
@@ -22,7 +22,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if ms_text - max_lock_ms > 0 then ms_text = max_lock_ms end
   local ends = now + ms_text
   if till ~= '-' and ends > till + 0 then ends, ms_text = till + 0, string.format('%d', till - now) end
-  if ends <= now or order ~= '-' and command('HGET', orders_key, order) then break end
+  if ends <= now then break end
 
   local users_locks = per_user ~= '-' and W .. 'lu:' .. number .. ':' .. user
   if users_locks then
@@ -52,10 +52,11 @@ for _ = 1, 1 do -- what isn't usual leaves it
   local ends_text = string.format('%d', ends)
   -- What an entry names the user by: '/' (includes/idempotency.lua).
   if user == code or user == order or user == new_token or user == ends_text or user == ms_text or user == book_id then break end
+  if order ~= '-' and command('HSETNX', orders_key, order, '=' .. bucket .. '/' .. code) ~= 1 then break end
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
   local new_entry = number .. '!'
-  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. ' ' .. ended .. (users_locks and 'u.' or '.') .. hold
+  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. order_bucket .. ' ' .. ends_text .. ' ' .. now_text .. ' ' .. ended .. (users_locks and 'u.' or '.') .. hold
   if #new_entry + #lock <= ENTRY_BYTES then new_entry = new_entry .. lock -- as in save_coupon of includes/place.lua
   else command('SET', coupon_key, '0 - - 0 1 - - - ' .. lock) end
   command('HSET', bucket_key, code, new_entry)

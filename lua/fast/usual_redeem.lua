@@ -7,8 +7,8 @@
 -- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
 -- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
--- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent (how often the user has redeemed
--- codes of the book before, as text).
+-- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent ('0' where the user has redeemed no
+-- code of the book before).
 -- For fast/redeem.lua and fast/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same rules
 -- (includes/judging.lua), and includes/outbox.lua, redemption.lua, place.lua, locking.lua and idempotency.lua write the
 -- same texts: change all.
@@ -24,7 +24,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if in_record then text, head = command('GET', coupon_key), '0 - - 0 1 - - - ' end
     if type(text) ~= 'string' then break end -- missing, or of the wrong type
     its_token = token == '-' and string.match(text, '^%S+', #head + 1) or token
-    head = head .. its_token .. ' ' .. user .. ' ' .. order .. ' '
+    head = head .. its_token .. ' ' .. user .. ' ' .. order .. ' ' .. order_bucket .. ' '
     if string.sub(text, 1, #head) ~= head then break end
     its_ends, its_ended, counted, hold = string.match(text, '^(%d+) %d+ (%d*)(u?%.)(.*)$', #head + 1)
     if its_ended ~= ended or its_ends - now <= 0 then break end
@@ -49,11 +49,14 @@ for _ = 1, 1 do -- what isn't usual leaves it
     elseif currency ~= its_currency then break end
     if discount_type and not amount or least and amount and amount < least then break end
   end
-  if order ~= '-' and command('HGET', orders_key, order) then break end
+  if order ~= '-' then
+    local known = command('HGET', orders_key, order)
+    if known and known ~= '=' .. bucket .. '/' .. code then break end -- the mark of this code's lock (includes/orders.lua)
+  end
 
-  spent = command('HGET', users_key, number .. '/' .. user) or '0'
-  if spent ~= '0' and (type(spent) ~= 'string' or not string.find(spent, '^%d+$')) then break end
   if per_user ~= '-' then
+    spent = command('HGET', users_key, number .. '/' .. user) or '0'
+    if spent ~= '0' and (type(spent) ~= 'string' or not string.find(spent, '^%d+$')) then break end
     local live = counted ~= 'u.' and command('ZCOUNT', W .. 'lu:' .. number .. ':' .. user, '(' .. now_text, '+inf') or 0
     if type(live) == 'table' or spent + live >= per_user + 0 then break end
   end
@@ -68,12 +71,24 @@ for _ = 1, 1 do -- what isn't usual leaves it
     .. ' ' .. its_digits .. ' ' .. string.format('%d', saved_e4) .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
     .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
 
+  if not spent then -- one command where no limit has to be judged before; an error where some were rolled back
+    local count = command('HINCRBY', users_key, number .. '/' .. user, '1')
+    if type(count) ~= 'number' then break end
+    spent = count == 1 and '0' or '1'
+  end
   local kept = fingerprint == '-' and '' or '\n' .. fingerprint .. ' OUT.OK @.'
   local added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'e', decided .. '\n' .. request .. kept)
-  if type(added) ~= 'string' then break end -- fenced, or no memory
+  if type(added) ~= 'string' then -- fenced, or no memory
+    if per_user ~= '-' then break end
+    if spent == '0' then command('HDEL', users_key, number .. '/' .. user)
+    else command('HINCRBY', users_key, number .. '/' .. user, '-1') end
+    break
+  end
   event = added
   if order ~= '-' then command('HSET', orders_key, order, event) end
-  command('HSET', users_key, number .. '/' .. user, spent == '0' and '1' or string.format('%d', spent + 1))
+  if per_user ~= '-' then
+    command('HSET', users_key, number .. '/' .. user, spent == '0' and '1' or string.format('%d', spent + 1))
+  end
   command('HSET', bucket_key, code, number .. '!' .. event)
   if its_token then
     if in_record then command('DEL', coupon_key) end

@@ -3,14 +3,14 @@
 -- another, which has a record; '<book>!<event>' of one with a single use that this redemption spent, '<book>!<lock>' of
 -- one with a single use that is locked, where nothing else is true of it. Needs gate.
 -- Fields of a record: version user assigned_at uses max off expires_at last_redemption (its event), then the one live
--- lock of a code with a single use: token holder order deadline started counted, and what it holds of an order's price
--- (includes/pricing.lua), where it does. `max` is the limit it was first locked
+-- lock of a code with a single use: token holder order order_bucket deadline started counted, and what it holds of an
+-- order's price (includes/pricing.lua), where it does. `max` is the limit it was first locked
 -- or redeemed under (0 for none), or its own. `off`: '-' usable, '1' switched off by the merchant, '2' blocked, as an
 -- event of it is in quarantine, '3' both. In Python: service/engine/formats/coupon_record.py and directory_entry.py.
 -- The lock is in the record where the entry would be longer than ENTRY_BYTES (docs/internals/decisions/0018).
 
-local UNLOCKED = '- - - - - -'
-local IDLE = '0 - - 0 - - - - - - - - - -'
+local UNLOCKED = '- - - - - - -'
+local IDLE = '0 - - 0 - - - - - - - - - - -'
 
 -- The number of the book that a directory's entry names.
 local function book_number_of(entry) return string.match(entry, '^%d+') end
@@ -25,14 +25,15 @@ local function read_coupon(code, bucket, entry, key)
     return { code = code, bucket = bucket, entry = entry, version = '0', user = nil, assigned_at = '-',
       uses = last and 1 or 0, max = last and 1, off = nil, expires_at = nil, last = last, lock = nil }
   end
-  local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, ends, started, counted, hold =
-    string.match(record, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%S*)$')
+  local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, order_bucket, ends, started, counted,
+    hold = string.match(record, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%S*)$')
   local deadline = tonumber(ends)
   return {
     code = code, bucket = bucket, entry = entry, text = text, version = version, user = user ~= '-' and user or nil,
     assigned_at = assigned_at, uses = uses + 0, max = tonumber(limit), off = off ~= '-' and off or nil,
     expires_at = tonumber(expires_at), last = last ~= '-' and last or nil, lock = deadline and { token = token, user = holder,
-      order = order, deadline = deadline, ends = ends, started = started, counted = counted, hold = hold ~= '' and hold or nil },
+      order = order, order_bucket = order_bucket, deadline = deadline, ends = ends, started = started, counted = counted,
+      hold = hold ~= '' and hold or nil },
   }
 end
 
@@ -46,7 +47,7 @@ end
 local function record_text(c)
   local l, lock = c.lock, UNLOCKED
   if l then
-    lock = l.token .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
+    lock = l.token .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.order_bucket .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
     if l.hold then lock = lock .. ' ' .. l.hold end
   end
   local text = c.version .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. whole(c.uses) .. ' '

@@ -36,6 +36,10 @@ end
 local function drop_lock(c, max, l, book)
   if max ~= 1 then return forget_holders(c, { l.user .. ' ' .. l.order }, book) end
   c.lock = nil
+  if l.order ~= '-' and not l.is_unmarked then
+    -- @include orders
+    unmark_lock(c, l)
+  end
   if book.bounds then
     -- @include budgets
     drop_shares_of(book, { l })

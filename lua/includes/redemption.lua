@@ -41,6 +41,10 @@ end
 local function apply_redeem(c, book, max, ask, event, at)
   local own, order, number = ask.own, ask.order, book.number
   local counted, set, score = place(c, book)
+  local mark -- goes with the lock, as the order's text is written anyway
+  if own and max == 1 and order ~= '-' and own.order == order then
+    own.is_unmarked, mark = true, mark_of(c)
+  end
   if own or max ~= 1 or c.lock then
     -- @include locking
     if own then drop_lock(c, max, own, book) end
@@ -55,7 +59,7 @@ local function apply_redeem(c, book, max, ask, event, at)
   end
   if order ~= '-' then
     local place_text = ask.slot == '1' and event or event .. ':' .. ask.slot
-    redis.call('HSET', W .. 'o:' .. ask.order_bucket, order, ask.entry and ask.entry .. ' ' .. place_text or place_text)
+    save_order(W .. 'o:' .. ask.order_bucket, order, ask.entry and ask.entry .. ' ' .. place_text or place_text, mark)
   end
   if count_user(ask.user, ask.user_bucket, number, 1, 1, ask.spent) == 1 then count(number, 'users', '1') end
   count(number, 'redemptions', '1')

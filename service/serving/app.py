@@ -48,6 +48,7 @@ from service.server.api.controllers.histories import Histories
 from service.server.api.controllers.hot_operations import make_handlers
 from service.server.api.controllers.jobs import Jobs
 from service.server.api.controllers.keys import Keys
+from service.server.api.controllers.orders import Orders
 from service.server.api.controllers.problem_types import ProblemTypes
 from service.server.api.controllers.quarantine import QuarantineEvents
 from service.server.api.controllers.refusals import Refusals, show_request
@@ -109,7 +110,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
     app = Application(
         [
             *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents, Refusals, Reports),
-            *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Exports),
+            *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Orders, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),
             SingleCoupons,

@@ -13,6 +13,11 @@ SELECT code, book, at FROM (
   )
 ) AS coupons ORDER BY at DESC, code DESC LIMIT $3;
 
+-- name: gift_of_order
+-- The code that the order was given.
+-- $1 workspace int  $2 order text
+SELECT code FROM open_assignments WHERE workspace = $1 AND order_id = $2;
+
 -- name: ledger_of_card
 -- The changes of a card's balance, newest first, before an event; its issue is the first, of event 0-0. Amounts are in
 -- 10⁻⁴ units. A rollback without restore changes nothing.
@@ -89,6 +94,16 @@ ORDER BY redemption_id DESC LIMIT $3;
 -- $1 workspace int  $2 code text  $3 limit int  $4 last uuid
 SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND code = $2 AND redemption_id < $4
 ORDER BY redemption_id DESC LIMIT $3;
+
+-- name: redemptions_of_order
+-- An order's redemptions, newest first: those with a place in it, and the newest that were rolled back.
+-- $1 workspace int  $2 order text  $3 limit int
+SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND redemption_id IN (
+  SELECT redemption_id FROM order_uses WHERE workspace = $1 AND order_id = $2
+  UNION
+  (SELECT redemption_id FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
+)
+ORDER BY redemption_id DESC;
 
 -- name: redemptions_of_user
 -- A user's redemptions, newest first, after a last one.

@@ -26,7 +26,7 @@ from tests.harness.waiting import wait_until
 
 EPOCH = 10**12
 """The built Redis's epoch, which no partition has."""
-_IDLE = "0 - - 0 - - - - - - - - - -"
+_IDLE = "0 - - 0 - - - - - - - - - - -"
 
 
 async def unlike_built(live: str, pool: Pool, binary: Path, folder: Path, but: Collection[str] = ()) -> list[str]:
@@ -80,7 +80,7 @@ def _plain(name: str, held: Any) -> Any:  # noqa: PLR0911, a case for each kind
     since a rebuild may count one in the next hour. None for what then says nothing, or has ended."""
     key = key_names.parse_key(name)
     kind = key.kind if key else ""
-    if kind in ("q", "m"):
+    if kind in ("q", "m", "lo"):
         return None
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None

@@ -21,7 +21,7 @@ from service.engine.formats.directory_entry import (
 )
 from service.engine.formats.discount_sum import join_sum
 from service.engine.formats.events import Assigned, Redeemed
-from service.engine.formats.order_entries import Gift, Place, parse_places
+from service.engine.formats.order_entries import Gift, Place, marks_of, parse_places
 from service.engine.hot.fitness import ENTRY_BYTES
 from tests.harness.shop import Shop
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
@@ -375,7 +375,7 @@ def _order_fields(held: Held, *, is_of_user: bool) -> dict[str, dict[str, str]]:
 
 
 def _check_orders(held: Held) -> None:
-    """An order's places are those of its redemptions that were not given back."""
+    """An order's places are those of its redemptions that were not given back, and its marks those of stored locks."""
     expected = defaultdict[str, dict[str, list[Place]]](lambda: defaultdict(list))
     for redemption in held.redemptions:
         event, order = redemption.event, redemption.event.order
@@ -383,9 +383,13 @@ def _check_orders(held: Held) -> None:
         if order is not None and redemption.is_taken:
             name = encode_field(order)
             expected[_bucket(name)][name].append(Place(event.id, event.slot, not redemption.stands))
+    texts = _order_fields(held, is_of_user=False)
     stored = {
         bucket: {order: sorted(parse_places(text)) for order, text in fields.items()}
-        for bucket, fields in _order_fields(held, is_of_user=False).items()
+        for bucket, fields in texts.items()
+    }
+    stored = {
+        bucket: some for bucket, orders in stored.items() if (some := {order: p for order, p in orders.items() if p})
     }
     assert stored == {
         bucket: {order: sorted(places) for order, places in orders.items()} for bucket, orders in expected.items()
@@ -393,6 +397,19 @@ def _check_orders(held: Held) -> None:
     for orders in stored.values():
         for order, places in orders.items():
             assert len({place.slot for place in places}) == len(places), order
+    marks = {
+        (order, mark)
+        for fields in texts.values()
+        for order, text in fields.items()
+        for mark in marks_of(text).split("=")[1:]
+    }
+    locked = {
+        (lock.order, f"{_bucket(code)}/{code}")
+        for code, c in held.coupons.items()
+        for lock in c.single_locks
+        if lock.order != _NONE
+    }
+    assert marks == locked
 
 
 def _check_budgets(held: Held, now: int, *, has_all_shares: bool) -> None:

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 
 class LockRecord(NamedTuple):
-    """A lock in its words, '-' for no order, '' for no price."""
+    """A lock in its words, '-' for no order, '' for no price; of a code with several uses without `order_bucket`."""
 
     token: str
     user: str
     order: str
+    order_bucket: str
     deadline: str
     started: str
     counted: str
@@ -37,4 +38,4 @@ def parse_lock(text: str) -> LockRecord:
 def parse_lock_of_several(holder: str, text: str) -> LockRecord:
     """The inverse of holder and of_holder."""
     (user, order), (token, *rest) = holder.split(" "), text.split(" ")
-    return LockRecord(token, user, order, *rest)
+    return LockRecord(token, user, order, "", *rest)

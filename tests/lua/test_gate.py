@@ -31,6 +31,7 @@ async def asks(still: Shop) -> dict[str, Ask]:
     requests |= {
         "book_stats": lambda: still.stats(book),
         "coupon_locks": lambda: still.live_locks("CODE-1"),
+        "order_locks": lambda: workspace.order_locks(caller, "A-5"),
         "user_coupons": lambda: still.held("ann"),
         "claim": lambda: workspace.claim(caller, "k", "f"),
         "answered": lambda: workspace.settle(caller, "k", "f", 200, b"{}", ""),

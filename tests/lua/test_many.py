@@ -101,7 +101,7 @@ class _Story:
 
     async def pass_between(self, shop: Shop, number: int) -> None:
         """What happens after a group."""
-        self.states.append(await shop.everything())
+        self.states.append({name: held for name, held in (await shop.everything()).items() if ":lo:" not in name})
         what, of = self.between[number]
         await shop.gate("full" if what == "gate" else "open")
         match what:

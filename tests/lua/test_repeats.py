@@ -100,7 +100,7 @@ async def test_a_lock_that_ended_within_a_call(still: Shop, uses: int | None) ->
     await still.book("CODE-1", max_redemptions_per_code=uses)
     call = Call(still.caller, "k", "f")
     first, second, third = (lock.LOCK.prepare(call, "CODE-1", lock.LockRequest(user_id="ann")) for _ in range(3))
-    token = first.args[6]
+    token = first.args[7]
     commands = [
         first,
         lock.UNLOCK.prepare(Call(still.caller), "CODE-1", lock.UnlockRequest(lock_token=token)),
@@ -109,7 +109,7 @@ async def test_a_lock_that_ended_within_a_call(still: Shop, uses: int | None) ->
     ]
     replies = await together(*(still.decide(command) for command in commands))
     tokens = [reply[1].split(" ")[4] for reply in (replies[0], replies[2], replies[3])]
-    assert tokens == [token, second.args[6], second.args[6]]
+    assert tokens == [token, second.args[7], second.args[7]]
     assert [reply[3] for reply in replies] == [0, 0, 0, 1]
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from service.engine.formats.coupon_state import RecordedCode, differing_classes, entry_of
 
-UNLOCKED = " - - - - - -"
-LOCKED = " token ann A-1 1800000000000 1700000000000 ."
+UNLOCKED = " - - - - - - -"
+LOCKED = " token ann A-1 5 1800000000000 1700000000000 ."
 IDLE = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 0, None, None, None, 0, False)
 USED = IDLE._replace(uses=1, max=1, last="2-9", stand=1)
 OWNED = IDLE._replace(owner="ann", at_ms=1000, special=True)

@@ -75,6 +75,7 @@ _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "lu": (key_names.locks_of_user, ("book", "user")),
     "ue": (key_names.ends_of_user, ("book", "user")),
     "lk": (key_names.locks_of_holder, ("holder",)),
+    "lo": (key_names.marks_of_order, ("user",)),
     "q": (key_names.rate, ("counter", "holder")),
     "i": (key_names.answer, ("key",)),
     "y": (key_names.kept_bytes, ()),

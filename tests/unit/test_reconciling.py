@@ -22,7 +22,7 @@ from tests.harness.redemptions import redeemed_text
 AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
-UNLOCKED = " - - - - - -"
+UNLOCKED = " - - - - - - -"
 GIFT = UseField("g", 1, "A-1", code="CODE-1")
 SEVERAL = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)

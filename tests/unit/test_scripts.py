@@ -114,6 +114,7 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     await workspace.book_counts(CALLER, ID)
     await workspace.user_coupons(CALLER, "ann")
     await workspace.coupon_locks(CALLER, "CODE-1")
+    await workspace.order_locks(CALLER, "A-1")
     await workspace.claim(CALLER, "key", "print")
     await workspace.settle(CALLER, "key", "print", 200, b"{}", "")
     return listener.calls
@@ -132,10 +133,10 @@ KIND_OF = {
     "newest": r"\{p2\}:newest",
     "outbox": r"\{p2\}:outbox",
     "workspace": r"\{p2\}:w3:w",
-    "left": r"\{p2\}:w3:m",
     "idempotency": r"\{p2\}:w3:i:(key)?",
     "bucket": r"\{p2\}:w3:d:\d+",
     "coupon": r"\{p2\}:w3:c:CODE-1",
+    "marks": r"\{p2\}:w3:lo:A-1",
     "orders": r"\{p2\}:w3:o:\d+",
     "gifts": r"\{p2\}:w3:g:\d+",
     "books": r"\{p2\}:w3:x",

@@ -102,7 +102,7 @@ async def test_requests_of_a_turn_are_one_call() -> None:
 async def test_usual_requests_name_the_places_of_keys_that_are_read_at_once() -> None:
     """Keys of a usual lock or redemption are in the first argument, each once; with facts it is its own script's."""
     client = Client()
-    lock = (*NAMES, "key", "directory", "coupon", "orders", "users"), tuple("fcbuomtp")
+    lock = (*NAMES, "key", "directory", "coupon", "orders", "users"), tuple("fcbuoOmtp")
     redemption = (*NAMES, "key", "directory", "coupon", "orders", "outbox", "users"), tuple("fcbuUoOtvxrdia")
     for script, (names, args) in (
         ("lock", lock),
@@ -271,7 +271,7 @@ def _assign(client: Client, user: str, book: str = "book") -> None:
 
 def _lock(client: Client, user: str, code: str = "code") -> None:
     names = (*NAMES, "key", "directory", "coupon", "orders", "users")
-    client.decider.start(0, "lock", names, ("-", code, "1", user, "-", "-", "token", "-"), _noted(client, user))
+    client.decider.start(0, "lock", names, ("-", code, "1", user, "-", "2", "-", "token", "-"), _noted(client, user))
 
 
 def _noted(client: Client, name: str) -> Any:
@@ -342,9 +342,9 @@ def test_hints_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sold_out, "MAX_HINTS", 2)
     hints = sold_out.SoldOut()
     for code in "abc":
-        hints.learn("lock", NAMES, ("-", code, *"123456"), [USED_UP])
-    assert [hints.hints_at("lock", NAMES, ("-", code, *"123456")) for code in "abcd"] == [False, True, True, False]
-    assert not hints.hints_at("lock", NAMES, ("-", "c", *"123456", "fact"))
+        hints.learn("lock", NAMES, ("-", code, *"1234567"), [USED_UP])
+    assert [hints.hints_at("lock", NAMES, ("-", code, *"1234567")) for code in "abcd"] == [False, True, True, False]
+    assert not hints.hints_at("lock", NAMES, ("-", "c", *"1234567", "fact"))
 
 
 async def test_a_call_that_ends_early_leaves_its_last_requests_to_another() -> None:

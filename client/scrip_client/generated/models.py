@@ -1090,6 +1090,50 @@ class Notice(Model, kw_only=True):
     """When it happened."""
 
 
+class Order(Model, kw_only=True):
+    """What is known of an order. Its amounts are of what stands, without locks: null without an order value, or in
+    more than one currency.
+    """
+
+    order_id: str
+    """The order's id."""
+    user_id: str
+    """The user of the first redemption, else of the first lock, else of the gift."""
+    redemptions: list[Redemption]
+    """Its redemptions, newest first."""
+    locks: list[OrderLock]
+    """Its live locks."""
+    gift: Coupon | None
+    """The coupon that the order was given; null for none."""
+    discount_amount: Decimal | None
+    """What its coupons take off together; null in more than one currency."""
+    final_amount: Decimal | None
+    """What is left to pay; null without an order's value, or in more than one currency."""
+
+
+class OrderLock(Model, kw_only=True):
+    """A live lock of an order, and the amounts that it holds; null where it holds a use alone."""
+
+    code: str
+    """The coupon's code."""
+    book_id: str
+    """The book's id."""
+    user_id: str
+    """The user's id."""
+    expires_at: datetime
+    """When the lock ends."""
+    order_value: Decimal | None
+    """The order's value before the discount, in `currency`."""
+    currency: str | None
+    """The currency of the amounts, as an ISO 4217 code."""
+    discount_amount: Decimal | None
+    """What the coupon takes off the order's value, in `currency`."""
+    final_amount: Decimal | None
+    """What is left to pay, in `currency`; null without an order's value."""
+    amount: Decimal | None
+    """What the lock holds of the coupon's balance; null for a coupon without one."""
+
+
 class Payload(Model, kw_only=True):
     """What an attempt sends. The body is made of the recorded facts: null if they are deleted, or if it is larger
     than 64 KiB. Each attempt adds `webhook-timestamp` and `webhook-signature`.

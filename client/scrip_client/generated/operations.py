@@ -1658,6 +1658,14 @@ def find_refused_request(*, request_id: str) -> Call[models.RefusedRequests]:
     )
 
 
+def get_order(order_id: str) -> Call[models.Order]:
+    """Get an order. The order's redemptions, newest first, with the last 100 that were rolled back; its gift; and
+    its live locks, at most 100 of codes with a single use, and 100 of others. A user's token gets its own orders.
+    `behind` if it may be one that is not recorded yet. Scope `checkout` or `manage`.
+    """
+    return make_call("get_order", "GET", f"/v1/orders/{segment(order_id)}", {200: models.Order}, changes=False)
+
+
 def rollback_order(
     order_id: str,
     *,
@@ -2347,6 +2355,7 @@ class Methods:
     resolve_quarantined = Single(resolve_quarantined)
     start_reconcile = Single(start_reconcile)
     find_refused_request = Single(find_refused_request)
+    get_order = Single(get_order)
     rollback_order = Single(rollback_order)
     get_redemption = Single(get_redemption)
     rollback_redemption = Single(rollback_redemption)

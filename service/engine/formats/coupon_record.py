@@ -1,5 +1,5 @@
-"""A coupon's record in Redis, `c:<code>`: eight fields, and a single-use code's lock: six, and a seventh where it holds
-a price. directory_entry.py, coupon_state.py, comparisons and openings use it.
+"""A coupon's record in Redis, `c:<code>`: eight fields, and a single-use code's lock: seven, and an eighth where it
+holds a price. directory_entry.py, coupon_state.py, comparisons and openings use it.
 
 lua/includes/coupon.lua documents these fields, reads and writes them by position, as usual_*.lua of lua/fast/ do:
 change all.
@@ -7,7 +7,7 @@ change all.
 
 from typing import NamedTuple
 
-UNLOCKED = "- - - - - -"
+UNLOCKED = "- - - - - - -"
 
 
 class CouponRecord(NamedTuple):
@@ -33,7 +33,7 @@ IDLE = CouponRecord()
 
 def parse_coupon_record(text: str) -> CouponRecord | None:
     """The inverse of str; None for an invalid text."""
-    return CouponRecord(*text.split(" ", 8)) if text.count(" ") in (13, 14) else None
+    return CouponRecord(*text.split(" ", 8)) if text.count(" ") in (14, 15) else None
 
 
 def is_blocked(record: str | None) -> bool:

@@ -30,7 +30,7 @@ def _by_kind(**kinds: str) -> dict[str, str]:
 OWN = _by_kind(string="gate config layout newest mend", stream="outbox")
 """The kinds of a partition's own keys, and their types in Redis."""
 
-TYPES = _by_kind(string="w b c q i", hash="x n d f k u o g m e y bh", zset="l kd lb lu lk s ue bl bu")
+TYPES = _by_kind(string="w b c q i lo", hash="x n d f k u o g m e y bh", zset="l kd lb lu lk s ue bl bu")
 """The kinds of a workspace's keys, and their types."""
 
 SETS_OF_LOCKS = "uapo"
@@ -49,7 +49,7 @@ _PARTS = _by_kind(
         f"{_BOOK}:{_USER}": "lu ue bu",
         _BUCKET: "d o g m",
         _CODE: "c k kd s",
-        _USER: "u",
+        _USER: "u lo",
         _HOLDER: "lk",
         f"([rmab]):{_HOLDER}": "q",
         _KEY: "i",
@@ -182,6 +182,8 @@ locks = _of_part("k")
 """The locks of a code with several uses, by user and order."""
 deadlines = _of_part("kd")
 """The same locks, by deadline."""
+marks_of_order = _of_part("lo")
+"""An order's locks of codes with several uses."""
 locks_of_holder = _of_part("lk")
 """The locks that an API key or a user's token has taken."""
 user = _of_part("u")

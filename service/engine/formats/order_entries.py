@@ -1,6 +1,7 @@
 """Parse and change Redis's entries of orders and users, by bucket: for comparisons and openings.
 
-`o:<bucket>` has an order's places and a user's counts of a book (lua/includes/orders.lua and redemption.lua).
+`o:<bucket>` has an order's places, with marks of its locks, and a user's counts of a book (lua/includes/orders.lua and
+redemption.lua).
 `g:<bucket>` has an order's gift (lua/includes/gifts.lua). Both sides write these texts: change both.
 """
 
@@ -32,9 +33,15 @@ class Gift(NamedTuple):
         return " ".join(self)
 
 
+def marks_of(text: str) -> str:
+    """The marks of its locks, at the end of an order's text; '' for none, as in a user's counts."""
+    places, _, _ = text.partition("=")
+    return text[len(places) :]
+
+
 def parse_places(text: str) -> list[Place]:
     """The valid places of an order's entry."""
-    matches = _places(text)
+    matches = _places(text.partition("=")[0])
     return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in matches]
 
 

@@ -28,7 +28,7 @@ JOINED = [name for name, marks in _marks.items() if "joined" in marks]
 """Scripts with the line `-- @joined`, which lua/many.lua runs, too."""
 HOT = [
     *(name.removesuffix("+") for name in LIMITED if name != "count+"),
-    *"book_stats coupon_locks user_coupons claim answered records".split(),
+    *"book_stats coupon_locks order_locks user_coupons claim answered records".split(),
 ]
 """Scripts of requests; count runs within limits alone."""
 _gates = re.compile(r"(?:\bpasses_full, passes_behind = |\bopen_request\()(true|false), (true|false)\b")

@@ -106,13 +106,14 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
     code, order, user = parse_code(code), encode_field(request.order_id), encode_field(request.user_id)
     bucket_text, orders = key_names.bucket_text, call.caller.keys.orders
-    bucket = bucket_text(code)
-    names = (*call.coupon_keys(code, bucket), orders + bucket_text(order), orders + bucket_text(user))
+    bucket, order_bucket = bucket_text(code), bucket_text(order)
+    names = (*call.coupon_keys(code, bucket), orders + order_bucket, orders + bucket_text(user))
     price = "-"
     if request.order_value is not None or request.currency is not None or request.amount is not None:
         value_e4, digits, items = order_amounts(request)
         price = f"{value_e4}/{request.currency or '-'}/{digits}/{encode_claim(call.caller, request)}/{items}"
-    args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token(), price)
+    life = _ms(request.lock_seconds)
+    args = (call.fingerprint, code, bucket, user, order, order_bucket, life, _draw_token(), price)
     return Command("lock", names, args, _render)
 
 
@@ -144,6 +145,11 @@ def _body(payload: str) -> bytes:
         f'"lockSeconds":{left_ms[:-3] or 0},"expiresAt":"{from_ms(int(until))}",'
         f"{_price(hold[0]) if hold else _NO_PRICE}}}"
     ).encode()
+
+
+def parse_lock(payload: str) -> Lock:
+    """A Lock from LOCK_VIEW."""
+    return msgspec.json.decode(_body(payload), type=Lock)
 
 
 def _price(hold: str) -> str:

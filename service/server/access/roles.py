@@ -11,7 +11,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "checkout": frozenset(
         (
             "validateCode runBatch listActiveTimeSpecific listUsers getUser listUserCoupons listUserRedemptions "
-            "getRedemption"
+            "getRedemption getOrder"
         ).split()
     ),
     "manage": frozenset(
@@ -20,13 +20,15 @@ ROLES: Mapping[str, frozenset[str]] = {
             "listBookNotices exportRedemptions uploadCodes checkCodes uploadCoupons generateCodes changeCodes "
             "listCodes exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific "
             "patchCoupon listCouponRedemptions createUser listUsers getUser "
-            "patchUser deleteUser listUserCoupons listUserRedemptions getRedemption getLedger "
+            "patchUser deleteUser listUserCoupons listUserRedemptions getRedemption getOrder getLedger "
             "getJob pauseJob resumeJob cancelJob exportJobResults "
             "reportRedemptions exportRedemptionReport reportFunnel exportFunnelReport "
             "reportLiability exportLiabilityReport"
         ).split()
     ),
-    "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions getRedemption".split()),
+    "user": frozenset(
+        "validateCode runBatch getUser listUserCoupons listUserRedemptions getRedemption getOrder".split()
+    ),
     "operate": frozenset(
         (
             "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "

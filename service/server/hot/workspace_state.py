@@ -17,6 +17,7 @@ from service.engine.formats.idempotency_entry import answer_payload, parse_answe
 from service.engine.hot.decider import Decider
 from service.engine.operations.caller import Caller
 from service.engine.operations.coupon_view import Balance
+from service.engine.operations.lock import Lock, parse_lock
 from service.server.requests.book_requests import BookStats
 
 CLAIM_MS = 60_000
@@ -121,6 +122,14 @@ class Workspace:
             LiveLock(decode_id(user), decode_field(order), int(since), int(until)) for user, order, since, until in rows
         ]
         return LiveLocks(total, locks)
+
+    async def order_locks(self, caller: Caller, order_id: str) -> list[Lock]:
+        """The live locks of an order; none of an unknown one."""
+        w, order = caller.prefix, encode_field(order_id)
+        entries, marks = key_names.orders(w, key_names.bucket_text(order)), key_names.marks_of_order(w, order)
+        names = (caller.gate, key_names.settings(w), entries, marks)
+        _, *locks = await self._read(caller, "order_locks", names, (order,))
+        return [parse_lock(text) for text in locks]
 
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
         """Claim an Idempotency-Key for a request, or return its stored (status, body, location).

@@ -10,7 +10,7 @@ from service.engine.formats import key_names
 from service.engine.formats.coupon_record import parse_coupon_record
 from service.engine.formats.coupon_state import About, Class, Difference
 from service.engine.formats.event_id import EventId
-from service.engine.formats.order_entries import is_nothing, parse_gift, parse_places
+from service.engine.formats.order_entries import is_nothing, marks_of, parse_gift, parse_places
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
 from service.server.reconcile.bucket_walk import pages
@@ -55,6 +55,11 @@ class Uses(Subject):
         for kind in "og":
             replies = await self._inspector.read_hashes([_BUCKETS[kind](self._w, bucket) for bucket in buckets])
             hashes = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
+            if kind == "o":
+                hashes = {
+                    bucket: {name: value.removesuffix(marks_of(value)) for name, value in fields.items()}
+                    for bucket, fields in hashes.items()
+                }
             for bucket, of, field, expected in rows:
                 if of == kind and hashes[bucket].pop(field, None) != expected:
                     suspects.append(UseField(kind, bucket, field, expected))
@@ -80,7 +85,9 @@ class Uses(Subject):
     def find_difference(
         self, thing: UseField, expected: dict[UseField, str], seen: Seen, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
-        value, wanted = values[0], expected.get(thing._replace(recorded="", code=""))
+        stored, wanted = values[0], expected.get(thing._replace(recorded="", code=""))
+        marks = marks_of(stored) if stored and thing.kind == "o" else ""
+        value = stored.removesuffix(marks) if stored else stored
         if thing.name.endswith("/") and thing._replace(name=thing.name[:-1], recorded="") in expected:
             return None  # what the user has spent of budgets: budget_differences.py compares that
         if value == wanted or (wanted is None and (value is None or is_nothing(value))):
@@ -88,7 +95,7 @@ class Uses(Subject):
         if thing.code and wanted is None and not _stands(value, values[1]):
             return None
         class_: Class = "gifts" if thing.kind == "g" else "user_counts" if "/" in thing.name else "orders"
-        write = self.items(thing)[0].change(value, wanted)
+        write = self.items(thing)[0].change(stored, (wanted or "") + marks or None)
         book, _, name = thing.name.removesuffix("/").rpartition("/")
         shown_name = f"user {mask(name)} in book {book}" if book else f"order {mask(name)}"
         about = [About("user" if book else "order", name)]

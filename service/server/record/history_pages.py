@@ -18,6 +18,7 @@ from service.server.requests import page_cursors
 from service.server.requests.webhook_protocol import KEEP_DAYS
 
 KEEP_NOTICES_DAYS = 90
+MOST_BACK = 100
 
 _LAST_EVENT = (2**63 - 1, 2**63 - 1)
 _LAST_TIME = datetime.max.replace(tzinfo=UTC)
@@ -81,6 +82,17 @@ async def redemptions_of_code(
 
 
 redemptions_of_user = partial(_redemptions, "redemptions_of_user")
+
+
+async def redemptions_of_order(database: Database, workspace: int, order_id: str) -> list[PastRedemption]:
+    """Those that have a place in the order, and the last MOST_BACK that were rolled back."""
+    rows = await database.fetch(query("redemptions_of_order"), workspace, order_id, MOST_BACK)
+    return [PastRedemption(*row) for row in rows]
+
+
+async def gift_of_order(database: Database, workspace: int, order_id: str) -> str | None:
+    """The code that the order was given; None for none."""
+    return await database.fetchval(query("gift_of_order"), workspace, order_id)
 
 
 class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,7 +78,7 @@ _BATCH = [
 def _route(name: str, scopes: str, *goods: Good, path: str = "") -> Route:
     """A route of configuration; another workspace's key is refused if its path names a book, a job or the like."""
     refusals = {"{bookId}": "book_not_found", "{jobId}": "job_not_found", "{eventId}": "event_not_found",
-                "{redemptionId}": "redemption_not_found",
+                "{redemptionId}": "redemption_not_found", "{orderId}": "order_not_found",
                 "{keyId}": "not_found", "{webhookId}": "not_found"}  # fmt: skip
     another = next((refusal for part, refusal in refusals.items() if part in name), "")
     return Route(name=name, scopes=scopes, goods=goods, another=another, path=path)
@@ -141,6 +141,7 @@ ROUTES = (
     _route("GET /v1/users/{userId}/coupons", "checkout manage user"),
     _route("GET /v1/users/{userId}/redemptions", "checkout manage user"),
     _route("GET /v1/redemptions/{redemptionId}", "checkout manage user", path="/v1/redemptions/{redemption}"),
+    _route("GET /v1/orders/{orderId}", "checkout manage user", path="/v1/orders/{used_order}"),
     _route("GET /v1/jobs/{jobId}", "manage operate"),
     _route("GET /v1/jobs/{jobId}/results.csv", "manage"),
     _route("POST /v1/jobs/{jobId}/pause", "manage", Good({})),

@@ -31,6 +31,7 @@ CROWDS: dict[str, tuple[str, str]] = {
 """By kind: a hash's field and its value, or a set's member and its time. # is a number, @ the deadline of locks."""
 LOCKS = {kind for kind, (_, value) in CROWDS.items() if "@" in value}
 BOUNDED = {
+    "lo": "a hundred locks of an order",
     "w": "a text of numbers and ids", "b": "a text of at most 20 tiers", "c": "a text of ids and at most 1,000 lines",
     "q": "a number",
     "n": "the fields of a fixed list", "i": "at most half a MiB, or 64 redemptions", "y": "two for each hour of a year",

@@ -9,6 +9,7 @@ import msgspec
 from service.engine.domain.configuration import BookRow
 from service.engine.formats import key_names
 from service.engine.formats.bounds import encode_zone, spans_at
+from service.engine.formats.coupon_record import UNLOCKED
 from service.engine.hot.scripts import COUNTING, ERASING, MENDING, RECONCILING, RETAINING, SERVING, STORING, Scripts
 from service.engine.operations.base import Call, Operation
 from tests.harness.script_runner import EPOCH
@@ -185,7 +186,7 @@ class LargeShop(Shop):
         """Put a coupon with this record into one of its book's sets."""
         bucket = key_names.bucket(code)
         await self.link.call("HSET", f"{self.w}d:{bucket}", code, f"{book}!")
-        await self.link.call("SET", f"{self.w}c:{code}", f"{words} - - - - - -")
+        await self.link.call("SET", f"{self.w}c:{code}", f"{words} {UNLOCKED}")
         await self.link.call("ZADD", f"{self.w}l:{book}:{of}", at, f"{bucket} {code}")
 
     async def holding(self, user: str, books: int) -> None:

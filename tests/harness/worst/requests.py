@@ -257,6 +257,18 @@ async def coupon_locks(g: LargeShop, size: int) -> Run:
     return Run("coupon_locks", names, (CODE, bucket))
 
 
+@case("order_locks", "an order with 100 locks of codes with a single use, and with several uses")
+async def order_locks(g: LargeShop, size: int) -> Run:
+    priced = {"orderValue": "80.00", "orderId": ORDER}
+    for per_code in (1, 2):
+        codes = [f"CODE-{per_code}-{number}" for number in range(ORDERS)]
+        await g.book(*codes, max_redemptions_per_code=per_code, discount={"type": "fixed", "value_e4": 100})
+        for number, code in enumerate(codes):
+            assert (await g.lock(code, f"v{number}", **priced))[0] == 201
+    names = (g.caller.gate, f"{g.w}w", key_names.orders(g.w, key_names.bucket_text(ORDER)))
+    return Run("order_locks", (*names, key_names.marks_of_order(g.w, ORDER)), (ORDER,))
+
+
 @case("user_coupons", "2,000 coupons of as many books")
 async def user_coupons(g: LargeShop, size: int) -> Run:
     await g.book()

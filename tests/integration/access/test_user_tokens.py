@@ -64,6 +64,8 @@ def test_a_purchase_of_ones_own(service: Service, env: Environment) -> None:
             {"op": "lock", "code": free}, {"op": "validate", "code": free}, {"op": "redeem", "code": free},
         ]}))["results"]  # fmt: skip
         assert [result["status"] for result in results] == [201, 200, 201]
+        service.recorded()
+        assert ok(client.get(f"/v1/orders/{order}"))["userId"] == ann
         assert ok(client.get(f"/v1/users/{ann}"))["userId"] == ann
         assert {item["userId"] for item in ok(client.get(f"/v1/users/{ann}/redemptions"))["items"]} == {ann}
         assert len(ok(client.get(f"/v1/users/{ann}/coupons?status=exhausted"))["items"]) == 1
@@ -89,7 +91,9 @@ def test_nothing_of_another_user(service: Service, env: Environment) -> None:
     book = service.book(anns, open_, free, maxRedemptionsPerCode=3)
     checkout = service.checkout
     ok(checkout.post(f"/v1/coupons/assign/{anns}", json={"userId": ann}), 201)
-    ok(checkout.post(f"/v1/coupons/redeem/{open_}", json={"userId": ann, "orderId": new_id("order")}), 201)
+    order = new_id("order")
+    ok(checkout.post(f"/v1/coupons/redeem/{open_}", json={"userId": ann, "orderId": order}), 201)
+    service.recorded()
     lock = ok(checkout.post(f"/v1/coupons/lock/{open_}", json={"userId": ann}), 201)
     owned = ok(checkout.post(f"/v1/coupons/lock/{anns}", json={"userId": ann}), 201)
     before = service.held()
@@ -106,6 +110,7 @@ def test_nothing_of_another_user(service: Service, env: Environment) -> None:
             client.post(f"/v1/users/{ann}/gifts", json={"bookId": book, "orderId": new_id("order")}),
             client.get(f"/v1/users/{ann}"), client.get(f"/v1/users/{ann}/coupons"),
             client.get(f"/v1/users/{ann}/redemptions"), client.get(f"/v1/coupons/{anns}"),
+            client.get(f"/v1/orders/{order}"),
             client.get("/v1/users"), client.get("/v1/coupons/active/time-specific"),
         ):  # fmt: skip
             refused(answer, 403, "forbidden")
