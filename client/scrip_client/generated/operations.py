@@ -1395,7 +1395,8 @@ def get_ledger(
     code: str, *, limit: int | None = None, cursor: str | None = None
 ) -> Call[models.Page[models.LedgerEntry]]:
     """List the changes of a card's balance. What changed the card's balance, newest first: its issue, credits,
-    redemptions (`spent`), rollbacks (`returned`) and closes. Empty for a coupon without a balance. Scope `manage`.
+    redemptions (`spent`), rollbacks (`returned`) and closes. Empty for a coupon without a balance. Also of an
+    archived book. Scope `manage`.
 
     - limit: The largest number of items.
     - cursor: `nextCursor` of the previous page.
@@ -1413,7 +1414,7 @@ def get_ledger(
 def list_coupon_redemptions(
     code: str, *, limit: int | None = None, cursor: str | None = None
 ) -> Call[models.Page[models.Redemption]]:
-    """List a coupon's redemptions. The coupon's redemptions, newest first. Scope `manage`.
+    """List a coupon's redemptions. The coupon's redemptions, newest first; also of an archived book. Scope `manage`.
 
     - limit: The largest number of items.
     - cursor: `nextCursor` of the previous page.

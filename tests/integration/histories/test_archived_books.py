@@ -19,7 +19,7 @@ _COUNTS = '["2", "0", 0, 0, "1", "0", "0", "1", "0", "20000", "0", "1", "1", "1"
 
 
 class ArchivedShop:
-    """A workspace with an archived book of two codes, one of which was redeemed."""
+    """A workspace with an archived book of two codes, one of which was redeemed, and an archived book of one card."""
 
     def __init__(self, service: Service) -> None:
         self.codes = [new_code(), new_code()]
@@ -27,10 +27,16 @@ class ArchivedShop:
         self.book = service.book(*self.codes, discount={"type": "fixed", "value": 2})
         order = {"userId": "ann", "orderId": self.order, "orderValue": 10}
         self.redeemed = ok(service.checkout.post(f"/v1/coupons/redeem/{self.codes[0]}", json=order), 201)
+        self.card = new_code()
+        self.cards = service.book(self.card, discount={"type": "balance", "value": "50"})
+        paid = {"userId": "ann", "orderId": f"order-{self.card}", "orderValue": 20}
+        self.spent = ok(service.checkout.post(f"/v1/coupons/redeem/{self.card}", json=paid), 201)
+        ok(service.manage.post(f"/v1/coupons/{self.card}/close", json={"reason": "lost"}))
         service.recorded()
-        asyncio.run(service.fetch(_ARCHIVE, service.partition, self.book, _COUNTS))
         is_done = "SELECT count(*) FROM books WHERE book_id = $1::text::uuid AND NOT archiving"
-        until(lambda: asyncio.run(service.fetch(is_done, self.book))[0][0] == 1)
+        for book in (self.book, self.cards):
+            asyncio.run(service.fetch(_ARCHIVE, service.partition, book, _COUNTS))
+            until(lambda book=book: asyncio.run(service.fetch(is_done, book))[0][0] == 1)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,21 @@ def test_all_of_it_stays_readable(service: Service, shop: ArchivedShop) -> None:
     assert (stats["codes"], stats["redemptions"], stats["discountTotal"], stats["users"]) == (2, 1, "2.00", 1)
     (row,) = ok(manage.get("/v1/reports/redemptions", params={"bookId": shop.book, "groupBy": "book"}))["items"]
     assert (row["redemptions"], row["discountAmount"]) == (1, "2.00")
+    (redemption,) = ok(manage.get(f"/v1/coupons/{shop.codes[0]}/redemptions"))["items"]
+    assert redemption["redemptionId"] == shop.redeemed["redemptionId"]
+    refused(manage.get(f"/v1/coupons/{new_code()}/redemptions"), 404, "coupon_not_found")
     exported = manage.get(f"{book}/codes.csv").text
     assert all(code in exported for code in shop.codes)
     assert ok(manage.get(f"/console/data/books/{shop.book}"))["counts"]["codes"] == 2
+
+
+def test_the_accounts_of_its_cards_stay(service: Service, shop: ArchivedShop) -> None:
+    """A card's ledger, and the report of what cards are worth, are as they were."""
+    refused(service.manage.get(f"/v1/coupons/{shop.card}"), 404, "coupon_not_found")
+    entries = ok(service.manage.get(f"/v1/coupons/{shop.card.lower()}/ledger"))["items"]
+    assert [(one["kind"], one["amount"], one["available"], one["reason"]) for one in entries] == [
+        ("closed", "30.00", "0.00", "lost"), ("spent", "20.00", "30.00", None), ("issued", "50.00", "50.00", None),
+    ]  # fmt: skip
+    assert entries[1]["redemptionId"] == shop.spent["redemptionId"]
+    (row,) = ok(service.manage.get("/v1/reports/liability", params={"bookId": shop.cards}))["items"]
+    assert (row["issued"], row["spent"], row["closed"], row["outstanding"]) == ("50.00", "20.00", "30.00", "0.00")

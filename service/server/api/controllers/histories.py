@@ -35,6 +35,8 @@ from service.server.api.documented import describe_history, describe_route
 from service.server.api.hot_path import call_without_body
 from service.server.api.reading import Listing, parse_id, unpack_request
 from service.server.record import history_pages
+from service.server.record.book_rows import read_book
+from service.server.record.code_pages import CodePlace, find_code
 from service.server.record.history_pages import LedgerRow, PastRedemption
 from service.server.requests.book_requests import BookStats
 
@@ -207,10 +209,10 @@ class Histories(Controller):
         ),
     )
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
-        """The coupon's redemptions, newest first. Scope `manage`."""
+        """The coupon's redemptions, newest first; also of an archived book. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
-        await read_coupon(request, code)
-        return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
+        name, _ = await _find_recorded(context, caller, code)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, name)
 
     @get(
         "/coupons/{code:str}/ledger",
@@ -225,14 +227,14 @@ class Histories(Controller):
     )
     async def ledger(self, request: Request[Any, Any, Any], code: Code) -> Response[LedgerPage]:
         """What changed the card's balance, newest first: its issue, credits, redemptions (`spent`), rollbacks
-        (`returned`) and closes. Empty for a coupon without a balance. Scope `manage`."""
+        (`returned`) and closes. Empty for a coupon without a balance. Also of an archived book. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
-        coupon = await read_coupon(request, code)
-        book = await find_book(context, caller, coupon.book_id)
+        name, place = await _find_recorded(context, caller, code)
+        book = await read_book(context.pool, caller.workspace, place.book_id)
         headers = await wait_recorded(context, caller)
         read_page = partial(
             history_pages.ledger_of_card,
-            context.pool, caller.workspace, parse_code(code), params.limit, params.cursor,
+            context.pool, caller.workspace, name, params.limit, params.cursor,
         )  # fmt: skip
         page = await context.bulk.read(caller.workspace, params.limit, read_page)
         digits = book.discount.digits if book.discount else 2
@@ -278,6 +280,16 @@ class Histories(Controller):
         check_user(caller, user_id)
         headers = await wait_recorded(context, caller)
         return Response(await _page_coupons(request, caller, context, params, user_id), headers=headers)
+
+
+async def _find_recorded(context: Context, caller: Caller, code: str) -> tuple[str, CodePlace]:
+    """A code, in upper case, and its place in Postgres, which has also those of archived books. Raises Refusal
+    `coupon_not_found`."""
+    name = parse_code(code)
+    place = await find_code(context.pool, caller.workspace, name)
+    if place is None:
+        raise Refusal("coupon_not_found")
+    return name, place
 
 
 def _render_entry(digits: int, row: LedgerRow) -> LedgerEntry:
