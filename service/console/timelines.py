@@ -15,7 +15,7 @@ from litestar import Controller, Request, get
 from service.engine.domain import field_types
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Answer, canonicalize_code, is_caller_id
-from service.engine.domain.money import from_e4
+from service.engine.domain.money import CURRENCY_DIGITS, from_e4
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.domain.uuids import parse_uuid, time_ms_of
 from service.engine.formats.event_id import EventId
@@ -26,7 +26,7 @@ from service.server.api.context import Context
 from service.server.api.controllers.histories import wait_recorded
 from service.server.api.reading import unpack_request
 from service.server.record.book_rows import page_books, read_book
-from service.server.record.change_history import UNKNOWN, CodeHistoryEntry, read_code_history, read_rollback_actors
+from service.server.record.change_history import CodeHistoryEntry, read_code_history, read_rollback_actors
 from service.server.record.code_pages import find_code
 from service.server.record.history_pages import redemption
 from service.server.record.job_rows import read_job
@@ -42,7 +42,8 @@ from service.server.record.timeline_queries import (
 )
 
 Kind = Literal["code", "user", "order", "redemption", "key", "request", "refused", "book", "job"]
-_EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] = {
+What = Literal["assigned", "unassigned", "redeemed", "rolledBack", "credited", "closed"]
+_EVENTS: dict[str, What] = {
     "A": "assigned",
     "U": "unassigned",
     "R": "redeemed",
@@ -88,19 +89,20 @@ class Matches(Answer):
 
 
 class Event(Answer):
-    """A recorded event; fields that its kind lacks are None. `event` is its id in the outbox. `actor`
-    rolled it back in the console."""
+    """A recorded event; fields that its kind lacks are None. `event` is its id in the outbox. `actor` rolled it back in
+    the console, or changed the card. `discount_amount` is also what was given back, credited or closed."""
 
-    what: Literal["assigned", "unassigned", "redeemed", "rolledBack"]
+    what: What
     at: str
     event: str
     book_id: UUID | None
     code: str
-    user_id: str
+    user_id: str | None
     order_id: str | None
     redemption_id: str | None
     order_value: str | None
     discount_amount: str | None
+    balance_after: str | None
     currency: str | None
     restore: bool | None
     reason: str | None
@@ -290,14 +292,20 @@ def _render_change(entry: CodeHistoryEntry) -> CodeChange:
     return CodeChange.from_row(entry, **entry.actor._asdict())
 
 
+def _render_amount(amount_e4: int | None, currency: str | None) -> str | None:
+    return None if amount_e4 is None or currency is None else from_e4(amount_e4, CURRENCY_DIGITS[currency])
+
+
 def _render_event(event: TimelineEvent) -> Event:
-    digits = event.digits or 0
+    amounts_e4 = {
+        "order_value": event.value_e4, "discount_amount": event.discount_e4, "balance_after": event.balance_after_e4,
+    }  # fmt: skip
     return Event.from_row(
         event,
-        what=_EVENTS[event.kind],
+        what=event.change or _EVENTS[event.kind],
         event=str(EventId(event.epoch, event.seq)),
-        order_value=None if event.value_e4 is None else from_e4(event.value_e4, digits),
-        discount_amount=None if event.discount_e4 is None else from_e4(event.discount_e4, digits),
+        user_id=event.user_id or None,
         ip_address=event.ip,
-        **UNKNOWN._asdict(),
+        actor="key" if event.key_id else "person" if event.person else None,
+        **{name: _render_amount(e4, event.currency) for name, e4 in amounts_e4.items()},
     )

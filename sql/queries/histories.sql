@@ -20,7 +20,8 @@ SELECT code FROM open_assignments WHERE workspace = $1 AND order_id = $2;
 
 -- name: ledger_of_card
 -- The changes of a card's balance, newest first, before an event; its issue is the first, of event 0-0. Amounts are in
--- 10⁻⁴ units. A rollback without restore changes nothing.
+-- 10⁻⁴ units. A rollback without restore changes nothing. Who ordered a rollback is known of those in the console, by the
+-- audit, whose entry is begun just before.
 -- $1 workspace int  $2 code text  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
 SELECT
   epoch, seq, ms_of(at) AS at_ms, kind, (amount * 10000)::bigint AS amount_e4, (available * 10000)::bigint AS available_e4,
@@ -36,8 +37,14 @@ FROM (
   (
     SELECT epoch, seq, rolled_back_at, 'returned',
       (SELECT discount_amount FROM redemptions r WHERE r.redemption_id = b.redemption_id), balance_after, redemption_id,
-      order_id, reason, NULL, NULL
-    FROM rollbacks b
+      order_id, reason, key_id, person
+    FROM rollbacks b LEFT JOIN LATERAL (
+      SELECT key_id, person FROM audit
+      WHERE audit.workspace = $1 AND subject IN (b.redemption_id::text, b.order_id)
+        AND action IN ('redemption.rolledBack', 'order.rolledBack')
+        AND at BETWEEN rolled_back_at - interval '1 minute' AND rolled_back_at + interval '1 minute'
+      ORDER BY at DESC LIMIT 1
+    ) AS ordered ON true
     WHERE workspace = $1 AND code = $2 AND balance_after IS NOT NULL AND restore AND (epoch, seq) < ($4, $5)
     ORDER BY epoch DESC, seq DESC LIMIT $3
   )

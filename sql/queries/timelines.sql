@@ -22,7 +22,9 @@ UNION
 (
   SELECT assigned_epoch, assigned_seq FROM unassignments
   WHERE workspace = $1 AND code = $2 AND assigned_seq IS NOT NULL ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
-);
+)
+UNION
+(SELECT epoch, seq FROM balance_changes WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3);
 
 -- name: events_of_key
 -- The event of a request with this Idempotency-Key.
@@ -67,16 +69,23 @@ UNION
 
 -- name: facts_of_timeline
 -- The newest facts of these events, newest first. All facts of a workspace are of its partition: a move changes them all at
--- once.
+-- once. What changed a card is in its book's currency; who credited or closed it is stored with that.
 -- $1 workspace int  $2 epochs bigint[]  $3 seqs bigint[]  $4 limit int
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
-  f.currency, f.digits, f.discount_e4, f.restore, f.reason
+  coalesce(f.currency, CASE WHEN f.balance_after_e4 IS NOT NULL THEN b.own_currency END) AS currency, f.discount_e4,
+  f.restore, f.reason, f.change, f.balance_after_e4, made.key_id, keys.name AS key_name, made.person
 FROM workspaces w CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) CROSS JOIN LATERAL (
   SELECT {fact} FROM facts
   WHERE facts.partition = w.partition AND facts.epoch = wanted.epoch AND facts.seq = wanted.seq AND workspace = $1
   LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
+LEFT JOIN LATERAL (
+  SELECT
+    CASE WHEN changed_by LIKE 'key:%' THEN substr(changed_by, 5)::uuid END AS key_id,
+    CASE WHEN changed_by LIKE 'person:%' THEN substr(changed_by, 8) END AS person
+  FROM balance_changes c WHERE kind = 'C' AND c.partition = w.partition AND c.epoch = f.epoch AND c.seq = f.seq
+) AS made ON true LEFT JOIN keys USING (key_id)
 WHERE w.workspace = $1
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $4;
 

@@ -136,6 +136,56 @@ async def test_a_held_code(operator: Operator, service: Service) -> None:
     assert ok(service.manage.get(f"/v1/coupons/{code}"))["userId"] == user
 
 
+async def test_a_card(operator: Operator, service: Service) -> None:
+    """A card is credited and closed on its page; the timeline has each change with the amount, who made it, and what
+    was left. An amount of nothing changes nothing, and a credit whose answer is lost is given once."""
+    page, code, user = operator.page, new_code(), new_id()
+    service.book(code, name="Cards", discount={"type": "balance", "value": "1250.00"})
+    body = {"userId": user, "orderId": new_id("order"), "orderValue": "40.00"}
+    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)["redemptionId"]
+    rollback = {"reason": "sent back"}
+    ok(service.manage.post(f"/v1/redemptions/{made}/rollback", json=rollback))
+    await operator.open_page(f"code/{code}", code)
+    events = page.locator(".timeline li")
+    await expect(events).to_contain_text(
+        [
+            "The card got 40.00 USD back; 1,250.00 USD left on it. “sent back”",
+            f"by {user} for {body['orderId']}: 40.00 USD, 40.00 USD from the card; 1,210.00 USD left on it",
+            "Added by upload or generation",
+        ]
+    )
+    await operator.button("Credit the card").click()
+    dialog = page.get_by_role("dialog")
+    go = dialog.get_by_role("button", name="Credit the card")
+    await dialog.get_by_label("Amount (USD)").fill("0")
+    await dialog.get_by_label("Reason").fill("goodwill")
+    await go.click()
+    await expect(dialog.get_by_label("Amount (USD)")).to_have_accessible_description(re.compile("Must be more than 0"))
+    await dialog.get_by_label("Amount (USD)").fill("5,50")
+    lost = re.compile("/credit$")
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await page.route(lost, lose)
+    await go.click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("did not respond")
+    await page.unroute(lost)
+    await operator.confirm("Credit the card", "added to what is left", "Credit the card")
+    await expect(page.locator(".versus")).to_contain_text(re.compile(r"Left on the card\s*1,255\.50 USD"))
+    await expect(events.first).to_contain_text("by the key admin with 5.50 USD; 1,255.50 USD left on it")
+    await expect(events.first).to_contain_text("“goodwill”")
+    await operator.picture("console-card")
+    await operator.button("Close the card").click()
+    await operator.confirm("Close the card", "1,255.50 USD are taken off the card", "Close the card")
+    await expect(events.first).to_contain_text("by the key admin, which took 1,255.50 USD; 0.00 USD left on it")
+    await expect(operator.button("Close the card")).to_have_count(0)
+    balance = ok(service.manage.get(f"/v1/coupons/{code}"))["balance"]
+    assert (balance["credited"], balance["closed"], balance["available"]) == ("5.50", "1255.50", "0.00")
+    await operator.assert_fits("console-card", ((360, "dark"), (1600, "light")))
+
+
 async def test_each_hold_is_released_by_itself(operator: Operator, service: Service) -> None:
     """Of several holds of a code each has a button that releases it alone."""
     page, code, users = operator.page, new_code(), [new_id(), new_id()]

@@ -950,7 +950,9 @@ class LedgerEntry(Model, kw_only=True):
     order_id: str | None
     """That redemption's order; null for none."""
     actor: str | None
-    """The name of the key, or the person, who credited or closed the card; null for others."""
+    """The name of the key, or the person, who credited or closed the card, or rolled back in the console; null for
+    others.
+    """
     reason: str | None
     """Why: for people."""
 

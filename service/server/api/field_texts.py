@@ -70,7 +70,8 @@ SHARED = {
     "Order.userId": "The user of the first redemption, else of the first lock, else of the gift.",
     "Order.discountAmount": "What its coupons take off together; null in more than one currency.",
     "Order.finalAmount": "What is left to pay; null without an order's value, or in more than one currency.",
-    "LedgerEntry.actor": "The name of the key, or the person, who credited or closed the card; null for others.",
+    "LedgerEntry.actor": "The name of the key, or the person, who credited or closed the card, or "
+    "rolled back in the console; null for others.",
     "LedgerEntry.reason CreditRequest.reason CloseRequest.reason": "Why: for people.",
     "ipAddress": "The client's IP address; null if it is unknown or was erased.",
     "userAgent": "The client's `User-Agent`; null if it is unknown or was erased.",

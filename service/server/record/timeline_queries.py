@@ -22,9 +22,10 @@ _KNOWN = {"code": "has_code", "user": "has_user", "order": "has_order", "key": "
 
 
 class TimelineEvent(msgspec.Struct, frozen=True):
-    """A fact: `kind` is A, U, R or B as in docs/internals/architecture.md. Fields that a kind lacks are None."""
+    """A fact: `kind` is A, U, R, B or C as in docs/internals/formats.md. Fields that a kind lacks are None. Who changed
+    a card is its `key_id` or `person`."""
 
-    kind: Literal["A", "U", "R", "B"]
+    kind: Literal["A", "U", "R", "B", "C"]
     epoch: int
     seq: int
     book_id: UUID | None
@@ -37,10 +38,14 @@ class TimelineEvent(msgspec.Struct, frozen=True):
     redemption_id: str | None
     value_e4: int | None
     currency: str | None
-    digits: int | None
     discount_e4: int | None
     restore: bool | None
     reason: str | None
+    change: Literal["credited", "closed"] | None
+    balance_after_e4: int | None
+    key_id: UUID | None
+    key_name: str | None
+    person: str | None
 
 
 class Sold(msgspec.Struct, frozen=True):

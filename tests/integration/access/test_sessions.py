@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.harness.service_fixture import Service, new_id, ok, refused
+from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.waiting import PATIENCE_S, until
 
 ADDRESS = "/console/session"
@@ -48,6 +48,24 @@ def test_a_session_is_worth_its_key(service: Service) -> None:
     with Browser(service) as browser:
         browser.sign_in("demo_admin")
         assert ok(browser.post("/v1/coupons/validate", json={"code": "SUMMER-B"}))["coupon"]["code"] == "SUMMER-B"
+
+
+def test_a_ledger_names_who_rolled_back_in_the_console(service: Service) -> None:
+    """A card's ledger has the key or person of a session that rolled a redemption or an order back, but not the key of
+    an API request."""
+    code, orders = new_code(), [new_id("order") for _ in range(3)]
+    service.book(code, discount={"type": "balance", "value": 50})
+    paid = [{"userId": "ann", "orderId": order, "orderValue": 5} for order in orders]
+    made = [ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201) for body in paid]
+    with Browser(service) as browser:
+        browser.sign_in("demo_manage")
+        ok(browser.post(f"/v1/redemptions/{made[0]['redemptionId']}/rollback", json={}))
+        ok(browser.post(f"/v1/orders/{orders[1]}/rollback", json={"reason": "returned"}))
+    ok(service.manage.post(f"/v1/orders/{orders[2]}/rollback", json={}))
+    entries = ok(service.manage.get(f"/v1/coupons/{code}/ledger"))["items"]
+    assert [(one["orderId"], one["actor"]) for one in entries if one["kind"] == "returned"] == [
+        (orders[2], None), (orders[1], "manage"), (orders[0], "manage"),
+    ]  # fmt: skip
 
 
 def test_refused_actions_of_a_session_count(service: Service) -> None:

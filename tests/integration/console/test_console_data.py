@@ -132,6 +132,29 @@ def test_a_code_s_timeline(service: Service) -> None:
     assert list_kinds(timeline(service.manage, "order", order)) == ["redeemed", "rolledBack"]
 
 
+def test_a_card_s_timeline(service: Service) -> None:
+    """A card's timeline has what each redemption took and each rollback gave back, credits and closes, who ordered
+    them, and what was available afterwards; a search for the credit's Idempotency-Key finds it."""
+    code, key = new_code(), new_id("once")
+    service.book(code, discount={"type": "balance", "value": 50, "currency": "JPY"})
+    body = {"userId": "ann", "orderId": new_id("order"), "orderValue": 20, "currency": "JPY"}
+    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)["redemptionId"]
+    ok(service.manage.post(f"/v1/redemptions/{made}/rollback", json={}))
+    path = f"/v1/coupons/{code}"
+    ok(service.manage.post(f"{path}/credit", json={"amount": 5, "reason": "lost"}, headers={"Idempotency-Key": key}))
+    ok(service.admin.post(f"{path}/close", json={}))
+    events = timeline(service.manage, "code", code)["events"]
+    names = "what discountAmount balanceAfter currency keyName".split()
+    assert [tuple(event[name] for name in names) for event in events] == [
+        ("closed", "55", "0", "JPY", "admin"), ("credited", "5", "55", "JPY", "manage"),
+        ("rolledBack", "20", "50", "JPY", None), ("redeemed", "20", "30", "JPY", None),
+    ]  # fmt: skip
+    assert (events[1]["reason"], events[1]["actor"], events[1]["userId"]) == ("lost", "key", None)
+    assert search(service.manage, key) == [("key", key)]
+    assert timeline(service.manage, "key", key)["events"] == [events[1]]
+    assert timeline(service.rival_manage, "code", code)["events"] == []
+
+
 def test_a_code_s_holds_and_changes(service: Service) -> None:
     """A code's timeline has its live locks from their begin; its changes are its own, its book's, and those by jobs,
     each with who ordered it."""

@@ -10,23 +10,34 @@ import { typedAmount } from "./typed.js";
 
 const LOOK_MS = 2000;
 const again = () => dispatchEvent(new Event("hashchange"));
-const WHAT = { assigned: "Assigned", unassigned: "Unassigned", redeemed: "Redeemed", rolledBack: "Rolled back" };
+const WHAT = { assigned: "Assigned", unassigned: "Unassigned", redeemed: "Redeemed", rolledBack: "Rolled back", credited: "Credited", closed: "Closed" };
 const FOR = { assigned: "to", unassigned: "from", redeemed: "by", rolledBack: "of" };
 const TURNS = { shopper: "Tell the customer.", caller: "The shop's program or its settings are wrong.", retry: "Try again shortly." };
-const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack: "warn" };
+const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack: "warn", credited: "", closed: "warn" };
+
+// What an event took off an order, or did to a card.
+function amountsOf({ what, orderValue, discountAmount, balanceAfter, currency }) {
+  const left = balanceAfter === null ? "" : `; ${money(balanceAfter, currency)} left on it`;
+  const amount = money(discountAmount, currency);
+  if (what === "redeemed") return orderValue !== null && `: ${money(orderValue, currency)}, ${amount} ${left ? "from the card" : "off"}${left}`;
+  return { credited: ` with ${amount}`, closed: `, which took ${amount}` }[what]?.concat(left);
+}
+
+function givenBack({ restore, discountAmount, balanceAfter, currency }) {
+  if (balanceAfter === null) return restore ? "Its use was given back. " : "Its use was not given back. ";
+  return restore ? `The card got ${money(discountAmount, currency)} back; ${money(balanceAfter, currency)} left on it. ` : "The card got nothing back. ";
+}
 
 function renderEvent(event, marked) {
-  const amounts = event.what === "redeemed" && event.orderValue !== null &&
-    `: ${money(event.orderValue, event.currency)}, ${money(event.discountAmount, event.currency)} off`;
+  const byWhom = event.userId && [` ${FOR[event.what]} `, user(event.userId)];
+  const reason = event.reason && `“${event.reason}”`;
   return h("li", { class: COLOURS[event.what] },
     when(event.at),
     h("div", {},
-      h("strong", {}, event.what === "assigned" && event.orderId ? "Given as a gift" : WHAT[event.what]), " ", code(event.code),
-      ` ${FOR[event.what]} `, user(event.userId),
-      event.orderId && [" for ", order(event.orderId)], amounts,
+      h("strong", {}, event.what === "assigned" && event.orderId ? "Given as a gift" : WHAT[event.what]), " ", code(event.code), byWhom,
+      event.orderId && [" for ", order(event.orderId)], byActor(event), amountsOf(event),
       event.redemptionId === marked && marked && [" ", badge("searched for", "info")],
-      byActor(event),
-      event.what === "rolledBack" && h("p", {}, event.restore ? "Its use was given back. " : "Its use was not given back. ", event.reason && `“${event.reason}”`),
+      event.what === "rolledBack" ? h("p", {}, givenBack(event), reason) : reason && h("p", {}, reason),
       h("p", { class: "hint" }, `event ${event.event}`, event.ipAddress && ` · ${event.ipAddress}`, event.userAgent && ` · ${event.userAgent}`,
         event.redemptionId && ` · redemption ${event.redemptionId}`)));
 }
@@ -64,6 +75,7 @@ function verdict(redis, postgres, recorded) {
   return h("p", { class: "banner bad" }, `Redis and Postgres differ in ${differ.join(", ")}. If this stays so, reconcile.`);
 }
 
+const onCard = ({ available, held }, currency) => `${money(available, currency)}${Number(held) ? `, and ${money(held, currency)} held` : ""}`;
 const uses = (coupon) => `${number(coupon.redemptions)} of ${coupon.maxRedemptions === null ? "any number" : number(coupon.maxRedemptions)}`;
 
 function versus(redis, postgres, currency) {
@@ -74,6 +86,7 @@ function versus(redis, postgres, currency) {
       [status, statusBadge(withoutHolds(redis))], ["Redemptions", uses(redis)], ["Assigned to", user(redis.userId)],
       ["Held by", lock ? [user(lock.userId), lock.orderId && [" for ", order(lock.orderId)], " until ", when(lock.expiresAt)] : "no one"],
       ["Last redeemed by", last ? [user(last.userId), " ", when(last.redeemedAt)] : "–"], ["Expires", when(redis.expiresAt)],
+      redis.balance && ["Left on the card", onCard(redis.balance, currency)],
     ])),
     card("In Postgres", postgres ? pairs([
       [status, statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
@@ -118,9 +131,22 @@ function asking({ code: name, userId: owner }, book, page) {
 
 const expiry = ({ expiresAt }) => (expiresAt ? [` · ${new Date(expiresAt) > Date.now() ? "expires" : "expired"} `, when(expiresAt)] : " · no end");
 
+// Crediting and closing a card. The key lets a repeat after a lost answer change nothing more.
+function cardActions(name, { available }, currency, button) {
+  const amount = input({ name: "amount", inputmode: "decimal", required: true });
+  const [why, whyClosed] = [0, 1].map(() => input({ name: "reason", maxlength: 500 }));
+  const headers = { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") };
+  const credit = button("Credit the card", [field(`Amount (${currency})`, amount, "It is added to what is left on the card."), field("Reason", why)], () =>
+    post(named("/v1/coupons/*/credit", name), { amount: typedAmount(amount), reason: why.value.trim() || null }, { headers }), false);
+  const text = `${money(available, currency)} are taken off the card, and can't be spent any more. A later credit can be.`;
+  const close = button("Close the card", [h("p", {}, text), field("Reason", whyClosed)], () =>
+    post(named("/v1/coupons/*/close", name), { reason: whyClosed.value.trim() || null }));
+  return Number(available) ? [credit, close] : [credit];
+}
+
 // The buttons of what can be done with a code now. Of several holds, each is released in the timeline.
-function actionsOf(coupon, holds, release, page) {
-  const { code: name, lock, userId, redemptions, status } = coupon;
+function actionsOf(coupon, holds, release, page, currency) {
+  const { code: name, lock, userId, redemptions, status, balance } = coupon;
   const button = (title, content, act, danger = true) => h("button", { type: "button", onclick: async () => {
     if (await ask(title, content, title, act, { danger })) again();
   } }, title);
@@ -140,6 +166,7 @@ function actionsOf(coupon, holds, release, page) {
   const end = input({ name: "expiresAt", type: "datetime-local", step: 1, value: local(coupon.expiresAt) });
   buttons.push(button("Set the end", field("Expires", end, `Empty: with its book. ${inZone()}`), () =>
     patch(named("/v1/coupons/*", name), { expiresAt: end.value ? new Date(end.value).toISOString() : null }), false));
+  if (balance) buttons.push(...cardActions(name, balance, currency, button));
   const [turn, text, next] = status === "inactive"
     ? ["Switch on", "This code can be used again.", "active"]
     : ["Switch off", "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are.", "inactive"];
@@ -153,13 +180,14 @@ async function showCode(main, name, query, page) {
   let [redis, timeline] = await load();
   const [book, { items: changes }] = await Promise.all([
     page.get(named("/v1/books/*", redis.bookId)), page.get(at("/console/data/changes", { code: name }))]);
+  const currency = currencyOf(book.discount, page.session);
   const compared = h("div", { class: "card" });
   const past = h("div");
   const actions = h("div", { class: "row" });
   const release = page.may("checkout") ? async (hold) => { if (await askToRelease(redis.code, hold)) again(); } : null;
   const paint = () => {
-    refill(actions, actionsOf(redis, timeline.holds, release, page));
-    refill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres, currencyOf(book.discount, page.session)));
+    refill(actions, actionsOf(redis, timeline.holds, release, page, currency));
+    refill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres, currency));
     if (!past.contains(document.activeElement)) {
       fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release)));
     }
