@@ -38,7 +38,7 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     pages = {
         "": "Overview", "books": "Books", f"book/{book}": "W" * 120, f"book/{book}/settings": "W" * 120,
         f"book/{book}/redemptions": "W" * 120, "users": "Users", "redemptions": "Redemptions", "jobs": "Jobs",
-        "reports": "Reports",
+        "reports": "Reports", "liability": "Gift cards",
         "webhooks": "Webhooks", f"webhook/{hook}": "Webhook", "audit": "Audit",
         "settings": "Settings",
         "keys": "Keys", "sale": "Flash sale", f"code/{code}": code, f"user/{user}": user, f"order/{order}": order,

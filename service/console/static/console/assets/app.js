@@ -21,6 +21,7 @@ const PAGES = [
 ];
 const HIDDEN = [
   { path: "book", module: "book", of: "books" },
+  { path: "liability", module: "liability", of: "reports", scopes: ["manage"] },
   { path: "webhook", module: "webhook", of: "webhooks", scopes: ["operate"] },
   { path: "search", module: "search" },
   { path: "refused", module: "refused", scopes: ["operate"] },

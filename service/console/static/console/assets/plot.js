@@ -184,6 +184,13 @@ export class Sums extends Chart {
   }
 }
 
+// What stands at the end of intervals, all at once.
+export class Levels extends Sums {
+  figure(which) {
+    return this.points.at(-1)?.values[which];
+  }
+}
+
 // Parts of a whole, { class: value }, as one bar; the figures stand beside it, so it is nothing to a screen reader.
 export function bar(parts, whole) {
   let from = 0;

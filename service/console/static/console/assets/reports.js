@@ -4,9 +4,9 @@ import { at } from "./api.js";
 import { card, duration, field, fileFormats, fileLink, fill, h, head, money, number, onChoice, select, table, when } from "./dom.js";
 import { bar, Sums } from "./plot.js";
 
-const BOOKS = 200; // the newest, to choose from
+export const BOOKS = 200; // the newest, to choose from
 const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+export const DAY_MS = 24 * HOUR_MS;
 const PERIODS = {
   today: ["Today", "hour", null], yesterday: ["Yesterday", "hour", null], day: ["Last 24 hours", "hour", DAY_MS], week: ["Last 7 days", "day", 7 * DAY_MS], month: ["Last 30 days", "day", 30 * DAY_MS],
   quarter: ["Last 13 weeks", "week", 91 * DAY_MS], year: ["Last 52 weeks", "week", 364 * DAY_MS],
@@ -15,11 +15,18 @@ const STEPS_MS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS };
 const FIGURES = ["redemptions", "orderValue", "discountAmount", "balanceSpent", "rolledBack", "newUsers", "returningUsers"];
 const FUNNEL = { assigned: "Assigned", locked: "Held", released: "Released", redeemed: "Redeemed" };
 
+// The reports, as parts of one.
+export const tabs = (current) => h("nav", { class: "tabs", "aria-label": "Reports" }, [["reports", "Redemptions"], ["liability", "Gift cards"]].map(([path, name]) =>
+  h("a", { href: `#/${path}`, "aria-current": path === current ? "page" : null }, name)));
+
 // The difference of a time zone from UTC at a time, in ms.
-const offset = (ms, timeZone) => Date.parse(`${new Date(ms).toLocaleString("sv", { timeZone }).replace(" ", "T")}Z`) - Math.floor(ms / 1000) * 1000;
+export const offset = (ms, timeZone) => Date.parse(`${new Date(ms).toLocaleString("sv", { timeZone }).replace(" ", "T")}Z`) - Math.floor(ms / 1000) * 1000;
+
+// The day of now, whose report has the time zone: by this clock, which may be ahead of the server's.
+export const thisMoment = () => ({ from: new Date(Date.now() - 1).toISOString(), to: new Date().toISOString() });
 
 // The beginnings of a report's intervals, in ms. A day of a change of the clock has 23 or 25 hours.
-function starts({ from, to, timeZone }, interval) {
+export function starts({ from, to, timeZone }, interval) {
   const made = [];
   for (let ms = Date.parse(from); ms < Date.parse(to);) {
     made.push(ms);
@@ -132,7 +139,7 @@ export async function show(main, { query }, page) {
   const [, interval, usualMs] = PERIODS[asked.period];
   const sales = (more) => page.get(at("/v1/reports/redemptions", more));
   const isOver = asked.period === "yesterday";
-  const [to, lengthMs, agoMs] = usualMs ? [Date.now(), usualMs, usualMs] : spanOf(asked.period, await sales({ from: new Date(Date.now() - 1).toISOString() }));
+  const [to, lengthMs, agoMs] = usualMs ? [Date.now(), usualMs, usualMs] : spanOf(asked.period, await sales(thisMoment()));
   // `from` is in the first interval, which may be the only one
   const time = (end) => ({ from: new Date(Math.min(end - lengthMs + STEPS_MS[interval], end - 1)).toISOString(), to: new Date(end).toISOString(), interval });
   const wanted = { ...time(to), ...filter(asked.of) };
@@ -159,7 +166,7 @@ export async function show(main, { query }, page) {
   fill(main,
     head("Reports", ["How it went, counted up to ", when(report.asOf), `, by ${interval} of the time zone `, page.may("operate") ? h("a", { href: "#/settings" }, report.timeZone) : report.timeZone, "."],
       h("button", { type: "button", onclick: () => dispatchEvent(new Event("hashchange")) }, "Refresh")),
-    choose(asked, books),
+    tabs("reports"), choose(asked, books),
     facts(total(rows), others && total(others), asked.beside === "before" ? "before" : `in ${otherName}`, currency, report.items.find(({ soldOutAt }) => soldOutAt)),
     h("section", { class: "charts stack", "aria-label": "Charts" }, h("div", { class: "cards" },
       pair("Redemptions", "redemptions"), pair(`Order value${currency.currency ? ` in ${currency.currency}` : ""}`, "orderValue"),
