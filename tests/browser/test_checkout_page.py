@@ -38,6 +38,15 @@ class Shopper(Watched):
         await expect(self["held-code"]).to_have_text(code)
         await expect(self["pay"]).to_be_enabled()
 
+    async def add(self, code: str, first: str, second: str) -> None:
+        """Apply another code beside the one that is held; wait until the page holds both, in this order."""
+        await self["add"].click()
+        await expect(self["code"]).to_be_focused()
+        await self["code"].fill(code)
+        await self["apply"].click()
+        await self.assert_texts(held_code=first, held_card_code=second)
+        await expect(self["pay"]).to_be_enabled()
+
     async def assert_texts(self, **texts: str | re.Pattern[str]) -> None:
         """Wait until these elements have these texts."""
         for name, text in texts.items():
@@ -53,6 +62,30 @@ async def shopper(browser: Browser, service: Service) -> AsyncIterator[Shopper]:
     await shopper.open_page()
     yield shopper
     shopper.assert_no_errors()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shop(service: Service, shopper: Shopper) -> Service:
+    """A workspace whose orders take two codes, and whose key the shopper's page has."""
+    shop = service.make_workspace(new_id("shop"), "live")
+    ok(shop.admin.patch("/v1/workspace", json={"couponsPerOrder": 2}))
+    await shopper["key-box"].locator("summary").click()
+    await shopper["key"].fill(f"{shop.workspace}_admin")
+    return shop
+
+
+def make_codes(shop: Service, value: str) -> tuple[str, str]:
+    """Make a coupon of 20 %, and a card with this value."""
+    coupon, card = new_code(), new_code()
+    shop.book(coupon, discount=TWENTY, client=shop.admin)
+    shop.book(card, discount={"type": "balance", "value": value}, client=shop.admin)
+    return coupon, card
+
+
+def read_left(shop: Service, card: str) -> tuple[str, str, str]:
+    """Read what is spent, held and available of a card."""
+    balance = ok(shop.admin.get(f"/v1/coupons/{card}"))["balance"]
+    return balance["spent"], balance["held"], balance["available"]
 
 
 def watch_payments(shopper: Shopper) -> list[tuple[str, str | None]]:
@@ -194,6 +227,156 @@ async def test_a_card_pays_a_part(shopper: Shopper, service: Service) -> None:
     await shopper.assert_texts(receipt_title="Your order is cancelled")
     await expect(shopper["receipt-left"]).to_be_hidden()
     assert read_coupon(service, code)["balance"]["available"] == "18.10"
+
+
+async def test_a_coupon_and_a_card(shopper: Shopper, shop: Service) -> None:
+    """The coupon is for the whole cart and the card for what that leaves, whichever is applied first, also after a
+    change of the cart; the receipt has what each paid and what is left on the card. Cancelled, both are given back."""
+    coupon, card = make_codes(shop, "150.00")
+    await shopper.apply(card)
+    await shopper.assert_texts(saving="Gift card", discount="−131.90 USD", add="Add a coupon")
+    await shopper.add(coupon, coupon, card)
+    both = {"discount": "−26.38 USD", "by_card": "−105.52 USD", "total": "0.00 USD", "pay": "Pay 0.00 USD"}
+    await shopper.assert_texts(saving="Discount", **both)
+    await expect(shopper["pay"]).to_be_focused()
+    assert read_left(shop, card) == ("0.00", "105.52", "44.48")
+    await shopper.picture("checkout-both")
+    await shopper.page.get_by_label("How many: Porcelain cup").fill("6")
+    await shopper.assert_texts(value="189.90 USD", discount="−37.98 USD", by_card="−150.00 USD", total="1.92 USD")
+    await shopper.page.reload()
+    await shopper.assert_texts(by_card="−150.00 USD", pay="Pay 1.92 USD")
+    await shopper["remove"].click()
+    await shopper.assert_texts(held_code=card, saving="Gift card", discount="−150.00 USD", total="39.90 USD")
+    await expect(shopper["held-card"]).to_be_hidden()
+    await shopper.add(coupon, coupon, card)
+    await shopper["remove-card"].click()
+    await shopper.assert_texts(held_code=coupon, total="151.92 USD")
+    assert read_left(shop, card) == ("0.00", "0.00", "150.00")
+    await shopper.page.get_by_label("How many: Porcelain cup").fill("2")
+    await shopper.assert_texts(total="105.52 USD")
+    await shopper.add(card, coupon, card)
+    await shopper["decline"].click()
+    await shopper.assert_texts(message_text=re.compile("You have not paid, and both codes are still held for you.$"))
+    await shopper.assert_fits("checkout-both", ((360, "dark"), (1600, "light")))
+    await shopper["pay"].click()
+    await shopper.assert_texts(
+        receipt_code=f"{coupon} and {card}", receipt_saving="Discount", receipt_discount="−26.38 USD",
+        receipt_by_card="−105.52 USD", receipt_left="44.48 USD", receipt_total="0.00 USD",
+    )  # fmt: skip
+    assert read_left(shop, card) == ("105.52", "0.00", "44.48")
+    await shopper.picture("checkout-both-receipt")
+    await shopper["cancel"].click()
+    await shopper.assert_texts(message_text=f"The order is cancelled: {coupon} and {card} can be used again.")
+    assert read_left(shop, card) == ("0.00", "0.00", "150.00")
+
+
+async def test_two_of_a_kind(shopper: Shopper, shop: Service) -> None:
+    """An order takes one coupon and one card: another one is not held. Walking away frees both."""
+    coupon, card = make_codes(shop, "50.00")
+    others = make_codes(shop, "50.00")
+    await shopper.apply(coupon)
+    await shopper["add"].click()
+    for code, message in ((coupon, f"{coupon} is applied already."), (others[0], "This order has a coupon already")):
+        await shopper["code"].fill(code.lower())
+        await shopper["apply"].click()
+        await shopper.assert_texts(message_text=re.compile(f"^{message}"), held_code=coupon, total="105.52 USD")
+    await shopper["code"].fill(card)
+    await shopper["apply"].click()
+    await shopper.assert_texts(held_card_code=card, total="55.52 USD")
+    await shopper["remove"].click()
+    await shopper["add"].click()
+    await shopper["code"].fill(others[1])
+    await shopper["apply"].click()
+    await shopper.assert_texts(message_text="This order has a gift card already: remove it first.", held_code=card)
+    await shopper["code"].fill(coupon)
+    await shopper["apply"].click()
+    await shopper.assert_texts(held_code=coupon, held_card_code=card)
+    await shopper["leave"].click()
+    await shopper.assert_texts(message_text="You left without buying. No code is held for you.", total=CART)
+    for code in (coupon, card, *others):
+        assert ok(shop.admin.get(f"/v1/coupons/{code}"))["lock"] is None
+
+
+async def test_the_coupon_is_refused_after_the_card_has_paid(shopper: Shopper, shop: Service) -> None:
+    """The card's redemption is rolled back, also if the answer to that is lost, and nothing is paid. Applied again,
+    both pay under another key."""
+    coupon, card = make_codes(shop, "60.00")
+    await shopper.apply(coupon)
+    await shopper.add(card, coupon, card)
+    ok(shop.admin.patch(f"/v1/coupons/{coupon}", json={"status": "inactive"}))
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await shopper.page.route("**/rollback", lose)
+    await shopper["pay"].click()
+    await shopper.assert_texts(
+        message_text=re.compile("Your gift card has paid 60.00 USD, and not got it back yet. Try again."),
+        pay="Try again",
+    )
+    await shopper.page.unroute("**/rollback")
+    await shopper.page.reload()
+    await shopper["pay"].click()
+    await shopper.assert_texts(
+        message_text=re.compile("You have not paid. Your gift card has its money back: apply it again."),
+        held_code=coupon,
+    )
+    assert read_left(shop, card) == ("0.00", "0.00", "60.00")
+    ok(shop.admin.patch(f"/v1/coupons/{coupon}", json={"status": "active"}))
+    await shopper["remove"].click()
+    await shopper.apply(coupon)
+    await shopper.add(card, coupon, card)
+    await shopper["pay"].click()
+    await shopper.assert_texts(receipt_total="45.52 USD", receipt_left="0.00 USD")
+    assert read_left(shop, card) == ("60.00", "0.00", "0.00")
+
+
+async def test_an_order_that_takes_one_code(shopper: Shopper, shop: Service) -> None:
+    """Where an order takes one code, two are refused at the payment, and the card has its money back; it then pays
+    alone. A card whose lock is lost pays nothing, and neither does the coupon."""
+    ok(shop.admin.patch("/v1/workspace", json={"couponsPerOrder": 1}))
+    coupon, card = make_codes(shop, "60.00")
+    await shopper.apply(coupon)
+    await shopper.add(card, coupon, card)
+    await shopper["pay"].click()
+    await shopper.assert_texts(message_text=re.compile("has already used another coupon. You have not paid. Your gift"))
+    assert read_left(shop, card) == ("0.00", "0.00", "60.00")
+    ok(shop.admin.patch("/v1/workspace", json={"couponsPerOrder": 2}))
+    await shopper["apply"].click()
+    await shopper.assert_texts(held_card_code=card)
+    token = ok(shop.admin.post(f"/v1/coupons/lock/{card}", json=await read_holder(shopper)))["lockToken"]
+    assert shop.admin.post(f"/v1/coupons/unlock/{card}", json={"lockToken": token}).status_code == 204
+    await shopper["pay"].click()
+    await shopper.assert_texts(message_text=re.compile("no longer held for you"), held_code=coupon)
+    await expect(shopper["code"]).to_have_value(card)
+    assert ok(shop.admin.get(f"/v1/coupons/{coupon}"))["redemptions"] == 0
+
+
+async def read_holder(shopper: Shopper) -> dict[str, str]:
+    return {"userId": shopper.user, "orderId": await shopper["order"].inner_text()}
+
+
+async def test_lost_answers_of_both(shopper: Shopper, shop: Service) -> None:
+    """A payment of which an answer is lost, the card's or the coupon's, is sent again, and each pays once."""
+    coupon, card = make_codes(shop, "60.00")
+
+    async def lose(route: Route) -> None:
+        await route.fetch()
+        await route.abort()
+
+    await shopper.apply(coupon)
+    await shopper.add(card, coupon, card)
+    for part in ("**/v1/coupons/redeem/*", "**/v1/checkout"):
+        await shopper.page.route(part, lose)
+        await shopper["pay"].click()
+        await shopper.assert_texts(message_text=re.compile("We don't know yet whether you have paid"), pay="Try again")
+        await shopper.page.unroute(part)
+        await shopper.page.reload()
+    await shopper["pay"].click()
+    await shopper.assert_texts(receipt_total="45.52 USD", receipt_by_card="−60.00 USD")
+    assert [ok(shop.admin.get(f"/v1/coupons/{code}"))["redemptions"] for code in (coupon, card)] == [1, 1]
+    assert read_left(shop, card) == ("60.00", "0.00", "0.00")
 
 
 async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:

@@ -30,7 +30,10 @@ function newOrder() {
     quantities: firstQuantities(),
     code: "", // what stands in the box
     coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known), isCard }
+    card: null, // a card that is held beside a coupon, and pays what that leaves
+    adding: false, // another code may be typed beside what is held
     sent: null, // the body of a payment whose outcome is not known, unchanged
+    byCard: null, // what the card beside a coupon has paid already: { id, discount (cents), left }
     receipt: null,
   };
 }
@@ -38,7 +41,7 @@ function newOrder() {
 function load() {
   try {
     const stored = JSON.parse(sessionStorage.getItem(STORED));
-    if (stored?.order?.id) return stored;
+    if (stored?.order?.id) return { ...stored, order: { ...newOrder(), ...stored.order } };
   } catch {
     // Invalid: start a new order.
   }
@@ -71,6 +74,25 @@ function orderFields(order) {
   };
 }
 
+const heldOf = ({ coupon, card }) => [coupon, card].filter(Boolean);
+
+// The fields of a request about a code. A card beside a coupon is for what that leaves, as one item: a repeated lock without
+// items keeps those that it has, which are worth more.
+function fieldsBeside(order, coupon) {
+  const fields = orderFields(order);
+  if (!coupon) return fields;
+  const orderValue = decimal(valueOf(order) - coupon.discount);
+  return { ...fields, orderValue, items: [{ sku: "rest", quantity: 1, unitPrice: orderValue }] };
+}
+
+const fieldsOf = (order, held) => fieldsBeside(order, held === order.card ? order.coupon : null);
+
+// What is held no more.
+function takeOff(order, held) {
+  if (held === order.card) order.card = null;
+  else Object.assign(order, { coupon: order.card, card: null });
+}
+
 // Run one action at a time; ignore clicks meanwhile. The clicked button keeps the focus if it is still visible.
 async function run(action) {
   if (busy) return;
@@ -90,21 +112,30 @@ async function run(action) {
 }
 
 // A code in the box that is not applied: paying would charge the full price.
-const isPending = ({ code, coupon, sent }) => code.trim() !== "" && coupon === null && sent === null;
+const isPending = ({ code, coupon, adding, sent }) => code.trim() !== "" && (coupon === null || adding) && sent === null;
 
 // `tell` says a refusal.
 async function apply(tell = refuse) {
   const order = state.order;
   const code = order.code.trim();
   if (!code) return say("Type a code first.");
-  const fields = orderFields(order);
+  if (order.coupon?.code === code.toUpperCase()) return say(`${order.coupon.code} is applied already.`);
+  const fields = fieldsBeside(order, order.coupon?.isCard ? null : order.coupon);
+  const before = JSON.stringify(orderFields(order));
   const lock = await lockWithPrice(code, fields);
   if (!lock.coupon) return tell(lock);
-  order.coupon = lock.coupon;
-  order.code = "";
+  const { coupon } = lock;
+  if (order.coupon?.isCard === coupon.isCard) {
+    if (!(await release(order, [coupon]))) return;
+    return say(`This order has a ${coupon.isCard ? "gift card" : "coupon"} already: remove it first.`, "bad");
+  }
+  const isFirst = order.coupon?.isCard; // it pays before the card that is held
+  if (isFirst || !order.coupon) Object.assign(order, { coupon, card: order.coupon });
+  else order.card = coupon;
+  Object.assign(order, { code: "", adding: false });
   save();
-  if (JSON.stringify(fields) !== JSON.stringify(orderFields(order))) await appraise();
-  if (order.coupon?.discount != null) say("The code is held for you.", "good");
+  if (isFirst || before !== JSON.stringify(orderFields(order))) await appraise();
+  if (heldOf(order).every(({ discount }) => discount !== null)) say("The code is held for you.", "good");
 }
 
 // Lock a code with the price of the cart; a repeat holds the price of another cart under the same token. Returns the answer,
@@ -125,7 +156,7 @@ function computeEnd({ body, now }) {
   return Date.now() + Date.parse(body.expiresAt) - now - 2000;
 }
 
-// Lock again with the price of the current cart, until the cart has not changed while the request ran.
+// Lock again with the price of the current cart, until the cart has not changed while the requests ran.
 async function appraise() {
   appraiseAgain = true;
   if (appraising) return;
@@ -134,14 +165,16 @@ async function appraise() {
     while (appraiseAgain && state.order.coupon) {
       appraiseAgain = false;
       const { order } = state;
-      const coupon = order.coupon;
-      coupon.discount = null;
+      for (const held of heldOf(order)) held.discount = null;
       render();
-      const lock = await lockWithPrice(coupon.code, orderFields(order));
-      if (appraiseAgain || state.order.coupon !== coupon) continue;
-      if (!lock.coupon) refuse(lock, "", appraise);
-      else {
-        Object.assign(coupon, lock.coupon);
+      for (const held of heldOf(order)) {
+        const lock = await lockWithPrice(held.code, fieldsOf(order, held));
+        if (appraiseAgain || !heldOf(state.order).includes(held)) break;
+        if (!lock.coupon) {
+          refuse(lock, "", appraise);
+          break;
+        }
+        Object.assign(held, lock.coupon);
         say();
       }
     }
@@ -152,27 +185,36 @@ async function appraise() {
   }
 }
 
-// The lock has expired: put the code back into the input.
-function drop(order) {
-  order.code = order.coupon.code;
-  order.coupon = null;
+// A lock has expired: put the code back into the input. A card that is left is for another value then.
+async function drop(order, held = order.coupon) {
+  takeBack(order, held);
+  if (order.coupon) await appraise();
   refuse({ status: 409, body: { code: "lock_lost" } });
 }
 
-// Whether the coupon is nobody's hold any more; otherwise says why not.
-async function release(order) {
-  if (!order.coupon) return true;
-  const { code, token } = order.coupon;
-  const answer = await ask(`/v1/coupons/unlock/${encodeURIComponent(code)}`, { lockToken: token });
-  const released = answer.status === 204 || answer.status === 404;
-  if (released) order.coupon = null;
-  else refuse(answer);
-  return released;
+function takeBack(order, held) {
+  takeOff(order, held);
+  Object.assign(order, { code: held.code, adding: true });
 }
 
-async function remove() {
-  const { code } = state.order.coupon;
-  if (await release(state.order)) say(`${code} is available again.`, "good");
+// Whether what was held is nobody's hold any more; otherwise says why not.
+async function release(order, some = heldOf(order)) {
+  for (const held of some) {
+    const answer = await ask(`/v1/coupons/unlock/${encodeURIComponent(held.code)}`, { lockToken: held.token });
+    if (answer.status !== 204 && answer.status !== 404) {
+      refuse(answer);
+      return false;
+    }
+    if (heldOf(order).includes(held)) takeOff(order, held);
+  }
+  return true;
+}
+
+async function remove(held) {
+  const { order } = state;
+  if (!(await release(order, [held]))) return;
+  if (order.coupon?.isCard) await appraise();
+  if (order.coupon?.discount !== null) say(`${held.code} is available again.`, "good");
 }
 
 async function leave() {
@@ -188,9 +230,10 @@ async function applyFirst() {
     order.code = "";
     return pay();
   };
+  const before = heldOf(order);
   await apply((answer) => refuse(answer, "You have not paid.", payWithout, "Pay without the code"));
-  const { coupon } = order;
-  if (coupon?.discount != null) say(`${coupon.code} is applied: you save ${price(coupon.discount)}. Press Pay to buy.`, "good");
+  const added = heldOf(order).find((held) => !before.includes(held));
+  if (added?.discount != null) say(`${added.code} is applied: you save ${price(added.discount)}. Press Pay to buy.`, "good");
 }
 
 async function pay() {
@@ -200,35 +243,82 @@ async function pay() {
   const coupon = order.coupon ? { code: order.coupon.code, lockToken: order.coupon.token } : {};
   order.sent ??= JSON.stringify({ ...orderFields(order), ...coupon });
   save();
+  const isUnknown = ({ status, body }) => UNKNOWN.has(body.code) || (sentBefore && UNDECIDED.has(status));
+  if (order.card && !order.byCard && !(await payByCard(order, isUnknown))) return;
   const answer = await ask("/v1/checkout", order.sent, { "Idempotency-Key": order.idempotencyKey });
   if (answer.status === 200 || answer.status === 201) return thank(order, answer.body);
   const { code } = answer.body;
-  if (UNKNOWN.has(code) || (sentBefore && UNDECIDED.has(answer.status))) return refuse(answer, MAYBE_PAID);
+  if (isUnknown(answer)) return refuse(answer, MAYBE_PAID);
+  const hasPaid = order.byCard !== null;
+  if (hasPaid && !(await giveBack(order))) return;
   order.sent = null;
   if (code === "lock_lost" && order.coupon) return drop(order);
-  refuse(answer, code === "idempotency_key_reused" ? "" : "You have not paid.");
+  const unpaid = hasPaid ? "You have not paid. Your gift card has its money back: apply it again." : "You have not paid.";
+  refuse(answer, code === "idempotency_key_reused" ? "" : unpaid);
 }
 
-// The card is declined, says the shop: the code stays this customer's, for as long again where that may be.
+// Redeem the card beside a coupon before the coupon: its redemption can be rolled back alone, a checkout has a gift, too.
+// Whether it has paid; otherwise says why not.
+async function payByCard(order, isUnknown) {
+  const { card, idempotencyKey } = order;
+  const body = { ...fieldsOf(order, card), lockToken: card.token };
+  const answer = await ask(`/v1/coupons/redeem/${encodeURIComponent(card.code)}`, body, { "Idempotency-Key": `${idempotencyKey}-card` });
+  if (answer.status === 200 || answer.status === 201) {
+    const { redemptionId: id, discountAmount, balanceAfter: left } = answer.body;
+    order.byCard = { id, discount: cents(discountAmount), left };
+    save();
+    return true;
+  }
+  if (isUnknown(answer)) refuse(answer, MAYBE_PAID);
+  else {
+    order.sent = null;
+    if (answer.body.code === "lock_lost") await drop(order, card);
+    else refuse(answer, "You have not paid.");
+  }
+  return false;
+}
+
+// The coupon was refused after the card has paid: roll the card's redemption back. What is paid next has another key, as a
+// repeat is `already_rolled_back`. Whether it is done; otherwise the payment stays as it is, to be tried again.
+async function giveBack(order) {
+  const { byCard, card, idempotencyKey } = order;
+  const headers = { "Idempotency-Key": `${idempotencyKey}-back` };
+  const answer = await ask(`/v1/redemptions/${byCard.id}/rollback`, { reason: "The coupon was refused." }, headers, state.key ?? cancels);
+  if (answer.status !== 200 && answer.body.code !== "already_rolled_back") {
+    const more = `Your gift card has paid ${price(byCard.discount)}, and not got it back yet. Try again.`;
+    if (answer.status === 403) say(`This API key can't give it back: it needs the scope “manage”. ${more}`, "bad", "forbidden");
+    else refuse(answer, more);
+    return false;
+  }
+  Object.assign(order, { byCard: null, idempotencyKey: hex(16) });
+  takeBack(order, card);
+  return true;
+}
+
+// The card is declined, says the shop: what is held stays this customer's, for as long again where that may be.
 async function decline() {
-  const { coupon } = state.order;
-  if (!coupon) return say("Your card was declined. You have not paid.", "bad");
-  const answer = await ask(`/v1/coupons/extend/${encodeURIComponent(coupon.code)}`, { lockToken: coupon.token });
-  if (answer.body?.code === "lock_lost") return drop(state.order);
-  if (answer.status === 200) coupon.until = computeEnd(answer);
-  else if (answer.body?.code !== "lock_ceiling") return refuse(answer);
-  say("Your card was declined. You have not paid, and the code is still held for you.", "bad");
+  const all = heldOf(state.order);
+  for (const held of all) {
+    const answer = await ask(`/v1/coupons/extend/${encodeURIComponent(held.code)}`, { lockToken: held.token });
+    if (answer.body?.code === "lock_lost") return drop(state.order, held);
+    if (answer.status === 200) held.until = computeEnd(answer);
+    else if (answer.body?.code !== "lock_ceiling") return refuse(answer);
+  }
+  const still = ["", ", and the code is still held for you", ", and both codes are still held for you"][all.length];
+  say(`Your card was declined. You have not paid${still}.`, "bad");
 }
 
 function thank(order, { redemption, gift, finalAmount }) {
-  Object.assign(order, { sent: null, coupon: null });
+  const { card, byCard } = order;
   order.receipt = {
     code: redemption?.code ?? null,
+    card: byCard && { code: card.code, discount: byCard.discount },
     discount: redemption?.discountAmount ?? "0.00",
-    left: redemption?.balanceAfter ?? null, // on a card
-    total: finalAmount,
+    left: (byCard ?? { left: redemption?.balanceAfter ?? null }).left, // on a card
+    total: decimal(cents(finalAmount) - (byCard?.discount ?? 0)),
     gift: gift && { code: gift.code, until: gift.expiresAt, worth: null /* cents */ },
   };
+  Object.assign(order, { sent: null, coupon: null, card: null, byCard: null });
   save();
   render();
   at("receipt-title").focus();
@@ -261,7 +351,7 @@ async function cancel() {
   if (answer.status === 403) return say("This API key can't cancel an order: it needs the scope “manage”.", "bad", "forbidden");
   if (answer.status !== 200) return refuse(answer, "", cancel);
   Object.assign(order.receipt, { gift: null, cancelled: true });
-  say(`The order is cancelled: ${order.receipt.code} can be used again.`, "good");
+  say(`The order is cancelled: ${codesOf(order.receipt)} can be used again.`, "good");
 }
 
 async function copy() {
@@ -280,6 +370,7 @@ async function copy() {
 // What is subtracted, with its sign.
 const lessOf = (discount) => (discount ? `−${price(discount)}` : price(0));
 const savingOf = (isCard) => (isCard ? "Gift card" : "Discount");
+const codesOf = ({ code, card }) => [code, card?.code].filter(Boolean).join(" and ") || "none";
 
 // What a click on a button of its own can do again needs no `again`.
 function say(text = "", kind = "", code = "", again = null, label = "Try again") {
@@ -306,7 +397,7 @@ function refuse(answer, more = "", again = null, label) {
 
 function render() {
   const { order } = state;
-  const { coupon, receipt, sent } = order;
+  const { coupon, card, receipt, sent } = order;
   at("shop").hidden = receipt !== null;
   at("receipt").hidden = receipt === null;
   at("order").textContent = order.id;
@@ -320,34 +411,46 @@ function render() {
   at("user").readOnly = frozen || coupon !== null;
   at("code").value = order.code;
   at("code").readOnly = frozen;
-  at("code-form").hidden = coupon !== null;
+  at("code-form").hidden = coupon !== null && (card !== null || !order.adding);
   at("demo-codes").hidden = comesWith === "" || coupon !== null;
   at("apply").disabled = frozen;
-  at("held").hidden = coupon === null;
-  at("remove").disabled = frozen;
-  if (coupon) at("held-code").textContent = coupon.code;
+  at("add").hidden = coupon === null || card !== null || order.adding;
+  at("add").disabled = frozen;
+  at("add").textContent = coupon?.isCard ? "Add a coupon" : "Add a gift card";
+  for (const [name, held] of [["held", coupon], ["held-card", card]]) {
+    at(name).hidden = held === null;
+    if (held) at(`${name}-code`).textContent = held.code;
+  }
+  at("remove").disabled = at("remove-card").disabled = frozen;
 
   const value = valueOf(order);
-  const discount = coupon ? coupon.discount : 0;
+  const [discount, byCard] = [coupon, card].map((held) => (held ? held.discount : 0));
+  const total = discount === null || byCard === null ? null : value - discount - byCard;
+  const less = (amount) => (amount === null ? "…" : lessOf(amount));
   at("saving").textContent = savingOf(coupon?.isCard);
   at("value").textContent = price(value);
-  at("discount").textContent = discount === null ? "…" : lessOf(discount);
-  at("total").textContent = discount === null ? "…" : price(value - discount);
-  at("pay").disabled = busy || (sent === null && (appraising || discount === null || value === 0));
-  at("pay").textContent = sent !== null ? "Try again" : discount === null || isPending(order) ? "Pay" : `Pay ${price(value - discount)}`;
+  at("discount").textContent = less(discount);
+  at("by-card-of").hidden = at("by-card").hidden = card === null;
+  at("by-card").textContent = less(byCard);
+  at("total").textContent = total === null ? "…" : price(total);
+  at("pay").disabled = busy || (sent === null && (appraising || total === null || value === 0));
+  at("pay").textContent = sent !== null ? "Try again" : total === null || isPending(order) ? "Pay" : `Pay ${price(total)}`;
   at("leave").disabled = at("decline").disabled = frozen;
   at("retry").disabled = busy;
   tick();
 }
 
-function renderReceipt(id, { code, discount, left, total, gift, cancelled }) {
+function renderReceipt(id, receipt) {
+  const { code, card, discount, left, total, gift, cancelled } = receipt;
   at("receipt-title").textContent = cancelled ? "Your order is cancelled" : "Thank you";
   at("cancel").hidden = code === null || cancelled === true;
   at("cancel").disabled = busy;
   at("receipt-order").textContent = id;
-  at("receipt-code").textContent = code ?? "none";
-  at("receipt-saving").textContent = savingOf(left !== null);
+  at("receipt-code").textContent = codesOf(receipt);
+  at("receipt-saving").textContent = savingOf(left !== null && !card);
   at("receipt-discount").textContent = lessOf(cents(discount));
+  at("receipt-by-card-of").hidden = at("receipt-by-card").hidden = !card;
+  if (card) at("receipt-by-card").textContent = lessOf(card.discount);
   at("receipt-left-of").hidden = at("receipt-left").hidden = left === null || cancelled === true;
   if (left !== null) at("receipt-left").textContent = price(cents(left));
   at("receipt-paid").textContent = cancelled ? "Paid back" : "Paid";
@@ -361,11 +464,12 @@ function renderReceipt(id, { code, discount, left, total, gift, cancelled }) {
 
 function tick() {
   const { order } = state;
-  if (!order.coupon) return;
-  const left = order.coupon.until - Date.now();
-  at("held-time").textContent = clock(Math.max(0, left));
-  if (left > 0 || busy || order.sent !== null) return;
-  drop(order);
+  const left = ({ until }) => Math.max(0, until - Date.now());
+  if (order.coupon) at("held-time").textContent = clock(left(order.coupon));
+  if (order.card) at("held-card-time").textContent = clock(left(order.card));
+  const ended = heldOf(order).find((held) => left(held) === 0);
+  if (!ended || busy || appraising || order.sent !== null) return;
+  drop(order, ended);
   save();
   render();
 }
@@ -420,7 +524,14 @@ at("code").addEventListener("input", () => {
 });
 onSubmit("key-form", () => at("code").focus());
 onSubmit("code-form", () => run(apply));
-at("remove").addEventListener("click", () => run(remove));
+at("remove").addEventListener("click", () => run(() => remove(state.order.coupon)));
+at("remove-card").addEventListener("click", () => run(() => remove(state.order.card)));
+at("add").addEventListener("click", () => {
+  state.order.adding = true;
+  save();
+  render();
+  at("code").focus();
+});
 at("pay").addEventListener("click", () => run(pay));
 at("leave").addEventListener("click", () => run(leave));
 at("decline").addEventListener("click", () => run(decline));
