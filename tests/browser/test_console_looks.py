@@ -58,6 +58,8 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     await operator.open_page("books", "Books")
     await operator.button("New book").click()
     await page.get_by_label("Kind").select_option("tiered")
+    await operator.button("Add budget").click()
+    await operator.button("Add limit").click()
     await look("new-book")
     await operator.open_page("webhooks", "Webhooks")
     await operator.button("New webhook").click()

@@ -67,7 +67,7 @@ export async function edit(book, page) {
     field("Status", status), field("Tags", tags, "Separated by commas."),
     field("Valid from", from, inZone()), field("Valid until", until, inZone()),
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
-    h("div", { class: "wide" }, h("span", {}, "Budgets"), h("div", { class: "hint" }, "The most that the discounts come to."), budgets),
+    h("div", { class: "wide" }, h("span", {}, "Budgets"), h("div", { class: "hint" }, "The most that the discounts come to, in the book's currency."), budgets),
     h("div", { class: "wide" }, h("span", {}, "Limits of uses"), h("div", { class: "hint" }, "How often the codes are redeemed."), limits),
     field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
     h("div", { class: "wide" }, field("Public keys learn some reasons", told, "A page that only validates can say: not valid yet, expired, order too small, order value missing.")),

@@ -1,6 +1,7 @@
 // Budgets and limits of uses of a book: their fields in its form, and what is spent of them.
 
-import { fill, h, input, money, select, when } from "./dom.js";
+import { field, h, input, money, select, sentence, when } from "./dom.js";
+import { typedAmount } from "./typed.js";
 
 const MOST = 4;
 const PER = [["book", "of the book"], ["user", "of each user"]];
@@ -9,35 +10,47 @@ const PERIODS = { lifetime: "in all", day: "a day", month: "a month" };
 export const boundText = (most, { per, period }) => `${most} ${Object.fromEntries(PER)[per]} ${PERIODS[period]}`;
 
 const LABELS = {
-  amount: { amount: "Budget in currency", per: "Whose budget", period: "Period of the budget" },
-  uses: { uses: "Uses", per: "Whose uses", period: "Period of the uses" },
+  amount: { amount: "Budget", per: "Whose budget", period: "Period of the budget", row: "budget" },
+  uses: { uses: "Uses", per: "Whose uses", period: "Period of the uses", row: "limit of uses" },
 };
 
 // Returns the fields of at most four bounds, and a function that reads them. most: the name of what is bounded.
 export function boundFields(name, most, before, adding) {
-  const rows = h("div");
-  const list = [];
-  const add = h("button", { type: "button", onclick: () => put({}) }, adding);
+  const labels = LABELS[most];
+  const list = h("div", { class: "tiers" });
+  const rows = [];
+  const add = h("button", { type: "button", onclick: () => append({})[most].focus() }, adding);
+  // Named as the API names them, so that its errors are shown beside them.
   const paint = () => {
-    fill(rows, list.map((one) => one.row));
-    add.hidden = list.length >= MOST;
+    rows.forEach((row, place) => {
+      for (const of of [most, "per", "period"]) row[of].name = `${name}[${place}].${of}`;
+      row.element.setAttribute("aria-label", `${sentence(labels.row)} ${place + 1}`);
+      row.drop.setAttribute("aria-label", `Remove ${labels.row} ${place + 1}`);
+    });
+    add.hidden = rows.length >= MOST;
   };
-  const put = (was) => {
-    const label = (of) => ({ name: `${name}.${of}`, "aria-label": LABELS[most][of] });
+  function append(was) {
     const periods = Object.entries(PERIODS).filter(([period]) => most === "amount" || period !== "lifetime");
     const value = most === "amount" ? { inputmode: "decimal" } : { type: "number", min: 1 };
-    const amount = input({ ...label(most), ...value, required: true, value: was[most] ?? "" });
-    const per = select(PER, was.per ?? "book", label("per"));
-    const period = select(periods, was.period ?? "day", label("period"));
-    const one = { read: () => ({ [most]: most === "uses" ? Number(amount.value) : amount.value.trim(), per: per.value, period: period.value }) };
-    const remove = () => { list.splice(list.indexOf(one), 1); paint(); };
-    one.row = h("div", { class: "row" }, amount, per, period, h("button", { type: "button", onclick: remove }, "Remove"));
-    list.push(one);
+    const row = {
+      [most]: input({ ...value, required: true, value: was[most] ?? "" }),
+      per: select(PER, was.per ?? "book"), period: select(periods, was.period ?? "day"),
+    };
+    row.drop = h("button", { type: "button", onclick: () => {
+      rows.splice(rows.indexOf(row), 1);
+      row.element.remove();
+      paint();
+      add.focus();
+    } }, "Remove");
+    row.element = h("div", { class: "tier", role: "group" }, [most, "per", "period"].map((of) => field(labels[of], row[of])), row.drop);
+    rows.push(row);
+    list.append(row.element);
     paint();
-  };
-  before.forEach(put);
-  paint();
-  return [[rows, add], () => list.map((one) => one.read())];
+    return row;
+  }
+  before.forEach(append);
+  const read = (row) => ({ [most]: most === "uses" ? Number(row.uses.value) : typedAmount(row.amount), per: row.per.value, period: row.period.value });
+  return [[list, add], () => rows.map(read)];
 }
 
 // The book's own budgets of now, each with a bar of what is spent and held.

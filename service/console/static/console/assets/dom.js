@@ -252,7 +252,7 @@ export function toast(text, kind = "good") {
   setTimeout(() => made.remove(), kind === "bad" ? 12_000 : 5_000);
 }
 
-const sentence = (text) => text[0].toUpperCase() + text.slice(1);
+export const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 // `discount.maxAmount` in words.
 export const spelled = (path) => sentence(path.replace(/\[(\d+)\]/g, (_, place) => ` ${Number(place) + 1}`).replace(/([A-Z])/g, " $1").replaceAll(".", " ").toLowerCase());
 // A reason without the API's names: `validFrom` is "valid from".
