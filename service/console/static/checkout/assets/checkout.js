@@ -253,7 +253,8 @@ async function pay() {
   if (hasPaid && !(await giveBack(order))) return;
   order.sent = null;
   if (code === "lock_lost" && order.coupon) return drop(order);
-  const unpaid = hasPaid ? "You have not paid. Your gift card has its money back: apply it again." : "You have not paid.";
+  const again = code === "order_already_used" ? "this shop takes one code for an order" : "apply it again";
+  const unpaid = `You have not paid.${hasPaid ? ` Your gift card has its money back: ${again}.` : ""}`;
   refuse(answer, code === "idempotency_key_reused" ? "" : unpaid);
 }
 
