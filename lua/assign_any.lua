@@ -25,7 +25,7 @@ if not number then return { OUT.book_not_found } end
 local book, user = read_book(number), ARGV[3]
 local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
--- @include view locking outbox counters place events assignment picking
+-- @include view outbox counters locking place events assignment picking
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, workspace, now, user, KEYS[5], ARGV[4])

@@ -43,5 +43,5 @@ if book.discount == 'balance' then
 end
 refusal = user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
--- @include locking outbox counters place events assignment
+-- @include outbox counters locking place events assignment
 return assign(c, book, workspace, now, user, KEYS[6], ARGV[5])

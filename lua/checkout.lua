@@ -78,7 +78,7 @@ if text and text ~= ARGV[9] then
   local currency = ARGV[10] == '-' and workspace.currency or ARGV[10]
   return { OUT.price_changed, ARGV[9] .. '/' .. text .. '/' .. currency .. '/-' }
 end
--- @include locking outbox counters place holding redemption assigning assignment picking
+-- @include outbox counters locking place holding redemption assigning assignment picking
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale. passed: there may be a free one
 -- that it did not read; then nothing is sold yet, and the client asks again.

@@ -8,8 +8,8 @@ ARGV  1 book  2 generation  3 state (that the counter `accounts` has, or '')  4 
       three words: b counter number '-' of the book, or u user user_bucket "period:amount:uses …"
 Reply {OK, state} or {outcome}
 Event none
-Cost  at most 9 commands, and 2 for each of at most 500 things ]]
--- @include gate gate_refuses book budgets
+Cost  at most 9 commands, and 3 for each of at most 500 things ]]
+-- @include gate gate_refuses book counters budgets
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.

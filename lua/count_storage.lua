@@ -5,38 +5,38 @@ KEYS  1 gate       string  epoch and state, read first
       3 books      hash    book's uuid → its number
       4 kept       hash    hour → bytes of answers; users, gifts
 ARGV  1 cursor ('0' first)
-Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, users, gifts,
-      kept_bytes} or {outcome}; records: codes that have an owner, are switched off or of which all uses are spent;
-      users, gifts and kept_bytes with the first books alone
+Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, lock_bytes, cards,
+      periods, shares, accounts, users, gifts, kept_bytes} or {outcome}; records: codes that have an owner, are switched off or
+      of which all uses are spent; locks: locked codes; lock_bytes: what their locks take beyond that (includes/locking.lua);
+      periods: the counters of books with budgets; shares: what locks hold of budgets, of a book and of users; accounts: users
+      who spent of budgets; users, gifts and kept_bytes with the first books alone
 Event none
-Cost  at most 6 commands, 13 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
+Cost  at most 6 commands, 6 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
       each hour that answers are kept ]]
 -- @include gate gate_refuses book kept_bytes
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.
 if gate_refuses(got[1], true, true) then return { OUT.recovering } end
-local codes, records, uses, locks, users, gifts, kept_bytes = 0, 0, 0, 0, 0, 0, 0
-
--- The locks of a set's codes, of which each may have several: by a sample of three codes.
-local function locks_in(set)
-  local size = redis.call('ZCARD', set)
-  if size == 0 then return 0 end
-  local members, found = redis.call('ZRANDMEMBER', set, '3'), 0
-  for _, member in ipairs(members) do
-    found = found + math.max(redis.call('ZCARD', W .. 'kd:' .. string.match(member, '%S+$')), 1)
-  end
-  return math.ceil(found / #members * size)
-end
+local codes, records, uses, locks, lock_bytes, cards, periods, shares, accounts = 0, 0, 0, 0, 0, 0, 0, 0, 0
+local users, gifts, kept_bytes = 0, 0, 0
 
 local page = redis.call('HSCAN', KEYS[3], ARGV[1], 'COUNT', '100')
 for i = 2, #page[2], 2 do
   local number = page[2][i]
-  local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'taken', 'assigned', 'inactive', 'exhausted')
+  local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'taken', 'assigned', 'inactive', 'exhausted', 'lockBytes',
+    'userAccounts', 'issued', 'issuedHigh', 'accounts')
   codes, uses = codes + (n[1] or 0), uses + (n[2] or 0)
   records = records + (n[3] or 0) + (n[4] or 0) + (n[5] or 0)
+  lock_bytes, accounts = lock_bytes + math.max(n[6] or 0, 0), accounts + math.max(n[7] or 0, 0)
+  if n[8] or n[9] then cards = cards + (n[1] or 0) end
   for _, name in ipairs({ ':u', ':a' }) do locks = locks + redis.call('ZCARD', W .. 'l:' .. number .. name) end
-  for _, name in ipairs({ ':p', ':o' }) do locks = locks + locks_in(W .. 'l:' .. number .. name) end
+  if n[10] then
+    periods = periods + redis.call('HLEN', W .. 'n:' .. number)
+    local of_book = redis.call('ZCARD', W .. 'bl:' .. number)
+    local bounds = of_book > 0 and read_book(number).bounds
+    shares = shares + (bounds and string.find(bounds, ':u:', 1, true) and 2 or 1) * of_book
+  end
 end
 if ARGV[1] == '0' then
   local time = redis.call('TIME')
@@ -44,4 +44,5 @@ if ARGV[1] == '0' then
   users, gifts = kept[1] or '0', kept[2] or '0'
   kept_bytes = whole(sum_kept(KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000)))
 end
-return { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, users, gifts, kept_bytes }
+return { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, lock_bytes, cards, periods, shares,
+  accounts, users, gifts, kept_bytes }

@@ -16,7 +16,7 @@ Reply {OK} or {outcome}
 Event K, with u
 Cost  at most 4 commands, 36 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
--- @include gate gate_refuses outbox book coupon locking counters place holding events facts redemption gifts
+-- @include gate gate_refuses outbox book coupon counters locking place holding events facts redemption gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: users' deletion goes on.
@@ -69,7 +69,8 @@ local function redemption(event, code, bucket, number, counts)
     -- @include budgets
     move_spent(book, user, old_bucket, pseudonym, new_bucket, discount, counted_at + 0)
   else
-    redis.call('HDEL', W .. 'o:' .. old_bucket, number .. '/' .. user .. '/') -- of budgets that it had before
+    -- @include budgets
+    drop_user_spent(number, user, old_bucket) -- of budgets that it had before
   end
 end
 

@@ -26,7 +26,7 @@ if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost }
 local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)
 if ceiling <= l.deadline then return { OUT.lock_ceiling, whole(l.deadline) .. '/' .. book.max_lock_ms } end
 
--- @include locking counters place orders
+-- @include counters locking place orders
 local counted, set, score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
@@ -34,7 +34,7 @@ local view = view_of_hold(l.hold, book)
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
   .. l.ends .. ' ' .. whole(l.deadline - now) .. view
 commit_without_event()
-put_lock(c, max, l, book, now)
+put_lock(c, max, l, book, now, l.hold or '')
 if max ~= 1 then mark_lock(c, max, l, now) end -- until its new end
 settle(c, book, counted, set, score)
 keep_entry(KEYS[3], entry_of(ARGV[1], 'OUT.OK', payload), workspace.keep_ms, workspace.sampled_at)

@@ -36,7 +36,7 @@ if given_before then
 end
 local refusal = book_refuses(book, now) or user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
--- @include locking outbox counters place events assignment picking
+-- @include outbox counters locking place events assignment picking
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, workspace, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

@@ -92,7 +92,7 @@ if not own and book.bounds then
   end
 end
 
--- @include locking counters place pricing orders idempotency
+-- @include counters locking place pricing orders idempotency
 local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
 local l, asked = own, now + (tonumber(asked_ms) or lock_ms)
 ends_at = ends_at or math.huge
@@ -104,7 +104,8 @@ else
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)
-local hold = ask.value ~= '-' and hold_of(ask) or l.hold
+local hold, was = ask.value ~= '-' and hold_of(ask) or l.hold, own and (own.hold or '')
+l.counted = string.gsub(l.counted, 'i?%.', hold_bytes(hold) > 0 and 'i.' or '.', 1)
 local view = view_of_hold(hold, book)
 local payload = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
   .. whole(l.deadline - now) .. view
@@ -123,8 +124,8 @@ if own and book.bounds then
   drop_shares_of(book, { l }) -- what it held before
 end
 l.hold, c.max = hold, max or 0
-put_lock(c, max, l, book, now)
-if not own then mark_lock(c, max, l, now) end
+put_lock(c, max, l, book, now, was)
+if not own or max ~= 1 then mark_lock(c, max, l, now) end
 settle(c, book, counted, set, score)
 keep_entry(idempotency_key, entry_of(fingerprint, own and 'OUT.REPEATED' or 'OUT.OK', payload), keep_ms, sampled_at)
 return { own and OUT.REPEATED or OUT.OK, payload, '', 0 }

@@ -8,7 +8,7 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
       amount: what a card is issued with, e4
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
-Cost  at most 6 commands, and 24 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
+Cost  at most 6 commands, and 25 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
 -- @include gate gate_refuses unlogged failing newest book coupon counters place holding locking
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])

@@ -6,7 +6,7 @@ ARGV  1 book  2 set (u, a, p or o; and a number where lua/put_book.lua set it as
 Reply {OK, swept, whether there may be more (1 or 0)} or {outcome}
 Event none
 Cost  at most 5 commands, 30 for each of at most 20 coupons, and 2 for each of at most 500 locks of them ]]
--- @include gate gate_refuses failing book coupon locking counters place
+-- @include gate gate_refuses failing book coupon counters locking place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: it frees memory. In an opening OPEN is '<epoch> closed'.

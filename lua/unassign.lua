@@ -29,7 +29,7 @@ local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, of
   assigned_at = '-' }
 local payload = view(unassigned, book, now)
 local entry = entry_of(ARGV[1], 'OUT.OK', payload)
--- @include locking outbox counters place events assignment
+-- @include outbox counters locking place events assignment
 if not append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry) then return { OUT.recovering } end
 apply_unassign(c, book, whole(now))
 keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)

@@ -12,7 +12,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 130 more where
       the book has budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon request
--- @include idempotency locks locking counters place
+-- @include idempotency locks counters locking place
 -- @limits
 -- @joined
 

@@ -7,7 +7,8 @@
 -- <period>:<amount>:<uses> …'. The counter `accounts` is the generation; while what was redeemed before is not yet counted,
 -- the generation, the last event before, and the last user whose count is complete (lua/count_before.lua).
 -- What stored locks hold are shares: members '<generation> <token> <amount> <day> <month>' of the sets of deadlines bl:<book>
--- and bu:<book>:<user>. The hash bh:<book> has the sums of the members of bl:, as the counters are named. Needs gate.
+-- and bu:<book>:<user>. The hash bh:<book> has the sums of the members of bl:, as the counters are named. Needs gate; what
+-- changes a user's counts needs counters (or tally), whose `userAccounts` is how many users have some.
 -- In Python: service/engine/formats/bounds.py.
 
 -- book.bounds as a table: generation, is_sealed ('!'), zone, list, of_users (whether any is of a user); by what, whose,
@@ -253,6 +254,11 @@ end
 
 -- Accounts.
 
+-- Remove what a user has spent.
+local function drop_user_spent(number, user, user_bucket)
+  if redis.call('HDEL', W .. 'o:' .. user_bucket, number .. '/' .. user .. '/') == 1 then count(number, 'userAccounts', '-1') end
+end
+
 -- Change what a user has spent: `change` gets a function, to which it gives a period, an amount and uses. Kept are a
 -- lifetime, and the last two days and months.
 local function add_user_spent(number, user, user_bucket, generation, change)
@@ -275,7 +281,8 @@ local function add_user_spent(number, user, user_bucket, generation, change)
       is_any = is_any or of[1] ~= 0 or of[2] ~= 0
     end
   end
-  if is_any then redis.call('HSET', key, field, table.concat(parts, ' ')) else redis.call('HDEL', key, field) end
+  if not is_any then return drop_user_spent(number, user, user_bucket) end
+  if redis.call('HSET', key, field, table.concat(parts, ' ')) == 1 then count(number, 'userAccounts', '1') end
 end
 
 -- Count a redemption (sign '') in its periods, or take it off ('-'). e4: its discount, as text; at: ms.
@@ -301,7 +308,7 @@ local function move_spent(book, user, user_bucket, to, to_bucket, e4, at)
   local bounds = bounds_of(book)
   local state = redis.call('HGET', W .. 'n:' .. book.number, 'accounts')
   if not bounds.of_users or type(state) ~= 'string' or string.match(state, '^%d+') ~= bounds.generation then
-    return redis.call('HDEL', W .. 'o:' .. user_bucket, book.number .. '/' .. user .. '/') -- of an earlier generation
+    return drop_user_spent(book.number, user, user_bucket) -- of an earlier generation
   end
   local periods = periods_of(bounds.zone, at)
   add_user_spent(book.number, user, user_bucket, bounds.generation, function(add_to)

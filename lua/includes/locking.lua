@@ -1,8 +1,24 @@
--- Changes of a coupon's locks (includes/locks.lua). Needs gate.
+-- Changes of a coupon's locks (includes/locks.lua). Needs gate, counters (or tally).
+
+local SEVERAL_BYTES = 350 -- of a lock of a code with several uses, roughly
+local USUAL_HOLD = 128
+
+-- What a price takes beyond a usual lock's: 0, or all of it where it has many items. nil for none.
+local function hold_bytes(hold) return hold and #hold > USUAL_HOLD and #hold or 0 end
+
+-- Count the memory of so many more locks, and of what they hold, for the bound of storage: in the book's `lockBytes`, which
+-- has all of codes with several uses, and of others what is beyond usual. Of the former `k:<code>` has the second in '+'.
+local function count_bytes(c, max, book, locks, held)
+  local by = held + (max ~= 1 and locks * SEVERAL_BYTES or 0)
+  if by ~= 0 then count(book.number, 'lockBytes', whole(by)) end
+  if max == 1 or held == 0 then return end
+  local key = W .. 'k:' .. c.code
+  if redis.call('HINCRBY', key, '+', whole(held)) == 0 then redis.call('HDEL', key, '+') end
+end
 
 -- Remove the locks of these holders (at most 100), live or expired, and their uses of limits: one command for each set.
 local function forget_holders(c, holders, book)
-  local key, fields, counting, gone = W .. 'k:' .. c.code, {}, {}, {}
+  local key, fields, counting, gone, held = W .. 'k:' .. c.code, {}, {}, {}, 0
   WORK = (WORK or 0) + #holders
   local function leave(set, token)
     local tokens = counting[set] or {}
@@ -17,10 +33,12 @@ local function forget_holders(c, holders, book)
       if string.find(counted, 'b', 1, true) then leave(W .. 'lb:' .. book.number, token) end
       if holder then leave(W .. 'lk:' .. holder, token) end
       gone[#gone + 1] = { user = user, token = token, started = started, hold = hold }
+      held = held + hold_bytes(hold)
     end
   end
   if fields[1] then redis.call('HDEL', key, unpack(fields)) end
-  redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
+  local locks = redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
+  count_bytes(c, nil, book, -(tonumber(locks) or 0), -held) -- or a key of the wrong type
   for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
   if book.bounds then
     -- @include budgets
@@ -40,6 +58,7 @@ local function drop_lock(c, max, l, book)
     -- @include orders
     unmark_lock(c, l)
   end
+  count_bytes(c, max, book, -1, -hold_bytes(l.hold))
   if book.bounds then
     -- @include budgets
     drop_shares_of(book, { l })
@@ -49,6 +68,18 @@ local function drop_lock(c, max, l, book)
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
   local holder = string.match(l.counted, '[^.]+$')
   if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
+end
+
+-- Remove what is left of the locks of a code with several uses, unread.
+local function drop_rest(c, book)
+  local key, ends = W .. 'k:' .. c.code, W .. 'kd:' .. c.code
+  local locks = tonumber(redis.call('ZCARD', ends)) or 0 -- or a key of the wrong type
+  if locks > 0 then count_bytes(c, nil, book, -locks, -(tonumber(redis.call('HGET', key, '+')) or 0)) end
+  redis.call('UNLINK', key, ends)
+  if book.discount == 'balance' then
+    -- @include cards
+    change_held(c, -account_of(c).held)
+  end
 end
 
 -- Remove expired locks of this code, at most 20, with their uses of limits: a clock that goes back would count them again.
@@ -64,13 +95,7 @@ local function prune_locks(c, max, now, book)
   prunable = prunable - #due
   forget_holders(c, due, book)
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
-  if #due == most and redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') == 0 then
-    redis.call('UNLINK', W .. 'k:' .. c.code, key)
-    if book.discount == 'balance' then
-      -- @include cards
-      change_held(c, -account_of(c).held)
-    end
-  end
+  if #due == most and redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') == 0 then drop_rest(c, book) end
   return #due
 end
 
@@ -84,11 +109,7 @@ local function drop_locks(c, max, book, now)
     whole(math.min(100, droppable)))
   droppable = droppable - #live
   if live[1] then forget_holders(c, live, book) end
-  redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
-  if book.discount == 'balance' then
-    -- @include cards
-    change_held(c, -account_of(c).held)
-  end
+  drop_rest(c, book)
 end
 
 -- Remove the locks of a code with several uses that the merchant ended (includes/locks.lua), a hundred fields or so of
@@ -107,22 +128,22 @@ local function drop_ended(c, at, book)
   return page[1] + 0, removed
 end
 
--- Store the lock l, and count it where it holds a use of a limit.
-local function put_lock(c, max, l, book, now)
+-- Store the lock l, and count it where it holds a use of a limit. was: what it held before, '' for nothing; nil for a new one.
+local function put_lock(c, max, l, book, now, was)
+  local added = 0
   if max == 1 then c.lock = l
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
-    local stored = redis.call('HGET', key, holder)
-    local old = string.match(stored or '', '^%S+')
-    if old and old ~= l.token then forget_holders(c, { holder }, book) end -- expired, and not pruned yet
+    if not was and redis.call('HEXISTS', key, holder) == 1 then forget_holders(c, { holder }, book) end -- expired
     if book.discount == 'balance' then
       -- @include cards
-      change_held(c, held_by(l.hold) - (old == l.token and held_by_stored(stored) or 0))
+      change_held(c, held_by(l.hold) - held_by(was))
     end
     local text = l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
     redis.call('HSET', key, holder, l.hold and text .. ' ' .. l.hold or text, '=' .. l.token, holder)
-    redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)
+    added = tonumber(redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)) or 0
   end
+  count_bytes(c, max, book, added, hold_bytes(l.hold) - hold_bytes(was))
   if book.bounds then
     -- @include budgets
     put_share(book, l, now)

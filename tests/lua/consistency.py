@@ -163,11 +163,19 @@ class Held:
 
 
 def _locks_of_several(stored: dict[str, str]) -> list[LockRecord]:
-    """The locks of a code with several uses; each has an entry by holder and one by token."""
+    """The locks of a code with several uses; each has an entry by holder and one by token. What their large prices take
+    is summed."""
     tokens = {name[1:]: text for name, text in stored.items() if name.startswith("=") and " " not in name}
-    locks = [parse_lock_of_several(name, text) for name, text in stored.items() if name[1:] not in tokens]
+    locks = [parse_lock_of_several(name, text) for name, text in stored.items() if " " in name]
+    assert int(stored.get("+", 0)) == sum(_large(lock) for lock in locks)
+    assert ("+" in stored) == any(map(_large, locks))
     assert tokens == {lock.token: lock.holder for lock in locks}
     return locks
+
+
+def _large(lock: LockRecord) -> int:
+    """What its price takes of the memory beyond a usual lock's."""
+    return len(lock.hold) if len(lock.hold) > 128 else 0
 
 
 async def assert_consistent(shop: Shop) -> None:
@@ -266,11 +274,12 @@ def _check_locks(held: Held, now: int) -> None:
             assert not c.single_locks, code
             assert held.mine.get(f"kd:{code}", {}) == deadlines, code
         for lock in c.locks:
-            assert re.fullmatch(r"([1-9]\d*)?u?b?\.[0-9A-FU]*", lock.counted), lock
+            assert re.fullmatch(r"([1-9]\d*)?u?b?i?\.[0-9A-FU]*", lock.counted), lock
             assert int(lock.started) <= int(lock.deadline)
+            assert ("i" in lock.counted) == bool(_large(lock))
             limits, _, key = lock.counted.lstrip("0123456789").partition(".")
             sets = {"b": f"lb:{c.book.number}", "u": f"lu:{c.book.number}:{lock.user}"}
-            for name in [*(sets[limit] for limit in limits), *([f"lk:{key}"] if key else [])]:
+            for name in [*(sets[limit] for limit in limits.rstrip("i")), *([f"lk:{key}"] if key else [])]:
                 expected[name][lock.token] = int(lock.deadline)
     assert set(held.under("kd:")) <= set(held.coupons)
     stored = {name: value for name, value in held.mine.items() if name.startswith(("lb:", "lu:", "lk:"))}
@@ -298,7 +307,8 @@ def _live(sets: Mapping[str, dict[str, int]], now: int) -> dict[str, dict[str, i
 
 
 def _check_counters(held: Held) -> None:
-    """A book's counters are the counts of its codes and redemptions."""
+    """A book's counters are the counts of its codes, redemptions, locks and of users who have spent of its budgets."""
+    user_fields = [field for some in _order_fields(held, is_of_user=True).values() for field in some]
     for number, book in held.books.items():
         n = Counter[str]()
         codes = [c for c in held.coupons.values() if c.book is book]
@@ -311,6 +321,8 @@ def _check_counters(held: Held) -> None:
         n["rolledBack"] = len(redemptions) - len(standing)
         n["discount"] = sum(redemption.event.discount_e4 for redemption in standing)
         n["users"] = len({redemption.user for redemption in standing})
+        n["lockBytes"] = sum(_large(lock) + 350 * (c.max != 1) for c in codes for lock in c.locks)
+        n["userAccounts"] = sum(field.startswith(f"{number}/") and field.endswith("/") for field in user_fields)
         for at, name in enumerate(SUMS):
             n[name] = sum(c.account[at] for c in codes if c.account)
         texts = held.mine.get(f"n:{number}", {})

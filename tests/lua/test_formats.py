@@ -307,7 +307,7 @@ def test_locks_of_a_code_with_several_uses(lua: Lua, lock: LockRecord) -> None:
     l = lock_by_token(c, 3, token, -1)
     redis.call('FLUSHDB')
     return { fields, { l.token, l.user, l.order, '', whole(l.deadline), l.started, l.counted, l.hold or '' } }"""
-    flat, again = lua.run("coupon locks locking", text, str(lock))
+    flat, again = lua.run("coupon counters locks locking", text, str(lock))
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     assert fields == {lock.holder: lock.of_holder, f"={lock.token}": lock.holder}
     assert (
@@ -462,7 +462,7 @@ def test_what_users_have_spent(lua: Lua, amounts_e4: list[int], generation: int)
     local found = redis.call('HGET', W .. 'o:7', '3/ann/')
     redis.call('DEL', W .. 'o:7')
     return found"""
-    found = bounds.parse_spent(lua.run("budgets", text, generation, *amounts_e4), generation)
+    found = bounds.parse_spent(lua.run("counters budgets", text, generation, *amounts_e4), generation)
     days = {f"d{number}": bounds.Spent(amount, 1) for number, amount in enumerate(amounts_e4, 2)}
     assert found == {"l": bounds.Spent(sum(amounts_e4), len(amounts_e4))} | dict(list(days.items())[-2:])
     assert bounds.parse_spent(f"{generation} l:1:1", generation + 1) == {}

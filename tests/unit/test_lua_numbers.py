@@ -20,7 +20,7 @@ TEXT = set(
     erased event field figures fingerprint full generation gift_view had head hold HOLDER holder id
     idempotency_key items its_currency its_digits its_own its_token its_value keep_ms kept key last lock
     lock_ms mark marks max_lock_ms member ms_text name names new_bucket new_entry new_key new_token NONCE notice
-    now_text number of off old_bucket old_key order order_bucket orders_key outbox outcome owner payload period periods
+    now_text number of off old_key order order_bucket orders_key outbox outcome owner payload period periods
     place place_text prefix pseudonym redeemed REPLID request rest saved score set share shares sign slot
     started state status stored text token user user_bucket users users_key users_locks value verb version view
     W w wanted was_set whose why workspace""".split()

@@ -14,6 +14,10 @@ USER_BYTES = 160
 GIFT_BYTES = 120
 """Of an order with a gift."""
 RECORD_BYTES, USE_BYTES, LOCK_BYTES = 250, 70, 220
+CARD_BYTES = 110
+"""Of a card's account."""
+PERIOD_BYTES, SHARE_BYTES, ACCOUNT_BYTES = 50, 160, 100
+"""Of a counter of a book's budgets; of what a lock holds of one; of what a user has spent of a book's."""
 Mark = Literal["", "!1", "!2"]
 """In the settings of a workspace in Redis: nothing, at the bound, beyond the reserve."""
 
@@ -27,6 +31,13 @@ class Stored(NamedTuple):
     """Codes with an owner, switched off, or of which all of several uses are spent."""
     uses: int = 0
     locks: int = 0
+    """Locked codes: all uses of each."""
+    lock_bytes: int = 0
+    """Of locks on codes with several uses, and of their items on others."""
+    cards: int = 0
+    periods: int = 0
+    shares: int = 0
+    accounts: int = 0
     users: int = 0
     gifts: int = 0
     """Orders with a gift, also those whose gift was taken back."""
@@ -43,6 +54,11 @@ class Stored(NamedTuple):
             + self.records * RECORD_BYTES
             + self.uses * USE_BYTES
             + self.locks * LOCK_BYTES
+            + self.lock_bytes
+            + self.cards * CARD_BYTES
+            + self.periods * PERIOD_BYTES
+            + self.shares * SHARE_BYTES
+            + self.accounts * ACCOUNT_BYTES
             + self.users * USER_BYTES
             + self.gifts * GIFT_BYTES
             + self.kept_bytes

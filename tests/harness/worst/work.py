@@ -45,16 +45,18 @@ async def sweep_locks(g: LargeShop, size: int) -> Run:
     return Run("sweep_locks", (g.caller.gate, f"{g.w}w"), (book.book, "p"))
 
 
-@case("count_storage", "512 books with locks in four sets each, a year's hours of answers that are over")
+@case("count_storage", "512 books with locked codes and shares of budgets, a year's hours of answers that are over")
 async def count_storage(g: LargeShop, size: int) -> Run:
     await g.link.call("CONFIG", "SET", "hash-max-listpack-entries", 1024)
-    for number in range(1, 513):
+    settings = await g.link.call("GET", key_names.book(g.w, (await g.budgeted(CODE)).book))
+    for number in range(2, 513):
         await g.link.call("HSET", f"{g.w}x", f"book-{number}", number)
-        await g.link.call("HSET", f"{g.w}n:{number}", "codes", 1, "taken", 1)
-        for name in "uapo":
-            await g.link.call(
-                "ZADD", f"{g.w}l:{number}:{name}", *(part for n in range(3) for part in (1, f"7 CODE-{n}"))
-            )
+        await g.link.call(
+            "HSET", f"{g.w}n:{number}", "codes", 1, "taken", 1, "accounts", 1, "lockBytes", 1, "issued", 1
+        )
+        await g.link.call("SET", key_names.book(g.w, number), settings)
+        for name in (f"l:{number}:u", f"l:{number}:a", f"bl:{number}"):
+            await g.link.call("ZADD", f"{g.w}{name}", *(part for n in range(3) for part in (1, f"7 CODE-{n}")))
     await g.hash(f"{g.w}y", ((f"h{number}", 1) for number in range(8760)))
     return Run("count_storage", (g.caller.gate, f"{g.w}w", f"{g.w}x", f"{g.w}y"), ("0",))
 

@@ -48,3 +48,21 @@ async def test_a_workspace_at_its_bound(service: Service) -> None:
     await _bound(own, 64)
     until(lambda: own.checkout.post("/v1/coupons/lock/FILL-000001", json={"userId": "bob"}).status_code == 201)
     ok(own.manage.post("/v1/books", json={"name": "more"}), 201)
+
+
+async def test_a_workspace_that_fills_with_items(service: Service) -> None:
+    """What locks hold of their orders' items counts: some 100 orders of a thousand lines fill 1 MiB."""
+    own = service.make_workspace(new_id("bounded"), "live")
+    codes = [new_code() for _ in range(111)]
+    own.book(*codes)
+    await _bound(own, 1)
+    lines = [{"sku": f"sku-{n}", "quantity": 1, "unitPrice": 1} for n in range(1000)]
+
+    def lock() -> int:
+        order = {"userId": "ann", "orderValue": 1000, "items": lines}
+        return own.checkout.post(f"/v1/coupons/lock/{codes.pop()}", json=order).status_code
+
+    assert {lock() for _ in range(90)} == {201}
+    assert {lock() for _ in range(20)} <= {201, 409}
+    until(lambda: ok(own.operate.get("/v1/workspace"))["storageUsedMib"] == 1)
+    assert lock() == 409
