@@ -245,10 +245,8 @@ def test_accounts_of_cards() -> None:
     for wrong, held_e4 in (("500 20 90 0 0", 0), ("500 20 100 0 30", 0), ("x", 0), (None, 0), ("500 20 100 0 0", 30)):
         difference = judged(wrong, held_e4, locks=1)
         assert (difference.classes, difference.unsafe) == (("balance",), "")
-        account, *sums = difference.writes
+        (account,) = difference.writes
         assert (account.seen, account.to) == (wrong, f"500 20 100 0 {held_e4}")
-        moved = held_e4 - (int(wrong.split(" ")[4]) if wrong and wrong != "x" else 0)
-        assert sums == ([Write("n", account.key.replace(":m:7", ":n:3"), "held", None, str(moved))] if moved else [])
     assert judged("500 0 0 0 0", 0, one=SEVERAL._replace(version=0)).classes[-1] == "balance"
 
 

@@ -27,7 +27,8 @@ Class = Literal[
 ]  # fmt: skip
 """The names of differences. `state`: switched off, or another expiry; `free_missing`: a free code is not in the pool;
 `free_surplus`: the pool has a code that isn't free; `configuration`: another version or other settings of a workspace,
-a book or a code; `wrong_type`: a key has another type than its kind's; `balance`: a card's account."""
+a book or a code; `wrong_type`: a key has another type than its kind's; `balance`: a card's account, or what a book's
+cards hold together."""
 
 
 class Write(NamedTuple):

@@ -22,7 +22,7 @@ from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.set_aside import SetAside, Thing
 from service.server.reconcile.bucket_walk import SMALL, BucketsByKind, buckets_of
 from service.server.reconcile.budget_differences import Budgets
-from service.server.reconcile.counter_differences import Books, Configuration, Keys
+from service.server.reconcile.counter_differences import Books, Configuration, HeldSums, Keys
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.reconcile.examination import Examiner, NotRecorded
 from service.server.reconcile.use_differences import Uses
@@ -225,6 +225,7 @@ class _Part:
         examiner, partition = self._examiner, self._inspector.partition
         await self._coupons.pools()
         await Books(examiner).compare()
+        await HeldSums(examiner).compare()
         if not await self._inspector.gate_is_ours():
             raise NotOpen(f"partition {partition} was closed meanwhile")
         await examiner.raise_if_void()

@@ -1,5 +1,6 @@
-"""Compare books' counters, settings, and idempotency keys: three parts of a comparison (comparison.py). They return the
-writes that would repair Redis; examination.py makes them. Names of counters are those in Redis."""
+"""Compare books' counters, what their cards hold, settings, and idempotency keys: parts of a comparison
+(comparison.py). They return the writes that would repair Redis; examination.py makes them. Names of counters are
+those in Redis."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.engine.formats import discount_sum, key_names
 from service.engine.formats.coupon_state import About, Difference, Write
 from service.engine.formats.event_id import EventId
+from service.engine.formats.key_names import SETS_OF_LOCKS
 from service.engine.formats.stored_settings import book_settings, without_mark, workspace_settings
 from service.engine.hot.inspection import WRONG, Item, Seen
 from service.engine.record.actor import mask
@@ -24,7 +26,7 @@ KEYS_A_READ = 500
 MAX_AGE_MIN = 58
 """As in keys_in_order of sql/queries/reconciling.sql."""
 SUMS = (discount_sum.LOW, "issued", "credited", "spent", "closed")
-"""Sums of amounts. That of what locks hold follows from Redis alone."""
+"""Sums of amounts. That of what locks hold follows from Redis alone (HeldSums)."""
 COUNTERS = [
     *"codes assigned redeemed exhausted inactive redemptions rolledBack users taken".split(),
     *(counter for name in SUMS for counter in discount_sum.sum_counters(name)),
@@ -87,6 +89,43 @@ class Books(Subject):
             off |= dict.fromkeys(_OF_BLOCKED, 0)
         writes = [Write("n", key_names.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
         return Difference(("book_counts",), f"book {thing}", writes, about=about) if writes else None
+
+
+class HeldSums(Subject):
+    """What the cards of each book hold together: the sum of their accounts, which are compared before. Of a book with
+    more than a thousand locked cards it isn't known, nor of one with blocked cards, whose locks stay."""
+
+    at_once = 1
+
+    async def compare(self) -> None:
+        books = await record.books_numbers(self._pool, self._workspace)
+        self._cards = {book.book: book for book in await read_books(self._pool, self._workspace, books) if book.card}
+        await self._examiner.examine(self, list(self._cards))
+
+    def items(self, thing: int) -> Sequence[Item]:
+        counters, ended = key_names.counters(self._w, thing), self._cards[thing].locks_ended
+        return [
+            *(Item("h", counters, name) for name in discount_sum.sum_counters("held")),
+            Item("L", self._w, str(thing)),
+            *(Item("n", key_names.set_of_codes(self._w, thing, f"{kind}{ended}")) for kind in SETS_OF_LOCKS if ended),
+        ]
+
+    async def fetch_expected(self, at: EventId, things: Sequence[int]) -> None:
+        """Redis alone has what locks hold."""
+
+    def find_difference(
+        self, thing: int, expected: None, seen: Seen, values: Sequence[Any]
+    ) -> Difference | UndecidableNow | None:
+        low, high, held_e4, *set_aside = values
+        about = (About("book", str(thing)),)
+        if held_e4 is None or self._examiner.quarantine.names(about):
+            return None
+        if any(set_aside):  # their cards hold until they are swept
+            return UNDECIDABLE_NOW
+        sums = discount_sum.split_into("held", int(held_e4) - discount_sum.join_sum(int(low or 0), int(high or 0)))
+        key = key_names.counters(self._w, thing)
+        writes = [Write("n", key, name, None, str(by)) for name, by in sums.items()]
+        return Difference(("balance",), f"book {thing}", writes, about=about) if writes else None
 
 
 class Configuration(Subject):

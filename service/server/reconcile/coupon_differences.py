@@ -21,7 +21,6 @@ from service.engine.formats.coupon_state import (
     has_same_account,
 )
 from service.engine.formats.directory_entry import is_locked, parse_directory_entry
-from service.engine.formats.discount_sum import split_into
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import SETS_OF_CODES
 from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Seen
@@ -257,19 +256,14 @@ class Coupons(Subject):
         return [write for write in writes if write.seen != write.to or write.kind in "hs"]
 
     def _write_account(self, one: RecordedCode, account: str | None, held_e4: int | None) -> list[Write]:
-        """The writes to the account of a card and, where its locks hold another amount, to its book's sum of these."""
+        """The write to the account of a card."""
         if has_same_account(one, account, held_e4):
             return []
-        key, stored = key_names.accounts(self._w, one.bucket), parse_account(account) if account else None
-        was_e4 = stored.held_e4 if stored else 0
-        held_e4 = was_e4 if held_e4 is None else held_e4
-        expected = one.account and one.account._replace(held_e4=held_e4)
-        sums = split_into("held", held_e4 - was_e4) if expected else {}
-        counters = key_names.counters(self._w, one.book)
-        return [
-            Write("h", key, one.code, account, None if expected is None else str(expected)),
-            *(Write("n", counters, name, None, str(by)) for name, by in sums.items()),
-        ]
+        if held_e4 is None:
+            stored = parse_account(account) if account else None
+            held_e4 = stored.held_e4 if stored else 0
+        expected = str(one.account._replace(held_e4=held_e4)) if one.account else None
+        return [Write("h", key_names.accounts(self._w, one.bucket), one.code, account, expected)]
 
     def _write_code(self, code: str, seen: _State, wanted: _State) -> list[Write]:
         """The writes to the directory entry, the record and the standing redemptions of a code."""

@@ -210,6 +210,15 @@ async def look_at_locks(g: LargeShop, size: int) -> Run:
     return Run("look", names, [part for thing in things for part in thing])
 
 
+@case("look", "a book with 1,000 locked cards")
+async def look_at_cards(g: LargeShop, size: int) -> Run:
+    for n in range(1000):
+        await g.link.call("ZADD", f"{g.w}l:1:p", 1, f"{n} CARD-{n}")
+        await g.link.call("HSET", f"{g.w}m:{n}", f"CARD-{n}", "9 0 0 0 5")
+    names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
+    return Run("look", names, ("L", g.w, "1"))
+
+
 @case("repair", "1,000 fields, a key of the wrong type with {size}")
 async def repair(g: LargeShop, size: int) -> Run:
     await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))

@@ -144,9 +144,13 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a card has more": Kind("card", {"code0": "balance"}, _run("HSET {w}m:{bucket0} {code0} '500000 50000 0 0 0'")),
     "a card's account is gone": Kind("card", {"code0": "balance"}, _run("HDEL {w}m:{bucket0} {code0}")),
     "a card's account can't be read": Kind("card", {"code0": "balance"}, _run("HSET {w}m:{bucket0} {code0} x")),
+    "a card holds what no lock holds": Kind(
+        "card", {"code0": "balance"}, _run("HSET {w}m:{bucket0} {code0} '500000 50000 200000 0 100000'")
+    ),
+    "a book holds what no card holds": Kind("card", {"book": "balance"}, _run("HINCRBY {w}n:{book} heldHigh -3")),
     "a card and its book hold what no lock holds": Kind(
         "card",
-        {"code0": "balance"},
+        {"code0": "balance", "book": "balance"},
         _run("HSET {w}m:{bucket0} {code0} '500000 50000 200000 0 100000'", "HINCRBY {w}n:{book} held 100000"),
     ),
     "another setting": Kind("idle", {"book": "configuration"}, _setting),
