@@ -103,15 +103,20 @@ GROUP BY date_trunc($2, start, $5), 2 HAVING sum(assigned + redemptions + rolled
 -- $1 workspace int  $2 from timestamptz  $3 to timestamptz  $4 zone text  $5 book uuid  $6 limit int
 WITH days AS (
   SELECT
-    book, date_trunc('day', start, $4) AS day, coalesce(sum(amount) FILTER (WHERE kind = 'issued'), 0) AS issued,
+    book, day, coalesce(sum(amount) FILTER (WHERE kind = 'issued'), 0) AS issued,
     coalesce(sum(amount) FILTER (WHERE kind = 'credited'), 0) AS credited,
     coalesce(sum(amount) FILTER (WHERE kind = 'spent'), 0) AS spent,
     coalesce(sum(amount) FILTER (WHERE kind = 'returned'), 0) AS returned,
-    coalesce(sum(amount) FILTER (WHERE kind = 'closed'), 0) AS closed
+    coalesce(sum(amount) FILTER (WHERE kind = 'closed'), 0) AS closed,
+    sum(CASE WHEN kind IN ('spent', 'closed') THEN -amount ELSE amount END) AS added
   FROM (
-    SELECT book, start, kind, amount FROM card_sums WHERE workspace = $1 AND start < $3
+    SELECT book, date_trunc('day', start, $4) AS day, kind, amount
+    FROM card_sums JOIN books USING (workspace, book)
+    WHERE workspace = $1 AND start >= $2 AND start < $3 AND ($5::uuid IS NULL OR book_id = $5)
     UNION ALL
-    SELECT book, $2, NULL, 0 FROM card_sums WHERE workspace = $1 AND start < $3 GROUP BY book
+    SELECT book, $2, 'before', sum(CASE WHEN kind IN ('spent', 'closed') THEN -amount ELSE amount END)
+    FROM card_sums JOIN books USING (workspace, book)
+    WHERE workspace = $1 AND start < $2 AND ($5::uuid IS NULL OR book_id = $5) GROUP BY book
   ) AS sums
   GROUP BY 1, 2
 )
@@ -119,12 +124,10 @@ SELECT
   ms_of(day) AS from_ms, book_id::text AS name, own_currency AS currency, issued, credited, spent, returned, closed, outstanding
 FROM (
   SELECT
-    book, day, issued, credited, spent, returned, closed,
-    sum(issued + credited - spent + returned - closed) OVER (PARTITION BY book ORDER BY day) AS outstanding
+    book, day, issued, credited, spent, returned, closed, sum(added) OVER (PARTITION BY book ORDER BY day) AS outstanding
   FROM days
 ) AS ended JOIN books b ON b.workspace = $1 AND b.book = ended.book
-WHERE day >= $2 AND ($5::uuid IS NULL OR book_id = $5)
-  AND (issued, credited, spent, returned, closed, outstanding) <> (0, 0, 0, 0, 0, 0)
+WHERE (issued, credited, spent, returned, closed, outstanding) <> (0, 0, 0, 0, 0, 0)
 ORDER BY 1, 2 LIMIT $6;
 
 -- name: read_report_bounds

@@ -268,6 +268,38 @@ async def test_the_audit_is_read_from_its_end(pool: asyncpg.Pool) -> None:
     assert not any(node.get("Rows Removed by Filter") for node in nodes)
 
 
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_a_report_of_cards_reads_its_books_alone(pool: asyncpg.Pool, mode: str) -> None:
+    """What is outstanding is a sum of all earlier days: of one book it reads that book's alone, by the index, and of
+    all books each day twice at most."""
+    books, days = 100, 400
+    await make_workspace(pool)
+    fill = """INSERT INTO books (workspace, book, book_id, name, description, status, require_assignment, require_lock,
+    lock_seconds, max_lock_seconds, code_pattern, charset, tags, metadata, version)
+    SELECT 1, 2 + n, new_uuid7(), 'b', '', 'active', false, false, 300, 3600, '####', 'AB', '{}', '{}', 1
+    FROM generate_series(1, $1::int) n"""
+    await pool.execute(fill, books - 1)
+    sums = """INSERT INTO card_sums
+    SELECT 1, 1 + book, '2020-01-01'::timestamptz + make_interval(days => day), 'spent', 1
+    FROM generate_series(1, $1::int) book, generate_series(1, $2::int) day"""
+    await pool.execute(sums, books, days)
+    await pool.execute("VACUUM ANALYZE card_sums, books")
+    book_id = await pool.fetchval("SELECT book_id::text FROM books WHERE book = 7")
+    for only, expected in ((f"'{book_id}'", days), ("NULL", books * days)):
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+            types = "int, timestamptz, timestamptz, text, uuid, int"
+            await connection.execute(f"PREPARE report ({types}) AS {query('read_liability')}")
+            span = "'2020-12-31 UTC', '2022-01-01 UTC', 'UTC'"
+            nodes = await _explain(connection, f"EXECUTE report (1, {span}, {only}, 5000)")
+            await connection.execute("DEALLOCATE report")
+        read = [node for node in nodes if node.get("Relation Name") == "card_sums"]
+        seen = sum(
+            (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in read
+        )
+        assert seen <= expected * 2 if only == "NULL" else seen == expected, read
+
+
 async def _explain(connection: Connection, statement: str, *args: Any) -> list[dict[str, Any]]:
     """Run a statement; return the nodes of its plan."""
     plan = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *args)
