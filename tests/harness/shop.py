@@ -11,6 +11,7 @@ import msgspec
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import BY_CODE
+from service.engine.formats import key_names
 from service.engine.formats.discount_sum import join_sum
 from service.engine.hot.scripts import ERASING, MENDING, Scripts
 from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
@@ -53,6 +54,12 @@ class Shop(Stocked):
             text = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
         digest = await self.link.call("SCRIPT", "LOAD", text)
         return await self.link.call("EVALSHA", digest, len(names), *names, *args, EPOCH)
+
+    async def count_before(self, row: BookRow, state: str = "", end: str = "", *things: Any) -> str:
+        """A step of the worker's counting what was redeemed before the book had budgets. The state afterwards."""
+        names = (self.caller.gate, f"{self.caller.prefix}w", key_names.outbox(0))
+        _, now = await self.work("count_before", names, row.book, row.counted_from, state, end, *things)
+        return str(now)
 
     async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
         """What is asked is refused so, by its answer or as an error, and nothing is changed by it."""

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import msgspec
 
-from service.engine.domain.budgets import BudgetRow, UseLimit
+from service.engine.domain.budgets import BudgetRow, UseLimit, names_users
 from service.engine.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.engine.domain.limits import BookLimits, WorkspaceLimits
 from service.engine.formats import key_names
@@ -58,7 +58,7 @@ class Stocked(ScriptRunner):
             discount = DiscountRow(**terms | discount)
         ids: dict[str, Any] = {"book": len(self.books) + 1, "book_id": uuid4()}
         usual = create_book_row(CreateBook(name="book"), **self._new_row(), **ids, workspace_currency="USD", now_ms=0)
-        row = _with_bounds(msgspec.structs.replace(usual, discount=discount, **_bounds(rules)), is_new=True)
+        row = _with_bounds(msgspec.structs.replace(usual, discount=discount, **_bounds(rules)))
         self.books.append(row)
         await self.projector.book(row)
         await self.add(row, *codes)
@@ -66,12 +66,12 @@ class Stocked(ScriptRunner):
 
     async def change(self, row: BookRow, **rules: Any) -> BookRow:
         self.limits_changed |= any(
-            name.startswith("max_redemptions") or name in ("budgets", "use_limits") for name in rules
+            name.startswith("max_redemptions") or name in ("budgets", "use_limits", "time_zone") for name in rules
         )
         version = self.next_version()
         if rules.pop("end_locks", False):
             rules["locks_ended"] = version
-        row = _with_bounds(msgspec.structs.replace(row, version=version, **_bounds(rules)))
+        row = _with_bounds(msgspec.structs.replace(row, version=version, **_bounds(rules)), row)
         await self.projector.book(row)
         return row
 
@@ -105,8 +105,12 @@ def _bounds(rules: dict[str, Any]) -> dict[str, Any]:
     return rules | made
 
 
-def _with_bounds(row: BookRow, *, is_new: bool = False) -> BookRow:
-    """The row with a generation where it has bounds and none yet, as book_requests.py makes it."""
-    if row.bounds and not row.counted_from:
-        return msgspec.structs.replace(row, counted_from=row.version, is_counted=is_new)
-    return row
+def _with_bounds(row: BookRow, before: BookRow | None = None) -> BookRow:
+    """The row with a new generation where what it bounds was not counted so far, as book_requests.py and
+    workspace_rows.py make it."""
+    if not row.bounds:
+        return msgspec.structs.replace(row, counted_from=0, is_counted=True)
+    is_same = before and before.bounds and before.time_zone == row.time_zone
+    if before and is_same and names_users(before.bounds) >= names_users(row.bounds):
+        return row
+    return msgspec.structs.replace(row, counted_from=row.version, is_counted=before is None)

@@ -167,7 +167,7 @@ async def test_the_order_of_refusals(still: Shop) -> None:
     assert renews(still) == "2027-02-01T00:00:00.000Z"
     assert await reasons() == ["period_limit", *late, "order_value_required"]
     assert await reasons(orderValue="10", currency="EUR") == ["period_limit", *late, "currency_mismatch"]
-    book = await still.change(book, use_limits=[(9, "book", "day")])
+    book = await still.change(book, use_limits=[(9, "user", "day")])
     assert await reasons(orderValue="10") == ["budget_exhausted", *late]
     await still.change(book, budgets=[("10", "book", "month"), ("5", "user", "lifetime")])
     assert await reasons(orderValue="10") == ["budget_exhausted", *late]

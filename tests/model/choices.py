@@ -12,6 +12,7 @@ from service.engine.domain.limits import BookLimits
 from tests.model.limits import ADDRESSES, KEYS
 
 Draw = st.SearchStrategy[Any]
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 
 USERS = ("ann", "bob", "-")
 ORDERS = ("A-1", "A-2", "A-3", "-")
@@ -71,6 +72,14 @@ _PLAIN = (
 baskets: Draw = st.sampled_from([_basket(*parts) for parts in (*_PLAIN * 50, *product(_VALUES, _CURRENCIES, _ITEMS))])
 """The order's part of a redeem's body: half of them everyday ones, half anything."""
 EVERYDAY = _basket(*_PLAIN[0])
+amounts: Draw = st.sampled_from([None] * 8 + [Decimal(text) for text in ("5", "0.5", "12.5", "3", "100", "5.005", "0")])
+"""The most that an order takes of a card."""
+values: Draw = st.sampled_from([Decimal(text) for text in ("20", "5", "9.99", "0.01", "33", "500", "0")])
+ways: Draw = st.sampled_from(("lock", "lock", "redeem", "redeem held", "validate"))
+credit_amounts: Draw = st.sampled_from(
+    [Decimal(text) for text in ("3", "20", "0.1", "100", "1.005", "0", "99999999900")] + [None]
+)
+"""None closes the card."""
 lock_baskets: Draw = st.one_of(st.just({}), baskets)
 """Of a lock; of a redeem under it `{}`, and the same basket, come up as well."""
 
@@ -102,6 +111,42 @@ _TERMS: tuple[dict[str, Any], ...] = (
     {"type": "buyXGetY", "buy": 1, "get": 1},
 )
 DISCOUNTS = [{**terms, **least, **currency} for terms, least, currency in product(_TERMS, _LEAST, _CURRENCY_OF)]
+CARDS: tuple[dict[str, Any], ...] = tuple(
+    {"type": "balance", "value_e4": int(value) * 10_000, **least, **currency}
+    for value, least, currency in (
+        ("50", {}, {}),
+        ("20", {}, {}),
+        ("30", {}, {"currency": "JPY", "digits": 0}),
+        ("120", {"min_order_value_e4": 100_000}, {}),
+        ("7", {}, {"currency": "KWD", "digits": 3}),
+    )
+)
+"""Discounts of books of cards."""
+cards: Draw = st.sampled_from((None, *CARDS))
+USUAL: dict[str, Any] = {
+    "require_assignment": False, "require_lock": False, "starts": None, "ends": None, "max_redemptions_per_user": None,
+    "max_redemptions": None,
+}  # fmt: skip
+card_amounts: Draw = st.sampled_from((None, 1_0000, 25_0000, 60_0000))
+"""A card's own, in 10⁻⁴ units."""
+_PERIODS = ("lifetime", "day", "month")
+_BUDGETS = [(most, per, period) for most, per, period in product((8, 25, 60), ("book", "user"), _PERIODS)]
+_USE_LIMITS = [(uses, per, period) for uses, per, period in product((1, 2, 4), ("book", "user"), _PERIODS[1:])]
+bounds: Draw = st.fixed_dictionaries(
+    {
+        "budgets": st.lists(st.sampled_from(_BUDGETS), max_size=3),
+        "use_limits": st.one_of(st.just([]), st.lists(st.sampled_from(_USE_LIMITS), max_size=2)),
+    }
+)
+"""A book's budgets and limits of uses."""
+NO_BOUNDS: dict[str, Any] = {"budgets": [], "use_limits": []}
+steps: Draw = st.sampled_from((2, 2, 2, 1, 0))
+"""Of the worker that counts what was redeemed before a book had budgets, which takes two."""
+some_bounds: Draw = st.one_of(st.just(NO_BOUNDS), bounds)
+ZONES = ("UTC", "America/New_York", "Asia/Kolkata", "America/Havana", "Australia/Lord_Howe")
+zones: Draw = st.sampled_from(("UTC", *ZONES))
+starts: Draw = st.sampled_from((0, 0, 57 * _DAY_MS + 20 * _HOUR_MS, 295 * _DAY_MS + 18 * _HOUR_MS, 16 * _DAY_MS))
+"""How long after the still clock's start a walk begins: before changes of an offset, and before the end of a month."""
 _LIMITS = (
     BookLimits(locks_per_user=1),
     BookLimits(locks_per_user=2),
@@ -124,13 +169,15 @@ rules: Draw = st.fixed_dictionaries(
         "require_assignment": st.sampled_from((False,) * 5 + (True,)),
         "require_lock": st.sampled_from((False,) * 5 + (True,)),
         "public_reasons": st.sampled_from((False, True)),
-        "lives": st.sampled_from(((300, 3600), (30, 60), (1, 1))),
+        "lives": st.sampled_from(((300, 3600), (30, 60), (1, 1), (50_000, 100_000))),
         "starts": st.sampled_from((None,) * 8 + (0, 5_000)),
         "ends": st.sampled_from((None,) * 4 + (5_000, 100_000, 10_000_000)),
         "low_stock_threshold": st.sampled_from((None, None, 1, 2)),
         "gift": st.sampled_from((None, None, *BOOKS)),
         "limits": st.sampled_from((None,) * len(_LIMITS) + _LIMITS),
-        "discount": st.sampled_from((None,) * len(DISCOUNTS) + tuple(DISCOUNTS)),
+        "discount": st.sampled_from((None,) * len(DISCOUNTS) + tuple(DISCOUNTS) + CARDS * 10),
+        "bounds": some_bounds,
+        "time_zone": zones,
     }
 )
 """A new book's: lives are lockSeconds and maxLockSeconds, starts and ends its window, gift another book's number."""
@@ -143,7 +190,7 @@ own_rules: Draw = st.sampled_from(
 )
 """What an uploaded code says of its own."""
 
-book_changes: Draw = st.sampled_from(
+_plain_changes: Draw = st.sampled_from(
     [("status", word) for word in ("active",) * 5 + ("inactive", "inactive", "archived")]
     + [("starts", ms) for ms in (None,) * 2 + _WINDOW]
     + [("ends", ms) for ms in (None,) * 5 + _WINDOW]
@@ -155,9 +202,11 @@ book_changes: Draw = st.sampled_from(
     + [("public_reasons", word) for word in (False, True)]
     + [("end_locks", True)] * 3
     + [("lives", lives) for lives in ((300, 3600), (30, 60), (1, 1))]
+    + [("time_zone", zone) for zone in ZONES[:2]]
     + [("limits", limits) for limits in (None, *_LIMITS)]
-    + [("discount", discount) for discount in (None, *DISCOUNTS[:: len(DISCOUNTS) // 11])]
+    + [("discount", discount) for discount in (None, *DISCOUNTS[:: len(DISCOUNTS) // 11], *CARDS)]
 )
+book_changes: Draw = st.one_of(*[_plain_changes] * 4, st.tuples(st.just("bounds"), some_bounds))
 """A PATCH of a book, but for the limits of its uses."""
 limit_changes: Draw = st.sampled_from(
     [("max_redemptions", most) for most in (None, 1, 2, 4, "spent", "spent")]
@@ -187,8 +236,10 @@ key_changes: Draw = st.sampled_from(
 caps: Draw = st.sampled_from((None, 1, 2, 4, "held", "held"))
 """`held` is what the user holds already."""
 
-waits: Draw = st.sampled_from(("next", "before next", 1, 999, 5_000, 31_000, 61_000, 3_600_000))
-"""Ms; or to the moment at which something begins or ends, or the millisecond before it."""
+waits: Draw = st.sampled_from(
+    ("next", "before next", 1, 999, 5_000, 31_000, 61_000, 3_600_000) * 3 + ("period", "before period")
+)
+"""Ms; or to when something begins or ends, or a book's next day or month begins, or the millisecond before that."""
 readings: Draw = st.sampled_from(("validate", "validate", "validate_public", "coupon"))
 flags: Draw = st.sampled_from((False, False, True))
 claims: Draw = st.sampled_from(

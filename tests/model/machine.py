@@ -1,5 +1,6 @@
 """What may happen in a shop, in any order: hypothesis chooses the steps, and model and service are asked alike."""
 
+from decimal import Decimal
 from typing import Any
 
 from hypothesis.stateful import rule
@@ -36,7 +37,9 @@ class Machine(Merchant):
     def hoard(self, user: str, order: str | None) -> None:
         """Lock what can be locked, one after the other."""
         for code in dict.fromkeys(self.usable(nth, user, order, "lock") for nth in range(4)):
-            self.ask("lock", code, userId=user, orderId=order)
+            row = self.model.books[self.model.coupons[code].book] if code in self.model.coupons else None
+            basket = pick.EVERYDAY if row and (row.card or row.budgets) else {}
+            self.ask("lock", code, userId=user, orderId=order, **basket)
 
     @rule(nth=pick.recent, seconds=pick.lock_seconds, basket=pick.lock_baskets)
     def lock_again(self, nth: int, seconds: int | None, basket: dict[str, Any]) -> None:
@@ -94,6 +97,47 @@ class Machine(Merchant):
         self, nth: int, as_: frozenset[str], user: str, order: str | None, basket: dict[str, Any]
     ) -> None:
         self.ask("validate", None, code=self.held_lock(nth)[0], **self.claim(nth, as_, user, order), **basket)
+
+    @rule(nth=pick.recent_or_none, code=pick.codes, amount=pick.credit_amounts, keyed=pick.keyed)
+    def adjust_card(self, nth: int | None, code: str, amount: Decimal | None, keyed: bool) -> None:
+        """Credit a card, or close it, or what may be none."""
+        code = code if nth is None else self.card(nth) or code
+        if amount is None:
+            self.ask("close", code, keyed)
+        else:
+            self.ask("credit", code, keyed, amount=amount)
+
+    @rule(
+        nth=pick.recent, user=pick.users, order=pick.orders, value=pick.values, amount=pick.amounts, how=pick.ways,
+        seconds=pick.lock_seconds,
+    )  # fmt: skip
+    def use_card(
+        self,
+        nth: int,
+        user: str,
+        order: str | None,
+        value: Decimal,
+        amount: Decimal | None,
+        how: str,
+        seconds: int | None,
+    ) -> None:
+        """Lock, redeem or validate a card that the model would not refuse, in its currency, for a part of it; or redeem
+        one under its lock, for another part than it holds."""
+        held = [(code, lock) for code, lock in self.model.tokens if self.model.coupons[code].issued is not None]
+        code = self.card(nth, user, order)
+        if how == "redeem held" and held:
+            code, lock = held[-1 - nth % len(held)]
+            self.ask("redeem", code, userId=lock.user, orderId=lock.order, orderValue=value, amount=amount)
+        elif code:
+            row = self.model.books[self.model.coupons[code].book]
+            asked = {"userId": user, "orderId": order, "orderValue": value, "amount": amount}
+            asked["currency"] = row.card.currency if row.card else None
+            if how == "validate":
+                self.ask(how, None, code=code, **asked)
+            elif how == "lock":
+                self.ask(how, code, **asked, lockSeconds=seconds)
+            else:
+                self.ask("redeem", code, **asked)
 
     @rule(code=pick.codes, user=pick.users, keyed=pick.keyed)
     def assign(self, code: str, user: str, keyed: bool) -> None:
@@ -217,6 +261,13 @@ class Machine(Merchant):
         uses = [Use(c, kind, user, order) for c in self.model.coupons.values()]
         usable = [use.c.code for use in uses if of_use(self.model, use) in ([], ["order_value_required"])]
         return usable[nth % len(usable)] if usable else pick.FIRST_CODES[nth]
+
+    def card(self, nth: int, user: str | None = None, order: str | None = None) -> str | None:
+        """The code of a card, one that the user may redeem where there is one; None where there is none."""
+        cards = [c for c in self.model.coupons.values() if c.issued is not None]
+        usable = [c for c in cards if of_use(self.model, Use(c, "redeem", user, order)) == ["order_value_required"]]
+        cards = usable or cards
+        return cards[nth % len(cards)].code if cards else None
 
     def owned(self, nth: int) -> Coupon | None:
         """An assigned coupon; None where there is none."""

@@ -38,7 +38,7 @@ class Model(Operations):
         self.remaining, is_public = [], name == "validate_public"
         rates = self.limits.rates(is_public)
         try:
-            _check_amounts(asked)  # what can't be read isn't counted
+            _check_amounts(name, asked)  # what can't be read isn't counted
         except Refused as refused:
             return refused.status, refused.code
         answer = self._limited(rates)
@@ -87,7 +87,7 @@ class Model(Operations):
                 if self._answers(kept):
                     return kept.answer[0], {**(kept.answer[1] or {}), "replayed": True}
             facts = len(self.facts)
-            is_kept = name != "unlock" or self.releases_one(code or "", asked["lockToken"])
+            is_kept = self._changes(name, code or "", asked)
             answer = getattr(self, name)(code, asked, actual)
         except Refused as refused:
             self.retry_after_ms = refused.retry_after_ms
@@ -101,6 +101,12 @@ class Model(Operations):
             if facts < len(self.facts):
                 self.recorded_keys.append(facts)
         return answer
+
+    def _changes(self, name: str, code: str, asked: Body) -> bool:
+        """Whether there is something to store under a key: for an unlock or a close that finds nothing there is not."""
+        if name == "unlock":
+            return self.releases_one(code, asked["lockToken"])
+        return name != "close" or self.has_funds(code)
 
     def _about(self, name: str, body: Body | None) -> Lock | Redemption | Given | None:
         """What an answer of this operation shows as there, if a later request can end it."""
@@ -176,6 +182,8 @@ class Model(Operations):
             gift_body = self.coupon_body(mine, actual_gift) if mine else None
         for book in dict.fromkeys(each.book for each in (c, mine) if each):
             self._notice(book, before[book])
+            if redemption and book == redemption.book:
+                self._notice_budgets(redemption)
         return 201, self._purchase(asked, redemption, gift_body)
 
     def _gift(self, book: int, user: str, order: str, bought_with: Coupon | None, actual: Body) -> Coupon | None:
@@ -198,9 +206,13 @@ class Model(Operations):
         return self._durable({"redemption": bought, "gift": gift, "finalAmount": final})
 
 
-def _check_amounts(asked: Body) -> None:
+def _check_amounts(name: str, asked: Body) -> None:
     """More digits than the currency that the request itself names has are senseless, whatever it is about; and items
     that are worth more than the order."""
     currency, value, items = asked.get("currency"), asked.get("orderValue"), asked.get("items", ())
     if currency and (not amounts.fits_all(asked, currency) or amounts.worth_too_much(value, items, currency)):
         raise Refused("invalid")
+    if (amount := asked.get("amount")) is not None:
+        is_bad = not amount or (currency and not amounts.fits(amount, amounts.DIGITS[currency]))
+        if is_bad or (name == "checkout" and "code" not in asked):
+            raise Refused("invalid")

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.model import amounts, refusals
+from tests.model.amounts import units
 from tests.model.refusals import Refused, Use, first
 from tests.model.state import Coupon, Lock, Price, Redemption, State, time
 
@@ -14,7 +15,8 @@ TOLD = {"not_started", "expired", "order_value_too_low", "order_value_required"}
 Body = dict[str, Any]
 Answer = tuple[int, Any]
 """Status and body."""
-NO_PRICE = dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount"))
+MOST = Decimal(10) ** 11
+NO_PRICE: dict[str, str | None] = dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount"))
 """Of a lock without a value."""
 
 
@@ -27,6 +29,8 @@ class Operations(State):
         """Every lock that was ever given, with its code, in order."""
         self.made: list[Redemption] = []
         """Every redemption that was ever made, in order."""
+        self.renews_next: str | None = None
+        """When the budgets or limits that refused last begin anew."""
 
     def _find_coupon(self, code: str | None) -> Coupon:
         c = self.coupons.get(code or "")
@@ -74,6 +78,20 @@ class Operations(State):
             self.gifts[order] = (c.code, user, self.now)
         self.facts.append(("A", c.book, c.code, user, self.now, order))
 
+    def _notice_budgets(self, r: Redemption) -> None:
+        """book.budget_low, when a redemption spends the first of 80 %, or the last, of a budget of the whole book."""
+        row, at = self.books[r.book], r.at if r.counted is None else r.counted
+        for budget in row.budgets if r.discount and r.book not in self.uncounted else ():
+            if budget.per == "book":
+                spent = self.taken(r.book, budget, None, at) - self.held_by_locks(r.book, budget, None, at)
+                most, before = units(budget.amount_e4), spent - r.discount
+                renews = self.renews_at(r.book, budget, at)
+                of = f"budget:{budget.period[0]}:{budget.amount_e4}:{'-' if renews is None else renews}"
+                left = int(max(most - spent, Decimal(0)) * 10_000)
+                for notice, share in (("low", Decimal("0.8")), ("out", Decimal(1))):
+                    if before < share * most <= spent:
+                        self.facts.append(("S", r.book, notice, of, left, self.now))
+
     def _notice(self, book: int, before: dict[str, int]) -> None:
         """book.low_stock, when an assign or a redeem leaves fewer than the threshold; and when nothing is left."""
         least = self.books[book].low_stock_threshold
@@ -104,11 +122,11 @@ class Operations(State):
         c = self._find_coupon(code)
         use = use_of(c, "lock", asked)
         refusals.price(self, use, asked)
-        first(self, c, refusals.of_use(self, use))
+        self._judge(use)
         asked_s, book = asked.get("lockSeconds"), self.books[c.book]
         price = None if use.value is None else self._price(use)
         if own := refusals.own_lock(self, use):
-            own.price = price or own.price
+            own.price, own.share = price or own.price, book.counted_from
             if book.status == "active":  # else it is as an extension, which is refused
                 own.deadline = max(own.deadline, self._deadline(c, asked_s, own.started))
             return 200, self._lock_body(c, own)
@@ -119,7 +137,8 @@ class Operations(State):
         counts = frozenset(limit for limit, most in limits.items() if most is not None)
         key = None if self.limits.of_key("live_locks") is None else self.limits.key
         deadline = self._deadline(c, asked_s, self.now)
-        lock = Lock(actual.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts, key, price)
+        token, share = actual.get("lockToken", ""), book.counted_from
+        lock = Lock(token, asked["userId"], use.order, deadline, self.now, counts, key, price, share)
         c.locks = [*self.live(c), lock]
         self.touched.add(c.book)
         self.tokens.append((c.code, lock))
@@ -132,6 +151,7 @@ class Operations(State):
         first(self, c, refusals.of_extend(self, c, lock, self._ceiling(c, lock.started) if lock else 0))
         assert lock
         lock.deadline = max(lock.deadline, self._deadline(c, asked.get("lockSeconds"), lock.started))
+        lock.share = self.books[c.book].counted_from
         return 200, self._lock_body(c, lock)
 
     def releases_one(self, code: str, token: str) -> bool:
@@ -162,8 +182,8 @@ class Operations(State):
             "orderId": lock.order,
             "lockSeconds": (lock.deadline - self.now) // 1000,
             "expiresAt": time(lock.deadline),
-            **(lock.price.body() if lock.price else NO_PRICE),
-            "amount": None,
+            **(body := lock.price.body() if lock.price else NO_PRICE),
+            "amount": None if c.issued is None else body["discountAmount"],
         }
 
     def _price(self, use: Use) -> Price:
@@ -171,9 +191,7 @@ class Operations(State):
         assert use.value is not None
         if use.held:
             return use.held
-        row, currency = self.books[use.c.book].discount, self._currency(use)
-        discount = amounts.discount(row, use.value, use.items, amounts.DIGITS[currency])
-        return Price(use.value, currency, use.items, discount)
+        return Price(use.value, self._currency(use), use.items, refusals.saving(self, use))
 
     # Redeem
 
@@ -188,6 +206,7 @@ class Operations(State):
         before = self.stock(c.book)
         redemption = self._spend(use, asked, actual)
         self._notice(c.book, before)
+        self._notice_budgets(redemption)
         return 201, self._durable(self._redemption_body(redemption))
 
     def _redeemed_before(self, c: Coupon, asked: Body) -> Redemption | None:
@@ -198,12 +217,20 @@ class Operations(State):
 
     def _judge_redeem(self, use: Use, asked: Body) -> None:
         refusals.price(self, use, asked)
-        first(self, use.c, refusals.of_use(self, use))
+        self._judge(use)
+
+    def _judge(self, use: Use) -> None:
+        reasons = refusals.of_use(self, use)
+        self.renews_next = time(use.renews.get(reasons[0])) if reasons else None
+        first(self, use.c, reasons)
 
     def _spend(self, use: Use, asked: Body, actual: Body) -> Redemption:
         """One use; the lock that it was under ends. The assignment stays, and an unassigned coupon stays so."""
         c, currency = use.c, self._currency(use)
         discount = Decimal(0) if use.value is None else self._price(use).discount
+        own = refusals.own_lock(self, use)
+        balance_after = None if c.issued is None else self.available(c, own) - discount
+        counted = own.started if own and self.books[c.book].bounds else None
         redemption = Redemption(
             id=actual.get("redemptionId", ""),
             code=c.code,
@@ -216,14 +243,16 @@ class Operations(State):
             at=self.now,
             address=self.limits.address,
             metadata=asked.get("metadata", {}),
+            counted=counted,
+            balance_after=balance_after,
         )
-        own = refusals.own_lock(self, use)
         c.locks = [lock for lock in c.locks if lock is not own]
         c.redemptions.append(redemption)
         self.made.append(redemption)
         self.touched.add(c.book)
         value = (use.value, currency, discount)
-        self.facts.append(("R", c.book, c.code, redemption.user, use.order, redemption.id, *value, self.now))
+        about = (c.book, c.code, redemption.user, use.order, redemption.id)
+        self.facts.append(("R", *about, *value, self.now, counted, balance_after))
         return redemption
 
     def validate(self, code: None, asked: Body, actual: Body) -> Answer:
@@ -240,7 +269,8 @@ class Operations(State):
             if use.value is not None:
                 body["finalAmount"] = amounts.format_amount(use.value - discount, amounts.DIGITS[currency])
         described = actual.get("refusals", [])
-        if [refusal["code"] for refusal in described] != reasons:
+        named = [(refusal["code"], refusal.get("renewsAt")) for refusal in described]
+        if named != [(reason, time(use.renews.get(reason))) for reason in reasons]:
             described = reasons
         return 200, {**body, "refusals": described, "coupon": self.coupon_body(c, actual.get("coupon") or {})}
 
@@ -251,7 +281,7 @@ class Operations(State):
         try:
             _, body = self.validate(code, asked, actual)
         except Refused as refused:
-            if refused.code == "invalid" or not self._may_be_an_order(asked):
+            if (refused.code == "invalid" and not refused.is_of_coupon) or not self._may_be_an_order(asked):
                 raise Refused("invalid") from None
             body = refusal
         if body["valid"] or self._tells(asked["code"], body):
@@ -266,7 +296,7 @@ class Operations(State):
 
     def _currency(self, use: Use) -> str:
         """The order's; without a value it may have none, and then has that of the coupon's orders."""
-        return use.currency or refusals.wanted_currency(self, use)
+        return use.currency or refusals.wanted_currency(self, use.c, use.usual)
 
     def _may_be_an_order(self, asked: Body) -> bool:
         """Whether the amounts are an order's, of a coupon that nobody knows."""
@@ -311,7 +341,40 @@ class Operations(State):
 
     def _roll_back(self, r: Redemption, asked: Body) -> None:
         r.rolled_back, r.restored = self.now, asked.get("restore") is not False
-        self.facts.append(("B", r.book, r.code, r.user, r.order, r.id, self.now, r.restored))
+        c = self.coupons[r.code]
+        after = None if c.issued is None else self.available(c)
+        self.facts.append(("B", r.book, r.code, r.user, r.order, r.id, self.now, r.restored, after))
+
+    # Credit and close cards
+
+    def credit(self, code: str, asked: Body, actual: Body) -> Answer:
+        """200: the coupon, which has so much more; all that a card was ever given is below 10¹¹."""
+        c = self._find_coupon(code)
+        if c.issued is None or not amounts.fits(asked["amount"], amounts.DIGITS[refusals.wanted_currency(self, c)]):
+            raise Refused("invalid")
+        if c.issued + c.credited + asked["amount"] >= MOST:
+            raise Refused("invalid")
+        return self._adjusted(c, "credited", asked["amount"], actual)
+
+    def close(self, code: str, asked: Body, actual: Body) -> Answer:
+        """200: the coupon, of which nothing is available now; refused while a part is held."""
+        c = self._find_coupon(code)
+        if c.issued is None:
+            raise Refused("invalid")
+        first(self, c, ["coupon_locked"] if self.live(c) else [])
+        return self._adjusted(c, "closed", c.funds, actual)
+
+    def has_funds(self, code: str) -> bool:
+        """Whether closing this card changes anything."""
+        return self._find_coupon(code).funds > 0
+
+    def _adjusted(self, c: Coupon, kind: str, amount: Decimal, actual: Body) -> Answer:
+        before = self.stock(c.book)
+        setattr(c, kind, getattr(c, kind) + amount)
+        if amount:
+            self.facts.append(("C", c.book, c.code, kind, amount, self.available(c), self.now))
+            self._notice(c.book, before)
+        return 200, self._durable(self.coupon_body(c, actual))
 
     # Read
 
@@ -328,4 +391,7 @@ class Operations(State):
 
 def use_of(c: Coupon, kind: str, asked: Body) -> Use:
     names = ("userId", "orderId", "lockToken", "orderValue", "currency")
-    return Use(c, kind, *(asked.get(name) for name in names), items=asked.get("items", ()))
+    amount, is_lock = asked.get("amount"), kind == "lock"
+    if is_lock and not asked.keys() & {"orderValue", "currency", "amount"}:
+        asked = {name: value for name, value in asked.items() if name != "items"}  # alone, a lock ignores them
+    return Use(c, kind, *(asked.get(name) for name in names), items=asked.get("items", ()), amount=amount)

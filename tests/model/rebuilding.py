@@ -9,6 +9,7 @@ import msgspec
 
 from service.engine.domain.configuration import CodeRow
 from service.engine.formats import key_names
+from service.engine.formats.bounds import parse_spent, spans_at
 from service.engine.formats.events import Fact, Redeemed, RolledBack
 from service.engine.formats.recovery_progress import WHOLE
 from service.engine.hot.redis_server import Server
@@ -60,23 +61,71 @@ def _recorded_facts(entries: list[tuple[str, dict[str, str]]]) -> Iterator[Fact]
                 yield event.gift
         elif isinstance(event, RolledBack):
             of = redeemed[event.redemption_id]
-            yield msgspec.structs.replace(event, redeemed=of.id, discount_e4=of.discount_e4)
+            counted_ms = of.at_ms if of.counted_ms is None else of.counted_ms
+            yield msgspec.structs.replace(event, redeemed=of.id, discount_e4=of.discount_e4, counted_ms=counted_ms)
         elif isinstance(event, Fact):
             yield event
 
 
 async def assert_same(shop: Shop, other: Shop) -> None:
     """Compare all but locks and idempotency keys. What differs by right: a code's version (it has the last one, where
-    configuration came once), the limit and the mark `touched` of what was locked and never redeemed, zeros."""
+    configuration came once), the limit and the mark `touched` of what was locked and never redeemed, zeros, what locks
+    hold, and what is spent of budgets in past periods and under past generations."""
     ours, theirs = [Held(await each.everything(), shop.caller.prefix, Outbox(), {}) for each in (shop, other)]
-    for start in ("s:", "o:", "g:", "x"):
+    for start in ("s:", "g:", "x"):
         assert ours.under(start) == theirs.under(start)
-    for start in ("w", "b:", "n:", "u:"):
+    for start in ("w", "b:", "u:"):
         assert _strip(ours.under(start)) == _strip(theirs.under(start))
+    now = await shop.now()
+    for of in (_orders, _counters, _accounts):
+        pair = of(ours, now), of(theirs, now)
+        assert pair[0] == pair[1], pair
     assert {code: _strip_coupon(c) for code, c in ours.coupons.items()} == {
         code: _strip_coupon(c) for code, c in theirs.coupons.items()
     }
     assert not any(c.locks for c in theirs.coupons.values())
+
+
+def _generation(held: Held, number: str) -> str:
+    return held.books[number].bounds.partition("/")[0].rstrip("!")
+
+
+def _orders(held: Held, now: int) -> dict[str, dict[str, Any]]:
+    """What orders and users have, and of budgets what users have spent in the periods of now."""
+    plain: dict[str, dict[str, Any]] = {}
+    for bucket, fields in held.under("o:").items():
+        kept: dict[str, Any] = {}
+        for name, text in fields.items():
+            if not name.endswith("/"):
+                kept[name] = text
+            elif ":u:" in (bounds := held.books[name.split("/")[0]].bounds):
+                generation, zone, _ = bounds.replace("!", "").split("/")
+                spent, spans = parse_spent(text, int(generation)), {span.name for span in spans_at(zone, now)}
+                if current := {period: some for period, some in spent.items() if period in spans and any(some)}:
+                    kept[name] = current
+        if kept:
+            plain[bucket] = kept
+    return plain
+
+
+def _counters(held: Held, _: int) -> dict[str, Any]:
+    """The books' counters."""
+    return _strip(
+        {
+            number: {
+                name: text
+                for name, text in counters.items()
+                if not name.startswith("held") and (":" not in name or name.split(":")[0] == _generation(held, number))
+                and (name != "accounts" or _generation(held, number))
+            }
+            for number, counters in held.under("n:").items()
+        }
+    )  # fmt: skip
+
+
+def _accounts(held: Held, _: int) -> dict[str, Any]:
+    """Those of cards, but for what is held."""
+    return {code: text.rsplit(" ", 1)[0] for code, text in held.accounts.items()}
 
 
 def _strip_coupon(c: Coupon) -> Any:

@@ -1,11 +1,12 @@
 """The contract's refusals in plain Python: each function lists all that apply, in the contract's order."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from tests.model.amounts import DIGITS, discount, fits_all, least_value, worth_too_much
+from service.engine.domain.budgets import BudgetRow
+from tests.model.amounts import DIGITS, discount, fits, fits_all, least_value, units, worth_too_much
 from tests.model.state import Coupon, Lock, Price, State
 
 STATUS = {
@@ -32,16 +33,17 @@ REFUSALS = {
     *STATUS,
     *"coupon_inactive book_inactive not_started expired coupon_not_assigned coupon_assigned_to_other lock_lost".split(),
     *"coupon_locked lock_required coupon_redeemed coupon_exhausted out_of_stock order_already_used".split(),
-    "already_rolled_back",
+    *"already_rolled_back budget_exhausted period_limit".split(),
 }
 """All that the model knows."""
 
 
 class Refused(Exception):
-    """A request that changes nothing; for `coupon_locked` and `lock_quota`, in how many ms the first such lock ends."""
+    """A request that changes nothing; for `coupon_locked` and `lock_quota`, in how many ms the first such lock ends.
+    is_of_coupon: whether `invalid` says that the coupon is no card, or not of that currency."""
 
-    def __init__(self, code: str, retry_after_ms: int | None = None) -> None:
-        self.code, self.retry_after_ms = code, retry_after_ms
+    def __init__(self, code: str, retry_after_ms: int | None = None, *, is_of_coupon: bool = False) -> None:
+        self.code, self.retry_after_ms, self.is_of_coupon = code, retry_after_ms, is_of_coupon
         self.status = STATUS.get(code, 409)
         super().__init__(code)
 
@@ -59,15 +61,16 @@ class Use:
     value: Decimal | None = None
     currency: str | None = None
     items: Sequence[dict[str, Any]] = ()
+    amount: Decimal | None = None
+    """The most that it takes of a card."""
     held: Price | None = None
     """The price of its lock, where that is the use's."""
+    usual: str = ""
+    """The currency of an order that names none: its lock's; '' for the workspace's."""
     is_anothers: bool = False
     """Whether another user has the order's gift."""
-
-    @property
-    def is_priced(self) -> bool:
-        """A lock may have no price."""
-        return self.kind != "lock" or self.value is not None or self.currency is not None
+    renews: dict[str, int | None] = field(default_factory=dict[str, int | None])
+    """When what refuses it by budgets and limits of uses begins anew, by the refusal; None for never."""
 
 
 def first(state: State, c: Coupon, reasons: Iterable[str]) -> None:
@@ -90,31 +93,44 @@ def own_lock(state: State, use: Use) -> Lock | None:
     return None
 
 
+def is_priced(state: State, use: Use) -> bool:
+    """Whether its amounts are judged: a lock may have none, unless it is to hold a part of a card."""
+    if use.kind != "lock" or (use.value, use.currency, use.amount) != (None, None, None):
+        return True
+    own = own_lock(state, use)
+    return use.c.issued is not None and not (own and own.price)
+
+
 def price(state: State, use: Use, asked: dict[str, Any]) -> None:
     """What the request leaves out is what its lock holds; Refused where its amounts can be no order's."""
     own = own_lock(state, use)
     usual = state.currency
-    if own and own.price and use.is_priced:
+    if own and own.price and is_priced(state, use):
         held = own.price
-        usual = held.currency
+        usual = use.usual = held.currency
         use.value = held.value if use.value is None else use.value
         use.items = use.items or held.items
-        if (use.value, use.currency or usual, list(use.items)) == (held.value, usual, list(held.items)):
+        same = (held.value, usual, list(held.items), use.amount and held.discount)
+        if (use.value, use.currency or usual, list(use.items), use.amount) == same:
             use.held = held
-    if use.held is None and use.is_priced:
-        expected = wanted_currency(state, use)
-        if use.currency is None and not fits_all(asked, usual):
+    if use.held is None and is_priced(state, use):
+        expected = wanted_currency(state, use.c, use.usual)
+        if use.currency is None and not fits_all(asked | {"items": use.items}, usual):
             raise Refused("invalid")
         if use.currency in (None, expected) and worth_too_much(use.value, use.items, use.currency or usual):
             raise Refused("invalid")
+    if use.amount is not None and (
+        use.c.issued is None or not fits(use.amount, DIGITS[wanted_currency(state, use.c, use.usual)])
+    ):
+        raise Refused("invalid", is_of_coupon=True)
     if use.currency is None and use.value is not None:
         use.currency = usual
 
 
-def wanted_currency(state: State, use: Use) -> str:
-    """That of orders with the coupon."""
-    discount_row = state.books[use.c.book].discount
-    return discount_row.currency if discount_row else state.currency
+def wanted_currency(state: State, c: Coupon, usual: str = "") -> str:
+    """That of orders with the coupon; `usual` is the lock's, where the book has none."""
+    discount_row = state.books[c.book].discount
+    return discount_row.currency if discount_row else usual or state.currency
 
 
 def of_use(state: State, use: Use) -> list[str]:
@@ -134,12 +150,62 @@ def of_use(state: State, use: Use) -> list[str]:
         f"coupon_{state.used_up(c)}": not state.left(c),
         "user_redemption_limit": own is None and _over_user_limit(state, use),
         "out_of_stock": own is None and _over_total(state, use),
+        **_of_bounds(state, use, own),
         "order_already_used": use.is_anothers
         or (use.order is not None and len(state.places(use.order)) >= state.coupons_per_order),
+        "order_value_required": use.value is None and _needs_value(state, use, own),
     }
-    if use.is_priced and use.held is None:
+    if is_priced(state, use) and use.held is None:
         conditions |= _of_value(state, use)
     return _holding(conditions)
+
+
+def _needs_value(state: State, use: Use, own: Lock | None) -> bool:
+    """Whether the book asks for the order's value: at a lock only where it holds an amount."""
+    book = state.books[use.c.book]
+    if use.kind == "lock":
+        return (use.c.issued is not None or bool(book.budgets)) and not (own and own.price)
+    return book.discount is not None
+
+
+def saving(state: State, use: Use) -> Decimal:
+    """What an order with a value gets: by the book's discount, or from a card."""
+    assert use.value is not None
+    if use.c.issued is not None:
+        return min(state.available(use.c, own_lock(state, use)), use.value, use.amount or use.value)
+    currency = wanted_currency(state, use.c, use.usual)
+    return discount(state.books[use.c.book].discount, use.value, use.items, DIGITS[currency])
+
+
+def _of_bounds(state: State, use: Use, own: Lock | None) -> dict[str, bool]:
+    """Of the book's budgets and limits of uses, at the time of the lock that it is under: which its discount does not
+    fit, where that is decided now; and which have no use left. A lock keeps its use."""
+    book = state.books[use.c.book]
+    if use.c.book in state.uncounted:
+        return {}
+    wanted, at = _wanted(state, use), own.started if own else state.now
+    for bound in book.bounds:
+        code, more, most = "period_limit", Decimal(own is None), Decimal(0)
+        if isinstance(bound, BudgetRow):
+            code, more, most = "budget_exhausted", wanted, units(bound.amount_e4)
+        else:
+            most = Decimal(bound.uses)
+        if not more or (bound.per == "user" and use.user is None):
+            continue
+        if state.taken(use.c.book, bound, use.user, at, own) + more > most:
+            renews = state.renews_at(use.c.book, bound, at)
+            latest = use.renews.get(code, renews)
+            use.renews[code] = None if renews is None or latest is None else max(renews, latest)
+    return dict.fromkeys(use.renews, True)
+
+
+def _wanted(state: State, use: Use) -> Decimal:
+    """What it wants of a budget, where that is decided now: what its lock holds was."""
+    row = state.books[use.c.book].discount
+    if row is None or use.value is None or use.held or not is_priced(state, use):
+        return Decimal(0)
+    is_judged = use.currency in (None, row.currency) and use.value >= least_value(row)
+    return saving(state, use) if is_judged else Decimal(0)
 
 
 def full_quota(state: State, use: Use) -> list[int]:
@@ -197,16 +263,15 @@ def _over_total(state: State, use: Use) -> bool:
 
 
 def _of_value(state: State, use: Use) -> dict[str, bool]:
-    """Of the order's value: a book with a discount asks for it; one in another currency isn't judged for size. A use is
-    not spent for a discount of nothing."""
-    row, currency = state.books[use.c.book].discount, wanted_currency(state, use)
+    """Of the order's value: one in another currency isn't judged for size. No use is spent for nothing."""
+    row, currency = state.books[use.c.book].discount, wanted_currency(state, use.c, use.usual)
     mismatch = use.currency not in (None, currency)
     too_low = saves_nothing = False
     if row is not None and use.value is not None and not mismatch:
         too_low = use.value < least_value(row)
-        saves_nothing = not too_low and not discount(row, use.value, use.items, DIGITS[currency])
+        # A card of which nothing is left was refused before.
+        saves_nothing = not too_low and not (use.value if use.c.issued is not None else saving(state, use))
     return {
-        "order_value_required": row is not None and use.value is None and use.kind != "lock",
         "currency_mismatch": mismatch,
         "order_value_too_low": too_low,
         "no_discount": saves_nothing,
@@ -259,7 +324,7 @@ def _of_user(state: State, book: int, user: str) -> dict[str, bool]:
 
 def of_unassign(state: State, c: Coupon) -> list[str]:
     """Of taking an assignment back, while nothing of it is locked or used."""
-    exhausted = not state.left(c) and state.limit(c) != 1
+    exhausted = not state.left(c) and state.limit(c) not in (None, 1)  # a card that was closed has no use
     conditions = {
         "coupon_not_assigned": c.owner is None,
         "coupon_locked": bool(state.live(c)),

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
+from service.engine.domain.budgets import Bound, BudgetRow
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.times import from_ms
-from tests.model.amounts import DIGITS, format_amount
+from tests.model.amounts import DIGITS, format_amount, units
 from tests.model.limits import Limits
+from tests.model.periods import period_of, renews_at
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,13 @@ class Lock:
     key: str | None = None
     """Whose live locks it is one of: the key that took it, where these were limited then."""
     price: Price | None = None
+    share: int = 0
+    """The generation of the book's budgets of which it holds a share; 0 for none."""
+
+    @property
+    def amount(self) -> Decimal:
+        """What it holds of a card, or of a budget."""
+        return self.price.discount if self.price else Decimal(0)
 
 
 @dataclass
@@ -59,6 +68,10 @@ class Redemption:
     at: int
     address: str
     metadata: dict[str, Any]
+    counted: int | None = None
+    """The time in whose periods it counts, where that is its lock's."""
+    balance_after: Decimal | None = None
+    """What was available of a card."""
     rolled_back: int | None = None
     restored: bool = False
 
@@ -84,7 +97,7 @@ class Redemption:
             "currency": self.currency,
             "discountAmount": format_amount(self.discount, digits),
             "finalAmount": None if self.value is None else format_amount(self.value - self.discount, digits),
-            "balanceAfter": None,
+            "balanceAfter": None if self.balance_after is None else format_amount(self.balance_after, digits),
             "redeemedAt": from_ms(self.at),
             "rolledBackAt": time(self.rolled_back),
             "ipAddress": self.address,
@@ -105,6 +118,10 @@ class Coupon:
     ends: int | None = None
     """Its own end."""
     active: bool = True
+    issued: Decimal | None = None
+    """Of a card, as `credited` and `closed`."""
+    credited: Decimal = Decimal(0)
+    closed: Decimal = Decimal(0)
     redemptions: list[Redemption] = field(default_factory=list)
     locks: list[Lock] = field(default_factory=list)
 
@@ -112,6 +129,16 @@ class Coupon:
     def uses(self) -> int:
         """How many are spent."""
         return sum(redemption.taken for redemption in self.redemptions)
+
+    @property
+    def spent(self) -> Decimal:
+        """What redemptions took of a card and no rollback gave back."""
+        return sum((redemption.discount for redemption in self.redemptions if redemption.taken), Decimal(0))
+
+    @property
+    def funds(self) -> Decimal:
+        """What a card has, available or held."""
+        return (self.issued or 0) + self.credited - self.spent - self.closed
 
 
 Given = tuple[str, int | None]
@@ -138,6 +165,9 @@ class State:
         self.rolled_back_gifts: set[Given] = set()
         """Those that a rollback of their order took back."""
         self.limits = Limits()
+        self.uncounted: dict[int, list[Redemption] | None] = {}
+        """Books of which what was redeemed before they had budgets is not counted yet: until then these refuse nothing.
+        Once the worker has begun, what stood then."""
         self.facts: list[tuple[Any, ...]] = []
         """The facts of all traffic, and the notices of stock, that are to be recorded, in order."""
 
@@ -152,12 +182,20 @@ class State:
         return c.own_max or self.books[c.book].max_redemptions_per_code
 
     def left(self, c: Coupon) -> bool:
-        """Whether a use is not spent, though perhaps locked."""
+        """Whether a use, or a part of a card, is not spent, though perhaps locked."""
+        if c.issued is not None:
+            return c.funds > 0
         limit = self.limit(c)
         return limit is None or c.uses < limit
 
+    def available(self, c: Coupon, but: Lock | None = None) -> Decimal:
+        """What nobody holds of a card, but for this lock."""
+        return c.funds - sum(lock.amount for lock in self.live(c) if lock is not but)
+
     def locked(self, c: Coupon) -> bool:
         """Whether nothing is left but by a lock."""
+        if c.issued is not None:
+            return c.funds > 0 and not self.available(c)
         limit = self.limit(c)
         return limit is not None and self.left(c) and c.uses + len(self.live(c)) >= limit
 
@@ -216,8 +254,22 @@ class State:
             "assignedAt": time(c.assigned_at),
             "expiresAt": time(self.end(c)),
             "lastRedemption": _one_of(lasts, actual.get("lastRedemption")),
-            "balance": None,
+            "balance": None if c.issued is None else self._balance_body([c], c.funds - self.available(c)),
         }
+
+    def _balance_body(self, cards: Sequence[Coupon], held: Decimal) -> dict[str, str]:
+        """The sums of cards of one book."""
+        sums = {
+            "issued": sum((c.issued or Decimal(0) for c in cards), Decimal(0)),
+            "credited": sum((c.credited for c in cards), Decimal(0)),
+            "spent": sum((c.spent for c in cards), Decimal(0)),
+            "held": held,
+            "closed": sum((c.closed for c in cards), Decimal(0)),
+            "available": sum((c.funds for c in cards), Decimal(0)) - held,
+        }
+        assert min(sums.values(), default=0) >= 0
+        digits = DIGITS[self.books[cards[0].book].discount.currency]  # type: ignore[union-attr]
+        return {name: format_amount(amount, digits) for name, amount in sums.items()}
 
     # Books, users, orders
 
@@ -245,6 +297,30 @@ class State:
         """Uses of the book's limit ('book' or 'user') that live locks keep."""
         return sum(limit in lock.counts and user in (None, lock.user) for lock in self.locks(book))
 
+    def taken(self, book: int, bound: Bound, user: str | None, at: int, but: Lock | None = None) -> Decimal:
+        """What counts against a bound in the period of a time: what is spent, and what live locks hold but this one."""
+        row = self.books[book]
+        period, zone = period_of(bound.period, row.time_zone, at), row.time_zone
+        amounts = [
+            r.discount if isinstance(bound, BudgetRow) else Decimal(1)
+            for r in self.redemptions()
+            if r.book == book and r.taken and (bound.per == "book" or r.user == user)
+            and period_of(bound.period, zone, r.at if r.counted is None else r.counted) == period
+        ]  # fmt: skip
+        return sum(amounts, self.held_by_locks(book, bound, user, at, but))
+
+    def held_by_locks(self, book: int, bound: Bound, user: str | None, at: int, but: Lock | None = None) -> Decimal:
+        """What live locks hold of a bound in the period of a time, but this one."""
+        row = self.books[book]
+        period, zone = period_of(bound.period, row.time_zone, at), row.time_zone
+        amounts = [
+            lock.amount if isinstance(bound, BudgetRow) else Decimal(1)
+            for lock in self.locks(book)
+            if lock is not but and lock.share == row.counted_from and (bound.per == "book" or lock.user == user)
+            and period_of(bound.period, zone, lock.started) == period
+        ]  # fmt: skip
+        return sum(amounts, Decimal(0))
+
     def places(self, order: str) -> list[Redemption]:
         """What takes the order's places."""
         return [redemption for redemption in self.redemptions() if redemption.order == order and redemption.taken]
@@ -271,8 +347,9 @@ class State:
         """How many coupons the user holds, over all books: assigned, not used up, not past their window."""
         return sum(c.owner == user and self.left(c) and not self.over(c) for c in self.coupons.values())
 
-    def stats(self, book: int) -> dict[str, Any]:
-        """A book's statistics: each code once under its status, and what stands."""
+    def stats(self, book: int, actual: dict[str, Any], *, is_swept: bool = False) -> dict[str, Any]:
+        """A book's statistics: each code once under its status, and what stands. Locks of cards that have expired hold
+        their parts there until they are swept: until then what `actual` says is held may be right."""
         coupons = self.of_book(book)
         counts = Counter(self.status(c, windows=False) for c in coupons)
         stand = [redemption for c in coupons for redemption in self.standing(c)]
@@ -287,12 +364,41 @@ class State:
             "rolledBack": sum(len(c.redemptions) for c in coupons) - len(stand),
             "discountTotal": str(total.quantize(unit, ROUND_DOWN)),
             "users": len({redemption.user for redemption in stand}),
-            "budgets": [],
-            "balance": None,
+            "budgets": actual["budgets"] if book in self.uncounted else self._budgets_now(book),
+            "balance": self._balance_of_book(coupons, None if is_swept else actual["balance"]),
             "touched": book in self.touched,
             "taken": self.spent(book),
             "nowMs": self.now,
         }
+
+    def _balance_of_book(self, coupons: Sequence[Coupon], actual: dict[str, str] | None) -> dict[str, str] | None:
+        cards = [c for c in coupons if c.issued is not None]
+        if not cards:
+            return None
+        held = sum((c.funds - self.available(c) for c in cards), Decimal(0))
+        stored = Decimal(actual["held"]) if actual else held
+        return self._balance_body(cards, stored if held <= stored <= sum(c.funds for c in cards) else held)
+
+    def _budgets_now(self, book: int) -> list[dict[str, Any]]:
+        """Each budget of the whole book, and what is spent and held of it."""
+        row, now = self.books[book], self.now
+        digits = DIGITS[row.discount.currency if row.discount else self.currency]
+        shown = list[dict[str, Any]]()
+        for budget in row.budgets:
+            if budget.per == "book":
+                most, taken = units(budget.amount_e4), self.taken(book, budget, None, now)
+                held = self.held_by_locks(book, budget, None, now)
+                amounts = {"amount": most, "spent": taken - held, "held": held, "left": max(most - taken, Decimal(0))}
+                body = {
+                    name: format_amount(amount.quantize(Decimal(1).scaleb(-digits), ROUND_DOWN), digits)
+                    for name, amount in amounts.items()
+                }
+                about = {"per": "book", "period": budget.period, "renewsAt": time(self.renews_at(book, budget, now))}
+                shown.append(body | about)
+        return shown
+
+    def renews_at(self, book: int, bound: Bound, at: int) -> int | None:
+        return renews_at(bound.period, self.books[book].time_zone, at)
 
     def stock(self, book: int) -> dict[str, int]:
         """What is left of a book, as its notices count it: free codes, and uses of its total; locks don't count."""
@@ -308,6 +414,12 @@ class State:
         times += [c.ends for c in self.coupons.values() if c.ends is not None]
         times += [at for row in books for at in (row.valid_from_ms, row.valid_until_ms) if at is not None]
         return sorted(at for at in times if at > self.now)
+
+    def periods(self) -> list[int]:
+        """When a book's next day and month begin."""
+        rows = self.books.values()
+        times = [renews_at(kind, row.time_zone, self.now) for row in rows for kind in ("day", "month")]
+        return sorted({at for at in times if at is not None})
 
 
 def time(ms: int | None) -> str | None:

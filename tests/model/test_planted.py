@@ -13,6 +13,21 @@ PLANTS = {
     "what is left of a limit": ("MISSED = MISSED or refused ==", "MISSED = MISSED or i > 2 and refused =="),
     "counters": ("count_in(W .. 'lb:' .. book.number)", "count_in(W .. 'lb:0')"),
     "events": ("left + took >= low", "left + took > low"),
+    "a card's held at expiry": ("held = expired <= MOST and held - sum or sum", "held = held"),
+    "the amount asked of a card": (
+        "return math.min(left, amount, ask.amount or amount)",
+        "return math.min(left, amount)",
+    ),
+    "what a card is given back": (
+        "change_account(c, book, 'spent', -e.discount)",
+        "change_account(c, book, 'spent', 0)",
+    ),
+    "what a budget's locks hold": ("taken = spent[i] + held[i] -", "taken = spent[i] -"),
+    "a budget after a rollback": (
+        "e.discount, tonumber(e.counted_at), '-')",
+        "e.discount, tonumber(e.counted_at), '')",
+    ),
+    "the end of a month": ("letter == 'd' and day + 1 or", "day + 1 or"),
     "rebuilt Redis": ("order ~= '' and { order = order, bucket = order_bucket } or nil)", "nil)"),
 }
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 from zlib import crc32
@@ -12,8 +13,16 @@ from hypothesis.stateful import RuleBasedStateMachine
 from service.engine.domain.configuration import CodeRow
 from service.engine.domain.limits import KeyLimits, address_counter, encode_key_limits
 from service.engine.formats import events
-from service.engine.formats.events import Answered, Assigned, Redeemed, RolledBack, StockNotice, Unassigned
-from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.engine.formats.events import (
+    Answered,
+    Assigned,
+    BalanceChanged,
+    Redeemed,
+    RolledBack,
+    StockNotice,
+    Unassigned,
+)
+from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Operation
 from service.engine.operations.caller import Caller
 from service.server.hot.workspace_state import Workspace
@@ -42,6 +51,8 @@ OPERATIONS: dict[str, Operation] = {
     "rollback_order": rollback.ROLLBACK_ORDER,
     "gift_to": gift.GIFT,
     "checkout": checkout.CHECKOUT,
+    "credit": cards.CREDIT,
+    "close": cards.CLOSE,
     "coupon": coupon_view.READ,
 }
 """By the model's names."""
@@ -72,8 +83,13 @@ class Twins(RuleBasedStateMachine):
         self.rows: dict[str, CodeRow] = {}
         self.keyed: list[tuple[str, str | None, dict[str, Any], str]] = []
         self.steps, self.keys = 0, 0
+        self.states: dict[int, str] = {}
+        """Of books of which the worker counts what was redeemed before they had budgets: how far it is."""
         self.broken = False
         """Whether there was a difference: then the rest is not compared."""
+
+    def end_counting(self) -> None:
+        """Leave no book of which the worker still counts what was redeemed before it had budgets."""
 
     # Asking both
 
@@ -96,6 +112,8 @@ class Twins(RuleBasedStateMachine):
         self.same("what is left", _left(self.shop.rates), self.model.remaining)
         if (refusal := self.shop.refusal) and refusal.code in {"coupon_locked", "lock_quota"}:
             self.same("Retry-After", refusal.retry_after_ms, self.model.retry_after_ms)
+        if refusal and refusal.code in {"budget_exhausted", "period_limit"}:
+            self.same("renewsAt", refusal.figures["renewsAt"], self.model.renews_next)
 
     def ask_together(self, requests: list[Request]) -> None:
         """Requests of one turn of an API process, which decides them in their order, by a key without limits; one after
@@ -157,7 +175,7 @@ class Twins(RuleBasedStateMachine):
 
     # Comparing all
 
-    def compare(self) -> None:
+    def compare(self, *, is_swept: bool = False) -> None:
         """Every coupon, count and fact must be the model's, and all that Redis counts must add up."""
         for code in self.rows:
             _, actual = self.databases.run(self.shop.do(coupon_view.READ, code))
@@ -165,7 +183,8 @@ class Twins(RuleBasedStateMachine):
         workspace = Workspace(self.shop.decider)
         for row in self.model.books.values():
             counts = self.databases.run(workspace.book_counts(self.shop.caller, str(row.book_id)))
-            self.same(f"stats of {row.book}", msgspec.to_builtins(counts), self.model.stats(row.book))
+            actual = msgspec.to_builtins(counts)
+            self.same(f"stats of {row.book}", actual, self.model.stats(row.book, actual, is_swept=is_swept))
         for user in pick.USERS:
             held = self.databases.run(workspace.user_coupons(self.shop.caller, user))
             self.same(f"coupons of {user}", held, self.model.held(user))
@@ -189,6 +208,7 @@ class Twins(RuleBasedStateMachine):
         """Compare all, and rebuild it from configuration and events."""
         if not self.broken and self.rows:
             self.compare()
+            self.end_counting()
             other = self.databases.run(self.databases.shop(1))
             self.databases.run(rebuild(self.shop, other, self.model, self.settings, list(self.rows.values())))
             other.limits_changed = self.shop.limits_changed
@@ -202,6 +222,10 @@ def _left(rates: str) -> list[tuple[str, int, int]]:
     return [(name, int(most), int(left)) for name, most, left in zip(words[::4], words[1::4], words[2::4], strict=True)]
 
 
+def _units(amount_e4: int | None) -> Decimal | None:
+    return None if amount_e4 is None else units(amount_e4)
+
+
 def _facts(event: events.Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind
     """An event's facts as the model has them; a redemption's may have a gift with it."""
     match event:
@@ -209,14 +233,17 @@ def _facts(event: events.Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR091
             return [("A", event.book, event.code, event.user, event.at_ms, event.order)]
         case Unassigned():
             return [("U", event.book, event.code, event.user, event.at_ms, event.order)]
+        case BalanceChanged():
+            sums = (units(event.amount_e4), units(event.balance_after_e4))
+            return [("C", event.book, event.code, event.kind, *sums, event.at_ms)]
         case Redeemed():
             about = (event.book, event.code, event.user, event.order, event.redemption_id)
-            value = None if event.value_e4 is None else units(event.value_e4)
-            fact = ("R", *about, value, event.currency, units(event.discount_e4), event.at_ms)
+            amounts = (_units(event.value_e4), event.currency, units(event.discount_e4))
+            fact = ("R", *about, *amounts, event.at_ms, event.counted_ms, _units(event.balance_after_e4))
             return [fact, *_facts(event.gift)]
         case RolledBack():
             about = (event.book, event.code, event.user, event.order, event.redemption_id)
-            return [("B", *about, event.at_ms, event.restore)]
+            return [("B", *about, event.at_ms, event.restore, _units(event.balance_after_e4))]
         case StockNotice():
             return [("S", event.book, event.notice, event.what, event.left, event.at_ms)]
         case Answered():
