@@ -181,10 +181,12 @@ STATES: dict[str, Callable[[Subject], object]] = {
     "owned_ending": _owned_ending,
     "off": partial(_change, status="inactive"),
     "card": _credited,
+    "bounded": _redeem,
 }
 """What was done: `used`, the first code by the first user in the first order; `returned`, that was rolled back;
 `withdrawn`, rolled back for nothing; `several`, used by the second user in the second order, too; `sold`, of a book
-that is being sold; `given` for an order; `card`, a card of 50 that was used under a lock, then credited with 5; …"""
+that is being sold; `given` for an order; `card`, a card of 50 that was used under a lock, then credited with 5;
+`bounded`, used of a book with budgets; …"""
 
 
 def make(workspace: DriftWorkspace, state: str) -> Subject:
@@ -195,6 +197,11 @@ def make(workspace: DriftWorkspace, state: str) -> Subject:
         rules["maxRedemptionsPerCode"] = 3
     if state == "card":
         rules["discount"] = {"type": "balance", "value": 50}
+    if state == "bounded":
+        rules["budgets"] = [
+            {"amount": 90, "per": "book", "period": "day"},
+            {"amount": 9, "per": "user", "period": "month"},
+        ]
     book_id = workspace.service.book(*names[:STRANGER], **rules)
     subject = Subject(workspace, book_id, workspace.number(book_id), names, list(names), list(names), list(names))
     STATES[state](subject)

@@ -129,8 +129,9 @@ def read_counters(low: str | None, high: str | None, uses: str | None) -> Spent:
 
 
 def encode_spent(spent: Mapping[str, Spent]) -> str:
-    """What a user has spent, by period, for lua/count_before.lua."""
-    return " ".join(f"{period}:{some.amount_e4}:{some.uses}" for period, some in spent.items())
+    """What a user has spent, by period, in the order in which scripts write it (lua/includes/budgets.lua)."""
+    ordered = sorted(spent.items(), key=lambda item: (len(item[0]), item[0]), reverse=True)
+    return " ".join(f"{period}:{some.amount_e4}:{some.uses}" for period, some in ordered)
 
 
 def parse_spent(text: str | None, generation: int) -> dict[str, Spent]:

@@ -115,6 +115,13 @@ KINDS: dict[str, Kind] = {
     "another amount taken of a card": Kind(
         "card", {"code0": "balance", "book": "book_counts"}, _set("redemptions", "discount_amount = 1.5")
     ),
+    # Budgets
+    "another discount under a budget": Kind(
+        "bounded", {"book": "book_counts", "use0": "user_counts"}, _set("redemptions", "discount_amount = 1.5")
+    ),
+    "a redemption under a budget of another user": Kind(
+        "bounded", {"use0": "user_counts", "use1": "user_counts"}, _set("redemptions", "user_id = :user1")
+    ),
     # What the merchant said
     "a code deleted": Kind("idle", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"),
     "a used code deleted": Kind(
