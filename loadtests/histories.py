@@ -55,6 +55,7 @@ class Histories:
         self.coupons: dict[str, list[Operation]] = defaultdict(list)
         self.limits: dict[tuple[str, int], list[Operation]] = defaultdict(list)
         asked = list(_asked(entries, lost))
+        asked = [(entry, is_lost) for entry, is_lost in asked if not self._is_of_card(entry)]
         for entry, _ in asked:
             if redemption := entry.redemption:
                 self._code_of[redemption["redemptionId"]] = redemption["code"]
@@ -76,6 +77,11 @@ class Histories:
         for (name, limit), history in self.limits.items():
             if not _explained(history, Limit(limit), step_limit):
                 yield f"{name}: {_brief(history)}"
+
+    def _is_of_card(self, entry: Entry) -> bool:
+        """Cards have amounts, not uses: the rules judge them."""
+        book = self._books.get(entry.book_id)
+        return book is not None and book.kind == "cards"
 
     def _enter(self, entry: Entry, is_lost: bool) -> None:
         outcome = "ok" if entry.succeeded or entry.is_unknown else entry.refusal

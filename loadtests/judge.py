@@ -10,7 +10,7 @@ import msgspec
 
 from loadtests.histories import Histories, Look
 from loadtests.ledger import CREATED, CUT_OFF, Entry, Ledger, now_ms
-from loadtests.plan import CODE_USES, HOLD_S, Book
+from loadtests.plan import CARD, CODE_USES, HOLD_S, Book
 from loadtests.tables import EXAMPLES, Difference, Tables
 from loadtests.target import Target, new_id
 from loadtests.visits import LOCKED
@@ -27,8 +27,8 @@ AT_ONCE = 16
 EXPLAINED = 200_000
 """Histories are checked for at most so many requests, because they are in memory."""
 _REFUSED_ANEW = (
-    "coupon_redeemed", "coupon_exhausted", "user_redemption_limit", "out_of_stock", "order_already_used", "lock_lost",
-    "coupon_assigned_to_other",
+    "coupon_redeemed", "coupon_exhausted", "coupon_locked", "user_redemption_limit", "out_of_stock", "budget_exhausted",
+    "order_already_used", "lock_lost", "coupon_assigned_to_other",
 )  # fmt: skip
 
 
@@ -198,13 +198,14 @@ class Judge:
 
     async def _return_locks(self) -> None:
         """Unlock what was locked by requests without a response, where a lock holds a use."""
-        ask, reserved = self.ledger.ask, {one.book_id for one in self.books.values() if one.kind == "reserved"}
+        ask, kinds = self.ledger.ask, ("reserved", "budget", "cards")
+        reserved = {one.book_id: one for one in self.books.values() if one.kind in kinds}
         cut = "SELECT key, path, body, book_id, code FROM answers WHERE op = 'lock' AND status IN (0, 503) AND final"
         for key, path, body, book_id, code in self.tables.query(cut):
             if book_id not in reserved:
                 continue
             request, about = msgspec.json.decode(body), {"book": book_id, "code": code}
-            locked = await ask("lock", path, request, "out_of_stock", wanted=LOCKED, key=key, **about)
+            locked = await ask("lock", path, request, *reserved[book_id].used_up, wanted=LOCKED, key=key, **about)
             if locked.succeeded:
                 token = {"lockToken": locked.response["lockToken"]}
                 await ask("unlock", f"/v1/coupons/unlock/{code}", token, wanted={204}, **about)
@@ -240,7 +241,10 @@ class Judge:
             for _ in range(CODE_USES + 1):
                 await self._redeem(book.book_id, code, "coupon_exhausted")
         for code in book.spare:
-            await self._redeem(book.book_id, code, "out_of_stock", "coupon_redeemed")
+            await self._redeem(book.book_id, code, *book.used_up, "coupon_redeemed")
+        for code in map(book.code, range(book.codes if book.kind == "cards" else 0)):
+            for _ in range(CARD // 20 + 1):
+                await self._redeem(book.book_id, code, "coupon_exhausted")
 
     async def _redeem(self, book_id: str, code: str, *refusals: str, wanted: Collection[int] = CREATED) -> None:
         body = {"userId": new_id(), "orderId": new_id(), "orderValue": "20.00"}

@@ -13,8 +13,9 @@ from loadtests.wire import ERRORS, Ask, Barrage
 
 Shape = Literal["steady", "opening", "soak"]
 Kind = Literal[
-    "sale", "stocked", "gifts", "held", "shared", "greedy", "stock", "total", "reserved", "left", "assigned", "merchant"
-]
+    "sale", "stocked", "gifts", "held", "shared", "greedy", "stock", "total", "reserved", "left", "assigned", "cards",
+    "budget", "merchant",
+]  # fmt: skip
 
 CODE_USES, USER_USES, BOOK_USES, STOCK, USER_CODES = 5, 2, 10, 5, 2
 """The limits that are fought for."""
@@ -28,9 +29,17 @@ SALE_CODES = 50_000
 """How many codes the sale has at most."""
 VISIT_S = 0.05
 """What a visit takes at least."""
-TOTALS = ("total", "reserved", "left")
-"""The kinds of books with a total of BOOK_USES."""
+TOTALS = ("total", "reserved", "left", "budget")
+"""The kinds of books with a total of BOOK_USES, or of `budget` with a budget of BUDGET_USES discounts."""
+BUDGET_USES = 4
+CARD, CARDS = 60, 4
+"""What a card is worth, and how many there are."""
 DISCOUNT = {"type": "percentage", "value": 10}
+BUDGETS = [
+    {"amount": 2 * BUDGET_USES, "per": "book", "period": "lifetime"},
+    {"amount": 2 * BUDGET_USES, "per": "user", "period": "month"},
+]
+"""Of discounts of 2: of orders of 20."""
 SPARE_CODES = BOOK_USES + 2
 """Codes of each book with a total that only the judge requests."""
 LOCK_S = 300
@@ -51,8 +60,16 @@ class Book(msgspec.Struct, frozen=True, rename="camel"):
     stem: str
     codes: int
     per_code: int | None = 1
+    """None of cards."""
     per_user: int | None = None
     total: int | None = None
+
+    @property
+    def used_up(self) -> tuple[str, ...]:
+        """The refusals of what was shared and is used up, or held."""
+        if self.kind == "cards":
+            return "coupon_exhausted", "coupon_locked"
+        return ("budget_exhausted" if self.kind == "budget" else "out_of_stock",)
 
     def code(self, number: int) -> str:
         """One of its codes; numbers past the last begin anew."""
@@ -165,14 +182,14 @@ class Maker:
         kind: Kind,
         codes: int,
         *,
-        per_code: int = 1,
+        per_code: int | None = 1,
         per_user: int | None = None,
         total: int | None = None,
         **rules: Any,
     ) -> Book:
         stem = f"L-{self._mark.upper()}-{kind.upper()}{len(self.books)}"
         book = Book("", kind, stem, codes, per_code, per_user, total)
-        rules |= {"name": f"Load {self._mark} {kind}", "maxRedemptions": total}
+        rules |= {"name": f"Load {self._mark} {kind}", "maxRedemptions": None if kind == "budget" else total}
         rules |= {"maxRedemptionsPerCode": per_code, "maxRedemptionsPerUser": per_user}
         book_id = (await self._made("make", "/v1/books", rules, 201))["bookId"]
         for start in range(0, codes, UPLOAD_CODES):
@@ -202,6 +219,9 @@ class Maker:
         await self.book("assigned", 200, maxCodesPerUser=USER_CODES)
         await self.book("left", 60, total=BOOK_USES, lockSeconds=HOLD_S, maxLockSeconds=HOLD_S)
         await self.book("reserved", 120, total=BOOK_USES)
+        uses: dict[str, Any] = {"uses": 1000, "per": "book", "period": "day"}
+        await self.book("budget", 120, total=BUDGET_USES, discount=DISCOUNT, budgets=BUDGETS, useLimits=[uses])
+        await self.book("cards", CARDS, per_code=None, discount={"type": "balance", "value": CARD})
         for _ in range(rounds):
             await self.book("stock", STOCK)
             await self.book("total", 60, total=BOOK_USES)

@@ -1,6 +1,6 @@
 """The rules that must hold after a load: each is a query over its tables that selects what breaks it."""
 
-from loadtests.plan import HOLD_S, TOTALS
+from loadtests.plan import CARD, HOLD_S, TOTALS
 
 CLOCK_MS = 2
 """By how much two times of one machine may differ."""
@@ -36,7 +36,7 @@ redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assig
 the times at which the partition is closed in Postgres. With `alone`, its Redis has no replica: an API may use it until
 it is fenced, or until the API reads the new state in Postgres. From then on the API returns `recovering`."""
 
-DERIVED = ("facts", "lost", "answered", "used", "assigned", "unknown", "holds")
+DERIVED = ("facts", "lost", "answered", "used", "of_cards", "assigned", "unknown", "holds")
 VIEWS = f"""
 CREATE TABLE facts AS
   SELECT entry, 'redemption' AS what, t.redemption_id AS name, t.code AS of, r.redemption_id IS NULL AS gone
@@ -61,6 +61,10 @@ CREATE TABLE used AS
   WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions);
 CREATE INDEX used_code ON used (code);
 CREATE INDEX used_book ON used (book_id, user_id);
+CREATE TABLE of_cards AS SELECT book_id, used.code, CAST(round(sum(
+    (SELECT max(discount) FROM (SELECT discount FROM redemptions r WHERE r.redemption_id = used.redemption_id
+      UNION SELECT discount FROM answered a WHERE a.redemption_id = used.redemption_id))) * 100) AS INTEGER) AS cents
+  FROM used JOIN books USING (book_id) WHERE kind = 'cards' GROUP BY book_id, used.code;
 CREATE TABLE assigned AS SELECT DISTINCT book_id, code, user_id FROM answered_assignments t
   WHERE entry NOT IN (SELECT entry FROM lost)
   AND NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (t.order_id, t.code));
@@ -81,6 +85,7 @@ LIMITS = {
     "a user over the book's limit": """
         SELECT book_id, user_id, count(*), 'of', per_user FROM used JOIN books USING (book_id)
         GROUP BY book_id, user_id HAVING count(*) > per_user""",
+    "a card over its amount": f"SELECT code, cents, 'of', {CARD * 100} FROM of_cards WHERE cents > {CARD * 100}",
     "a book over its total": """SELECT book_id, count(*), 'of', total FROM used JOIN books USING (book_id)
         GROUP BY book_id HAVING count(*) > total""",
     "a user with too many codes": """
@@ -132,7 +137,9 @@ RULES = {
         SELECT 'book', book_id, (SELECT count(*) FROM used WHERE used.book_id = b.book_id) AS many, 'of', total
         FROM books b WHERE kind IN {TOTALS} AND many <> total
         UNION ALL SELECT 'code', code, (SELECT count(*) FROM used WHERE used.code = c.code) AS many, 'of', per_code
-        FROM codes c JOIN books USING (book_id) WHERE kind = 'shared' AND many <> per_code""",
+        FROM codes c JOIN books USING (book_id) WHERE kind = 'shared' AND many <> per_code
+        UNION ALL SELECT 'card', c.code, coalesce(cents, 0), 'of', {CARD * 100} FROM codes c JOIN books USING (book_id)
+        LEFT JOIN of_cards o USING (code) WHERE kind = 'cards' AND coalesce(cents, 0) <> {CARD * 100}""",
     "more assigned than there are codes": """
         SELECT book_id, count(*), 'of', stock FROM assigned JOIN books USING (book_id)
         GROUP BY book_id HAVING count(*) > stock

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from loadtests.ledger import Entry
-from loadtests.plan import STOCK, USER_CODES, Book
+from loadtests.plan import CARD, STOCK, USER_CODES, Book
 from loadtests.rules import DERIVED, RULES, TABLES, VIEWS
 
 EXAMPLES = 5
@@ -75,6 +75,11 @@ class Tables:
         counts |= {name: stats[name] for name in ("redemptions", "rolledBack", "users")}
         counts["unused"] = stats["available"] + stats["assigned"] + stats["locked"]
         counts["discountTotal"] = _e4(stats["discountTotal"])
+        if card := stats["balance"]:
+            counts["issued"] = sum(_e4(card[name]) for name in ("available", "held", "spent"))
+            counts["spent"] = _e4(card["spent"])
+        for budget in stats["budgets"]:
+            counts["spent"] = _e4(budget["spent"])
         listed: dict[str, int] = dict(self._database.execute(_LISTED, {"book": book.book_id}).fetchall())
         self.insert("counts", [(book.book_id, name, many, listed.get(name, 0)) for name, many in counts.items()])
         return any(many != listed.get(name, 0) for name, many in counts.items())
@@ -127,7 +132,7 @@ def _ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-_LISTED = """
+_LISTED = f"""
 SELECT 'codes', count(*) FROM codes WHERE book_id = :book
 UNION ALL SELECT 'unused', count(*) FROM codes WHERE book_id = :book AND status IN ('available', 'assigned')
 UNION ALL SELECT status, count(*) FROM codes
@@ -135,6 +140,9 @@ UNION ALL SELECT status, count(*) FROM codes
 UNION ALL SELECT 'redemptions', count(*) FROM redemptions WHERE book_id = :book AND rolled_back_at = ''
 UNION ALL SELECT 'rolledBack', count(*) FROM redemptions WHERE book_id = :book AND rolled_back_at <> ''
 UNION ALL SELECT 'users', count(DISTINCT user_id) FROM redemptions WHERE book_id = :book AND rolled_back_at = ''
+UNION ALL SELECT 'spent', coalesce(sum(discount_e4), 0) FROM redemptions WHERE book_id = :book
+  AND (rolled_back_at = '' OR redemption_id IN (SELECT name FROM rollback_requests WHERE NOT restore))
+UNION ALL SELECT 'issued', count(*) * {CARD * 10000} FROM codes WHERE book_id = :book
 UNION ALL SELECT 'discountTotal', coalesce(sum(discount_e4), 0) FROM redemptions
   WHERE book_id = :book AND rolled_back_at = ''
 """

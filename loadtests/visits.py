@@ -239,6 +239,10 @@ async def roll_back(visit: Visit) -> None:
     book, code = await visit.coupon(user := visit.id())
     if not code or not (redemption := (await visit.redeem(book, code, *_of_total(book), userId=user)).redemption):
         return
+    await _roll_back_twice(visit, book, code, redemption)
+
+
+async def _roll_back_twice(visit: Visit, book: Book, code: str, redemption: dict[str, Any]) -> None:
     body = {"reason": "drill", "restore": visit.random.random() < 0.7}
     path, about = f"/v1/redemptions/{redemption['redemptionId']}/rollback", {"code": code, "book": book.book_id}
     # Not found if the redemption was lost meanwhile; the judge checks that.
@@ -297,15 +301,65 @@ async def want_a_total(visit: Visit) -> None:
 @visits("Fighter", 1)
 async def want_a_total_by_lock(visit: Visit) -> None:
     """Lock a code of a book with a total: the lock holds one use."""
-    book = visit.book("reserved")
+    await _lock_then_decide(visit, visit.book("reserved"))
+
+
+@visits("Fighter", 2)
+async def want_a_budget_by_lock(visit: Visit) -> None:
+    """Lock a code of a book with a budget: the lock holds its discount."""
+    await _lock_then_decide(visit, visit.book("budget"))
+
+
+@visits("Fighter", 1)
+async def want_a_budget(visit: Visit) -> None:
+    """Redeem a code of a book with a budget; some give it back."""
+    book = visit.book("budget")
+    if code := visit.crowd.next_code(book):
+        redeemed = await visit.redeem(book, code, *book.used_up)
+        if redeemed.redemption and visit.random.random() < 0.3:
+            await _roll_back_twice(visit, book, code, redeemed.redemption)
+
+
+async def _lock_then_decide(visit: Visit, book: Book) -> None:
+    """Lock a code, and redeem or unlock it."""
     if not (code := visit.crowd.next_code(book)):
         return
     body = visit.order()
-    locked = await visit.lock(book, code, body, "out_of_stock")
+    locked = await visit.lock(book, code, body, *book.used_up)
     if not locked.succeeded:
         return
     await asyncio.sleep(visit.random.uniform(0, 0.3))
     if visit.random.random() < 0.3:
+        token = locked.response["lockToken"]
+        await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=token)
+    else:
+        await visit.unlock(locked)
+
+
+def _card_order(visit: Visit) -> dict[str, Any]:
+    return visit.order() | {"orderValue": f"{visit.random.randint(1, 400) / 100:.2f}"}
+
+
+@visits("Cardholder", 1)
+async def pay_by_card(visit: Visit) -> None:
+    """Pay an order with a part of a card that others use, too; some give it back."""
+    book = visit.book("cards")
+    code = book.code(visit.random.randrange(book.codes))
+    redeemed = await visit.redeem(book, code, *book.used_up, **_card_order(visit))
+    if redeemed.redemption and visit.random.random() < 0.5:
+        await _roll_back_twice(visit, book, code, redeemed.redemption)
+
+
+@visits("Cardholder", 1)
+async def hold_and_pay_by_card(visit: Visit) -> None:
+    """Hold a part of a card, and pay with it, or let it go."""
+    book, body = visit.book("cards"), _card_order(visit)
+    code = book.code(visit.random.randrange(book.codes))
+    locked = await visit.lock(book, code, body, *book.used_up)
+    if not locked.succeeded:
+        return
+    await visit.crowd.pay()
+    if visit.random.random() < 0.7:
         token = locked.response["lockToken"]
         await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=token)
     else:

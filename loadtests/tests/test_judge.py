@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.histories import Histories, Look
 from loadtests.ledger import Entry
-from loadtests.plan import BOOK_USES, CODE_USES, HOLD_S, STOCK, USER_CODES, USER_USES, Book
+from loadtests.plan import BOOK_USES, CARD, CODE_USES, HOLD_S, STOCK, USER_CODES, USER_USES, Book
 from loadtests.rules import RULES
 from loadtests.tables import Tables
 
@@ -24,6 +24,7 @@ BOOKS = [
     Book("total", "total", "TOTAL", 99, total=BOOK_USES),
     Book("stock", "stock", "STOCK", STOCK),
     Book("assigned", "assigned", "ASSIGNED", 9),
+    Book("cards", "cards", "CARD", 1, per_code=None),
 ]
 
 
@@ -55,6 +56,9 @@ class SmallLoad:
         self.refuse("assign", "stock", "", "out_of_stock")
         for number in range(USER_CODES):
             self.assign("assigned", f"ASSIGNED-{number}", "cem")
+        for number in range(CARD // 5):
+            self.redeem("cards", "CARD", f"p-{number}", f"o-p{number}")
+        self.refuse("redeem", "cards", "CARD", "coupon_exhausted")
         for number in range(2):
             self.hold(f"w-{number}", 10_000 + number * HOLD_MS, 8_001.0 + number * HOLD_MS)
             self.refuse_lock(9_900.0)
@@ -64,6 +68,7 @@ class SmallLoad:
         self.checkout("dan", "o-d", "GIFT-2")
         self.answer("order", "", "", "", path="/v1/orders/o-d/rollback", response={"items": []})
         self.codes.pop()
+        self.codes.insert(2, self.code("cards", "CARD"))
 
     def answer(self, op: str, book: str, code: str, user: str, order: str = "", key: str = "", **fields: Any) -> Entry:
         """An answer, 201 where it isn't said otherwise."""
@@ -196,12 +201,14 @@ PLANTS: dict[str, list[tuple[Callable[[SmallLoad], Any], str]]] = {
         ),
     ],
     "a user over the book's limit": [(lambda w: w.redeem("greedy", "GREEDY-7", "bob", "o-9"), "greedy bob 3 of 2")],
+    "a card over its amount": [(lambda w: w.redeem("cards", "CARD", "u-99", "o-9"), "CARD 6500 of 6000")],
     "a book over its total": [(lambda w: w.redeem("total", "TOTAL-70", "u-99", "o-9"), "total 11 of 10")],
     "a user with too many codes": [(lambda w: w.assign("assigned", "ASSIGNED-9", "cem"), "assigned cem 3 of 2")],
     "an order with too many coupons": [(lambda w: w.redeem("sale", "SALE-3", "ann", "o-1"), "o-1 2 of 1")],
     "limit not used up": [
         (lambda w: unused(w, "TOTAL-3"), "book total 9 of 10"),
         (lambda w: unused(w, "SHARED"), "code SHARED 0 of 5"),
+        (lambda w: unused(w, "CARD"), "card CARD 0 of 6000"),
     ],
     "more assigned than there are codes": [
         (lambda w: w.assign("stock", "STOCK-9", "v-9"), f"stock {STOCK + 1} of {STOCK}"),

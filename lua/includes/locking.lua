@@ -1,6 +1,6 @@
 -- Changes of a coupon's locks (includes/locks.lua). Needs gate, counters (or tally).
 
-local SEVERAL_BYTES = 350 -- of a lock of a code with several uses, roughly
+local SEVERAL_BYTES = 500 -- of a lock of a code with several uses, roughly
 local USUAL_HOLD = 128
 
 -- What a price takes beyond a usual lock's: 0, or all of it where it has many items. nil for none.

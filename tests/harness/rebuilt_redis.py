@@ -80,7 +80,7 @@ def _plain(name: str, held: Any) -> Any:  # noqa: PLR0911, a case for each kind
     since a rebuild may count one in the next hour. None for what then says nothing, or has ended."""
     key = key_names.parse_key(name)
     kind = key.kind if key else ""
-    if kind in ("q", "m", "lo"):
+    if kind in ("q", "lo"):  # these expire
         return None
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None
@@ -91,11 +91,8 @@ def _plain(name: str, held: Any) -> Any:  # noqa: PLR0911, a case for each kind
         return {event: moved for event, moved in held.items() if event != "last"} or None
     if kind == "w":
         return without_mark(held)
-    if kind == "n":
-        counts = {counter: count for counter, count in held.items() if count != "0"}
-        if not counts.keys() & {"redemptions", "rolledBack"}:
-            counts.pop("touched", None)
-        return counts or None
+    if kind in ("n", "m"):
+        return _sums(kind, held)
     if kind == "d":
         held = {code: entry.removesuffix("+") for code, entry in held.items()}
     if kind == "c":
@@ -103,3 +100,13 @@ def _plain(name: str, held: Any) -> Any:  # noqa: PLR0911, a case for each kind
         held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])
         return None if held == _IDLE else held
     return held
+
+
+def _sums(kind: str, held: dict[str, str]) -> Any:
+    """A book's counters, or accounts of cards, without what locks hold."""
+    if kind == "m":
+        return {code: account.rsplit(" ", 1)[0] for code, account in held.items()}
+    counts = {counter: count for counter, count in held.items() if count != "0" and not counter.startswith("held")}
+    if not counts.keys() & {"redemptions", "rolledBack"}:
+        counts.pop("touched", None)
+    return counts or None

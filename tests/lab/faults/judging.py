@@ -79,6 +79,7 @@ async def judge(drill: Drill, may_lose: frozenset[str], alarms: Collection[str],
     deployment.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
     verdict.wrong += await unlike_rebuilt(deployment)
     verdict.wrong += await _compare_rollups(deployment)
+    verdict.wrong += await _reconcile(deployment)
     verdict.wrong += [alarm for alarm in drill.alarms() if not any(expected in alarm for expected in alarms)]
     tables.close()
     return verdict
@@ -115,6 +116,16 @@ async def _compare_rollups(deployment: Deployment) -> list[str]:
     rows = await read_partitions(deployment.pool)
     counts = [(row.id, await compare_rollups(deployment.pool, row.id, False, lambda _: None)) for row in rows]
     return [f"{count} figures of reports differ from the facts of partition {row}" for row, count in counts if count]
+
+
+async def _reconcile(deployment: Deployment) -> list[str]:
+    """Compare Redis with Postgres, as `scrip reconcile` does."""
+    problems = []
+    for row in await read_partitions(deployment.pool):
+        outcome = await reconcile(live_url(deployment), deployment.pool, row.id, repair=False)
+        if outcome.differing or outcome.failed:
+            problems.append(f"a comparison of partition {row.id} reports {dict(outcome.differing)} {outcome.failed}")
+    return problems
 
 
 async def _find_missing_events(drill: Drill) -> list[str]:
