@@ -6,12 +6,13 @@ KEYS  1 gate       string  epoch and state, read first
       4 kept       hash    hour → bytes of answers; users, gifts
 ARGV  1 cursor ('0' first)
 Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, lock_bytes, cards,
-      periods, shares, accounts, users, gifts, kept_bytes} or {outcome}; records: codes that have an owner, are switched off or
+      periods, shares, accounts, users, gifts, kept_bytes, due book…} or {outcome}; records: codes that have an owner, are switched off or
       of which all uses are spent; locks: locked codes; lock_bytes: what their locks take beyond that (includes/locking.lua);
       periods: the counters of books with budgets; shares: what locks hold of budgets, of a book and of users; accounts: users
-      who spent of budgets; users, gifts and kept_bytes with the first books alone
+      who spent of budgets; users, gifts and kept_bytes with the first books alone; due: books of which locks that have expired
+      may stand in the way of others, as more of a card or of a budget than a request reads
 Event none
-Cost  at most 6 commands, 6 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
+Cost  at most 6 commands, 11 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
       each hour that answers are kept ]]
 -- @include gate gate_refuses book kept_bytes
 
@@ -19,7 +20,8 @@ local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.
 if gate_refuses(got[1], true, true) then return { OUT.recovering } end
 local codes, records, uses, locks, lock_bytes, cards, periods, shares, accounts = 0, 0, 0, 0, 0, 0, 0, 0, 0
-local users, gifts, kept_bytes = 0, 0, 0
+local users, gifts, kept_bytes, due = 0, 0, 0, {}
+local at = got[2] and whole(read_workspace(got[2]).now) or '-inf'
 
 local page = redis.call('HSCAN', KEYS[3], ARGV[1], 'COUNT', '100')
 for i = 2, #page[2], 2 do
@@ -29,14 +31,22 @@ for i = 2, #page[2], 2 do
   codes, uses = codes + (n[1] or 0), uses + (n[2] or 0)
   records = records + (n[3] or 0) + (n[4] or 0) + (n[5] or 0)
   lock_bytes, accounts = lock_bytes + math.max(n[6] or 0, 0), accounts + math.max(n[7] or 0, 0)
-  if n[8] or n[9] then cards = cards + (n[1] or 0) end
+  local is_due = false
+  if n[8] or n[9] then
+    cards = cards + (n[1] or 0)
+    for set in string.gmatch('uapo', '.') do
+      is_due = is_due or redis.call('ZCOUNT', W .. 'l:' .. number .. ':' .. set, '-inf', at) > 0
+    end
+  end
   for _, name in ipairs({ ':u', ':a' }) do locks = locks + redis.call('ZCARD', W .. 'l:' .. number .. name) end
   if n[10] then
     periods = periods + redis.call('HLEN', W .. 'n:' .. number)
     local of_book = redis.call('ZCARD', W .. 'bl:' .. number)
     local bounds = of_book > 0 and read_book(number).bounds
     shares = shares + (bounds and string.find(bounds, ':u:', 1, true) and 2 or 1) * of_book
+    is_due = is_due or of_book > 500 and redis.call('ZCOUNT', W .. 'bl:' .. number, '-inf', at) > 500
   end
+  if is_due then due[#due + 1] = number end
 end
 if ARGV[1] == '0' then
   local time = redis.call('TIME')
@@ -44,5 +54,7 @@ if ARGV[1] == '0' then
   users, gifts = kept[1] or '0', kept[2] or '0'
   kept_bytes = whole(sum_kept(KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000)))
 end
-return { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, lock_bytes, cards, periods, shares,
+local reply = { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, lock_bytes, cards, periods, shares,
   accounts, users, gifts, kept_bytes }
+for _, number in ipairs(due) do reply[#reply + 1] = number end
+return reply

@@ -1,8 +1,9 @@
---[[ sweep_locks: remove locks of coupons that no request has touched since: expired ones, and those that the merchant ended.
+--[[ sweep_locks: remove locks of coupons that no request has touched since: expired ones, and those that the merchant ended; or
+     what expired ones held of a book's budgets.
 Called by service/engine/hot/expired_locks.py, in the worker alone, and service/engine/hot/projection.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
-ARGV  1 book  2 set (u, a, p or o; and a number where lua/put_book.lua set it aside)
+ARGV  1 book  2 set (u, a, p or o; and a number where lua/put_book.lua set it aside; or b of budgets)
 Reply {OK, swept, whether there may be more (1 or 0)} or {outcome}
 Event none
 Cost  at most 5 commands, 30 for each of at most 20 coupons, and 2 for each of at most 500 locks of them ]]
@@ -16,6 +17,13 @@ if not got[2] then return { OUT.OK, 0, 0 } end -- the workspace is in another pa
 local now = read_workspace(got[2]).now
 local book, key = read_book(ARGV[1]), W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2]
 local swept, left = 0, 400
+
+if ARGV[2] == 'b' then
+  -- @include budgets
+  local due = redis.call('ZRANGEBYSCORE', W .. 'bl:' .. book.number, '-inf', whole(now), 'LIMIT', 0, 400)
+  drop_shares(book, due)
+  return { OUT.OK, 0, #due == 400 and 1 or 0 }
+end
 
 -- One coupon's. Returns its next cursor (drop_ended), 0 at the end, and the coupon unless it left Redis with its book.
 -- cursor: nil for expired locks.

@@ -73,7 +73,6 @@ REMEDIES = {
     "sign_in_refused": "See the detail, and compare SCRIP_SIGN_IN with the provider: docs/deploy.md.",
     "slots_unknown": _REDIS,
     "storage_full": "Raise its bound, or let its owner archive books: docs/operations.md#scripstorage.",
-    "storage_not_counted": "Run `scrip reconcile --repair`: a key may have a wrong type. It is tried again.",
     "surplus_kept": "Nothing: an operator ordered it with `scrip recover`. The counts say what Postgres now has.",
     "task_failed": "If it goes on, run `scrip doctor`; the task is tried again.",
     "traces_off": "Install the extra `otel` (`pip install 'scrip[otel]'`), or unset OTEL_EXPORTER_OTLP_ENDPOINT.",

@@ -52,7 +52,7 @@ class MeteredShop(LargeShop):
     is_metered = True
 
 
-PAGED = {"count_storage": 6 * 16}
+PAGED = {"count_storage": 11 * 16}
 """Scripts that read a page of a large hash: HSCAN returns some more than it is told, by chance; their commands."""
 
 

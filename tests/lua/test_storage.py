@@ -32,7 +32,7 @@ async def _count(shop: Shop) -> Stored:
     names = (shop.caller.gate, key_names.settings(w), key_names.books(w), key_names.kept_bytes(w))
     while True:
         _, cursor, _, *more = await _work(shop, "count_storage", names, cursor)
-        counted += tuple(map(int, more))
+        counted += tuple(map(int, more[: len(Stored._fields)]))
         if cursor == "0":
             return counted
 

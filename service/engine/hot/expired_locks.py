@@ -22,11 +22,23 @@ async def sweep_locks(server: Server, run: Run, contain: Contain) -> int:
             book, which = key.parts
             if which == "x":  # free codes by their own expiry, not locks
                 continue
-            names = (server.gate, key_names.settings(key_names.prefix(key.partition, key.workspace)))
             async with contain(key):
-                for _ in range(MOST_SWEEPS):
-                    _, coupons, more = await run(server.partition, "sweep_locks", names, (book, which))
-                    swept += coupons
-                    if not more:
-                        break
+                swept += await sweep_set(server, run, key.workspace, book, which)
+    return swept
+
+
+async def sweep_book(server: Server, run: Run, workspace: int, book: str) -> int:
+    """Remove locks of one book that have expired, and what they held of its budgets."""
+    return sum([await sweep_set(server, run, workspace, book, which) for which in ("b", *key_names.SETS_OF_LOCKS)])
+
+
+async def sweep_set(server: Server, run: Run, workspace: int, book: str, which: str) -> int:
+    """Remove locks of one of a book's sets. Returns the number of coupons."""
+    names = (server.gate, key_names.settings(key_names.prefix(server.partition, workspace)))
+    swept = 0
+    for _ in range(MOST_SWEEPS):
+        _, coupons, more = await run(server.partition, "sweep_locks", names, (book, which))
+        swept += coupons
+        if not more:
+            break
     return swept

@@ -53,7 +53,7 @@ RETAINING = "book_stats drop_book drop_codes drop_gifts drop_uses".split()
 COUNTING = ["count_before"]
 """Scripts that count, in an open Redis, what was redeemed of a book before it had budgets."""
 
-STORING = "count_storage put_storage".split()
+STORING = "count_storage put_storage sweep_locks".split()
 """Scripts that count what workspaces have in an open Redis."""
 
 RECONCILING = "look repair pools sweep_locks".split()

@@ -28,6 +28,7 @@ from service.server.record import comparisons, job_rows, samples
 from service.server.record.book_rows import patch_book
 from service.server.record.key_rows import create_key, read_callers
 from service.server.record.stock import NoticedBook
+from service.server.record.storage_rows import read_storage_bounds
 from service.server.record.user_deletion import is_erased, pending_erasures
 from service.server.record.workspace_rows import create_workspace, read_workspace
 from service.server.requests.book_requests import PatchBook
@@ -36,6 +37,7 @@ from service.server.tasks.budget_counter import BudgetCounter
 from service.server.tasks.code_generator import Generator
 from service.server.tasks.quarantine_settler import QuarantineSettler
 from service.server.tasks.restocker import Restocker
+from service.server.tasks.storage_watch import StorageWatch
 from tests.harness.waiting import running, wait_until
 from tests.integration.histories.test_erasing import begin, project, start_eraser
 from tests.integration.opening.opening_fixtures import PartitionSetup
@@ -226,9 +228,39 @@ async def sweeping(setup: PartitionSetup, monkeypatch: pytest.MonkeyPatch) -> St
         yield
 
 
+async def measuring(setup: PartitionSetup, _: pytest.MonkeyPatch) -> Steps:
+    async with setup.pool.acquire() as connection:
+        other = await create_workspace(connection, "other", "live")
+    await project(setup)
+    mend = await spoil(setup, "n:1")
+    async with setup.server() as server:
+        watch = StorageWatch(setup.pool, server, await setup.scripts())
+        watch._bounds = await read_storage_bounds(setup.pool, 0)
+        await server.load(watch._scripts)
+        await watch.count_next()
+        await watch.count_next()
+        assert [failing.failures for failing in await read_failing(setup.pool, 0)] == [1]
+        assert list(watch._uses) == [other.workspace]
+        yield
+        await mend()
+        await watch.count_next()
+        assert sorted(watch._uses) == [1, other.workspace]
+        yield
+
+
 LOOPS = {
     loop.__name__: loop
-    for loop in (counting, erasing, generating, reconciling, restocking, settling, sweeping, watching_stock)
+    for loop in (
+        counting,
+        erasing,
+        generating,
+        measuring,
+        reconciling,
+        restocking,
+        settling,
+        sweeping,
+        watching_stock,
+    )
 }
 
 
