@@ -321,7 +321,7 @@ def _check_counters(held: Held) -> None:
         n["rolledBack"] = len(redemptions) - len(standing)
         n["discount"] = sum(redemption.event.discount_e4 for redemption in standing)
         n["users"] = len({redemption.user for redemption in standing})
-        n["lockBytes"] = sum(_large(lock) + 350 * (c.max != 1) for c in codes for lock in c.locks)
+        n["lockBytes"] = sum(_large(lock) + 500 * (c.max != 1) for c in codes for lock in c.locks)
         n["userAccounts"] = sum(field.startswith(f"{number}/") and field.endswith("/") for field in user_fields)
         for at, name in enumerate(SUMS):
             n[name] = sum(c.account[at] for c in codes if c.account)

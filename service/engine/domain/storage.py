@@ -13,7 +13,7 @@ USER_BYTES = 160
 """Of a user that was created."""
 GIFT_BYTES = 120
 """Of an order with a gift."""
-RECORD_BYTES, USE_BYTES, LOCK_BYTES = 250, 70, 220
+RECORD_BYTES, USE_BYTES, LOCK_BYTES = 250, 70, 300
 CARD_BYTES = 110
 """Of a card's account."""
 PERIOD_BYTES, SHARE_BYTES, ACCOUNT_BYTES = 50, 160, 100
