@@ -53,6 +53,9 @@ _OF_ANOTHER_TYPE: dict[str, Kind] = {
     "a used record is a list": _list("several", "c:{code0}", "the record of code {code0}", "string"),
     "a directory's bucket is a list": _list("used", "d:{bucket0}", "the directory's bucket {bucket0}", "hash"),
     "an orders' bucket is a list": _list("used", "o:{orders0}", "the orders' bucket {orders0}", "hash"),
+    "an orders' bucket of a budget's user is a list": _list(
+        "bounded", "o:{uses0}", "the orders' bucket {uses0}", "hash"
+    ),
     "a gifts' bucket is a list": _list("given", "g:{orders0}", "the gifts' bucket {orders0}", "hash"),
     "an accounts' bucket is a list": _list("card", "m:{bucket0}", "the accounts' bucket {bucket0}", "hash"),
     "a user is a list": _list("owned", "u:{user0}", "user {user0}", "hash"),
