@@ -11,6 +11,7 @@ from service.engine.domain.configuration import CodeRow
 from service.engine.formats import key_names
 from service.engine.formats.bounds import parse_spent, spans_at
 from service.engine.formats.events import Fact, Redeemed, RolledBack
+from service.engine.formats.order_entries import marks_of
 from service.engine.formats.recovery_progress import WHOLE
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import MENDING, Scripts
@@ -91,13 +92,15 @@ def _generation(held: Held, number: str) -> str:
 
 
 def _orders(held: Held, now: int) -> dict[str, dict[str, Any]]:
-    """What orders and users have, and of budgets what users have spent in the periods of now."""
+    """What orders and users have, without the marks of locks, and of budgets what users have spent in the periods of
+    now."""
     plain: dict[str, dict[str, Any]] = {}
     for bucket, fields in held.under("o:").items():
         kept: dict[str, Any] = {}
         for name, text in fields.items():
             if not name.endswith("/"):
-                kept[name] = text
+                if places := text.removesuffix(marks_of(text)).rstrip():
+                    kept[name] = places
             elif ":u:" in (bounds := held.books[name.split("/")[0]].bounds):
                 generation, zone, _ = bounds.replace("!", "").split("/")
                 spent, spans = parse_spent(text, int(generation)), {span.name for span in spans_at(zone, now)}
@@ -109,13 +112,14 @@ def _orders(held: Held, now: int) -> dict[str, dict[str, Any]]:
 
 
 def _counters(held: Held, _: int) -> dict[str, Any]:
-    """The books' counters."""
+    """The books' counters, but for those of locks and of users' accounts, which count past ones, too."""
     return _strip(
         {
             number: {
                 name: text
                 for name, text in counters.items()
-                if not name.startswith("held") and (":" not in name or name.split(":")[0] == _generation(held, number))
+                if not name.startswith(("held", "lockBytes", "userAccounts"))
+                and (":" not in name or name.split(":")[0] == _generation(held, number))
                 and (name != "accounts" or _generation(held, number))
             }
             for number, counters in held.under("n:").items()
