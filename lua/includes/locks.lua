@@ -2,9 +2,9 @@
 -- record. One with several has a hash `k:<code>`, '<user> <order>' → '<token> <ends> <started> <counted>[ <hold>]' and
 -- '=<token>' → '<user> <order>', and the deadlines `kd:<code>`. A lock is a table {token, user, order ('-' for none),
 -- order_bucket (nil where the code has several uses), deadline, ends (the same as text), started (text), counted, hold (the
--- price that it holds, includes/pricing.lua; nil for none)}; `counted` is the book's `ended`, then which limits it holds a use of: u(ser), b(ook); i where its items are counted
--- (count_bytes of includes/locking.lua), which fast/usual_redeem.lua leaves to others; then a '.', and the id of the key that
--- took it, in digits and capitals, where that key's locks are limited.
+-- price that it holds, includes/pricing.lua; nil for none)}; `counted` is the book's `ended`, then which limits it holds a
+-- use of: u(ser), b(ook); i where its items are counted (count_bytes of includes/locking.lua), which fast/usual_redeem.lua
+-- leaves to others; then a '.', and the id of the key that took it, in digits and capitals, where that key's locks are limited.
 -- The merchant ends all locks of a book by another `ended`, the configuration's version; a lock with another is worth as
 -- little as one that has expired. Until lua/sweep_locks.lua has removed it, it counts: of a user, of a code with several
 -- uses, of a key.
