@@ -45,7 +45,7 @@ if lacking then -- view adds the events whose facts it lacks
 end
 local ask, reasons = {
   kind = 'validate', user = user ~= '-' and user or nil, users = KEYS[7], order = order,
-  entry = order ~= '-' and redis.call('HGET', KEYS[6], order), per_order = workspace.per_order,
+  entry = order ~= '-' and string.match(redis.call('HGET', KEYS[6], order) or '', '^[^=]+'), per_order = workspace.per_order,
   token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits,
   items = items, whose = string.sub(whose, 1, 1), amount = tonumber(string.sub(whose, 2)),
   usual_currency = workspace.currency, usual_digits = workspace.digits,

@@ -101,6 +101,16 @@ async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, us
             await still.refuses(reasons[0], still.do(REDEEM, "CODE-1", **request))
 
 
+async def test_a_lock_takes_no_place_of_its_order(still: Shop) -> None:
+    """Whatever its code looks like: the order's mark of the lock has it, also where it reads as an event."""
+    await still.book("CODE-1-2", "CODE-3-4")
+    await still.lock("CODE-1-2", "ann", orderId="A-1")
+    for code in ("CODE-1-2", "CODE-3-4"):
+        assert (await still.validate(code, userId="ann", orderId="A-1"))[1]["reasons"] == []
+    assert (await still.redeem("CODE-3-4", "ann", orderId="A-1"))[0] == 201
+    assert (await still.validate("CODE-1-2", userId="ann", orderId="A-1"))[1]["reasons"] == ["order_already_used"]
+
+
 async def test_a_value_in_another_currency_is_not_judged_for_size(still: Shop) -> None:
     """Another currency is a mismatch with and without a discount, and its value is never too low."""
     discount = {"type": "fixed", "value_e4": 100, "min_order_value_e4": 100_000}
