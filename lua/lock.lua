@@ -34,7 +34,8 @@ local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
   kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
-  entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'), value = '-', digits = '0', items = '-',
+  entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'),
+  value = '-', digits = '0', items = '-',
   usual_currency = usual_currency, usual_digits = usual_digits,
 }
 if price ~= '-' then
