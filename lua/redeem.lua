@@ -36,8 +36,8 @@ local max = limits_of(c, book)
 local ask = {
   kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
   entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'), per_order = per_order,
-  token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items, whose = 'k',
-  usual_currency = usual_currency, usual_digits = usual_digits,
+  token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items,
+  whose = 'k', usual_currency = usual_currency, usual_digits = usual_digits,
 }
 if asks ~= '-' then
   -- @include pricing
