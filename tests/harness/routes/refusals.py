@@ -37,6 +37,7 @@ OTHERS = (
       for rest in ("redemptions", "ledger")),
     Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
     *(Case("redemption_not_found", "GET", f"/v1/redemptions/{name}") for name in (NOBODYS, "x")),
+    Case("order_not_found", "GET", "/v1/orders/never-was"),
     *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),
     Case("job_not_found", "GET", f"/v1/jobs/{NOBODYS}/results.csv"),
     *(Case("event_not_found", "POST", f"/v1/ops/quarantine/{at}", {"choice": "retry"})
