@@ -38,6 +38,9 @@ _DAYS = 3
 """How long there is a history, for the objectives' windows."""
 _ALLOWED = {"availability": 0.001, "latency": 0.01, "recording": 0.001}
 """The share of bad events that each objective allows."""
+CALM_S = 60
+"""Before a failure, and after its alert has come: no other one may come."""
+PATIENCE_S = 2400
 Undo = Callable[[], Awaitable[Any]]
 Plant = Callable[["Watched"], Awaitable[Undo]]
 
