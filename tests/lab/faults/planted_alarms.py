@@ -205,13 +205,25 @@ async def _archive_by(deployment: Watched, command: str, **more: str) -> None:
 
 
 def connections(share: float) -> Plant:
-    """This share of Postgres's connections is in use."""
+    """This share of Postgres's connections is in use, however the service's pools grow and shrink."""
 
     async def plant(deployment: Watched) -> Undo:
-        used, most = await deployment.pool.fetchrow(_SESSIONS)
-        opened = [await asyncpg.connect(deployment.database.url) for _ in range(int(most * share) + 1 - used)]
+        opened: list[asyncpg.Connection] = []
+
+        async def hold() -> None:
+            while True:
+                used, most = await deployment.pool.fetchrow(_SESSIONS)
+                wanted = int(most * share) + 1 - (used - len(opened))
+                while len(opened) < wanted:
+                    opened.append(await asyncpg.connect(deployment.database.url))
+                while len(opened) > max(wanted, 0):
+                    await opened.pop().close()
+                await elapse(5, "the pools change")
+
+        holding = asyncio.create_task(hold())
 
         async def close() -> None:
+            await cancel(holding)
             for connection in opened:
                 await connection.close()
 
@@ -384,15 +396,25 @@ async def standby_gone(deployment: Watched) -> Undo:
     return deployment.database.link.start
 
 
-async def tenfold(deployment: Watched) -> Undo:
-    """More buyers than an API can serve want a code that is sold out."""
-    code = await _sell_once(deployment)
+async def api_overloaded(deployment: Watched) -> Undo:
+    """A shop whose key was revoked sends an API more than it can serve. The API refuses that without Redis: where Redis
+    decides, it waits for it, and may use half a core."""
+    return _rush(deployment, "revoked", connections=1000, within_ms=1000)
+
+
+async def tenant_floods(deployment: Watched) -> Undo:
+    """A workspace sends 300 requests a second, for a code that there is not."""
+    return _rush(deployment, "rival_checkout", connections=64, within_ms=3_333_333)
+
+
+def _rush(deployment: Watched, key: str, *, connections: int, within_ms: int) -> Undo:
+    """A million buyers come to the first API within this time, again and again."""
 
     async def rush() -> None:
         while True:
             await generator.drive(
-                deployment.urls[0], "drill_checkout", "opening", seconds=3600, connections=2000, code=code,
-                refusal="coupon_exhausted", count=1_000_000, within_ms=1000,
+                deployment.urls[0], key, "opening", seconds=3600, connections=connections, code="FLOOD",
+                count=1_000_000, within_ms=within_ms,
             )  # fmt: skip
 
     return partial(cancel, asyncio.create_task(rush()))
