@@ -6,7 +6,7 @@ local used_up = false
 for _ = 1, 1 do -- what isn't usual leaves it
   if book.status ~= 'a' or book.assigned ~= '0' or book.from ~= '-' and now < book.from + 0 then break end
   -- Nobody's, neither switched off nor blocked.
-  local uses, most, ends = string.match(coupon_text, '^%S+ %- %S+ (%d+) (%d+) %- (%S+) %S+ %- %- %- %- %- %-$')
+  local uses, most, ends = string.match(coupon_text, '^%S+ %- %S+ (%d+) (%d+) %- (%S+) %S+ %- %- %- %- %- %- %-$')
   if not uses or most - 1 <= 0 or uses - most < 0 then break end
   if ends ~= '-' and now >= ends + 0 or book.till ~= '-' and now >= book.till + 0 then break end
   used_up = true

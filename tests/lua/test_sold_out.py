@@ -3,6 +3,7 @@
 A decider remembers from its last reply what was sold out (sold_out.py): each test gets such a refusal
 first. The requests of one `together` are one call."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from service.engine.domain.configuration import BookRow
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, together
+from tests.harness.worst.measuring import count_commands
 from tests.lua.conftest import note_calls
 
 SOLD_OUT, USED_UP = (409, "out_of_stock"), (409, "coupon_exhausted")
@@ -206,3 +208,29 @@ async def test_reasons_of_the_code_are_named(still: Shop, says: dict[str, Any], 
     book = await _used_up(still)
     await still.add(book, CODE, **says)
     assert await together(still.redeem(CODE, "cem"), still.lock(CODE, "cem")) == [(409, code)] * 2
+
+
+async def test_refusals_together_read_what_they_share_once(kind: str, still: Shop) -> None:
+    """Twenty more of them cost a command each where the order is looked up, and else none."""
+    if kind in ("fakeredis", "general", "redis"):
+        pytest.skip("it has no usual texts, or counts no commands")
+    await _used_up(still)
+    book = await _sold_out(still, "OTHER-1")
+
+    async def cost(many: int) -> dict[str, int]:
+        asked: dict[str, Callable[[int], Any]] = {
+            "redeem": lambda n: still.redeem(CODE, f"eve-{n}"),
+            "order": lambda n: still.redeem(CODE, f"eve-{n}", orderId=f"E-{n}"),
+            "lock": lambda n: still.lock(CODE, f"eve-{n}"),
+            "assign": lambda n: still.assign_any(book, f"eve-{n}"),
+        }
+        costs = dict[str, int]()
+        for name, ask in asked.items():
+            before = await count_commands(still.link)
+            replies = await together(*map(ask, range(many)))
+            assert set(replies) == {SOLD_OUT if name == "assign" else USED_UP}
+            costs[name] = await count_commands(still.link) - before
+        return costs
+
+    few, more = await cost(10), await cost(30)
+    assert {name: more[name] - few[name] for name in few} == {"redeem": 0, "order": 20, "lock": 0, "assign": 20}
