@@ -96,7 +96,7 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
         bucket, code = members[0].split(" ")
         directory = key_names.directory(key_names.prefix(due.partition, due.workspace), bucket)
         words = redis.hget(directory, code).split(" ")
-        words[3] = "1"
+        words[4] = "1"  # after its token, user, order and bucket
         redis.hset(directory, code, " ".join(words))
         redis.zadd(due.name, {members[0]: 1})
     (worker,) = service.run.facts["pids"]["worker"]

@@ -7,7 +7,7 @@ from litestar import Controller, Request, Response, get
 from litestar.params import PathParameter
 
 from service.engine.domain.errors import Refusal
-from service.engine.domain.field_types import Answer
+from service.engine.domain.field_types import Answer, is_caller_id
 from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.times import Timestamp
 from service.engine.operations.caller import resolve_user
@@ -81,6 +81,8 @@ class Orders(Controller):
         at most 100 of codes with a single use, and 100 of others. A user's token gets its own orders. `behind` if it
         may be one that is not recorded yet. Scope `checkout` or `manage`."""
         caller, context, _ = unpack_request(request)
+        if not is_caller_id(order_id):
+            raise Refusal("order_not_found")
         locks = await context.hot.order_locks(caller, order_id)  # first: what is redeemed meanwhile is in both
         headers = await wait_at_replica(context, caller)
         pool = context.replica.pool
