@@ -310,7 +310,7 @@ async def want_a_budget_by_lock(visit: Visit) -> None:
     await _lock_then_decide(visit, visit.book("budget"))
 
 
-@visits("Fighter", 1)
+@visits("Returner", 1)
 async def want_a_budget(visit: Visit) -> None:
     """Redeem a code of a book with a budget; some give it back."""
     book = visit.book("budget")
