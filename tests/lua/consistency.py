@@ -21,7 +21,7 @@ from service.engine.formats.directory_entry import (
 )
 from service.engine.formats.discount_sum import join_sum
 from service.engine.formats.events import Assigned, Redeemed
-from service.engine.formats.order_entries import Gift, Place, marks_of, parse_places
+from service.engine.formats.order_entries import Gift, Place, parse_places, split_marks
 from service.engine.hot.fitness import ENTRY_BYTES
 from tests.harness.shop import Shop
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
@@ -413,7 +413,7 @@ def _check_orders(held: Held) -> None:
         (order, mark)
         for fields in texts.values()
         for order, text in fields.items()
-        for mark in marks_of(text).split("=")[1:]
+        for mark in split_marks(text)[1].split("=")[1:]
     }
     locked = {
         (lock.order, f"{_bucket(code)}/{code}")

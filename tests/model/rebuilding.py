@@ -11,7 +11,7 @@ from service.engine.domain.configuration import CodeRow
 from service.engine.formats import key_names
 from service.engine.formats.bounds import parse_spent, spans_at
 from service.engine.formats.events import Fact, Redeemed, RolledBack
-from service.engine.formats.order_entries import marks_of
+from service.engine.formats.order_entries import split_marks
 from service.engine.formats.recovery_progress import WHOLE
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import MENDING, Scripts
@@ -99,7 +99,7 @@ def _orders(held: Held, now: int) -> dict[str, dict[str, Any]]:
         kept: dict[str, Any] = {}
         for name, text in fields.items():
             if not name.endswith("/"):
-                if places := text.removesuffix(marks_of(text)).rstrip():
+                if places := split_marks(text)[0].rstrip():
                     kept[name] = places
             elif ":u:" in (bounds := held.books[name.split("/")[0]].bounds):
                 generation, zone, _ = bounds.replace("!", "").split("/")

@@ -33,15 +33,15 @@ class Gift(NamedTuple):
         return " ".join(self)
 
 
-def marks_of(text: str) -> str:
-    """The marks of its locks, at the end of an order's text; '' for none, as in a user's counts."""
-    places, _, _ = text.partition("=")
-    return text[len(places) :]
+def split_marks(text: str) -> tuple[str, str]:
+    """An order's places, and the marks of its locks; '' for none, as in a user's counts."""
+    places, is_marked, marks = text.partition("=")
+    return places, is_marked + marks
 
 
 def parse_places(text: str) -> list[Place]:
     """The valid places of an order's entry."""
-    matches = _places(text.partition("=")[0])
+    matches = _places(split_marks(text)[0])
     return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in matches]
 
 

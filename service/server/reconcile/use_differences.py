@@ -10,7 +10,7 @@ from service.engine.formats import key_names
 from service.engine.formats.coupon_record import parse_coupon_record
 from service.engine.formats.coupon_state import About, Class, Difference
 from service.engine.formats.event_id import EventId
-from service.engine.formats.order_entries import is_nothing, marks_of, parse_gift, parse_places
+from service.engine.formats.order_entries import is_nothing, parse_gift, parse_places, split_marks
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
 from service.server.reconcile.bucket_walk import pages
@@ -57,7 +57,7 @@ class Uses(Subject):
             hashes = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
             if kind == "o":
                 hashes = {
-                    bucket: {name: value.removesuffix(marks_of(value)) for name, value in fields.items()}
+                    bucket: {name: split_marks(value)[0] for name, value in fields.items()}
                     for bucket, fields in hashes.items()
                 }
             for bucket, of, field, expected in rows:
@@ -86,8 +86,7 @@ class Uses(Subject):
         self, thing: UseField, expected: dict[UseField, str], seen: Seen, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         stored, wanted = values[0], expected.get(thing._replace(recorded="", code=""))
-        marks = marks_of(stored) if stored and thing.kind == "o" else ""
-        value = stored.removesuffix(marks) if stored else stored
+        value, marks = split_marks(stored) if stored and thing.kind == "o" else (stored, "")
         if thing.name.endswith("/") and thing._replace(name=thing.name[:-1], recorded="") in expected:
             return None  # what the user has spent of budgets: budget_differences.py compares that
         if value == wanted or (wanted is None and (value is None or is_nothing(value))):

@@ -3,6 +3,7 @@ scope of the operation id. table.py has the rollback of an order."""
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Controller, Request, Response, get
 from litestar.params import PathParameter
 
@@ -13,7 +14,6 @@ from service.engine.domain.times import Timestamp
 from service.engine.operations.caller import resolve_user
 from service.engine.operations.coupon_view import Coupon
 from service.engine.operations.document_parts import GIFT_COUPON, LOCK, REDEMPTION
-from service.engine.operations.lock import Lock
 from service.engine.operations.redemption_view import Redemption
 from service.server.answers.views import redemption_of
 from service.server.api.controllers.histories import read_coupon, read_or_none, wait_at_replica
@@ -101,7 +101,7 @@ class Orders(Controller):
             order_id=order_id,
             user_id=users[0],
             redemptions=redemptions,
-            locks=[_without_token(lock) for lock in locks],
+            locks=[msgspec.convert(lock, OrderLock, from_attributes=True) for lock in locks],  # without tokens
             gift=gift,
             discount_amount=discount,
             final_amount=final,
@@ -119,17 +119,3 @@ def _add_up(standing: list[PastRedemption]) -> tuple[str | None, str | None]:
     values_e4 = [one.value_e4 for one in standing if one.value_e4 is not None]
     final = from_e4(max(0, max(values_e4) - saved_e4), digits) if values_e4 else None
     return from_e4(saved_e4, digits), final
-
-
-def _without_token(lock: Lock) -> OrderLock:
-    return OrderLock(
-        code=lock.code,
-        book_id=lock.book_id,
-        user_id=lock.user_id,
-        expires_at=lock.expires_at,
-        order_value=lock.order_value,
-        currency=lock.currency,
-        discount_amount=lock.discount_amount,
-        final_amount=lock.final_amount,
-        amount=lock.amount,
-    )
