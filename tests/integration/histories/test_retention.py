@@ -375,6 +375,7 @@ async def test_a_book_that_a_script_cannot_remove(setup: PartitionSetup) -> None
     assert of_books(without_strings(await setup.everything()), FEW) == []
     (failing,) = await read_failing(setup.pool, 0)
     assert (failing.task, failing.failures, failing.workspace) == ("retaining", 1, "shop")
+    await setup.pool.execute("UPDATE failing_tasks SET next_try_at = now() + interval '1 hour'")  # it is 2 s
     await reconcile(setup.valkey_url, setup.pool, 0, repair=False)  # not Busy
     assert not await archive(setup)
     await setup.pool.execute("UPDATE failing_tasks SET next_try_at = now()")
