@@ -279,15 +279,15 @@ async def test_ended_locks_give_their_parts_back(shop: Shop) -> None:
 async def test_expired_locks_hold_nothing(still: Shop, locks: int) -> None:
     """However many there are: the next takes all but what a live lock holds, and the worker's sweep removes them."""
     book = await cards(still)
-    await still.lock("CARD-1", "zoe", orderId="Z-1", orderValue="0.05", lockSeconds=600)
+    await still.lock("CARD-1", "zoe", orderId="Z-1", orderValue="0.05", lockSeconds=1200)
     for n in range(locks):
-        status, _ = await still.lock("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="0.01", lockSeconds=10 + n % 7)
+        status, _ = await still.lock("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="0.01", lockSeconds=300 + n % 7)
         assert status == 201
     assert (await balance(still))[1] == f"{locks / 100 + 0.05:.2f}"
-    await still.wait(60_000)
+    await still.wait(400_000)
     assert await balance(still) == ("0.00", "0.05", "0.00", "49.95")
     assert (await still.validate("CARD-1", orderValue="100"))[1]["discountAmount"] == "49.95"
-    status, lock = await still.lock("CARD-1", "eve", orderId="E-1", orderValue="100", lockSeconds=600)
+    status, lock = await still.lock("CARD-1", "eve", orderId="E-1", orderValue="100", lockSeconds=1200)
     assert (status, lock["amount"]) == (201, "49.95")
     await still.refuses("coupon_locked", still.redeem("CARD-1", "ann", orderId="B-1", orderValue="1"))
     names, more = (still.caller.gate, f"{still.caller.prefix}w"), 1
@@ -404,9 +404,9 @@ async def test_too_many_locks_to_know_what_they_hold(still: Shop) -> None:
     card can be read, and the sweep makes it known again."""
     book = await cards(still)
     for n in range(2_020):
-        seconds = 10 if n % 2 else 600
+        seconds = 300 if n % 2 else 1200
         await still.lock("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="0.01", lockSeconds=seconds)
-    await still.wait(10_000)
+    await still.wait(300_000)
     for ask in (still.lock, still.redeem):
         await still.refuses("unavailable", ask("CARD-1", "eve", orderId="E-1", orderValue="1"))
     await still.refuses("unavailable", still.validate("CARD-1", orderValue="1"))

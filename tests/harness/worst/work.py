@@ -47,7 +47,6 @@ async def sweep_locks(g: LargeShop, size: int) -> Run:
 
 @case("count_storage", "512 books with locked codes and shares of budgets, a year's hours of answers that are over")
 async def count_storage(g: LargeShop, size: int) -> Run:
-    await g.link.call("CONFIG", "SET", "hash-max-listpack-entries", 1024)
     settings = await g.link.call("GET", key_names.book(g.w, (await g.budgeted(CODE)).book))
     for number in range(2, 513):
         await g.link.call("HSET", f"{g.w}x", f"book-{number}", number)
