@@ -24,7 +24,8 @@ local low, discount_type, discount_terms, cap, least, book_currency, book_digits
 if price ~= '-' then
   -- @step terms
 end
-local touched, gathered, now_text, command = false, nil, string.format('%d', now), redis.pcall
+local touched, gathered, now_text, command, ms_text, ends_text = false, nil, string.format('%d', now), redis.pcall, nil, nil
+-- @step lock_end
 -- @step usual_lock
 if held then return held end
 if price == '-' then

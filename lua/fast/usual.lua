@@ -1,5 +1,5 @@
--- The usual lock and redemption in a call of many requests. Settings, time and books are read once, the keys of all
--- requests in one command; counters of redemptions are summed, and what changes a book's free codes and locks is
+-- The usual lock and redemption in a call of many requests. Settings, time and books are read once, and when a lock of
+-- a book ends is reckoned once (3,000 instructions a lock); the keys of all requests are read in one command; counters of redemptions are summed, and what changes a book's free codes and locks is
 -- gathered. For lua/many.lua, which passes the places of keys in `got`, then keys and arguments as the scripts have
 -- them. `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't usual.
 
@@ -35,7 +35,7 @@ local function read_usual_book(workspace_read, number)
         assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, terms = terms, low = low,
         discount_type = discount_type, discount_terms = number_of(discount_terms), cap = cap, least = least, currency = book_currency,
         digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
-        ends = {}, taken = {},
+        ends = {}, taken = {}, ms_text = nil, ends_text = nil,
       }
     end
   end
@@ -53,7 +53,12 @@ local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, 
     discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
     book_currency, book_digits = book.currency, book.digits
   end
-  local lock_ms, max_lock_ms, ended, terms, touched = book.lock_ms, book.max_lock_ms, book.ended, book.terms, book.touched
+  local ms_text, ends_text, ended, terms, touched = book.ms_text, book.ends_text, book.ended, book.terms, book.touched
+  if asked_ms ~= '-' or not ms_text then -- else as an earlier one of the call
+    local lock_ms, max_lock_ms = book.lock_ms, book.max_lock_ms
+    -- @step lock_end
+    if asked_ms == '-' then book.ms_text, book.ends_text = ms_text, ends_text end
+  end
   -- @step usual_lock
   if not held then return nil end
   book.touched, got[entry_at] = true, fingerprint ~= '-'

@@ -3,10 +3,10 @@
 -- refusals too.
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
 -- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, sampled_at, limits; of fast/book_fields.lua:
--- book_id, status, from, till, per_code, per_user, total, assigned, lock_ms, max_lock_ms, ended, terms; where it has a price:
--- usual_currency, usual_digits (fast/settings.lua), discount_type, discount_terms, cap, least, book_currency, book_digits
+-- book_id, status, from, per_code, per_user, total, assigned, ended, terms; of fast/lock_end.lua: ms_text, ends_text; where
+-- it has a price: usual_currency, usual_digits (fast/settings.lua), discount_type, discount_terms, cap, least, book_currency, book_digits
 -- (fast/terms.lua); of the code: number, entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order,
--- order_bucket, asked_ms, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
+-- order_bucket, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
 -- Leaves held (the lock as text; nil where it isn't usual).
 -- For fast/lock.lua and fast/usual.lua. lua/lock.lua decides the rest by the same rules (includes/judging.lua), and
 -- includes/place.lua, locking.lua, orders.lua and idempotency.lua write the same texts: change all. It makes no function and no table,
@@ -18,11 +18,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' then break end
   -- HOLDER: the key limits locks; limits: the workspace does; terms that don't begin with '- ': the book does.
   if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
-  local ms_text = asked_ms == '-' and lock_ms or asked_ms
-  if ms_text - max_lock_ms > 0 then ms_text = max_lock_ms end
-  local ends = now + ms_text
-  if till ~= '-' and ends > till + 0 then ends, ms_text = till + 0, string.format('%d', till - now) end
-  if ends <= now then break end
+  if not ends_text then break end -- the book has ended
 
   local users_locks = per_user ~= '-' and W .. 'lu:' .. number .. ':' .. user
   if users_locks then
@@ -49,7 +45,6 @@ for _ = 1, 1 do -- what isn't usual leaves it
     view = ' ' .. value .. ':' .. its_currency .. ':' .. its_digits .. ':' .. saved
     hold = view .. ':' .. whose .. ':-'
   end
-  local ends_text = string.format('%d', ends)
   -- What an entry names the user by: '/' (includes/idempotency.lua).
   if user == code or user == order or user == new_token or user == ends_text or user == ms_text or user == book_id then break end
   if order ~= '-' and command('HSETNX', orders_key, order, '=' .. bucket .. '/' .. code) ~= 1 then break end

@@ -25,7 +25,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if type(text) ~= 'string' then break end -- missing, or of the wrong type
     its_token = token == '-' and string.match(text, '^%S+', #head + 1) or token
     head = head .. its_token .. ' ' .. user .. ' ' .. order .. ' ' .. order_bucket .. ' '
-    if string.sub(text, 1, #head) ~= head then break end
+    if string.find(text, head, 1, true) ~= 1 then break end
     its_ends, its_ended, counted, hold = string.match(text, '^(%d+) %d+ (%d*)(u?%.)(.*)$', #head + 1)
     if its_ended ~= ended or its_ends - now <= 0 then break end
   elseif token ~= '-' or locked ~= '0' then break end
@@ -39,15 +39,16 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if currency ~= '-' and currency ~= its_currency or items ~= '-' and items ~= its_items then break end
   else
     its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
-    local amount = tonumber(value)
     if currency == '-' then
-      if digits > usual_digits or amount and its_currency ~= usual_currency then break end -- each is one digit
+      if digits > usual_digits or value ~= '-' and its_currency ~= usual_currency then break end -- each is one digit
       if items ~= '-' then
         -- @include pricing
         if misfit_of({ value = value, items = items, digits = digits }, usual_currency, usual_digits) then break end
       end
     elseif currency ~= its_currency then break end
-    if discount_type and not amount or least and amount and amount < least then break end
+    if value == '-' then
+      if discount_type then break end
+    elseif least and value - least < 0 then break end
   end
   if order ~= '-' then
     local known = command('HGET', orders_key, order)
@@ -65,10 +66,11 @@ for _ = 1, 1 do -- what isn't usual leaves it
     -- @include discounts
     saved_e4 = discount_of(discount_type, discount_terms, cap, value + 0, items, its_digits)
     if saved_e4 == 0 then break end
+    saved = string.format('%d', saved_e4)
   end
   -- As redeemed_event of includes/redemption.lua.
   decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. its_value .. ' ' .. its_currency
-    .. ' ' .. its_digits .. ' ' .. string.format('%d', saved_e4) .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
+    .. ' ' .. its_digits .. ' ' .. (saved or '0') .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
     .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
 
   if not spent then -- one command where no limit has to be judged before; an error where some were rolled back

@@ -233,8 +233,8 @@ def _call(shop: Shop, key: str, code: str) -> Call:
     return Call(shop.caller, key, f"of-{code}" if key else "-")
 
 
-def _lock(shop: Shop, code: str, user: str = "ann", key: str = "") -> Command:
-    return lock.LOCK.prepare(_call(shop, key, code), code, lock.LockRequest(user_id=user))
+def _lock(shop: Shop, code: str, user: str = "ann", key: str = "", seconds: int | None = None) -> Command:
+    return lock.LOCK.prepare(_call(shop, key, code), code, lock.LockRequest(user_id=user, lock_seconds=seconds))
 
 
 def _redeem(shop: Shop, code: str, user: str = "ann", key: str = "", order: str | None = None) -> Command:
@@ -281,6 +281,18 @@ async def test_a_key_that_comes_twice_in_a_call_is_known(still: Shop, ask: Calla
     first, second, third = await _together(still, commands)
     assert _answers([first, second, third]) == [0, "idempotency_key_reused", 0]
     assert (third[1:3], first[3], third[3]) == (first[1:3], 0, 1)
+
+
+async def test_locks_of_a_call_live_as_long_as_each_asks(still: Shop) -> None:
+    """One that names no time lives as its book says, whatever others of the call name; none outlives its book."""
+    await still.book(*(f"CODE-{n}" for n in range(5)), lock_seconds=300, max_lock_seconds=900)
+    await still.book("LAST-1", "LAST-2", valid_until_ms=await still.now() + 60_000)
+    asked = [None, 20, None, 5000, None]
+    locks = [_lock(still, f"CODE-{n}", seconds=seconds) for n, seconds in enumerate(asked)]
+    locks += [_lock(still, "LAST-1"), _lock(still, "LAST-2", seconds=20)]
+    replies = await _together(still, locks)
+    lives_s = [int(reply[1].split(" ")[6]) // 1000 for reply in replies]
+    assert lives_s == [300, 20, 300, 900, 300, 60, 20]
 
 
 async def test_a_locked_coupon_is_redeemed_once_in_a_call(still: Shop) -> None:
