@@ -340,7 +340,7 @@ def _card_order(visit: Visit) -> dict[str, Any]:
     return visit.order() | {"orderValue": f"{visit.random.randint(1, 400) / 100:.2f}"}
 
 
-@visits("Cardholder", 1)
+@visits("Returner", 1)
 async def pay_by_card(visit: Visit) -> None:
     """Pay an order with a part of a card that others use, too; some give it back."""
     book = visit.book("cards")
