@@ -191,7 +191,7 @@ own_rules: Draw = st.sampled_from(
 """What an uploaded code says of its own."""
 
 _plain_changes: Draw = st.sampled_from(
-    [("status", word) for word in ("active",) * 5 + ("inactive", "inactive", "archived")]
+    [("status", word) for word in ("active",) * 5 + ("inactive",) * 6 + ("archived",)]
     + [("starts", ms) for ms in (None,) * 2 + _WINDOW]
     + [("ends", ms) for ms in (None,) * 5 + _WINDOW]
     + [("max_codes_per_user", most) for most in (None, 1, 2, 3)]
