@@ -301,7 +301,8 @@ def test_what_cards_are_worth(service: Service):
     damage = f"UPDATE card_sums SET amount = amount + 1 WHERE kind = $1 AND book = {number}"
     for kind in ("issued", "credited", "spent", "returned", "closed"):
         asyncio.run(service.fetch(damage, kind, book))
-        assert scrip("reports", "--repair", **service.urls).exit_code == 0
+        repaired = scrip("reports", "--repair", **service.urls)
+        assert repaired.exit_code == 0, repaired.output
         assert report() == days
 
 
