@@ -27,7 +27,7 @@ local now_text, workspace, command, gathered = string.format('%d', now), string.
 -- @step usual_redeem
 if event then -- the usual redemption is done
   local counters = W .. 'n:' .. number
-  if spent == '0' then command('HINCRBY', counters, 'users', '1') end
+  if is_first then command('HINCRBY', counters, 'users', '1') end
   command('HINCRBY', counters, 'redemptions', '1')
   command('HINCRBY', counters, 'taken', '1')
   command('HINCRBY', counters, 'redeemed', '1')

@@ -148,7 +148,7 @@ local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key
     book.sums = sums
   end
   sums.redemptions = sums.redemptions + 1
-  if spent == '0' then sums.new_users = sums.new_users + 1 end
+  if is_first then sums.new_users = sums.new_users + 1 end
   -- @step discount_parts
   sums.low, sums.high = sums.low + low_part, sums.high + high_part
   local left = sums.left

@@ -7,13 +7,13 @@
 -- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
 -- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
--- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent ('0' where the user has redeemed no
--- code of the book before).
+-- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), is_first (whether the user had redeemed no
+-- code of the book).
 -- For fast/redeem.lua and fast/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same rules
 -- (includes/judging.lua), and includes/outbox.lua, redemption.lua, place.lua, locking.lua and idempotency.lua write the
 -- same texts: change all.
 
-local event, decided, saved_e4, spent = nil, nil, 0, nil
+local event, decided, saved_e4, is_first = nil, nil, 0, false
 for _ = 1, 1 do -- what isn't usual leaves it
   if asks ~= '-' and asks ~= '-/u' or per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
@@ -55,11 +55,12 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if known and known ~= '=' .. bucket .. '/' .. code then break end -- the mark of this code's lock (includes/orders.lua)
   end
 
+  local is_once = per_user ~= '-' and per_user - 1 == 0
   if per_user ~= '-' then
-    spent = command('HGET', users_key, number .. '/' .. user) or '0'
-    if spent ~= '0' and (type(spent) ~= 'string' or not string.find(spent, '^%d+$')) then break end
     local live = counted ~= 'u.' and command('ZCOUNT', W .. 'lu:' .. number .. ':' .. user, '(' .. now_text, '+inf') or 0
-    if type(live) == 'table' or spent + live >= per_user + 0 then break end
+    local before = not is_once and command('HGET', users_key, number .. '/' .. user) or '0'
+    if type(live) == 'table' or type(before) ~= 'string' or not string.find(before, '^%d+$') then break end
+    if before + live >= per_user + 0 then break end
   end
   if saved then saved_e4 = saved + 0
   elseif discount_type then
@@ -73,24 +74,18 @@ for _ = 1, 1 do -- what isn't usual leaves it
     .. ' ' .. its_digits .. ' ' .. (saved or '0') .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
     .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
 
-  if not spent then -- one command where no limit has to be judged before; an error where some were rolled back
-    local count = command('HINCRBY', users_key, number .. '/' .. user, '1')
-    if type(count) ~= 'number' then break end
-    spent = count == 1 and '0' or '1'
-  end
+  -- Where a user has one redemption, one command judges and counts it: 0 if it is taken. An error if some were rolled back.
+  local count = command(is_once and 'HSETNX' or 'HINCRBY', users_key, number .. '/' .. user, '1')
+  if type(count) ~= 'number' or count == 0 then break end
   local kept = fingerprint == '-' and '' or '\n' .. fingerprint .. ' OUT.OK @.'
   local added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'e', decided .. '\n' .. request .. kept)
   if type(added) ~= 'string' then -- fenced, or no memory
-    if per_user ~= '-' then break end
-    if spent == '0' then command('HDEL', users_key, number .. '/' .. user)
+    if count == 1 then command('HDEL', users_key, number .. '/' .. user)
     else command('HINCRBY', users_key, number .. '/' .. user, '-1') end
     break
   end
-  event = added
+  event, is_first = added, count == 1
   if order ~= '-' then command('HSET', orders_key, order, event) end
-  if per_user ~= '-' then
-    command('HSET', users_key, number .. '/' .. user, spent == '0' and '1' or string.format('%d', spent + 1))
-  end
   command('HSET', bucket_key, code, number .. '!' .. event)
   if its_token then
     if in_record then command('DEL', coupon_key) end
