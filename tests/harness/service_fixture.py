@@ -61,8 +61,10 @@ SELECT '{0}', md5(string_agg({1}, ',' ORDER BY {1})) FROM {0} AS t {2}
 WHERE workspace = $1 AND to_jsonb(t) ->> 'action' IS DISTINCT FROM 'attempts.refused'
 """
 """A background task counts refused attempts in the audit."""
-_WRITTEN, _USED = "t.xmin::text", "(to_jsonb(t) - 'last_used_at')::text"
-"""The transaction that wrote a row, another one after any change; a key without what a background task writes."""
+_WRITTEN = "t.xmin::text"
+"""The transaction that wrote a row, another one after any change."""
+_WITHOUT = {"keys": "(to_jsonb(t) - 'last_used_at')::text", "workspaces": "(to_jsonb(t) - 'storage_used_mib')::text"}
+"""In place of it, rows without what background tasks write."""
 
 
 class Service:
@@ -191,7 +193,7 @@ class Service:
         async with database(self.run.facts["databaseUrl"]) as connection:
             tables = {name: "" for (name,) in await connection.fetch(_OF_WORKSPACES, _OBSERVED)} | _OF_PARTS
             sql = " UNION ALL ".join(
-                _ROWS.format(name, _USED if name == "keys" else _WRITTEN, joined) for name, joined in tables.items()
+                _ROWS.format(name, _WITHOUT.get(name, _WRITTEN), joined) for name, joined in tables.items()
             )
             return {f"{name} of {self.workspace}": digest for name, digest in await connection.fetch(sql, self.number)}
 

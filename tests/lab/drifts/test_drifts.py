@@ -29,6 +29,7 @@ def test_each_is_mended(own_service: Callable[[], Service]) -> None:
     workspace = populated(service)
     subjects = [(kind, make(workspace, kind.state)) for kind in in_redis.KINDS.values()]
     service.recorded()
+    asyncio.run(service.projected())
     before = held(service)
     for kind, subject in subjects:
         asyncio.run(drift(kind, subject))
