@@ -22,6 +22,7 @@ from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.outcomes import REPEATED
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.formats import key_names
+from service.engine.formats.script_replies import LOCK_VIEW
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, parse_code
 from service.engine.operations.order_fields import OrderFields, encode_claim, order_amounts
@@ -85,6 +86,7 @@ class Lock(Answer):
     amount: Amount | None
 
 
+_WORDS = len(LOCK_VIEW)
 _NO_PRICE = '"orderValue":null,"currency":null,"discountAmount":null,"finalAmount":null,"amount":null'
 
 
@@ -135,15 +137,16 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
 
 def _body(payload: str) -> bytes:
     """A Lock as JSON, from LOCK_VIEW. Formatting takes a third of a struct's time."""
-    book_id, code, user, order, token, until, left_ms, *hold = payload.split(" ")
+    words = payload.split(" ")
+    price = _NO_PRICE if len(words) == _WORDS else _price(words.pop())
+    book_id, code, user, order, token, until, left_ms = words
     if '"' in payload or user == "%-" or order in ("-", "%-"):
         ids = f'{quote_id(user)},"orderId":{quote_field(order)}'
     else:  # nearly always: saves two calls
         ids = f'"{user}","orderId":"{order}"'
     return (
         f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{ids},'
-        f'"lockSeconds":{left_ms[:-3] or 0},"expiresAt":"{from_ms(int(until))}",'
-        f"{_price(hold[0]) if hold else _NO_PRICE}}}"
+        f'"lockSeconds":{left_ms[:-3] or 0},"expiresAt":"{from_ms(int(until))}",{price}}}'
     ).encode()
 
 

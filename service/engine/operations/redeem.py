@@ -86,7 +86,9 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     metadata = b"{}" if request.metadata is None else _metadata(request)
     bucket_text = key_names.bucket_text
     bucket, order_bucket, user_bucket = bucket_text(code), bucket_text(order), bucket_text(user)
-    orders = caller.keys.orders
+    orders, expected, asks = caller.keys.orders, request.expected_final_amount, "-"
+    if expected is not None or request.amount is not None or caller.user is not None:  # nearly never: saves a call
+        asks = encode_asks(caller, expected, request)
     names = (*call.coupon_keys(code, bucket), orders + order_bucket, caller.outbox, orders + user_bucket)
     args = (
         call.fingerprint,
@@ -102,7 +104,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         call.encode_request("redeem", metadata),
         digits,
         items,
-        encode_asks(caller, request.expected_final_amount, request),
+        asks,
     )
     return Command("redeem", names, args, _render)
 
