@@ -4,6 +4,7 @@ KEYS and ARGV are in the order of lua/lock.lua, extend.lua and unlock.lua. Field
 """
 
 import secrets
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -155,6 +156,7 @@ def parse_lock(payload: str) -> Lock:
     return msgspec.json.decode(_body(payload), type=Lock)
 
 
+@lru_cache(maxsize=4096)
 def _price(hold: str) -> str:
     """The amounts of a hold, `<value>:<currency>:<digits>:<discount>` and of a card `:m`, as members."""
     value_e4, currency, digits_text, discount_e4, *of_card = hold.split(":")
