@@ -74,7 +74,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
     .. ' ' .. its_digits .. ' ' .. (saved or '0') .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
     .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
 
-  -- Where a user has one redemption, one command judges and counts it: 0 if it is taken. An error if some were rolled back.
+  -- Where each user may redeem once, HSETNX judges and counts: 0 where the user has a count. HINCRBY is an error where some
+  -- were rolled back.
   local count = command(is_once and 'HSETNX' or 'HINCRBY', users_key, number .. '/' .. user, '1')
   if type(count) ~= 'number' or count == 0 then break end
   local kept = fingerprint == '-' and '' or '\n' .. fingerprint .. ' OUT.OK @.'
