@@ -1,5 +1,5 @@
 --[[ adjust_card: credit a card with an amount, or close it, which takes what is available.
-Called by service/engine/operations/cards.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+Called by service/engine/operations/cards.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
      calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

@@ -1,5 +1,5 @@
 --[[ assign_any: give a user a random free coupon of a book.
-Called by service/engine/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+Called by service/engine/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
      calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

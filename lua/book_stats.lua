@@ -1,5 +1,5 @@
 --[[ book_stats: count a book's coupons by status, and what stands.
-Called by service/server/hot/workspace_state.py and service/server/tasks/restocker.py
+Called by service/server/in_redis/workspace_state.py and service/server/tasks/restocker.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 books        hash    book's uuid → its number

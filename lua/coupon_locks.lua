@@ -1,5 +1,5 @@
 --[[ coupon_locks: list the live locks of a coupon, the first to end first.
-Called by service/server/hot/workspace_state.py
+Called by service/server/in_redis/workspace_state.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 bucket     hash    code → book

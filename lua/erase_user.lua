@@ -1,6 +1,6 @@
 --[[ erase_user: put a pseudonym for a user into some of what is kept. What isn't the user's, or no more, stays as it
      is, so that a repeat does nothing.
-Called by service/server/hot/pseudonyms.py, in the worker alone
+Called by service/server/in_redis/pseudonyms.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 outbox     stream  one event

@@ -1,5 +1,5 @@
 --[[ extend: move a live lock's deadline, never back, never past its ceiling.
-Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in calls
+Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in calls
      with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

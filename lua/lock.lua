@@ -1,5 +1,5 @@
 --[[ lock: hold one use of a coupon for one user and order until a deadline.
-Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in calls
+Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in calls
      with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

@@ -1,5 +1,5 @@
 --[[ order_locks: list the live locks of an order.
-Called by service/server/hot/workspace_state.py
+Called by service/server/in_redis/workspace_state.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 orders     hash    order → places and marks

@@ -1,5 +1,5 @@
 --[[ redeem: spend one use of a coupon, once.
-Called by service/engine/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+Called by service/engine/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
      calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

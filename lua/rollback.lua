@@ -1,5 +1,5 @@
 --[[ rollback: take a redemption back, once.
-Called by service/engine/operations/rollback.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+Called by service/engine/operations/rollback.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
      calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

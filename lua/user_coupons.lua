@@ -1,5 +1,5 @@
 --[[ user_coupons: how many coupons a user holds, of some hundred books a run.
-Called by service/server/hot/workspace_state.py
+Called by service/server/in_redis/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
 ARGV  1 user  2 cursor, '0' at first

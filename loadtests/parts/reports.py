@@ -16,7 +16,7 @@ import httpx
 from loadtests.figures import markdown, say
 from loadtests.own import own_service, scrip
 from loadtests.parts.past import write_past
-from service.server.record.samples import REPORT_DAYS
+from service.server.in_postgres.samples import REPORT_DAYS
 from tests.harness.running import Run
 
 REDEMPTIONS = 100_000_000

@@ -1,5 +1,5 @@
 -- The usual refusals in a call of many requests, of books and codes that a process remembers as sold out
--- (service/engine/hot/sold_out.py, docs/internals/decisions/0058). Needs usual. For lua/many.lua. Settings, time, and a book
+-- (service/engine/hot/sold_out.py, docs/internals/decisions/0058). Needs usual. For lua/run_requests.lua. Settings, time, and a book
 -- with its stock or a coupon are read once for the call; of each request an assignment's user, and a redemption's order.
 -- The functions return nil, having written nothing, where the case isn't usual. A refusal in a call of 16 takes 25,000
 -- to 38,000 instructions instead of 140,000 to 210,000.

@@ -1,6 +1,6 @@
 -- The usual lock and redemption in a call of many requests. Settings, time and books are read once, and the end of a
 -- book's locks is reckoned once (3,000 instructions less a lock); the keys of all requests are read in one command;
--- counters of redemptions are summed, and what changes a book's free codes and locks is gathered. For lua/many.lua,
+-- counters of redemptions are summed, and what changes a book's free codes and locks is gathered. For lua/run_requests.lua,
 -- which passes the places of keys in `got`, then keys and arguments as the scripts have them. `usual_lock` and
 -- `usual_redeem` return nil, having written nothing, where the case isn't usual.
 

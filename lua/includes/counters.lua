@@ -1,4 +1,4 @@
--- A book's counters, the hash `n:<book>`. Needs gate. lua/redo.lua has another `count` (includes/tally.lua).
+-- A book's counters, the hash `n:<book>`. Needs gate. lua/apply_events.lua has another `count` (includes/tally.lua).
 
 -- Add to a counter.
 local function count(number, name, by) redis.call('HINCRBY', W .. 'n:' .. number, name, by) end

@@ -1,7 +1,7 @@
 -- Events: what the line `d` of an entry says, in words between spaces, '-' for none. w and b: the numbers of workspace
 -- and book; cb, ob and ub: the buckets of code, order and user. In Python: service/engine/formats/events.py. Needs gate.
 --   O                             an epoch's first entry (lua/fence.lua)
---   M nonce                       all was mended up to here (lua/mended.lua)
+--   M nonce                       all was mended up to here (lua/complete_recovery.lua)
 --   A w b code user at cb [order ob]
 --   U w b code user at cb [order, whose rollback took its gift back]
 --   R w b code user order value currency digits discount at slot cb ob max[=available][@locked] ub [b code cb of a checkout's gift]

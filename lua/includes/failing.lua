@@ -1,5 +1,5 @@
 -- Errors that are one thing's own: they come again however often it is tried. Any other is the server's (its memory
--- is full, it is a replica), and ends the run. For lua/block_codes.lua, put_codes.lua and redo.lua.
+-- is full, it is a replica), and ends the run. For lua/block_codes.lua, put_codes.lua and apply_events.lua.
 local OWN = { 'WRONGTYPE', 'attempt to', 'bad argument', 'not an integer', 'not a valid float', 'overflow' }
 
 -- failure: as pcall returns it.

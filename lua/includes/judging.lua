@@ -9,7 +9,7 @@
 -- 3. In lua/fast/, leave the case (`break`) where the rule may refuse: in fast/usual_redeem.lua, in fast/usual_lock.lua if
 --    it refuses locks, in fast/usual_used_up.lua if it comes before `coupon_exhausted`.
 -- 4. In tests/lua/requests_at_random.py add values of a setting to KINDS_OF_RULES, of a request to its draws; and a case to
---    PLANTED in tests/lua/test_many.py, which compares the texts, and is red where they differ. tests/lua/test_refusal_order.py has the order.
+--    PLANTED in tests/lua/test_run_requests.py, which compares the texts, and is red where they differ. tests/lua/test_refusal_order.py has the order.
 
 -- The reply of the first rule that refuses; nil for none. With `reasons`, a list, it stops at none, and adds there what
 -- refuses. A refusal is an outcome and its figures, a text of service/engine/domain/figures.py, nil for none. ask: what is asked,

@@ -1,5 +1,5 @@
 -- `counts` for a run of many events: write each book's counters once. With reading each book once, it saves half of
--- Redis's time. Needs gate. For lua/redo.lua, in place of includes/counters.lua.
+-- Redis's time. Needs gate. For lua/apply_events.lua, in place of includes/counters.lua.
 
 local tallies = {}
 

@@ -17,8 +17,8 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import MAX_INT
 from service.engine.domain.limits import KeyLimits
 from service.engine.operations.caller import SCOPES
-from service.server.record import key_rows, workspace_rows
-from service.server.record.console_sessions import end_sessions_of
+from service.server.in_postgres import key_rows, workspace_rows
+from service.server.in_postgres.console_sessions import end_sessions_of
 
 _SCOPES = click.Choice(SCOPES)
 _LIMIT = click.IntRange(1, MAX_INT)

@@ -117,7 +117,7 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
 async def check_servers(settings: Settings) -> None:
     """For `scrip api`: wait until the database is reachable, then check that it fits this version and has the API's
     role, and that Redis does not refuse the login. Raises UnusableRecord, Unusable, AccessRefused."""
-    from service.server.hot.key_messages import CHANNEL
+    from service.server.in_redis.key_messages import CHANNEL
 
     redis_url, database_url = find_servers(settings)
     async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:

@@ -10,7 +10,7 @@ from service.cli.tables import AS_JSON, render_json, render_table
 from service.common import config
 from service.common.running_service import find_service
 from service.engine.record.partitions.partition_rows import count_workspaces, read_partitions
-from service.server.hot.partition_glance import glance_at
+from service.server.in_redis.partition_glance import glance_at
 
 PARTITION = click.IntRange(0, 1023)
 """The type of a partition's number in a command; a database has at most 1024 (process_commands.py)."""

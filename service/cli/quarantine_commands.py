@@ -20,7 +20,7 @@ from service.engine.formats.event_id import parse_sent_id
 from service.engine.formats.quarantined_event import describe, kind_of, read_names
 from service.engine.record.actor import mask
 from service.engine.record.audit_entries import write_audit
-from service.server.record.quarantine_resolutions import (
+from service.server.in_postgres.quarantine_resolutions import (
     Choice,
     Quarantined,
     choices_of,
@@ -31,7 +31,7 @@ from service.server.record.quarantine_resolutions import (
     order_resolution,
     order_resolutions,
 )
-from service.server.record.workspace_rows import read_workspace_names
+from service.server.in_postgres.workspace_rows import read_workspace_names
 
 MAX_LISTED = 1000
 

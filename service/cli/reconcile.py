@@ -24,12 +24,12 @@ from service.engine.hot.connection import Broken
 from service.engine.hot.redis_server import Fenced
 from service.engine.record.partitions.partition_rows import check_partitions
 from service.engine.record.pool import ERRORS
+from service.server.in_postgres import comparisons
+from service.server.in_postgres.bulk_reads import ReplicaAway, ReplicaBehind
 from service.server.reconcile import comparison
 from service.server.reconcile.comparison import Busy, NotOpen, Outcome
 from service.server.reconcile.comparison_job import run_job
 from service.server.reconcile.examination import NotRecorded
-from service.server.record import comparisons
-from service.server.record.bulk_reads import ReplicaAway, ReplicaBehind
 
 MAX_LISTED = 20
 """Differences that are printed one by one; the log has more."""

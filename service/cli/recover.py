@@ -24,8 +24,8 @@ from service.engine.record.partitions.openings import SurplusChoice, order_rebui
 from service.engine.record.partitions.partition_rows import Partition
 from service.engine.worker.opening.older_postgres import find_surplus
 from service.engine.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
-from service.server.record.comparisons import workspaces_of
-from service.server.record.workspace_rows import read_workspace_names
+from service.server.in_postgres.comparisons import workspaces_of
+from service.server.in_postgres.workspace_rows import read_workspace_names
 
 _ROWS = {
     "recorded": ("events in the outbox", "recorded", "dropped"),

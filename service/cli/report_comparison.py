@@ -13,8 +13,8 @@ from service.common.running_service import Unusable, find_service
 from service.engine.record.archived_books import read_facts_from
 from service.engine.record.partitions.partition_rows import check_partitions
 from service.engine.record.pool import error_name
-from service.server.record import comparisons
-from service.server.record.report_rollups import EVENTS_AT_ONCE, compare_rollups
+from service.server.in_postgres import comparisons
+from service.server.in_postgres.report_rollups import EVENTS_AT_ONCE, compare_rollups
 
 
 @click.command(epilog="Example: scrip reports --repair")

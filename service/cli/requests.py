@@ -7,8 +7,8 @@ from service.cli.failures import with_record
 from service.cli.tables import AS_JSON, render_json, render_table
 from service.engine.domain.times import from_ms
 from service.server.answers.accounting import NOBODY
-from service.server.record.refused_batches import find_refused
-from service.server.record.workspace_rows import read_workspace_names
+from service.server.in_postgres.refused_batches import find_refused
+from service.server.in_postgres.workspace_rows import read_workspace_names
 
 _COLUMNS = ("at", "workspace", "route", "status", "outcome", "tookMs", "subject")
 

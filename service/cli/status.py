@@ -14,8 +14,8 @@ from service.common import config
 from service.common.durations import quantile_ms
 from service.common.running_service import find_service
 from service.engine.record.partitions.partition_rows import read_partitions
-from service.server.hot.partition_glance import glance_at
-from service.server.record.samples import STEP_S, NewestTraffic, count_endings, newest_backlog, newest_traffic
+from service.server.in_postgres.samples import STEP_S, NewestTraffic, count_endings, newest_backlog, newest_traffic
+from service.server.in_redis.partition_glance import glance_at
 
 BUSIEST = 10
 _CLEAR = "\x1b[H\x1b[J"

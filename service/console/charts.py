@@ -15,7 +15,7 @@ from service.engine.domain.outcomes import find_status
 from service.engine.operations.table import DONE
 from service.server.api.auth import FOR_OPERATORS
 from service.server.api.reading import unpack_request
-from service.server.record.samples import (
+from service.server.in_postgres.samples import (
     KEEP_S,
     StoredBacklog,
     StoredTraffic,

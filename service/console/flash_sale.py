@@ -32,10 +32,10 @@ from service.server.api.configuration_writes import Change
 from service.server.api.context import Context
 from service.server.api.durability import wait_until_recorded
 from service.server.api.reading import read_json_body, unpack_request
-from service.server.record.book_rows import create_book
-from service.server.record.code_rows import add_codes
-from service.server.record.timeline_queries import sold_of_book
-from service.server.record.workspace_rows import read_workspace
+from service.server.in_postgres.book_rows import create_book
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.timeline_queries import sold_of_book
+from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.requests.book_requests import CreateBook
 from service.server.requests.code_requests import CodeLine
 

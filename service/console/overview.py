@@ -26,12 +26,12 @@ from service.server.api.auth import FOR_MANAGERS, FOR_OPERATORS
 from service.server.api.context import Context
 from service.server.api.controllers.histories import RedemptionPage, list_redemptions
 from service.server.api.reading import Listing, unpack_request
-from service.server.record.book_rows import page_books
-from service.server.record.change_history import UNKNOWN, ChangeActor, read_job_actors
-from service.server.record.history_pages import RedemptionFilter, redemptions_of_workspace
-from service.server.record.job_rows import JobRow, page_jobs
-from service.server.record.object_names import ObjectName, read_names
-from service.server.record.postgres_server import read_figures
+from service.server.in_postgres.book_rows import page_books
+from service.server.in_postgres.change_history import UNKNOWN, ChangeActor, read_job_actors
+from service.server.in_postgres.history_pages import RedemptionFilter, redemptions_of_workspace
+from service.server.in_postgres.job_rows import JobRow, page_jobs
+from service.server.in_postgres.object_names import ObjectName, read_names
+from service.server.in_postgres.postgres_server import read_figures
 from service.server.requests import page_cursors
 
 T = TypeVar("T")

@@ -34,8 +34,8 @@ from service.server.api.auth import (
 from service.server.api.configuration_writes import settle_keys
 from service.server.api.context import Context
 from service.server.api.reading import parse_query, read_json_body
-from service.server.record.console_sessions import begin_session, end_session
-from service.server.record.workspace_rows import read_workspace
+from service.server.in_postgres.console_sessions import begin_session, end_session
+from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.requests.cookies import read_cookie
 
 OPERATORS = ("manage", "operate")

@@ -33,8 +33,8 @@ from service.server.api.auth import has_tls, session_cookie, set_origin
 from service.server.api.bulk import Slots
 from service.server.api.configuration_writes import settle_keys
 from service.server.api.context import Context
-from service.server.record.console_sessions import begin_session
-from service.server.record.workspace_rows import workspace_named
+from service.server.in_postgres.console_sessions import begin_session
+from service.server.in_postgres.workspace_rows import workspace_named
 from service.server.requests.cookies import read_cookie
 
 MAX_AT_ONCE, OF_ONE_ADDRESS = 20, 4

@@ -19,7 +19,7 @@ from service.server.api.book_counts import count_or_none
 from service.server.api.context import Context
 from service.server.api.controllers.books import BookId, ListBooks, find_book, list_books
 from service.server.api.reading import unpack_request
-from service.server.hot.workspace_state import BookCounts
+from service.server.in_redis.workspace_state import BookCounts
 from service.server.requests.book_requests import BookStats, render_book
 from service.server.requests.book_states import BookState, find_book_state
 

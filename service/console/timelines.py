@@ -25,14 +25,14 @@ from service.server.api.auth import FOR_MANAGERS
 from service.server.api.context import Context
 from service.server.api.controllers.histories import wait_recorded
 from service.server.api.reading import unpack_request
-from service.server.record.book_rows import page_books, read_book
-from service.server.record.change_history import CodeHistoryEntry, read_code_history, read_rollback_actors
-from service.server.record.code_pages import find_code
-from service.server.record.history_pages import redemption
-from service.server.record.job_rows import read_job
-from service.server.record.refused_batches import find_refused
-from service.server.record.timeline_queries import Kind as RecordKind
-from service.server.record.timeline_queries import (
+from service.server.in_postgres.book_rows import page_books, read_book
+from service.server.in_postgres.change_history import CodeHistoryEntry, read_code_history, read_rollback_actors
+from service.server.in_postgres.code_pages import find_code
+from service.server.in_postgres.history_pages import redemption
+from service.server.in_postgres.job_rows import read_job
+from service.server.in_postgres.refused_batches import find_refused
+from service.server.in_postgres.timeline_queries import Kind as RecordKind
+from service.server.in_postgres.timeline_queries import (
     TimelineEvent,
     codes_with_prefix,
     events_around,

@@ -33,15 +33,15 @@ from service.server.answers.refused_requests import refused_requests
 from service.server.api.bulk import Bulk
 from service.server.api.context import Context
 from service.server.api.partition_watch import PartitionWatch
-from service.server.hot.key_messages import KeyMessages
-from service.server.hot.workspace_state import Workspace
-from service.server.record.audit_log import record_rejections
-from service.server.record.comparisons import read_last_comparisons
-from service.server.record.key_rows import limits_of_users, read_callers, read_changes, touch_keys
-from service.server.record.refused_batches import add_refused
-from service.server.record.replica import Replica
-from service.server.record.samples import Counts, Sampler, Times, add_traffic
-from service.server.record.workspace_rows import learn_names, read_workspace, workspace_named
+from service.server.in_postgres.audit_log import record_rejections
+from service.server.in_postgres.comparisons import read_last_comparisons
+from service.server.in_postgres.key_rows import limits_of_users, read_callers, read_changes, touch_keys
+from service.server.in_postgres.refused_batches import add_refused
+from service.server.in_postgres.replica import Replica
+from service.server.in_postgres.samples import Counts, Sampler, Times, add_traffic
+from service.server.in_postgres.workspace_rows import learn_names, read_workspace, workspace_named
+from service.server.in_redis.key_messages import KeyMessages
+from service.server.in_redis.workspace_state import Workspace
 from service.serving import request_metrics  # noqa: F401, it registers its collector
 from service.serving.connection_bound import bound_connections
 from service.serving.partition_metrics import partition_metrics

@@ -245,7 +245,7 @@ CREATE INDEX jobs_of_book ON jobs (workspace, book, job_id) WHERE changed > 0;
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX jobs_unfinished ON jobs (workspace, job_id) WHERE status IN ('running', 'paused') OR pending IS NOT NULL;
 
--- What became of each code of a change: some thousand in a row, packed (service/server/record/change_results.py).
+-- What became of each code of a change: some thousand in a row, packed (service/server/in_postgres/change_results.py).
 CREATE TABLE job_results (
   job_id uuid NOT NULL REFERENCES jobs (job_id) ON DELETE CASCADE,
   position bigint NOT NULL, -- of the last of these codes
@@ -260,7 +260,7 @@ CREATE TABLE job_users (
   number int NOT NULL, -- the place in the request, from 0
   workspace int NOT NULL,
   user_id text NOT NULL COLLATE "C" CHECK (length(user_id) BETWEEN 1 AND 100), -- or the pseudonym of a deleted user
-  -- What became of it (service/server/record/change_results.py); null until it is decided.
+  -- What became of it (service/server/in_postgres/change_results.py); null until it is decided.
   result text CHECK (result IN ('changed', 'unchanged', 'refused')),
   code text COLLATE "C", -- that the user has got, or had before
   reason text, -- why it was refused

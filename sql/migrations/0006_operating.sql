@@ -199,7 +199,7 @@ $$;
 CREATE UNLOGGED TABLE refused_requests (
   at timestamptz NOT NULL DEFAULT now(),
   digests int[] NOT NULL, -- of each refusal two, of its id with and without its workspace (refused_batches.py)
-  refusals text NOT NULL, -- JSON, as service/server/record/refused_batches.py writes and reads it
+  refusals text NOT NULL, -- JSON, as service/server/in_postgres/refused_batches.py writes and reads it
   dropped jsonb NOT NULL -- how many more there were, by workspace
 );
 

@@ -14,8 +14,8 @@ from service.server.answers import refused_requests
 from service.server.api import bulk, durability, reading, upload_dry_run
 from service.server.api.controllers import reports, workspace
 from service.server.fastlane import bounded_protocol, request_heads
-from service.server.hot.workspace_state import KEPT_BYTES
-from service.server.record import code_pages, job_rows, key_rows, samples
+from service.server.in_postgres import code_pages, job_rows, key_rows, samples
+from service.server.in_redis.workspace_state import KEPT_BYTES
 from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
 from service.serving.server import KEEP_ALIVE_S
 
@@ -29,7 +29,7 @@ def minutes(seconds: float) -> float:
 WORDS = {"two": 2, "three": 3, "five": 5, "ten": 10, "seven": 7, "sixteen": 16, "fifty": 50}
 FIGURES: dict[str, dict[str, float]] = {
     "service/engine/README.md": {
-        r"`lua/many.lua`, at most (\d+)": turns.MAX_REQUESTS,
+        r"`lua/run_requests.lua`, at most (\d+)": turns.MAX_REQUESTS,
         r"up to ([\d,]+) at a time": write_behind.BATCH_EVENTS,
         r"(\w+) minutes or [\d,]+ events later": minutes(write_behind.KEEP_S),
         r"minutes or ([\d,]+) events later": write_behind.KEEP_EVENTS,

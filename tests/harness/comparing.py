@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from service.engine.formats.coupon_state import Difference
+from service.server.in_postgres import comparisons as record
 from service.server.reconcile.comparison import Outcome, reconcile
-from service.server.record import comparisons as record
 from tests.harness.service_fixture import Service
 from tests.harness.waiting import until
 

@@ -50,7 +50,7 @@ async def _build(url: str, pool: Pool) -> None:
             await server.load(restorer.scripts)
             await restorer.mark(WHOLE)
             await restorer.configure(0, whole=True)
-            await restorer.redo(START, keep_mark=True)
+            await restorer.apply_events(START, keep_mark=True)
             await restorer.fill_pools()
             await restorer.restore_keys(START)
 

@@ -18,7 +18,7 @@ from service.engine.domain.figures import Figures
 from service.engine.domain.outcomes import BY_CODE
 from service.engine.formats import key_names
 from service.engine.operations.caller import SCOPES
-from service.server.hot.key_messages import CHANNEL
+from service.server.in_redis.key_messages import CHANNEL
 from tests.harness.commands import scrip
 from tests.harness.restricted import restricted
 from tests.harness.running import PARTITIONS, Run, data_folder, run_aside

@@ -17,7 +17,7 @@ from service.engine.hot.scripts import ERASING, MENDING, Scripts
 from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Call, Operation
 from service.engine.operations.run import with_limits
-from service.server.hot.workspace_state import LiveLocks, Workspace
+from service.server.in_redis.workspace_state import LiveLocks, Workspace
 from tests.harness.script_runner import EPOCH, STILL_CLOCK
 from tests.harness.stocked import Stocked
 

@@ -3,8 +3,8 @@
 from typing import Any, Literal
 
 from service.engine.operations.caller import SCOPES
-from service.server.record.key_rows import create_key
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.key_rows import create_key
+from service.server.in_postgres.workspace_rows import create_workspace
 
 
 async def make_workspace(

@@ -74,7 +74,7 @@ async def shop_on(kind: str, url: str, shop_type: type[S] = Shop, texts: str = "
 
 
 async def _add_cmsgpack(server: Any, client: Any) -> None:
-    """Give fakeredis's Lua the function that lua/many.lua calls: the values of a text, one after the other."""
+    """Give fakeredis's Lua the function that lua/run_requests.lua calls: the values of a text, one after the other."""
 
     def unpack(packed: bytes) -> tuple[Any, ...]:
         unpacker = msgpack.Unpacker(raw=True)

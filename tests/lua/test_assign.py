@@ -8,7 +8,7 @@ from uuid_utils import uuid7
 from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.operations import table
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness import kinds
 from tests.harness.cases import ASSIGNED, MISSING, posts
 from tests.harness.colliding import colliding

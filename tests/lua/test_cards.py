@@ -511,7 +511,7 @@ async def test_a_lost_redis_gets_its_accounts_again(still: Shop) -> None:
         for name in await still.link.call("KEYS", f"{w}{kind}:*"):
             await still.link.call("DEL", name)
     await still.gate("closed")
-    reply = await still.work("redo", [key_names.gate(0), key_names.mend(0)], "7-9", *args)
+    reply = await still.work("apply_events", [key_names.gate(0), key_names.mend(0)], "7-9", *args)
     await still.link.call("DEL", key_names.mend(0))
     assert reply == [0]
     account = await still.link.call("HGET", key_names.accounts(w, key_names.bucket("CARD-2")), "CARD-2")

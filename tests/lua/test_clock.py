@@ -3,7 +3,7 @@
 import pytest
 
 from service.engine.domain.times import LATEST_MS
-from service.server.hot.workspace_state import CLAIM_MS, Workspace
+from service.server.in_redis.workspace_state import CLAIM_MS, Workspace
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 

@@ -42,7 +42,7 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
             reply = await shop.carry_out(run)
             count = await count_commands(shop.link) - before
         assert reply[0] in case.replies, (case, reply)
-        assert case.script != "redo" or reply == [0]  # redo has skipped no event
+        assert case.script != "apply_events" or reply == [0]  # it has skipped no event
         assert count <= most_commands(case.script), case
         most[case.script] = max(most.get(case.script, 0), count)
     assert [name for name, count in most.items() if count * 6 < most_commands(name)] == []
@@ -102,5 +102,5 @@ async def test_checks_of_the_server_are_not_counted(valkey_for_scripts: str) -> 
 
 def test_every_script_has_its_worst_case() -> None:
     """Each script has a case in the table, and each head has its number of commands; `many` runs its requests'."""
-    assert {case.script for case in CASES} == set(HEADS) - {"many"}
+    assert {case.script for case in CASES} == set(HEADS) - {"run_requests"}
     assert all(most_commands(name) > 0 for name in HEADS)

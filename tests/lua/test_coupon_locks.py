@@ -1,7 +1,7 @@
 """The live locks of a coupon are listed, the first to end first, and reading them changes nothing."""
 
 from service.engine.formats import key_names
-from service.server.hot.workspace_state import LiveLock, LiveLocks
+from service.server.in_redis.workspace_state import LiveLock, LiveLocks
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 

@@ -8,7 +8,7 @@ import pytest
 from service.engine.domain.configuration import DiscountRow, TierRow
 from service.engine.domain.money import from_e4
 from service.engine.formats import discount_sum
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.shop import Shop, together
 
 TIERED = {

@@ -19,8 +19,8 @@ from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.hot.decider import interpret_reply
 from service.engine.hot.expired_locks import sweep_locks
 from service.engine.hot.redis_server import Server
-from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, together
 from tests.lua.outbox import read_outbox

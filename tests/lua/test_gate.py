@@ -6,7 +6,7 @@ from service.engine.formats import key_names
 from service.engine.hot.fencing import Nonce
 from service.engine.hot.scripts import HOT, PROJECTION
 from service.engine.operations.batch import prepare_records
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.described import Ask, descriptions
 from tests.harness.script_runner import EPOCH
 from tests.harness.shop import Shop
@@ -14,7 +14,7 @@ from tests.harness.shop import Shop
 FULL_REFUSES, BEHIND_REFUSES = (
     {one.row.script for one in descriptions() if state in one.refused.split()} for state in ("full", "behind")
 )
-WRITING = [*(one.row.script for one in descriptions() if one.writes), "answered"]
+WRITING = [*(one.row.script for one in descriptions() if one.writes), "store_answer"]
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ async def asks(still: Shop) -> dict[str, Ask]:
         "coupon_locks": lambda: still.live_locks("CODE-1"),
         "order_locks": lambda: workspace.order_locks(caller, "A-5"),
         "user_coupons": lambda: still.held("ann"),
-        "claim": lambda: workspace.claim(caller, "k", "f"),
-        "answered": lambda: workspace.settle(caller, "k", "f", 200, b"{}", ""),
-        "records": lambda: still.decide(prepare_records(caller, [event])),
+        "claim_key": lambda: workspace.claim(caller, "k", "f"),
+        "store_answer": lambda: workspace.settle(caller, "k", "f", 200, b"{}", ""),
+        "read_records": lambda: still.decide(prepare_records(caller, [event])),
         "put_workspace": lambda: still.put_workspace(coupons_per_order=1),
         "put_book": lambda: still.change(book, status="archived"),
         "put_codes": lambda: still.add(book, "CODE-5"),
         "put_user": lambda: still.user("ann", 5),
-        "seen": lambda: still.projector.seen_all(0, 99),
+        "advance_config": lambda: still.projector.advance_config(0, 99),
         "sweep_locks": lambda: still.decider.run(
             0, "sweep_locks", (caller.gate, f"{caller.prefix}w"), (book.book, "u")
         ),
@@ -159,14 +159,16 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
     """Scripts of a recovery run only while the gate has `closed` and their own epoch."""
     await still.gate(None) if gate is None else await still.link.call("SET", key_names.gate(0), gate)
     before = await still.everything()
-    assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
+    assert await still.work("apply_events", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
     assert await still.work("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
     assert await still.work("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
     assert await still.work("block_codes", [key_names.gate(0)], "", 1, 5, "CODE-1") == [90]
-    assert await still.work("clear", [key_names.gate(0)], f"{still.caller.prefix}w") == [90]
+    assert await still.work("remove_keys", [key_names.gate(0)], f"{still.caller.prefix}w") == [90]
     for text in ("whole", ""):
-        assert await still.work("mark", [key_names.gate(0), key_names.mend(0), key_names.layout(0)], text, "9") == [90]
-    assert await still.work("mended", [key_names.gate(0), key_names.outbox(0)], "nonce") == [90]
+        assert await still.work(
+            "record_progress", [key_names.gate(0), key_names.mend(0), key_names.layout(0)], text, "9"
+        ) == [90]
+    assert await still.work("complete_recovery", [key_names.gate(0), key_names.outbox(0)], "nonce") == [90]
     assert await still.everything() == before
 
 
@@ -175,12 +177,12 @@ async def test_a_recovery_writes_how_far_it_is_and_its_end(still: Shop) -> None:
     names = [key_names.gate(0), key_names.mend(0), key_names.layout(0)]
     await still.gate("closed")
     before = await still.everything()
-    assert await still.work("mark", names, "7-1", "9") == [0]
+    assert await still.work("record_progress", names, "7-1", "9") == [0]
     assert await still.everything() == before | {key_names.mend(0): "7-1"}
-    assert await still.work("mark", names, "", "9") == [0]
+    assert await still.work("record_progress", names, "", "9") == [0]
     assert await still.everything() == before | {key_names.layout(0): "9"}
     await still.link.call("DEL", key_names.layout(0))
-    assert await still.work("mended", [key_names.gate(0), key_names.outbox(0)], "abc") == [0]
+    assert await still.work("complete_recovery", [key_names.gate(0), key_names.outbox(0)], "abc") == [0]
     assert (await still.read_outbox_entries())[1:] == [(f"{EPOCH}-1", {"d": "M abc", "r": ""})]
     await still.link.call("XDEL", key_names.outbox(0), f"{EPOCH}-1")
     await still.gate("open")

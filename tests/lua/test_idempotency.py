@@ -11,7 +11,7 @@ from service.engine.operations import assign, checkout, gift, lock, redeem, roll
 from service.engine.operations.base import Operation
 from service.engine.operations.batch import prepare_records, read_records
 from service.engine.operations.caller import Caller
-from service.server.hot.workspace_state import CLAIM_MS, Workspace
+from service.server.in_redis.workspace_state import CLAIM_MS, Workspace
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
@@ -282,7 +282,7 @@ async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
     assert {name: (record.split(" ")[4], of) for name, (record, of) in redemptions.items()} == {
         name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
     }
-    assert (await still.decider.run(0, "records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
+    assert (await still.decider.run(0, "read_records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
     await still.record()
     assert read_records(await still.decide(command)) == redemptions
 

@@ -29,7 +29,7 @@ async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
 
 async def redo(shop: Shop, mark: str, *args: str) -> Any:
     """The script's reply to a mark and three words for each event."""
-    return await shop.work("redo", [key_names.gate(0), key_names.mend(0)], mark, *args)
+    return await shop.work("apply_events", [key_names.gate(0), key_names.mend(0)], mark, *args)
 
 
 def _more(decided: str) -> str:

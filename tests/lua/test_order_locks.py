@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.engine.formats import key_names
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.shop import Shop
 from tests.lua.consistency import assert_consistent
 

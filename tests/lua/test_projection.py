@@ -9,7 +9,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.hot.projection import RedisProjector
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop
 
@@ -214,7 +214,7 @@ async def test_the_last_version_of_which_all_is_here(still: Shop) -> None:
     assert await projector.last_seen(0) == 1
     await projector.seen(0, 2)
     assert await projector.last_seen(0) == 2
-    await projector.seen_all(0, 9)
+    await projector.advance_config(0, 9)
     await projector.seen(0, 5)
     assert await projector.last_seen(0) == 9
 
@@ -235,7 +235,7 @@ async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
         assert await projector.versions(0) == (0, still.version)
     await projector.book(book)
     assert await projector.versions(0) == (0, still.version)
-    await projector.seen_all(0, still.version + 3)
+    await projector.advance_config(0, still.version + 3)
     assert await projector.versions(0) == (still.version + 3, still.version + 3)
 
 

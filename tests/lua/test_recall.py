@@ -6,7 +6,7 @@ import pytest
 
 from service.engine.formats import key_names
 from service.engine.formats.events import Redeemed, record_text
-from service.server.hot.pseudonyms import UserEraser
+from service.server.in_redis.pseudonyms import UserEraser
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 from tests.lua.test_erase_user import GONE, Eraser

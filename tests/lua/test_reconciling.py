@@ -43,7 +43,7 @@ async def test_what_is_seen(shop: Shop, inspector: RedisInspector) -> None:
     """Each in its way, null where there is nothing, with the last event and what is here of the configuration."""
     await shop.book("CODE-1")
     await shop.redeem("CODE-1", "ann")
-    await shop.projector.seen_all(0, shop.version)
+    await shop.projector.advance_config(0, shop.version)
     await _fill(shop)
     items = [
         Item("s", A), Item("s", "nothing"), Item("h", B, "two"), Item("h", B, "three"),
@@ -240,13 +240,13 @@ async def test_a_run_compares_no_more_than_it_may(shop: Shop) -> None:
         return name
 
     filled = [await fill(bucket, codes) for bucket, codes in ((1, 999), (2, 1), (3, 1), (4, 2000))]
-    assert await shop.work("pools", names, "", "", 1, 2, 3) == [0, 2, "1 1", "2 1"]
-    assert await shop.work("pools", names, "", "", 4) == [0, 1, "4 1"]
+    assert await shop.work("compare_pools", names, "", "", 1, 2, 3) == [0, 2, "1 1", "2 1"]
+    assert await shop.work("compare_pools", names, "", "", 4) == [0, 1, "4 1"]
     await fill(4, 2001)
-    assert await shop.work("pools", names, "", "", 4, 3) == [0, 2, "3 1"]
+    assert await shop.work("compare_pools", names, "", "", 4, 3) == [0, 2, "3 1"]
     await shop.link.call("DEL", filled[1])
     await shop.link.call("LPUSH", filled[1], "x")
-    assert await shop.work("pools", names, "", "", 2, 3) == [0, 2, "3 1"]
+    assert await shop.work("compare_pools", names, "", "", 2, 3) == [0, 2, "3 1"]
     await shop.link.call("LPUSH", key_names.pool(w, 1), "x")
-    assert await shop.work("pools", names, "1", "", 3) == [0, 1]
+    assert await shop.work("compare_pools", names, "1", "", 3) == [0, 1]
     await shop.link.call("DEL", key_names.pool(w, 1), *filled)

@@ -25,7 +25,7 @@ from service.engine.formats.events import (
 from service.engine.operations import assign, cards, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Operation
 from service.engine.operations.caller import Caller
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import together
 from tests.lua.consistency import assert_consistent

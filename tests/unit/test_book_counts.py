@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.server.hot.workspace_state import counts_of
+from service.server.in_redis.workspace_state import counts_of
 
 _COUNTS = ["", "2", "0", 0, 0, "1", "0", "0", "1", "0", "20000", "0", "1", "1", "1", 1790000000000, "USD"]
 _BUDGET = "l 1000000 200000 0 -"

@@ -7,7 +7,7 @@ import pytest
 from service.common.durations import BOUNDS_US, find_bound, quantile_ms
 from service.console.charts import complete_steps, draw
 from service.engine.operations.table import ROWS
-from service.server.record.samples import StoredBacklog, StoredTraffic
+from service.server.in_postgres.samples import StoredBacklog, StoredTraffic
 
 
 def test_a_class_has_what_took_at_most_its_bound() -> None:

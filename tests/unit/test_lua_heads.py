@@ -13,7 +13,7 @@ from tests.unit.test_scripts import PARTS, SOURCES, globals_of
 
 FUNCTIONS = [name for name in PARTS if name.startswith("includes/") and name != "includes/limits"]
 JOINED = ["fast/usual", "fast/refusing"]
-"""Functions of lua/many.lua."""
+"""Functions of lua/run_requests.lua."""
 STEPS = [name for name in PARTS if name.startswith("fast/") and name not in JOINED]
 WORDS = (
     "KEYS ARGV OUT ARGS NONCE EPOCH OPEN REPLID ENTRY_BYTES HOLDER HOLDS MISSED WORK W redis error ipairs math next "
@@ -32,7 +32,7 @@ def declared(text: str) -> set[str]:
 SHARED = {name for part in FUNCTIONS for name in re.findall(r"^local function (\w+)", PARTS[part], re.MULTILINE)}
 SHARED |= {name for part in FUNCTIONS for name in declared(PARTS[part])}
 SHARED |= {name for part in JOINED for name in re.findall(r"^local function (\w+)", PARTS[part], re.MULTILINE)}
-"""What includes and functions of lua/many.lua declare."""
+"""What includes and functions of lua/run_requests.lua declare."""
 
 
 @cache

@@ -15,7 +15,7 @@ from service.engine.operations.table import ROWS
 from service.engine.record.facts.quarantined_events import Cause
 from service.engine.worker import metrics, server_metrics
 from service.server.answers.accounting import TIME_US, Answers
-from service.server.record.comparisons import LastComparisons
+from service.server.in_postgres.comparisons import LastComparisons
 from service.serving import request_metrics
 from service.serving.partition_metrics import PartitionMetrics
 from service.serving.process_metrics import ProcessMetrics

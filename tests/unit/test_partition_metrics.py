@@ -13,7 +13,7 @@ from service.engine.hot import unrecorded
 from service.engine.hot.unrecorded import backlog_metrics
 from service.server.api.context import Context
 from service.server.api.partition_watch import PartitionWatch
-from service.server.record.comparisons import LastComparisons
+from service.server.in_postgres.comparisons import LastComparisons
 from service.serving.partition_metrics import PartitionMetrics
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

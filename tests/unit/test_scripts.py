@@ -36,7 +36,7 @@ from service.engine.operations.base import Call
 from service.engine.operations.batch import prepare_records
 from service.engine.operations.caller import SCOPES, Caller
 from service.engine.operations.table import ROWS
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from tests.harness.cases import filled
 from tests.harness.described import descriptions
 
@@ -97,7 +97,11 @@ class _Listener:
     async def run(self, partition: int, script: str, names: Any, args: Any) -> list[Any]:
         assert partition == 2
         self.calls[script] = (tuple(names), tuple(args))
-        replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, 1, "0"], "coupon_locks": [0, 0]}
+        replies: dict[str, list[Any]] = {
+            "advance_config": [0, "1", "1"],
+            "user_coupons": [0, 1, "0"],
+            "coupon_locks": [0, 0],
+        }
         replies["sweep_locks"] = [0, 0, 0]
         return (replies | {"book_stats": [0, *["0"] * 15, "USD", "-"]}).get(script, [0])
 
@@ -179,7 +183,10 @@ def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
     assert callers
     for caller in callers:
         assert f'"{name}"' in (LUA_DIR.parent / caller).read_text(), caller
-    assert ("lua/many.lua" in called, "lua/includes/limits.lua" in called) == (name in JOINED, f"{name}+" in LIMITED)
+    assert ("lua/run_requests.lua" in called, "lua/includes/limits.lua" in called) == (
+        name in JOINED,
+        f"{name}+" in LIMITED,
+    )
     for part in ("KEYS", "ARGV", "Reply", "Event", "Cost"):
         assert re.search(rf"^{part} ", head(name), re.MULTILINE), part
     numbers = [number for number, _, _ in keys_of(name)]
@@ -191,7 +198,7 @@ def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
 def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
     """A script reads each key of its head, and no other key or argument."""
     own = SOURCES[name].split("]]", 1)[1]
-    text = HEAD + own if name == "many" else compose(name, "n")
+    text = HEAD + own if name == "run_requests" else compose(name, "n")
     keys = len(keys_of(name))
     used = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)}
     assert max(used) <= max(keys, 2)
@@ -210,7 +217,7 @@ def test_files_that_comments_name_exist() -> None:
             assert found, (name, path)
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"many"}))
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"run_requests"}))
 def test_the_first_command_reads_the_gate(name: str) -> None:
     """The first command of a composed script reads KEYS[1]."""
     own = SOURCES[name].split("]]", 1)[1].replace("open_request(", PARTS["includes/request"])
@@ -221,9 +228,9 @@ def test_the_first_command_reads_the_gate(name: str) -> None:
 
 
 def test_a_call_of_many_runs_every_joined_script() -> None:
-    """Each script of `JOINED` has its branch in lua/many.lua, with its own text; nothing is read before. Reads and
+    """Each script of `JOINED` has its branch in run_requests.lua, with its own text; nothing is read before. Reads and
     unlock run without memory."""
-    text = compose("many", "n")
+    text = compose("run_requests", "n")
     branches = re.split(
         r"\n  (?:if|elseif) name == '(\w+)'( and may_write)? then\n", text.partition("\nlocal replies")[0]
     )
@@ -267,8 +274,8 @@ def test_limited_scripts_read_the_gate_first(name: str) -> None:
 
 def test_every_file_is_used() -> None:
     """Requests, projection, recovery, reconciling or the worker run each script; some script uses each part."""
-    assert {name.removesuffix("+") for name in LIMITED} <= {*HOT, "count"}
-    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count", "many"}
+    assert {name.removesuffix("+") for name in LIMITED} <= {*HOT, "count_request"}
+    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count_request", "run_requests"}
     assert set(PARTS) == {part for name in SOURCES for part in _parts(SOURCES[name])} | {"includes/limits"}
 
 

@@ -298,7 +298,7 @@ def test_where_scripts_have_the_part() -> None:
     assert (find_request_part("redeem"), find_request_part("redeem+"), find_request_part("lock")) == (10, 11, None)
     found = {script for script in HOT if find_request_part(script) is not None}
     assert found == set(
-        "adjust_card answered assign_any assign_code checkout gift redeem rollback rollback_order unassign".split()
+        "adjust_card assign_any assign_code checkout gift redeem rollback rollback_order store_answer unassign".split()
     )
 
 

@@ -91,7 +91,7 @@ async def test_requests_of_a_turn_are_one_call() -> None:
     client = Client()
     for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c")):
         client.start(script, name)
-    assert await client.sent() == [["many", "a", "b", "c"]]
+    assert await client.sent() == [["run_requests", "a", "b", "c"]]
     own = [[0, 0, 0, script, 1, NAMES[1], name] for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c"))]
     assert client.wire.writes[0][0][2:] == ["1", NAMES[0], "", *own, "1"]
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n-OOM full\r\n*2\r\n:0\r\n:7\r\n")
@@ -154,7 +154,7 @@ async def test_a_script_that_joins_no_call_keeps_its_place() -> None:
     client.decider.start(0, "extend", NAMES, ("f", *["x"] * 250), client.answers.__setitem__)  # type: ignore[arg-type]
     client.start("extend", "g")
     assert [command[:3] for command in await client.sent()] == [
-        ["many", "a", "b"], ["extend+", "c"], ["many", "d", "e"], ["extend", "f"], ["extend", "g"],
+        ["run_requests", "a", "b"], ["extend+", "c"], ["run_requests", "d", "e"], ["extend", "f"], ["extend", "g"],
     ]  # fmt: skip
 
 
@@ -219,7 +219,7 @@ async def test_a_request_goes_out_in_the_epoch_that_it_started_in() -> None:
     client.decider.forget(0)
     with pytest.raises(Refusal, match="recovering"):
         client.start("extend", "e")
-    assert await client.sent("12") == [["many", "a", "b"], ["many", "c", "d"]]
+    assert await client.sent("12") == [["run_requests", "a", "b"], ["run_requests", "c", "d"]]
 
 
 async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +239,7 @@ async def test_stopping_waits_for_the_requests_of_the_turn() -> None:
     """Requests that were started in the turn of the stop are sent and answered before the connection closes."""
     client = Client(extends="ab")
     stopping = asyncio.ensure_future(client.link.stop())
-    assert await client.sent() == [["many", "a", "b"]]
+    assert await client.sent() == [["run_requests", "a", "b"]]
     assert not client.wire.aborted
     client.connection.data_received(b"*2\r\n*1\r\n:0\r\n*1\r\n:0\r\n")
     await stopping
@@ -253,7 +253,7 @@ async def test_a_batch_gets_its_replies_in_order() -> None:
     batch = asyncio.ensure_future(client.decider.run_all(0, [("extend", NAMES, ("a",)), ("unlock", NAMES, ("b",))]))
     await asyncio.sleep(0)
     client.start("extend", "c")
-    assert await client.sent() == [["many", "a", "b", "c"]]
+    assert await client.sent() == [["run_requests", "a", "b", "c"]]
     client.connection.data_received(b"*3\r\n*2\r\n:0\r\n:1\r\n-NOSCRIPT gone\r\n*1\r\n:0\r\n")
     assert client.answers == {"c": [0]}
     first, second = await batch
@@ -303,7 +303,7 @@ async def test_what_was_refused_as_sold_out_is_refused_together_from_then_on() -
         _lock(client, user)
     _lock(client, "dan", "other")
     _assign(client, "eve", "other")
-    assert await _ways(client) == [["many", 2, 2, 2, 2, 1], ["assign_any"]]
+    assert await _ways(client) == [["run_requests", 2, 2, 2, 2, 1], ["assign_any"]]
     words = [2, 1, 2, "assign_any", 4, *NAMES[1:], "key", "books", "outbox", "-", "book", "bob", "{}"]
     assert client.wire.writes[-1][0][5] == words
 
@@ -318,11 +318,11 @@ async def test_a_request_that_is_alone_in_its_turn_is_its_own_script_though_sold
 
 @pytest.mark.parametrize(("reply", "form"), [
     (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:0\r\n", ["assign_any"]),  # something was left
-    (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:1\r\n", ["many", 0, 2]),  # a replay
+    (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:1\r\n", ["run_requests", 0, 2]),  # a replay
     (b"$1\r\nx\r\n", ["assign_any"]),
-    (b"*1\r\n:28\r\n", ["many", 0, 2]),
-    (b":28\r\n", ["many", 0, 2]),
-    (b"-OOM full\r\n", ["many", 0, 2]),
+    (b"*1\r\n:28\r\n", ["run_requests", 0, 2]),
+    (b":28\r\n", ["run_requests", 0, 2]),
+    (b"-OOM full\r\n", ["run_requests", 0, 2]),
 ])  # fmt: skip
 async def test_a_success_ends_the_hint(reply: bytes, form: list[Any]) -> None:
     """A coupon that was assigned tells that there is stock; a replay, another refusal or an error does not."""
@@ -354,7 +354,7 @@ async def test_a_call_that_ends_early_leaves_its_last_requests_to_another() -> N
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n*2\r\n:0\r\n:1\r\n$-1\r\n")
     assert client.answers == {"a": [0], "b": [0, 1]}
     assert client.connection.waiting == 2
-    assert await client.sent() == [["many", "c", "d"]]
+    assert await client.sent() == [["run_requests", "c", "d"]]
     client.connection.data_received(b"*2\r\n*1\r\n:0\r\n$-1\r\n")
     assert await client.sent() == [["extend", "d"]]
     client.connection.data_received(b"*1\r\n:0\r\n")
@@ -381,7 +381,7 @@ async def _names(client: Client) -> list[list[str]]:
     await asyncio.sleep(0)
     commands = [command for write in client.wire.writes for command in write]
     client.wire.writes.clear()
-    return [[values[-1] for values in one[5:-1]] if DIGESTS[one[1]] == "many" else [one[5]] for one in commands]
+    return [[values[-1] for values in one[5:-1]] if DIGESTS[one[1]] == "run_requests" else [one[5]] for one in commands]
 
 
 def _reply_to(client: Client, *sizes: int, undecided: bool = False) -> None:

@@ -17,7 +17,7 @@ from service.engine.worker import metrics, server_metrics
 from service.engine.worker.metrics import LowBook, RetryError, Step, Way
 from service.engine.worker.server_metrics import ServerMetrics
 from service.engine.worker.write_behind import _kind_of
-from service.server.record.job_rows import Kind
+from service.server.in_postgres.job_rows import Kind
 from service.server.tasks import job_metrics
 from tests.harness.waiting import wait_until
 

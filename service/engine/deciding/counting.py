@@ -12,7 +12,7 @@ UNDECIDED = frozenset(("recovering", "unavailable", "outcome_unknown"))
 
 def make_count(call: Call) -> Command:
     """The command that counts a request of a caller with limits."""
-    command = Command("count", (call.caller.gate, call.caller.keys.settings), (), render_nothing)
+    command = Command("count_request", (call.caller.gate, call.caller.keys.settings), (), render_nothing)
     return with_limits(call, command)
 
 

@@ -1,5 +1,6 @@
 """Parse how far a recovery has come, `{pN}:mend`, for partition_opening.py: `whole` during a rebuild, else the last
-event that was applied again; then `<event>:<why>` of each skipped event. lua/redo.lua and lua/mark.lua write it."""
+event that was applied again; then `<event>:<why>` of each skipped event. lua/apply_events.lua and
+record_progress.lua write it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

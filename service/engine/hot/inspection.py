@@ -1,5 +1,5 @@
-"""Read and repair an open Redis, with the worker's rights: for comparisons, with lua/look.lua, repair.lua,
-pools.lua and sweep_locks.lua."""
+"""Read and repair an open Redis, with the worker's rights: for comparisons, with lua/read_values.lua, repair.lua,
+compare_pools.lua and sweep_locks.lua."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -18,15 +18,15 @@ from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import RECONCILING, Scripts
 
 ITEMS_A_LOOK = 480
-"""Bounds a run of lua/look.lua to about half a millisecond."""
+"""Bounds a run of lua/read_values.lua to about half a millisecond."""
 BUCKETS_A_RUN = 200
-"""Of a run of lua/pools.lua, and of a hash's fields."""
+"""Of a run of lua/compare_pools.lua, and of a hash's fields."""
 WRONG = ["wrong type"]
 """The value of a key of another type than the item's."""
 
 
 class Item(NamedTuple):
-    """A value to read with lua/look.lua. Kinds are that script's; some are also those of a Write."""
+    """A value to read with lua/read_values.lua. Kinds are that script's; some are also those of a Write."""
 
     kind: str
     key: str
@@ -66,7 +66,7 @@ class RedisInspector(Server):
         """Read at most ITEMS_A_LOOK values."""
         names = (self.gate, self.outbox, key_names.config(self.partition), key_names.newest(self.partition))
         flat = [part for item in items for part in item]
-        _, last, config, newest, *values = await self.run(self._scripts, "look", names, flat)
+        _, last, config, newest, *values = await self.run(self._scripts, "read_values", names, flat)
         return Seen(parse_event_id(last) if last else NO_EVENT, *parse_versions(config, newest), values)
 
     async def repair(self, writes: Sequence[Write]) -> bool:
@@ -85,7 +85,7 @@ class RedisInspector(Server):
         wrong: list[str] = []
         while buckets:
             args = ("1" if repair else "", book, *buckets)
-            _, done, *some = await self.run(self._scripts, "pools", names, args)
+            _, done, *some = await self.run(self._scripts, "compare_pools", names, args)
             wrong += some
             buckets = buckets[done:]
         return wrong

@@ -116,7 +116,7 @@ class RedisProjector:
         """Record that all rows of this version are projected."""
         await self._seen(partition, version - 1, version)
 
-    async def seen_all(self, partition: int, version: int) -> None:
+    async def advance_config(self, partition: int, version: int) -> None:
         """Record that all rows up to this version are projected."""
         await self._seen(partition, 0, version)
 
@@ -129,7 +129,7 @@ class RedisProjector:
 
     async def _seen(self, partition: int, after: int, version: int) -> ConfigVersions:
         names = (key_names.gate(partition), key_names.config(partition), key_names.newest(partition))
-        _, last, newest = await self._run(partition, "seen", names, (after, version))
+        _, last, newest = await self._run(partition, "advance_config", names, (after, version))
         return parse_versions(last, newest)
 
 

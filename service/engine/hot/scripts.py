@@ -25,10 +25,10 @@ _marks = {
 LIMITED = [f"{name}+" for name, marks in _marks.items() if "limits" in marks]
 """Scripts with the line `-- @limits`, as `<name>+`: within lua/includes/limits.lua, for callers with limits."""
 JOINED = [name for name, marks in _marks.items() if "joined" in marks]
-"""Scripts with the line `-- @joined`, which lua/many.lua runs, too."""
+"""Scripts with the line `-- @joined`, which lua/run_requests.lua runs, too."""
 HOT = [
-    *(name.removesuffix("+") for name in LIMITED if name != "count+"),
-    *"book_stats coupon_locks order_locks user_coupons claim answered records".split(),
+    *(name.removesuffix("+") for name in LIMITED if name != "count_request+"),
+    *"book_stats coupon_locks order_locks user_coupons claim_key store_answer read_records".split(),
 ]
 """Scripts of requests; count runs within limits alone."""
 _gates = re.compile(r"(?:\bpasses_full, passes_behind = |\bopen_request\()(true|false), (true|false)\b")
@@ -39,12 +39,21 @@ REFUSED_BY_STATE: dict[str, frozenset[str]] = {
     "behind": frozenset(name for name, match in _PASSES.items() if match[2] == "false"),
 }
 """The scripts of requests that a gate's state refuses, by the line that says passes_full and passes_behind."""
-SERVING = [*HOT, *LIMITED, "many"]
-ERASING = "erase_user heads sweep_locks".split()
+SERVING = [*HOT, *LIMITED, "run_requests"]
+ERASING = "erase_user read_prefixes sweep_locks".split()
 """Scripts that delete users and expired locks from an open Redis."""
-PROJECTION = "put_workspace put_book put_codes put_user seen sweep_locks".split()
+PROJECTION = "put_workspace put_book put_codes put_user advance_config sweep_locks".split()
 """Scripts that write configuration, and remove the locks that a change of a book ended."""
-MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
+MENDING = [
+    *PROJECTION,
+    "apply_events",
+    "block_codes",
+    "complete_recovery",
+    "fill_pool",
+    "record_progress",
+    "remove_keys",
+    "restore_keys",
+]
 """Scripts that recover or rebuild a closed Redis."""
 
 RETAINING = "book_stats drop_book drop_codes drop_gifts drop_uses".split()
@@ -56,7 +65,7 @@ COUNTING = ["count_before"]
 STORING = "count_storage put_storage sweep_locks".split()
 """Scripts that count what workspaces have in an open Redis."""
 
-RECONCILING = "look repair pools sweep_locks".split()
+RECONCILING = "read_values repair compare_pools sweep_locks".split()
 """Scripts that compare an open Redis with Postgres."""
 
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
@@ -67,7 +76,7 @@ local EPOCH = table.remove(ARGV)
 local OPEN = EPOCH .. STATE
 local W = string.sub(KEYS[2] or '', 1, -2)
 """
-"""How a script's text begins: see lua/includes/gate.lua. WORK, for lua/many.lua: what was read of a number that
+"""How a script's text begins: see lua/includes/gate.lua. WORK, for lua/run_requests.lua: what was read of a number that
 requests choose, nil for nothing, in units of 20 µs."""
 
 BLANKS = "'{nonce}', {replid}, ' {state}', {entry_bytes}"
@@ -145,7 +154,7 @@ def _expand(source: str) -> str:
 
 
 def _branches() -> list[str]:
-    """A branch of lua/many.lua for each script in JOINED. Without memory those run that are not refused `behind`."""
+    """A branch of lua/run_requests.lua for each of JOINED. Without memory those run that `behind` does not refuse."""
     lines: list[str] = []
     for name in JOINED:
         condition = " and may_write" if name in REFUSED_BY_STATE["behind"] else ""

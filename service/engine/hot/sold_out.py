@@ -1,8 +1,8 @@
 """Which books and codes were sold out when this API process last had a decision about them: decider.py keeps
 a SoldOut, turns.py asks it and shows it each reply.
 
-This is a hint for the way of the next request, never an answer: lua/many.lua tries to refuse such a request with what
-it reads once for a call, and decides as usual if it can't (docs/internals/decisions/0058).
+This is a hint for the way of the next request, never an answer: lua/run_requests.lua tries to refuse such a request
+with what it reads once for a call, and decides as usual if it can't (docs/internals/decisions/0058).
 """
 
 from collections.abc import Sequence

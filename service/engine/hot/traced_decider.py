@@ -47,7 +47,7 @@ class TracedDecider(Decider):
         parent = current.get()
         if parent is None:
             return await super().run_all(partition, runs)
-        span = self._begin(partition, "many", parent)
+        span = self._begin(partition, "run_requests", parent)
         span.set_attribute("db.operation.batch.size", len(runs))
         carrying = [(script, names, _carry(script, args, span)) for script, names, args in runs]
         token = current.set(None)

@@ -1,6 +1,7 @@
 """Join the requests that a process has for one partition at the end of a turn of the event loop, for decider.py.
 
-They go out as one call of lua/many.lua, which decides each on its own. A single request goes out as its own script.
+They go out as one call of lua/run_requests.lua, which decides each on its own. A single request goes out as its own
+script.
 """
 
 from collections import deque
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 _joined = frozenset(JOINED) - {"assign_any"}
 """An assignment joins a call only if its book was sold out: 64 may take a second."""
 _OWN_SCRIPT, _USUAL, _SOLD_OUT = 0, 1, 2
-"""The ways of lua/many.lua to decide a request."""
+"""The ways of lua/run_requests.lua to decide a request."""
 _pack_list = msgspec.msgpack.Encoder().encode
 
 
@@ -149,7 +150,7 @@ class Calls:
         return ("EVALSHA", self.digests[script], str(len(names)), *names, *args, self._epoch_text)
 
     def _join(self, requests: list[Request]) -> tuple[Any, ...]:
-        """The call of lua/many.lua."""
+        """The call of lua/run_requests.lua."""
         places, packed = dict[str, int](), [b""]
         hints, hints_at = self.sold_out.hints, self.sold_out.hints_at
         for _, script, names, args in requests:
@@ -163,7 +164,7 @@ class Calls:
                 entry = places.setdefault(names[2], len(places) + 1)
             packed.append(_pack((way, settings, entry, script, len(names) - 1, *names[1:], *args)))
         packed[0] = _pack([*places])
-        return ("EVALSHA", self.digests["many"], "1", requests[0][2][0], *packed, self._epoch_text)
+        return ("EVALSHA", self.digests["run_requests"], "1", requests[0][2][0], *packed, self._epoch_text)
 
     def _deliver(self, request: Request, reply: Reply) -> None:
         """Pass a request its reply."""

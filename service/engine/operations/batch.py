@@ -116,7 +116,9 @@ def read(caller: Caller, operation: msgspec.Raw | msgspec.Struct) -> tuple[Row, 
 
 def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
     """Read at most 64 records (AT_ONCE in batches.py); `read_records` parses the reply."""
-    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), render_nothing)
+    return Command(
+        "read_records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), render_nothing
+    )
 
 
 def read_records(reply: Reply) -> Records:

@@ -53,7 +53,7 @@ async def project(
                 raise
             book = (row.book, row.book_id) if isinstance(row, BookRow) else (None, None)
             await leave_out(Unreadable(type(row).__name__, row.workspace, row.version, *book, error))
-    await projector.seen_all(partition, change.version)
+    await projector.advance_config(partition, change.version)
     return failed
 
 

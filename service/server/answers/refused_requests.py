@@ -9,7 +9,7 @@ from itertools import chain, islice, zip_longest
 
 from service.engine.record.actor import mask
 from service.server.answers.accounting import NOBODY, now_s
-from service.server.record.refused_batches import Refused, RefusedBatch
+from service.server.in_postgres.refused_batches import Refused, RefusedBatch
 
 MAX_KNOWN, MAX_UNKNOWN = 300, 100
 """Refusals a second that a process keeps: of callers, and of requests without valid credentials. Workspaces share the

@@ -10,7 +10,7 @@ from service.engine.domain.field_types import Answer
 from service.engine.domain.money import from_e4
 from service.engine.domain.times import Timestamp, from_ms
 from service.engine.operations.redemption_view import Redemption
-from service.server.record.history_pages import PastRedemption
+from service.server.in_postgres.history_pages import PastRedemption
 from service.server.requests.code_change_requests import CodeChangeProgress
 
 

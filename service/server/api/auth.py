@@ -21,7 +21,7 @@ from service.engine.record.actor import Actor, ActorKind, current_actor
 from service.engine.record.shared_pool import current_workspace
 from service.server.answers.accounting import now_s
 from service.server.api.request_limits import count_request
-from service.server.record.console_sessions import LIFE
+from service.server.in_postgres.console_sessions import LIFE
 from service.server.requests.cookies import read_cookie
 
 OPEN = {"open": True}

@@ -7,7 +7,7 @@ from service.engine.operations.caller import Caller
 from service.engine.record.archived_books import read_last_counts
 from service.engine.record.pool import ERRORS
 from service.server.api.context import Context
-from service.server.hot.workspace_state import BookCounts, counts_of
+from service.server.in_redis.workspace_state import BookCounts, counts_of
 
 
 async def count_book(context: Context, caller: Caller, book_id: UUID) -> BookCounts:

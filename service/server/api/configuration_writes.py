@@ -11,7 +11,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.record.pool import ERRORS
 from service.engine.record.processes import read_processes
 from service.server.api.context import Context
-from service.server.record.key_rows import read_version
+from service.server.in_postgres.key_rows import read_version
 
 SETTLE_S = 0.9
 """After this time every process that reaches Postgres has read the keys and their limits again by itself."""

@@ -15,9 +15,9 @@ from service.engine.record.facts.recorded_wait import Recorded
 from service.server.access.keyring import Keyring
 from service.server.api.bulk import Bulk
 from service.server.api.partition_watch import PartitionWatch
-from service.server.hot.key_messages import KeyMessages
-from service.server.hot.workspace_state import Workspace
-from service.server.record.replica import Replica
+from service.server.in_postgres.replica import Replica
+from service.server.in_redis.key_messages import KeyMessages
+from service.server.in_redis.workspace_state import Workspace
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from service.server.api.hot_path import fingerprint
 T = TypeVar("T")
 
 _RENEW_S = 20.0
-"""Less than the life of a claim, a minute (CLAIM_MS in service/server/hot/workspace_state.py)."""
+"""Less than the life of a claim, a minute (CLAIM_MS in service/server/in_redis/workspace_state.py)."""
 _PLACEHOLDER = "\x01"
 """Replaces the request's user id in a stored response: neither JSON nor an address contains this character."""
 

@@ -14,7 +14,7 @@ from service.engine.hot.scripts import REFUSED_BY_STATE
 from service.engine.hot.unrecorded import Backlog, Unrecorded
 from service.engine.record.facts.quarantined_events import Cause
 from service.engine.record.partitions.partition_rows import Partition
-from service.server.record.comparisons import LastComparisons
+from service.server.in_postgres.comparisons import LastComparisons
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from service.engine.record.actor import mask
 from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import ERRORS, Connection
 from service.server.api.context import Context
-from service.server.record.code_pages import find_code
+from service.server.in_postgres.code_pages import find_code
 
 NOT_IN_SESSION = "A session of the console can't do this. Send an API key as `Authorization: Bearer …`."
 

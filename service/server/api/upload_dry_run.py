@@ -10,7 +10,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.money import from_e4
 from service.server.api.context import Context
 from service.server.api.csv_rows import Excel, encode_csv_head, encode_csv_rows
-from service.server.record.code_rows import find_known_codes
+from service.server.in_postgres.code_rows import find_known_codes
 from service.server.requests.code_requests import UPLOADED, CodeLine, Lines, RejectedLine, Uploaded
 from service.server.requests.json_codes import JsonCodes
 

@@ -48,8 +48,8 @@ from service.server.doctor.partition_reader import RedisState, read_record_state
 from service.server.doctor.report import Check, Report
 from service.server.doctor.server_logs import check_postgres_logs, check_redis_logs
 from service.server.doctor.verdicts import judge_record, judge_redis, judge_standbys, replace_advice
-from service.server.record.comparisons import read_last_comparisons
-from service.server.record.report_rollups import compare_newest_hours
+from service.server.in_postgres.comparisons import read_last_comparisons
+from service.server.in_postgres.report_rollups import compare_newest_hours
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5

@@ -18,7 +18,7 @@ from service.engine.record.facts.quarantined_events import Quarantine, read_quar
 from service.engine.record.partitions.failing_tasks import FailingTask, read_failing
 from service.engine.record.partitions.openings import RebuildOrder, Recovery, read_recovery, rebuild_order
 from service.engine.record.partitions.partition_rows import Partition
-from service.server.record.comparisons import workspaces_of
+from service.server.in_postgres.comparisons import workspaces_of
 
 _NEWEST_QUARANTINED = 3
 MAX_WRONG_KEYS = 1000

@@ -15,7 +15,7 @@ from service.engine.record.partitions.partition_rows import Partition
 from service.engine.record.partitions.standby_rows import Flushed
 from service.server.doctor.partition_reader import KeyTypes, RecordState, RedisState
 from service.server.doctor.report import Check, State
-from service.server.record.comparisons import LastComparisons
+from service.server.in_postgres.comparisons import LastComparisons
 
 _WAIT = (
     "A worker opens the partition by itself. Check that one runs, and read its log: "

@@ -14,10 +14,10 @@ from service.engine.domain.decoding import convert
 from service.engine.operations.caller import SCOPES
 from service.engine.record.partitions.partition_rows import ensure_partitions
 from service.engine.record.pool import connect
-from service.server.record.book_rows import create_book, page_books
-from service.server.record.code_rows import add_codes, patch_coupon
-from service.server.record.key_rows import SecretTaken, create_key, page_keys
-from service.server.record.workspace_rows import create_workspace, read_workspace, workspace_named
+from service.server.in_postgres.book_rows import create_book, page_books
+from service.server.in_postgres.code_rows import add_codes, patch_coupon
+from service.server.in_postgres.key_rows import SecretTaken, create_key, page_keys
+from service.server.in_postgres.workspace_rows import create_workspace, read_workspace, workspace_named
 from service.server.requests.book_requests import CreateBook
 from service.server.requests.code_requests import CodeLine
 

@@ -5,7 +5,7 @@ from service.common.child_processes import StartError
 from service.common.config import Settings, is_loopback
 from service.engine.record.pool import connect_when_there
 from service.server.embedded.demo_data import SECRETS
-from service.server.record.key_rows import is_any_known
+from service.server.in_postgres.key_rows import is_any_known
 
 
 def check_host(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from service.engine.formats import key_names
 from service.engine.hot.inspection import RedisInspector
-from service.server.record.bulk_reads import Rows
+from service.server.in_postgres.bulk_reads import Rows
 
 BUCKETS_A_PAGE = 1024
 SMALL = 20_000

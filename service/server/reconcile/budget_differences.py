@@ -27,8 +27,8 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.stored_settings import zone_of
 from service.engine.hot.inspection import Item, Seen
 from service.engine.record.actor import mask
+from service.server.in_postgres.budget_rows import budgeted_books, spent_of_book, spent_of_these, spent_of_users
 from service.server.reconcile.examination import Examiner, Subject, UndecidableNow
-from service.server.record.budget_rows import budgeted_books, spent_of_book, spent_of_these, spent_of_users
 
 _NOTHING = Spent(0, 0)
 

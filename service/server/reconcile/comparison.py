@@ -20,6 +20,9 @@ from service.engine.hot.connection import connect
 from service.engine.hot.inspection import RedisInspector
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.set_aside import SetAside, Thing
+from service.server.in_postgres import comparisons as record
+from service.server.in_postgres.bulk_reads import BulkReads, PrimaryReads, ReplicaAway, ReplicaBehind, ReplicaReads
+from service.server.in_postgres.workspace_rows import learn_names
 from service.server.reconcile.bucket_walk import SMALL, BucketsByKind, buckets_of
 from service.server.reconcile.budget_differences import Budgets
 from service.server.reconcile.counter_differences import Books, Configuration, HeldSums, Keys
@@ -28,9 +31,6 @@ from service.server.reconcile.examination import Examiner, NotRecorded
 from service.server.reconcile.use_differences import Uses
 from service.server.reconcile.user_differences import Users
 from service.server.reconcile.wrong_types import WrongTypes, group_by_workspace
-from service.server.record import comparisons as record
-from service.server.record.bulk_reads import BulkReads, PrimaryReads, ReplicaAway, ReplicaBehind, ReplicaReads
-from service.server.record.workspace_rows import learn_names
 
 MAX_STRAYS = 100_000
 """Examined strays that are remembered, so that none is examined twice."""

@@ -12,9 +12,9 @@ import click
 import structlog
 
 from service.engine.worker.set_aside import SetAside, Thing
+from service.server.in_postgres import comparisons, job_rows
+from service.server.in_postgres.job_rows import JobRow, JobStopped, Reconciling
 from service.server.reconcile.comparison import Outcome
-from service.server.record import comparisons, job_rows
-from service.server.record.job_rows import JobRow, JobStopped, Reconciling
 
 STORE_S = 2.5
 """Between two times that the progress is stored."""

@@ -16,11 +16,11 @@ from service.engine.formats.key_names import SETS_OF_LOCKS
 from service.engine.formats.stored_settings import book_settings, without_mark, workspace_settings
 from service.engine.hot.inspection import WRONG, Item, Seen
 from service.engine.record.actor import mask
+from service.server.in_postgres import comparisons as record
+from service.server.in_postgres.book_rows import read_books
+from service.server.in_postgres.bulk_reads import Counts
+from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
-from service.server.record import comparisons as record
-from service.server.record.book_rows import read_books
-from service.server.record.bulk_reads import Counts
-from service.server.record.workspace_rows import read_workspace
 
 KEYS_A_READ = 500
 MAX_AGE_MIN = 58

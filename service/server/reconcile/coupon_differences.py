@@ -26,9 +26,9 @@ from service.engine.formats.key_names import SETS_OF_CODES
 from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.engine.record.actor import mask
 from service.engine.record.recorded_codes import recorded_codes
+from service.server.in_postgres import comparisons as record
 from service.server.reconcile.bucket_walk import pages
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
-from service.server.record import comparisons as record
 
 _STATE_ITEMS = 6
 """The items of a code before the sets in which it may be."""

@@ -18,8 +18,8 @@ from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.hot.inspection import WRONG, Item, RedisInspector, Seen
 from service.engine.record.partitions.openings import has_deletions_after
 from service.engine.record.partitions.partition_rows import read_partition
+from service.server.in_postgres.bulk_reads import BulkReads, PrimaryReads
 from service.server.reconcile.quarantine_exclusions import QuarantineExclusions
-from service.server.record.bulk_reads import BulkReads, PrimaryReads
 
 TRIES = 12
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0

@@ -13,9 +13,9 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.order_entries import is_nothing, parse_gift, parse_places, split_marks
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
+from service.server.in_postgres import comparisons as record
 from service.server.reconcile.bucket_walk import pages
 from service.server.reconcile.examination import Examiner, Subject, UndecidableNow, pair_up
-from service.server.record import comparisons as record
 
 _BUCKETS = {"o": key_names.orders, "g": key_names.gifts}
 

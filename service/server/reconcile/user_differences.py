@@ -14,9 +14,9 @@ from service.engine.formats.coupon_state import About, Class, Difference, Write
 from service.engine.formats.event_id import EventId
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
+from service.server.in_postgres import comparisons as record
+from service.server.in_postgres.bulk_reads import USERS_A_PAGE
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
-from service.server.record import comparisons as record
-from service.server.record.bulk_reads import USERS_A_PAGE
 
 
 class RecordedUser(NamedTuple):

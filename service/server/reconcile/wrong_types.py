@@ -18,11 +18,11 @@ from service.engine.formats.stored_settings import book_settings, workspace_sett
 from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.engine.record.actor import mask
 from service.engine.record.recorded_codes import recorded_codes
+from service.server.in_postgres import comparisons as record
+from service.server.in_postgres.book_rows import read_books
+from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.reconcile.counter_differences import SUMS
 from service.server.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
-from service.server.record import comparisons as record
-from service.server.record.book_rows import read_books
-from service.server.record.workspace_rows import read_workspace
 
 MAX_WRITES = 1000
 MAX_WRONG = 10_000

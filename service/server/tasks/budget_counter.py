@@ -22,7 +22,7 @@ from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.set_aside import SetAside, Thing
-from service.server.record.budget_rows import (
+from service.server.in_postgres.budget_rows import (
     USERS_A_PAGE,
     BudgetedBook,
     SpentByUser,

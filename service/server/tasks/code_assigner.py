@@ -14,7 +14,7 @@ from service.engine.operations.base import Call, Command, Reply
 from service.engine.operations.caller import Caller
 from service.engine.operations.run import begin_decoded, finish, needs_facts
 from service.engine.operations.table import ASSIGN_CODE
-from service.server.record.job_rows import DecidedUser, JobRow, JobUser
+from service.server.in_postgres.job_rows import DecidedUser, JobRow, JobUser
 
 ASSIGNED_A_CALL = 20
 """Scripts that go out together: bounds how long other requests wait."""

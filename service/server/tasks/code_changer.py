@@ -23,11 +23,11 @@ from service.engine.operations.run import begin_decoded, needs_facts
 from service.engine.operations.table import UNASSIGN
 from service.engine.worker.projection_catchup import runner_of
 from service.engine.worker.projector import log_skipped_code
-from service.server.record import job_rows
-from service.server.record.change_results import CodeResult, PendingCodes
-from service.server.record.code_pages import find_codes, missing_codes
-from service.server.record.code_rows import configure_codes
-from service.server.record.job_rows import DecidedUser, JobRow, JobStopped
+from service.server.in_postgres import job_rows
+from service.server.in_postgres.change_results import CodeResult, PendingCodes
+from service.server.in_postgres.code_pages import find_codes, missing_codes
+from service.server.in_postgres.code_rows import configure_codes
+from service.server.in_postgres.job_rows import DecidedUser, JobRow, JobStopped
 from service.server.requests.code_change_requests import CodeChange
 from service.server.tasks.code_assigner import Decide, assign_page
 from service.server.tasks.job_runner import JobRunner

@@ -9,8 +9,8 @@ from service.common.serial_runner import SerialRunner
 from service.engine.domain.configuration import CodeRow
 from service.engine.domain.errors import Refusal
 from service.engine.record.partitions.partition_rows import bump_config_version
-from service.server.record.code_rows import insert_codes
-from service.server.record.job_rows import Generation, JobRow, advance_job
+from service.server.in_postgres.code_rows import insert_codes
+from service.server.in_postgres.job_rows import Generation, JobRow, advance_job
 from service.server.requests.code_patterns import generate_codes
 from service.server.requests.code_requests import GENERATED, CodeLine
 from service.server.tasks.job_runner import JobRunner

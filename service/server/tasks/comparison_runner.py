@@ -12,8 +12,8 @@ import asyncpg
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.task_supervisor import Backoff
-from service.server.record import comparisons as record
-from service.server.record.comparisons import ComparisonWork
+from service.server.in_postgres import comparisons as record
+from service.server.in_postgres.comparisons import ComparisonWork
 
 OFF = "off"
 POLL_S = 10.0

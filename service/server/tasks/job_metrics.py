@@ -8,7 +8,7 @@ import asyncpg
 from prometheus_client import Gauge
 
 from service.engine.record.pool import wait_out_outage
-from service.server.record.job_rows import Kind, count_jobs
+from service.server.in_postgres.job_rows import Kind, count_jobs
 
 LOOK_S = 15.0
 _JOBS = Gauge("scrip_jobs", "Jobs that have not ended, by kind and state.", ["kind", "state"])

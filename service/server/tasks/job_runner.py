@@ -15,8 +15,8 @@ from service.engine.hot.projection import RedisProjector
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.set_aside import SetAside, Thing
-from service.server.record import job_rows
-from service.server.record.job_rows import JobRow, JobStopped, Kind
+from service.server.in_postgres import job_rows
+from service.server.in_postgres.job_rows import JobRow, JobStopped, Kind
 
 TURN_S = 1.0
 """After this time another workspace's job has its turn."""

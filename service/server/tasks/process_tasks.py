@@ -7,12 +7,12 @@ import asyncpg
 
 from service.engine.record.pool import wait_out_outage
 from service.engine.worker.partition_worker import Shared, Tasks
-from service.server.record.history_pages import prune_notices
-from service.server.record.job_rows import prune_jobs
-from service.server.record.refused_batches import prune_refused
-from service.server.record.samples import Sampler, add_backlog, prune_samples
-from service.server.record.webhook_rows import prune_webhooks
-from service.server.record.workspace_rows import learn_names
+from service.server.in_postgres.history_pages import prune_notices
+from service.server.in_postgres.job_rows import prune_jobs
+from service.server.in_postgres.refused_batches import prune_refused
+from service.server.in_postgres.samples import Sampler, add_backlog, prune_samples
+from service.server.in_postgres.webhook_rows import prune_webhooks
+from service.server.in_postgres.workspace_rows import learn_names
 from service.server.tasks.job_metrics import follow_jobs
 
 LOOK_S = 5.0

@@ -13,11 +13,11 @@ from service.engine.record.partitions.partition_rows import under_lease
 from service.engine.record.pool import Connection, wait_out_outage
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.set_aside import SetAside, Thing
-from service.server.record.code_rows import patch_coupon
-from service.server.record.comparisons import is_reconciling
-from service.server.record.job_rows import create_reconciling
-from service.server.record.quarantine_resolutions import Quarantined, list_quarantine, reject, resolve
-from service.server.record.workspace_rows import read_workspace_names
+from service.server.in_postgres.code_rows import patch_coupon
+from service.server.in_postgres.comparisons import is_reconciling
+from service.server.in_postgres.job_rows import create_reconciling
+from service.server.in_postgres.quarantine_resolutions import Quarantined, list_quarantine, reject, resolve
+from service.server.in_postgres.workspace_rows import read_workspace_names
 
 AT_ONCE = 100_000
 RETRIES_AT_ONCE = 100

@@ -19,9 +19,15 @@ from service.engine.worker import metrics
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.metrics import MAX_LOW_BOOKS, LowBook
 from service.engine.worker.set_aside import SetAside, Thing
-from service.server.hot.workspace_state import BookCounts, counts_of
-from service.server.record.job_rows import JobRow, read_job
-from service.server.record.stock import NoticedBook, StockedBook, books_that_ran_low, order_missing, page_stocked_books
+from service.server.in_postgres.job_rows import JobRow, read_job
+from service.server.in_postgres.stock import (
+    NoticedBook,
+    StockedBook,
+    books_that_ran_low,
+    order_missing,
+    page_stocked_books,
+)
+from service.server.in_redis.workspace_state import BookCounts, counts_of
 
 POLL_S = 1.0
 BOOKS_A_PAGE = 500

@@ -25,7 +25,7 @@ from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.projection_catchup import projector_of, runner_of
 from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet, has_recorded, wait_until
-from service.server.record.user_deletion import is_erasing
+from service.server.in_postgres.user_deletion import is_erasing
 
 POLL_S = 600.0
 SETTLE_S = 3.5

@@ -18,7 +18,7 @@ from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.metrics import WorkspaceStorage
 from service.engine.worker.projection_catchup import runner_of
 from service.engine.worker.set_aside import SetAside, Thing
-from service.server.record.storage_rows import StorageBound, note_storage_use, read_storage_bounds
+from service.server.in_postgres.storage_rows import StorageBound, note_storage_use, read_storage_bounds
 
 TURN_S = 2.0
 PAGES_A_TURN = 100

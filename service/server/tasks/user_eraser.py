@@ -21,9 +21,9 @@ from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.projection_catchup import projector_of, runner_of
 from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet, has_recorded, wait_until
-from service.server.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
-from service.server.record import user_deletion
-from service.server.record.user_deletion import Erasure
+from service.server.in_postgres import user_deletion
+from service.server.in_postgres.user_deletion import Erasure
+from service.server.in_redis.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
 
 WORKSPACES_AT_ONCE, USERS_AT_ONCE = 4, 100
 """Users of one workspace."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from service.engine.formats.event_id import NO_EVENT, EventId
-from service.server.record.delivery_rows import Due, Listener
+from service.server.in_postgres.delivery_rows import Due, Listener
 from service.server.requests.webhook_attempts import Posted
 from service.server.requests.webhook_protocol import sign_event
 

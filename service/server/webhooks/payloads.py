@@ -13,9 +13,9 @@ from service.engine.domain.times import from_ms, to_ms
 from service.engine.formats.event_id import EventId
 from service.engine.operations.base import encode
 from service.server.answers.views import Job, redemption_of
-from service.server.record import delivery_rows
-from service.server.record.delivery_rows import AssignmentChange, Due, NoticeRow
-from service.server.record.job_rows import jobs_by_id
+from service.server.in_postgres import delivery_rows
+from service.server.in_postgres.delivery_rows import AssignmentChange, Due, NoticeRow
+from service.server.in_postgres.job_rows import jobs_by_id
 
 _REDEMPTIONS = frozenset(("coupon.redeemed", "redemption.rolled_back"))
 _ASSIGNMENTS = frozenset(("coupon.assigned", "coupon.unassigned"))

@@ -20,8 +20,8 @@ from service.engine.worker import metrics
 from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import pause
-from service.server.record import delivery_rows
-from service.server.record.delivery_rows import Due, Ended
+from service.server.in_postgres import delivery_rows
+from service.server.in_postgres.delivery_rows import Due, Ended
 from service.server.requests.webhook_attempts import Posted, make_attempt
 from service.server.requests.webhook_protocol import MAX_PENDING, compute_pause_s
 from service.server.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready

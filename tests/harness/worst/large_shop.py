@@ -18,7 +18,15 @@ from tests.harness.shop import Shop
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 KEYED = 120
 WORKERS = ["drop_wrong", "fence", "set_gate"]
-CLOSED = ["block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
+CLOSED = [
+    "apply_events",
+    "block_codes",
+    "complete_recovery",
+    "fill_pool",
+    "record_progress",
+    "remove_keys",
+    "restore_keys",
+]
 """What runs while the gate is closed."""
 
 

@@ -276,21 +276,21 @@ async def user_coupons(g: LargeShop, size: int) -> Run:
     return Run("user_coupons", (g.caller.gate, f"{g.w}w"), (USER, "0"))
 
 
-@case("claim", "answers that end in as many hours as a year has")
+@case("claim_key", "answers that end in as many hours as a year has")
 async def claim(g: LargeShop, size: int) -> Run:
     await _kept(g, 1)
-    return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
+    return Run("claim_key", _idempotent(g), ("f", 60_000, "", 1 << 40))
 
 
-@case("answered", "an answer of 0.9 MB")
+@case("store_answer", "an answer of 0.9 MB")
 async def answered(g: LargeShop, size: int) -> Run:
     gate, settings, entry, kept = _idempotent(g)
-    await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
+    await g.carry_out(Run("claim_key", _idempotent(g), ("f", 60_000, "", 1 << 40)))
     payload = "200 - " + "x" * 9 * size
-    return Run("answered", (gate, settings, entry, g.caller.outbox, kept), ("f", payload, "{}"))
+    return Run("store_answer", (gate, settings, entry, g.caller.outbox, kept), ("f", payload, "{}"))
 
 
-@case("records", "50 redemptions in the outbox")
+@case("read_records", "50 redemptions in the outbox")
 async def records(g: LargeShop, size: int) -> Run:
     """50 redemptions of as many books, all in the outbox, after a deletion of users."""
     await g.link.call("HSET", key_names.moved(g.w), "last", f"9/{EPOCH - 1}-1")
@@ -300,10 +300,10 @@ async def records(g: LargeShop, size: int) -> Run:
     entries = await g.link.call("XRANGE", g.caller.outbox, "-", "+")
     names = [name for name, fields in entries if fields[1].startswith("R ")]
     assert len(names) == 50
-    return Run("records", (g.caller.gate, f"{g.w}w"), (" ".join(names),))
+    return Run("read_records", (g.caller.gate, f"{g.w}w"), (" ".join(names),))
 
 
-@case("records", "50 redemptions that are handed in")
+@case("read_records", "50 redemptions that are handed in")
 async def records_handed_in(g: LargeShop, size: int) -> Run:
     run = await records(g, size)
     reply = await g.carry_out(run)

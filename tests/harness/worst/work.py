@@ -7,9 +7,9 @@ from service.engine.formats import key_names
 from service.engine.formats.bounds import counter_names
 from service.engine.hot.inspection import ITEMS_A_LOOK
 from service.engine.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
-from service.server.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
+from service.server.in_postgres.budget_rows import USERS_A_PAGE
+from service.server.in_redis.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.server.reconcile.coupon_differences import Coupons
-from service.server.record.budget_rows import USERS_A_PAGE
 from service.server.tasks import retention
 from tests.harness.colliding import colliding
 from tests.harness.script_runner import EPOCH
@@ -111,16 +111,16 @@ async def put_codes(g: LargeShop, size: int) -> Run:
     return Run("put_codes", names, (book.book, 999, "", *args))
 
 
-@case("seen", "one")
+@case("advance_config", "one")
 async def seen(g: LargeShop, size: int) -> Run:
-    return Run("seen", (g.caller.gate, key_names.config(0), key_names.newest(0)), (0, 5))
+    return Run("advance_config", (g.caller.gate, key_names.config(0), key_names.newest(0)), (0, 5))
 
 
-@case("clear", "500 hashes, one of {size} fields")
+@case("remove_keys", "500 hashes, one of {size} fields")
 async def clear(g: LargeShop, size: int) -> Run:
     for number in range(500):
         await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
-    return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
+    return Run("remove_keys", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
 
 
 @case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")
@@ -132,27 +132,27 @@ async def fill_pool(g: LargeShop, size: int) -> Run:
     return Run("fill_pool", (g.caller.gate, f"{g.w}w"), [*range(499), key_names.bucket(codes[0])])
 
 
-@case("pools", "buckets of 999 and 1,999 codes in as many books, one of {size}")
+@case("compare_pools", "buckets of 999 and 1,999 codes in as many books, one of {size}")
 async def pools(g: LargeShop, size: int) -> Run:
     """200 buckets, no counts: one of `size` codes, two of 999 and 1,999 codes of as many books, the rest empty."""
     await g.hash(f"{g.w}d:0", ((f"CODE-{n}", "1") for n in range(size)))
     for bucket, codes in ((1, 999), (2, 1_999)):
         await g.hash(f"{g.w}d:{bucket}", ((f"CODE-{n}", n) for n in range(1, codes + 1)))
-    return Run("pools", (g.caller.gate, f"{g.w}w"), ("1", "", *range(200)))
+    return Run("compare_pools", (g.caller.gate, f"{g.w}w"), ("1", "", *range(200)))
 
 
-@case("mark", "one")
+@case("record_progress", "one")
 async def mark(g: LargeShop, size: int) -> Run:
-    return Run("mark", (g.caller.gate, key_names.mend(0), key_names.layout(0)), ("", key_names.LAYOUT))
+    return Run("record_progress", (g.caller.gate, key_names.mend(0), key_names.layout(0)), ("", key_names.LAYOUT))
 
 
-@case("mended", "one")
+@case("complete_recovery", "one")
 async def mended(g: LargeShop, size: int) -> Run:
     """The second entry of an epoch."""
-    return Run("mended", (g.caller.gate, g.caller.outbox), ("nonce",))
+    return Run("complete_recovery", (g.caller.gate, g.caller.outbox), ("nonce",))
 
 
-@case("redo", "251 redemptions for orders with 99 places")
+@case("apply_events", "251 redemptions for orders with 99 places")
 async def redo(g: LargeShop, size: int) -> Run:
     """A run's redemptions of one code with `size` live and 20 expired locks, for orders with 99 others each."""
     await g.book(CODE, max_redemptions_per_code=None, discount={"type": "fixed", "value_e4": 1})
@@ -165,10 +165,10 @@ async def redo(g: LargeShop, size: int) -> Run:
         decided = f"R 1 1 {CODE} {user} {order} 50000 USD 2 1 {now} 100"
         buckets = f"{key_names.bucket(CODE)} {key_names.bucket(order)} 0 {key_names.bucket(user)}"
         args += [f"{decided} {buckets}", f"{EPOCH}-{number + 1}", ""]
-    return Run("redo", (g.caller.gate, key_names.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))
+    return Run("apply_events", (g.caller.gate, key_names.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))
 
 
-@case("redo", "251 rollbacks for orders with 100 places")
+@case("apply_events", "251 rollbacks for orders with 100 places")
 async def redo_rollbacks(g: LargeShop, size: int) -> Run:
     run = await redo(g, size)
     await g.ready(run)
@@ -179,7 +179,7 @@ async def redo_rollbacks(g: LargeShop, size: int) -> Run:
         decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {key_names.bucket(CODE)} {key_names.bucket(order)}"
         of = f"{EPOCH}-{number + 1} 1 {key_names.bucket(user)} {now}"
         args += [decided, f"{EPOCH}-{EVENTS_A_RUN + number + 2}", of]
-    return Run("redo", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
+    return Run("apply_events", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
 
 
 @case("restore_keys", "500 entries that end in as many hours")
@@ -188,7 +188,7 @@ async def restore_keys(g: LargeShop, size: int) -> Run:
     return Run("restore_keys", (g.caller.gate,), args)
 
 
-@case("look", "coupons with 1,000 standing redemptions each")
+@case("read_values", "coupons with 1,000 standing redemptions each")
 async def look(g: LargeShop, size: int) -> Run:
     """As many coupons as one look reads, each with more standing redemptions than are read."""
     args: list[Any] = []
@@ -197,25 +197,25 @@ async def look(g: LargeShop, size: int) -> Run:
         args += ["Z", f"{g.w}s:CODE-{number}", ""]
         args += [part for n in range(7) for part in ("h", f"{g.w}d:{n}", f"CODE-{number}")]
     names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
-    return Run("look", names, args[: ITEMS_A_LOOK * 3])
+    return Run("read_values", names, args[: ITEMS_A_LOOK * 3])
 
 
-@case("look", "480 hashes of locks of cards, one of 1,000 locks")
+@case("read_values", "480 hashes of locks of cards, one of 1,000 locks")
 async def look_at_locks(g: LargeShop, size: int) -> Run:
     book = await g.book("CODE-1", max_redemptions_per_code=None)
     await g.locks("CODE-1", book.book, 1000)
     names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
     things = [("H", key_names.locks(g.caller.prefix, f"CODE-{n}"), "") for n in range(1, 481)]
-    return Run("look", names, [part for thing in things for part in thing])
+    return Run("read_values", names, [part for thing in things for part in thing])
 
 
-@case("look", "a book with 1,000 locked cards")
+@case("read_values", "a book with 1,000 locked cards")
 async def look_at_cards(g: LargeShop, size: int) -> Run:
     for n in range(1000):
         await g.link.call("ZADD", f"{g.w}l:1:p", 1, f"{n} CARD-{n}")
         await g.link.call("HSET", f"{g.w}m:{n}", f"CARD-{n}", "9 0 0 0 5")
     names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
-    return Run("look", names, ("L", g.w, "1"))
+    return Run("read_values", names, ("L", g.w, "1"))
 
 
 @case("repair", "1,000 fields, a key of the wrong type with {size}")
@@ -274,12 +274,12 @@ async def drop_book(g: LargeShop, size: int) -> Run:
     return Run("drop_book", (g.caller.gate, f"{g.w}w"), (1,))
 
 
-@case("heads", "200 strings, one of 0.9 MB")
+@case("read_prefixes", "200 strings, one of 0.9 MB")
 async def heads(g: LargeShop, size: int) -> Run:
     names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
     await g.link.call("MSET", *(part for name in names for part in (name, "x" * SMALL_BYTES)))
     await g.link.call("SET", names[0], "x" * 9 * size)
-    return Run("heads", (g.caller.gate,), (SMALL_BYTES, *names))
+    return Run("read_prefixes", (g.caller.gate,), (SMALL_BYTES, *names))
 
 
 @case("block_codes", "200 owned coupons with locks, one with {size}")
@@ -305,7 +305,9 @@ async def set_gate(g: LargeShop, size: int) -> Run:
     return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
 
 
-@case("count", "one, under limits")
+@case("count_request", "one, under limits")
 async def count(g: LargeShop, size: int) -> Run:
     """Within lua/includes/limits.lua, whose commands add to its own."""
-    return Run("count+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",))
+    return Run(
+        "count_request+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",)
+    )

@@ -10,7 +10,7 @@ import pytest
 from service.engine.formats import key_names
 from service.engine.hot.connection import Broken
 from service.engine.worker import script_versions
-from service.server.hot.workspace_state import Workspace
+from service.server.in_redis.workspace_state import Workspace
 from service.serving import wiring
 from tests.harness.service_fixture import Service, new_id, ok, refused
 from tests.harness.serving import Served

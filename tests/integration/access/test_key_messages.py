@@ -10,8 +10,8 @@ from service.engine.hot import discovery
 from service.engine.hot.decider import Decider
 from service.engine.hot.link import Link
 from service.server.api import configuration_writes
-from service.server.hot import key_messages
-from service.server.hot.key_messages import CHANNEL, KeyMessages
+from service.server.in_redis import key_messages
+from service.server.in_redis.key_messages import CHANNEL, KeyMessages
 from service.serving import wiring
 from tests.harness.service_fixture import Service, new_id, ok, refused
 from tests.harness.serving import Served

@@ -16,8 +16,8 @@ from service.engine.domain.errors import Refusal
 from service.server.access import keyring
 from service.server.embedded import demo_data
 from service.server.embedded.exposure import check_host, check_keys
-from service.server.record import key_rows
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres import key_rows
+from service.server.in_postgres.workspace_rows import create_workspace
 from tests.harness.service_fixture import Service, database, new_id, ok, refused, without_postgres
 from tests.harness.serving import Served
 from tests.harness.waiting import until

@@ -21,7 +21,7 @@ from service.engine.record.login_roles import find_missing_rights, list_rights
 from service.engine.record.partitions.partition_rows import renew_leases
 from service.engine.record.processes import end_process, name_process, name_session
 from service.engine.record.queries import query
-from service.server.hot import key_messages
+from service.server.in_redis import key_messages
 from tests.harness.canaries import Canaries
 from tests.harness.commands import scrip, succeeded
 from tests.harness.plugin import require

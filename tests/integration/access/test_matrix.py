@@ -15,7 +15,7 @@ import pytest
 
 from service.engine.domain.times import to_datetime
 from service.engine.operations.caller import SCOPES
-from service.server.record.key_rows import create_key, revoke_key
+from service.server.in_postgres.key_rows import create_key, revoke_key
 from tests.harness.cases import WorkspaceSetup, filled
 from tests.harness.described import Route
 from tests.harness.routes.setup import make_quarantined, make_setup

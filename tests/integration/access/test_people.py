@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.server.record.console_sessions import end_sessions_of
+from service.server.in_postgres.console_sessions import end_sessions_of
 from tests.harness.openid_provider import served_with_people
 from tests.harness.service_fixture import Service, database, new_code, new_id, ok, refused
 from tests.harness.serving import Served, own_workspace

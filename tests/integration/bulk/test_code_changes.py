@@ -18,8 +18,8 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.outcomes import OK
 from service.engine.hot.projection import RedisProjector
 from service.engine.operations.base import Command, Reply
-from service.server.record import code_rows, job_rows
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres import code_rows, job_rows
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.code_change_requests import ChangeCodes
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_assigner, code_changer, job_runner

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.server.record import code_pages
-from service.server.record.code_pages import FIRST, Status, filter_codes, listed_codes, page_codes
+from service.server.in_postgres import code_pages
+from service.server.in_postgres.code_pages import FIRST, Status, filter_codes, listed_codes, page_codes
 from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.harness.waiting import until
 from tests.integration.recording.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back

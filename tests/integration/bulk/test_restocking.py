@@ -12,10 +12,10 @@ from service.engine.domain.configuration import BookRow, WorkspaceRow
 from service.engine.domain.decoding import convert
 from service.engine.domain.errors import Refusal
 from service.engine.record.partitions.partition_rows import bump_config_version
-from service.server.hot.workspace_state import BookCounts, counts_of
-from service.server.record import book_rows, code_rows, job_rows, stock
-from service.server.record.job_rows import Generation
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres import book_rows, code_rows, job_rows, stock
+from service.server.in_postgres.job_rows import Generation
+from service.server.in_postgres.workspace_rows import create_workspace
+from service.server.in_redis.workspace_state import BookCounts, counts_of
 from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import restocker

@@ -1,6 +1,6 @@
 """A workspace reaches its bound of storage: what is refused, who sees it, and how it ends."""
 
-from service.server.record.workspace_rows import change_storage_bound
+from service.server.in_postgres.workspace_rows import change_storage_bound
 from tests.harness.service_fixture import Service, database, new_code, new_id, ok, refused
 from tests.harness.waiting import until
 

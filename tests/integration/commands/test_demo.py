@@ -5,7 +5,7 @@ from click.testing import Result
 
 from service.engine.record.pool import connect
 from service.server.embedded import demo_data
-from service.server.record import key_rows
+from service.server.in_postgres import key_rows
 from tests.harness.commands import scrip, succeeded
 from tests.harness.service_fixture import Service, new_id, ok
 

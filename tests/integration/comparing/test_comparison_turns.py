@@ -4,10 +4,10 @@ from typing import Any
 
 import asyncpg
 
+from service.server.in_postgres.comparisons import ComparisonWork
+from service.server.in_postgres.job_rows import create_reconciling
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.reconcile.comparison_job import run_job
-from service.server.record.comparisons import ComparisonWork
-from service.server.record.job_rows import create_reconciling
-from service.server.record.workspace_rows import create_workspace
 from service.server.tasks.comparison_runner import choose_work
 from tests.integration.recording.record_fixtures import FENCE
 

@@ -21,7 +21,7 @@ from service.engine.record.pool import Database
 from service.engine.worker.partition_worker import CONNECTIONS
 from service.server.doctor import checks, verdicts
 from service.server.doctor.report import Check, Report
-from service.server.record import report_rollups
+from service.server.in_postgres import report_rollups
 from service.serving.connection_bound import bound_connections
 from service.serving.wiring import MAX_CONNECTIONS
 from tests.harness.commands import scrip, succeeded

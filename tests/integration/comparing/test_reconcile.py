@@ -17,9 +17,9 @@ from click.testing import Result
 
 from service.engine.formats import key_names
 from service.engine.record.queries import query
+from service.server.in_postgres import comparisons as record
 from service.server.reconcile.comparison import Busy
 from service.server.reconcile.coupon_differences import Coupons
-from service.server.record import comparisons as record
 from tests.harness.commands import scrip
 from tests.harness.comparing import compare, compared, held, unlike
 from tests.harness.drifts import DriftWorkspace, make, populated

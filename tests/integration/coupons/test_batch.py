@@ -241,7 +241,7 @@ async def test_a_connection_that_breaks(service: Service) -> None:
 
 
 async def _codes(decider: Decider, count: int) -> list[Any]:
-    replies = await decider.run_all(0, [("claim", ("k",), (1,))] * count)
+    replies = await decider.run_all(0, [("claim_key", ("k",), (1,))] * count)
     return [reply.code if isinstance(reply, Refusal) else reply for reply in replies]
 
 

@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.server.record.workspace_rows import patch_workspace, read_workspace, workspace_named
+from service.server.in_postgres.workspace_rows import patch_workspace, read_workspace, workspace_named
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.waiting import until
 

@@ -12,9 +12,9 @@ import pytest
 from service.engine.domain.decoding import convert
 from service.engine.domain.errors import Refusal
 from service.engine.record.pool import connect
-from service.server.record import single_coupon_rows, workspace_rows
-from service.server.record.code_rows import insert_codes
-from service.server.record.single_coupon_rows import MAX_DRAWS, create_single, page_active
+from service.server.in_postgres import single_coupon_rows, workspace_rows
+from service.server.in_postgres.code_rows import insert_codes
+from service.server.in_postgres.single_coupon_rows import MAX_DRAWS, create_single, page_active
 from service.server.requests.code_requests import CodeLine
 from service.server.requests.single_coupon_requests import Generated, TimeSpecific
 from tests.harness.service_fixture import Service, new_code, new_id, ok, pages, refused

@@ -23,10 +23,10 @@ from service.engine.worker.projector import PROJECTING
 from service.engine.worker.set_aside import SetAside
 from service.engine.worker.waiting import NotYet
 from service.engine.worker.write_behind import Flusher
-from service.server.record.code_rows import add_codes
-from service.server.record.user_deletion import Erasure, begin_erasure, is_erased, pending_erasures
-from service.server.record.user_rows import patch_user
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.user_deletion import Erasure, begin_erasure, is_erased, pending_erasures
+from service.server.in_postgres.user_rows import patch_user
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import user_eraser
 from service.server.tasks.user_eraser import Eraser

@@ -11,8 +11,8 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.idempotency_entry import compress_body
 from service.engine.operations import assign, lock, redeem
 from service.engine.record.facts.fact_reader import START
-from service.server.hot.workspace_state import Workspace
-from service.server.record.user_deletion import entries_with, is_erased, pending_erasures
+from service.server.in_postgres.user_deletion import entries_with, is_erased, pending_erasures
+from service.server.in_redis.workspace_state import Workspace
 from service.server.tasks import user_eraser
 from tests.harness.service_fixture import Service, new_code, new_id
 from tests.integration.comparing.test_reconcile import command

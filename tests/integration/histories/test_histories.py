@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from service.engine.formats.events import RequestPart
-from service.server.record import history_pages
+from service.server.in_postgres import history_pages
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     Record,

@@ -28,12 +28,12 @@ from service.engine.worker.set_aside import SetAside
 from service.engine.worker.waiting import NotYet
 from service.engine.worker.write_behind import Flusher
 from service.server.api.book_counts import count_book
-from service.server.hot.workspace_state import Workspace
+from service.server.in_postgres import job_rows
+from service.server.in_postgres.book_rows import patch_book, read_books
+from service.server.in_postgres.code_rows import add_codes, patch_coupon
+from service.server.in_postgres.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.server.in_redis.workspace_state import Workspace
 from service.server.reconcile.comparison import Busy, reconcile
-from service.server.record import job_rows
-from service.server.record.book_rows import patch_book, read_books
-from service.server.record.code_rows import add_codes, patch_coupon
-from service.server.record.user_deletion import begin_erasure, is_erased, pending_erasures
 from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import retention as worker

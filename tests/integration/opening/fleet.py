@@ -25,8 +25,8 @@ from service.engine.worker.opening import partition_opening as opening
 from service.engine.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.server_watch import ServerWatch
-from service.server.record.code_rows import add_codes
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.code_requests import CodeLine
 from tests.harness.waiting import cancel, elapse, wait_until
 from tests.integration.opening.opening_fixtures import ask

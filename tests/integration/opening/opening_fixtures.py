@@ -35,7 +35,7 @@ from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.write_behind import Flusher
-from service.server.record.code_rows import add_codes
+from service.server.in_postgres.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from tests.harness.reaching import reach
 from tests.harness.waiting import PATIENCE_S, running

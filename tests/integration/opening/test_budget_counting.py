@@ -10,9 +10,9 @@ from service.engine.domain.decoding import convert
 from service.engine.hot.connection import Broken
 from service.engine.operations import redeem, rollback
 from service.engine.worker.projection_catchup import projector_of
+from service.server.in_postgres import budget_rows
+from service.server.in_postgres.book_rows import patch_book, read_book
 from service.server.reconcile.comparison import reconcile
-from service.server.record import budget_rows
-from service.server.record.book_rows import patch_book, read_book
 from service.server.requests.book_requests import PatchBook
 from service.server.tasks import budget_counter
 from service.server.tasks.budget_counter import BudgetCounter

@@ -99,7 +99,7 @@ class Shops:
             await elapse(0.1, "the pace of an API process")
 
     async def _buy(self, partition: int) -> None:
-        """Two at once, which go out as one call (lua/many.lua)."""
+        """Two at once, which go out as one call (lua/run_requests.lua)."""
         for number in range(0, CODES, 2):
             if self._is_closing:
                 return

@@ -8,8 +8,8 @@ import sys
 import asyncpg
 from redis.asyncio import Redis
 
-from service.server.record.code_rows import add_codes
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.code_requests import CodeLine
 from tests.harness.trees import ROOT
 from tests.harness.waiting import PATIENCE_S

@@ -17,9 +17,9 @@ from service.engine.operations import assign, checkout, lock, redeem, rollback, 
 from service.engine.record.partitions.partition_rows import read_partition, take_lease
 from service.engine.worker import script_versions, write_behind
 from service.engine.worker.opening import restorer
-from service.server.record.book_rows import create_book
-from service.server.record.code_rows import add_codes
-from service.server.record.user_rows import patch_user
+from service.server.in_postgres.book_rows import create_book
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.user_rows import patch_user
 from service.server.requests.book_requests import CreateBook
 from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import PartitionSetup

@@ -29,7 +29,7 @@ from service.engine.worker.script_versions import LoadedScripts
 from service.engine.worker.server_metrics import ServerMetrics
 from service.engine.worker.server_watch import ServerWatch
 from service.engine.worker.write_behind import CursorMoved
-from service.server.record.code_rows import add_codes
+from service.server.in_postgres.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks.job_metrics import follow_jobs
 from service.server.tasks.partition_tasks import partition_tasks
@@ -66,7 +66,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
 
     async def fails(opening: Opening) -> Any:
         if len(pauses) < failures:
-            raise ScriptFailed("redo", "WRONGTYPE", "user_script:7")
+            raise ScriptFailed("apply_events", "WRONGTYPE", "user_script:7")
         return await opens(opening)
 
     async def pause(seconds: float, *_: asyncio.Event) -> None:

@@ -205,7 +205,7 @@ async def test_a_change_that_takes_too_long_is_left_to_the_worker(
         late = tasks.create_task(changes.begin().project(first + 1, write(first + 1)))
         await elapse(0.3, "a change that is not in Redis")
         assert not late.done()
-        await changes.projector.seen_all(0, first + 1)
+        await changes.projector.advance_config(0, first + 1)
     monkeypatch.setattr(configuration_writes, "CATCH_UP_S", 0.2)
     with pytest.raises(Refusal, match="outcome_unknown"):
         await changes.begin().project(first + 2, write(first + 2))

@@ -9,7 +9,7 @@ from service.engine.operations import redeem
 from service.engine.record.partitions.openings import order_rebuild
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.worker.opening.older_postgres import PostgresOlder
-from service.server.record.code_rows import add_codes
+from service.server.in_postgres.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import PartitionSetup, restored, trim
 

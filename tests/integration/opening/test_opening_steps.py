@@ -14,7 +14,7 @@ from service.engine.record.partitions.openings import order_rebuild
 from service.engine.record.partitions.partition_rows import LeaseLost, close_partition, read_partition
 from service.engine.worker.opening import partition_opening as opening
 from service.engine.worker.opening.restorer import Restorer
-from service.server.record.code_rows import add_codes
+from service.server.in_postgres.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import PartitionSetup, assert_blocked, without
 

@@ -28,7 +28,7 @@ async def test_all_partitions_are_rebuilt_at_once(
     """One worker rebuilds more partitions than it has connections to Postgres, four at a time. If Redis is empty, all
     are closed at once; if rebuilds were ordered, each is closed when its turn comes."""
     monkeypatch.setattr(restorer, "PROGRESS_S", 0)
-    redoes, holding, most = Restorer._redo_facts, 0, 0
+    redoes, holding, most = Restorer._apply_facts, 0, 0
     is_expected = asyncio.Event()
 
     async def redo(*args: Any) -> int:
@@ -48,7 +48,7 @@ async def test_all_partitions_are_rebuilt_at_once(
     redeemed = [await fleet.redeem(partition) for partition in range(fleet.partitions)]
     await wait_until(lambda: fleet.pool.fetchval("SELECT count(*) = $1 FROM redemptions", len(redeemed)))
     before = await fleet.read_epochs()
-    monkeypatch.setattr(Restorer, "_redo_facts", redo)
+    monkeypatch.setattr(Restorer, "_apply_facts", redo)
 
     async def is_closed() -> bool:
         closed = await fleet.list_turned(before)

@@ -4,8 +4,8 @@ from service.engine.hot.connection import Broken
 from service.engine.operations import assign, redeem, rollback, unassign
 from service.engine.record.partitions.openings import order_rebuild
 from service.engine.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
+from service.server.in_postgres.code_rows import add_codes
 from service.server.reconcile.comparison import reconcile
-from service.server.record.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import PartitionSetup, assert_blocked, restored, trim
 

@@ -31,8 +31,8 @@ from service.engine.record.facts.event_writer import record
 from service.engine.record.facts.fact_reader import fact_pages
 from service.engine.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.engine.record.pool import connect
-from service.server.record.book_rows import create_book
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.book_rows import create_book
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.book_requests import CreateBook
 
 EVENT_MS = 1_600_000_000_000

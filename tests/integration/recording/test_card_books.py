@@ -11,7 +11,7 @@ from service.engine.domain.decoding import convert
 from service.engine.domain.errors import Refusal
 from service.engine.formats.stored_settings import code_settings
 from service.engine.record import changes
-from service.server.record import audit_log, book_rows, code_rows, job_rows, stock
+from service.server.in_postgres import audit_log, book_rows, code_rows, job_rows, stock
 from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_generator

@@ -19,7 +19,7 @@ from service.engine.record import changes
 from service.engine.record import pool as postgres
 from service.engine.record.queries import query
 from service.server.access.keyring import Keyring, digest_session_secret
-from service.server.record import (
+from service.server.in_postgres import (
     book_rows,
     code_rows,
     console_sessions,
@@ -29,8 +29,8 @@ from service.server.record import (
     user_rows,
     workspace_rows,
 )
-from service.server.record.console_sessions import begin_session
-from service.server.record.workspace_rows import create_workspace, patch_workspace, read_workspace
+from service.server.in_postgres.console_sessions import begin_session
+from service.server.in_postgres.workspace_rows import create_workspace, patch_workspace, read_workspace
 from service.server.requests.book_requests import CreateBook, PatchBook
 from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_generator, job_runner

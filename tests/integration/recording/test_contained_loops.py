@@ -23,14 +23,14 @@ from service.engine.worker.housekeeping import clean_up
 from service.engine.worker.projection_catchup import projector_of
 from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet
+from service.server.in_postgres import comparisons, job_rows, samples
+from service.server.in_postgres.book_rows import patch_book
+from service.server.in_postgres.key_rows import create_key, read_callers
+from service.server.in_postgres.stock import NoticedBook
+from service.server.in_postgres.storage_rows import read_storage_bounds
+from service.server.in_postgres.user_deletion import is_erased, pending_erasures
+from service.server.in_postgres.workspace_rows import create_workspace, read_workspace
 from service.server.reconcile.comparison import reconcile
-from service.server.record import comparisons, job_rows, samples
-from service.server.record.book_rows import patch_book
-from service.server.record.key_rows import create_key, read_callers
-from service.server.record.stock import NoticedBook
-from service.server.record.storage_rows import read_storage_bounds
-from service.server.record.user_deletion import is_erased, pending_erasures
-from service.server.record.workspace_rows import create_workspace, read_workspace
 from service.server.requests.book_requests import PatchBook
 from service.server.tasks import quarantine_settler, restocker
 from service.server.tasks.budget_counter import BudgetCounter

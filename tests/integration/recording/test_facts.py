@@ -13,7 +13,7 @@ from service.engine.formats.key_names import bucket
 from service.engine.record.facts import event_writer
 from service.engine.record.facts.fact_reader import fact_pages
 from service.engine.record.partitions.partition_rows import read_partition
-from service.server.record import history_pages
+from service.server.in_postgres import history_pages
 from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop
 from tests.integration.recording.record_fixtures import (
     Record,

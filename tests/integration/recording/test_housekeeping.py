@@ -8,10 +8,10 @@ from uuid_utils.compat import uuid7
 
 from service.engine.formats.events import StockNotice
 from service.engine.worker.housekeeping import clean_up
-from service.server.record import job_rows, refused_batches, samples, webhook_rows
-from service.server.record.history_pages import KEEP_NOTICES_DAYS, prune_notices
-from service.server.record.refused_batches import Refused, RefusedBatch
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres import job_rows, refused_batches, samples, webhook_rows
+from service.server.in_postgres.history_pages import KEEP_NOTICES_DAYS, prune_notices
+from service.server.in_postgres.refused_batches import Refused, RefusedBatch
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.webhook_protocol import KEEP_DAYS
 from service.server.tasks.process_tasks import PRUNES
 from tests.harness.waiting import running, wait_until

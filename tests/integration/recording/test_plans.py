@@ -11,9 +11,9 @@ import pytest_asyncio
 
 from service.engine.record.pool import BY_INDEX, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
-from service.server.record.audit_log import NEWEST_FIRST
-from service.server.record.code_rows import BY_CODE
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.audit_log import NEWEST_FIRST
+from service.server.in_postgres.code_rows import BY_CODE
+from service.server.in_postgres.workspace_rows import create_workspace
 from tests.integration.recording.record_fixtures import make_workspace
 
 ROWS, MONTHS = 20_000, 6

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Assigned, BalanceChanged, encode_event, parse
 from service.engine.record.facts.event_writer import find_runs, record_late
-from service.server.record import user_deletion
-from service.server.record.report_rollups import compare_rollups
-from service.server.record.user_deletion import begin_erasure
+from service.server.in_postgres import user_deletion
+from service.server.in_postgres.report_rollups import compare_rollups
+from service.server.in_postgres.user_deletion import begin_erasure
 from tests.harness.redemptions import redeemed_text
 from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop, caught_up
 from tests.integration.recording.record_fixtures import rolled_back

@@ -16,9 +16,9 @@ from service.engine.domain.times import from_ms
 from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Fact, Redeemed, StockNotice
 from service.engine.record.partitions.failing_tasks import read_failing
-from service.server.record import delivery_rows
-from service.server.record.job_rows import end_job, jobs_by_id
-from service.server.record.webhook_rows import (
+from service.server.in_postgres import delivery_rows
+from service.server.in_postgres.job_rows import end_job, jobs_by_id
+from service.server.in_postgres.webhook_rows import (
     create_webhook,
     notify_webhooks,
     patch_webhook,
@@ -27,7 +27,7 @@ from service.server.record.webhook_rows import (
     rotate_secret,
     send_test_event,
 )
-from service.server.record.workspace_rows import create_workspace
+from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.webhook_protocol import EVENTS, MAX_PENDING, MAX_TESTS, format_secret, generate_secret
 from service.server.webhooks import public_http as webhook_http
 from service.server.webhooks import sender as webhook_sender

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from service.engine.worker.lease_keeper import Lease
-from service.server.record import webhook_rows
-from service.server.record.webhook_rows import WebhookRow
+from service.server.in_postgres import webhook_rows
+from service.server.in_postgres.webhook_rows import WebhookRow
 from service.server.requests.webhook_protocol import EVENTS, generate_secret
 from service.server.webhooks import sender as webhook_sender
 from service.server.webhooks.public_http import Poster

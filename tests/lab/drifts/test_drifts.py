@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from service.engine.formats.coupon_state import Class
-from service.server.record import bulk_reads
+from service.server.in_postgres import bulk_reads
 from tests.harness.comparing import compare, held, unlike
 from tests.harness.drifts import make, populated
 from tests.harness.service_fixture import Service

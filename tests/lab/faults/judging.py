@@ -13,8 +13,8 @@ from loadtests.rules import LIMITS
 from loadtests.tables import Tables
 from service.engine.formats.quarantined_event import read_names
 from service.engine.record.partitions.partition_rows import read_partitions
+from service.server.in_postgres.report_rollups import compare_rollups
 from service.server.reconcile.comparison import reconcile
-from service.server.record.report_rollups import compare_rollups
 from tests.lab.faults.deployment import Deployment
 from tests.lab.faults.looking import Drill
 from tests.lab.faults.nodes import wait_until

@@ -15,10 +15,10 @@ import httpx
 import msgspec
 import pytest
 
-from service.server.record.book_rows import patch_book, read_book
-from service.server.record.code_rows import add_codes
-from service.server.record.user_rows import patch_user
-from service.server.record.workspace_rows import read_workspace, workspace_named
+from service.server.in_postgres.book_rows import patch_book, read_book
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.user_rows import patch_user
+from service.server.in_postgres.workspace_rows import read_workspace, workspace_named
 from service.server.requests.book_requests import PatchBook
 from service.server.requests.code_requests import CodeLine
 from tests.harness.drifts import make, populated

@@ -12,9 +12,9 @@ from redis.asyncio import Redis
 
 from service.engine.formats.coupon_state import Class
 from service.server.api.controllers.histories import LAG
+from service.server.in_postgres import bulk_reads
+from service.server.in_postgres import comparisons as record
 from service.server.reconcile.comparison import reconcile
-from service.server.record import bulk_reads
-from service.server.record import comparisons as record
 from tests.harness.commands import scrip
 from tests.harness.running import HOME, is_ready
 from tests.harness.service_fixture import new_code

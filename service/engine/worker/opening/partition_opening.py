@@ -315,7 +315,7 @@ class Opening:
         await archive_again(self._pool, self._partition, seen)
         await restorer.configure(seen)
         await restorer.restore_keys(after)
-        self._log.info("redone", events=await restorer.redo(after, keep_mark=False))
+        self._log.info("redone", events=await restorer.apply_events(after, keep_mark=False))
         await restorer.block_codes(whole=False)
 
     async def _rebuild(self, restorer: Restorer, epoch: int, reason: str, choice: SurplusChoice | None) -> None:
@@ -337,7 +337,7 @@ class Opening:
             restorer.scripts = Scripts(self._partition, epoch, nonce, MENDING, "closed", logged=True)
             await self._server.load(restorer.scripts)
         await restorer.configure(0, whole=True)
-        events = await restorer.redo(START, keep_mark=True)
+        events = await restorer.apply_events(START, keep_mark=True)
         await restorer.block_codes(whole=True)
         await restorer.fill_pools()
         if is_logged:

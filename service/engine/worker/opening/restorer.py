@@ -122,18 +122,18 @@ class Restorer:
 
     async def mark(self, text: str) -> None:
         """Write the recovery's progress; '' when it is done: then all keys have this layout."""
-        await self._run(self._partition, "mark", (*self._names, self._layout), (text, key_names.LAYOUT))
+        await self._run(self._partition, "record_progress", (*self._names, self._layout), (text, key_names.LAYOUT))
 
     async def append_recovery_entry(self) -> None:
         """Append the entry that ends the recovery to the outbox. Any later loss of data includes this entry."""
         names = (self._server.gate, self._server.outbox)
-        await self._run(self._partition, "mended", names, (self.scripts.nonce,))
+        await self._run(self._partition, "complete_recovery", names, (self.scripts.nonce,))
 
     async def clear(self) -> None:
         """Remove all keys of the partition except gate, outbox and mark."""
         async with self._step("clear"):
             async for page in self._server.owned_names():
-                await self._run(self._partition, "clear", self._names[:1], page)
+                await self._run(self._partition, "remove_keys", self._names[:1], page)
 
     async def configure(self, since: int, *, whole: bool = False) -> None:
         """Project the configuration after a version. Codes are sent several versions at a time; their version is set
@@ -184,7 +184,7 @@ class Restorer:
             self._filled.setdefault(row.workspace, Buckets()).add(key_names.bucket(row.code))
 
     async def restore_keys(self, after: EventId) -> None:
-        """Restore the idempotency keys of events after one. Call it before `redo` moves the mark: a worker that
+        """Restore the idempotency keys of events after one. Call it before `apply_events` moves the mark: a worker that
         continues from the mark assumes that the keys are there."""
         async with (
             self._step("keys"),
@@ -197,15 +197,15 @@ class Restorer:
                         await self._add_key(key)
             await self._send_keys()
 
-    async def redo(self, after: EventId, keep_mark: bool) -> int:
+    async def apply_events(self, after: EventId, keep_mark: bool) -> int:
         """Apply the events after one again, in order; and return their number. The mark follows unless `keep_mark`."""
         async with self._step("redo"), self._pool.acquire() as connection:
-            events = await self._redo_facts(connection, after, keep_mark)
+            events = await self._apply_facts(connection, after, keep_mark)
         if self._skipped:
             log.error("events_not_redone", partition=self._partition, events=self._skipped)
         return events
 
-    async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool) -> int:
+    async def _apply_facts(self, connection: Connection, after: EventId, keep_mark: bool) -> int:
         events, last = 0, START
         options: Any = {"after": after, "archived": False}
         async with aclosing(fact_pages(connection, self._partition, **options)) as pages:
@@ -237,7 +237,7 @@ class Restorer:
 
     async def _send_events(self, mark: str) -> None:
         args, facts, self._events, self._facts = self._events, self._facts, [], []
-        await self._send("redo", self._names, [mark, *args], facts=facts)
+        await self._send("apply_events", self._names, [mark, *args], facts=facts)
         await self._count(len(facts))
 
     async def _send_keys(self) -> None:

@@ -1,5 +1,5 @@
 """Recorded events that recovery can't apply again: quarantine them with an alarm, so that the partition opens.
-restorer.py and partition_opening.py call this. Reasons are texts of lua/redo.lua, and stored; `failed` is the
+restorer.py and partition_opening.py call this. Reasons are texts of lua/apply_events.lua, and stored; `failed` is the
 unexpected one."""
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class TooManyFailed(Exception):
 class UnappliableEvents:
     """For one opening.
 
-    1. Take the events that a run of `redo` skipped; both facts of a checkout are one event.
+    1. Take the events that a run of `apply_events` skipped; both facts of a checkout are one event.
     2. Quarantine each once, and log the new ones.
     3. Raise TooManyFailed if event after event fails for an unexpected reason.
     """
@@ -40,8 +40,8 @@ class UnappliableEvents:
         """Skipped events of this opening."""
 
     async def quarantine_skipped(self, facts: Sequence[Fact], reply: Sequence[int | str]) -> None:
-        """Quarantine what a run of `redo` over these facts skipped; `reply` alternates the position in facts (from
-        0) and the reason. Raises TooManyFailed."""
+        """Quarantine what a run of `apply_events` over these facts skipped; `reply` alternates the position in facts
+        (from 0) and the reason. Raises TooManyFailed."""
         reason_by_position = dict(zip(map(int, reply[::2]), map(str, reply[1::2]), strict=True))
         self._count_failed(len(facts), reason_by_position)
         reasons: dict[EventId, str] = {}

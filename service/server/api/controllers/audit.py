@@ -19,8 +19,8 @@ from service.server.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, encode_csv_
 from service.server.api.csv_stream import CsvFile
 from service.server.api.documented import describe_history
 from service.server.api.reading import Listing, decode_position, unpack_request
-from service.server.record.audit_log import AuditRow, page_audit
-from service.server.record.object_names import ObjectName, read_names
+from service.server.in_postgres.audit_log import AuditRow, page_audit
+from service.server.in_postgres.object_names import ObjectName, read_names
 from service.server.requests import page_cursors
 
 _COLUMNS = "at actor keyId keyName person ipAddress userAgent requestId action subject before after".split()

@@ -18,8 +18,8 @@ from service.server.api.context import Context
 from service.server.api.documented import describe_action, describe_history, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
-from service.server.record.book_rows import create_book, page_books, patch_book, read_book
-from service.server.record.budget_rows import is_counted
+from service.server.in_postgres.book_rows import create_book, page_books, patch_book, read_book
+from service.server.in_postgres.budget_rows import is_counted
 from service.server.requests import book_requests, page_cursors
 from service.server.requests.book_requests import Book, CreateBook, PatchBook, Status
 

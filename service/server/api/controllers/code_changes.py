@@ -28,9 +28,9 @@ from service.server.api.reading import (
     refuse_media_type,
     unpack_request,
 )
-from service.server.record.code_pages import count_matching
-from service.server.record.job_rows import create_change
-from service.server.record.workspace_rows import read_workspace
+from service.server.in_postgres.code_pages import count_matching
+from service.server.in_postgres.job_rows import create_change
+from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.requests.code_change_requests import MAX_USERS, Change, ChangeCodes, CodeFilter, MatchingCodes
 from service.server.requests.code_requests import CodeLine, Lines
 

@@ -36,9 +36,9 @@ from service.server.api.reading import (
     unpack_request,
 )
 from service.server.api.upload_bodies import open_body, open_body_with_book
-from service.server.record.code_pages import FIRST, filter_codes, page_codes
-from service.server.record.code_rows import add_codes
-from service.server.record.job_rows import create_generation
+from service.server.in_postgres.code_pages import FIRST, filter_codes, page_codes
+from service.server.in_postgres.code_rows import add_codes
+from service.server.in_postgres.job_rows import create_generation
 from service.server.requests import page_cursors
 from service.server.requests.code_change_requests import Status
 from service.server.requests.code_requests import (

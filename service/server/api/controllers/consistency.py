@@ -22,9 +22,9 @@ from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.readiness import state_of
 from service.server.api.reading import read_json_body, unpack_request
-from service.server.record import comparisons
-from service.server.record.job_rows import create_reconciling
-from service.server.record.workspace_rows import read_workspace
+from service.server.in_postgres import comparisons
+from service.server.in_postgres.job_rows import create_reconciling
+from service.server.in_postgres.workspace_rows import read_workspace
 
 State = Literal["open", "recovering", "behind"]
 

@@ -23,7 +23,7 @@ from service.server.api.configuration_writes import Change, committed
 from service.server.api.documented import describe_route
 from service.server.api.hot_path import perform_decoded
 from service.server.api.reading import read_json_body, unpack_request
-from service.server.record.code_rows import patch_coupon
+from service.server.in_postgres.code_rows import patch_coupon
 from service.server.requests.code_requests import PatchCoupon
 
 Code = Annotated[str, PathParameter(name="code", description="The coupon's code, in upper or lower case.")]

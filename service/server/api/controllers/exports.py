@@ -23,11 +23,11 @@ from service.server.api.controllers.histories import wait_at_replica
 from service.server.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, CsvStyle, Excel, encode_csv_pages
 from service.server.api.csv_stream import CsvFile
 from service.server.api.reading import unpack_request
-from service.server.record import history_pages
-from service.server.record.audit_log import AuditRow
-from service.server.record.code_pages import FIRST, ListedCode, listed_codes
-from service.server.record.history_pages import PastRedemption
-from service.server.record.workspace_rows import read_workspace
+from service.server.in_postgres import history_pages
+from service.server.in_postgres.audit_log import AuditRow
+from service.server.in_postgres.code_pages import FIRST, ListedCode, listed_codes
+from service.server.in_postgres.history_pages import PastRedemption
+from service.server.in_postgres.workspace_rows import read_workspace
 
 Placed = TypeVar("Placed", ListedCode, AuditRow)
 

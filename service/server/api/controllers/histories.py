@@ -34,10 +34,10 @@ from service.server.api.controllers.users import UserIdPath, check_user
 from service.server.api.documented import describe_history, describe_route
 from service.server.api.hot_path import call_without_body
 from service.server.api.reading import Listing, parse_id, unpack_request
-from service.server.record import history_pages
-from service.server.record.book_rows import read_book
-from service.server.record.code_pages import CodePlace, find_code
-from service.server.record.history_pages import LedgerRow, PastRedemption
+from service.server.in_postgres import history_pages
+from service.server.in_postgres.book_rows import read_book
+from service.server.in_postgres.code_pages import CodePlace, find_code
+from service.server.in_postgres.history_pages import LedgerRow, PastRedemption
 from service.server.requests.book_requests import BookStats
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from service.server.api.csv_stream import CsvFile
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import parse_id, read_json_body, unpack_request
-from service.server.record import job_rows
-from service.server.record.change_results import CodeResult
-from service.server.record.job_rows import AssignedCode, Control, JobRow, read_job
+from service.server.in_postgres import job_rows
+from service.server.in_postgres.change_results import CodeResult
+from service.server.in_postgres.job_rows import AssignedCode, Control, JobRow, read_job
 
 EXAMPLE = {
     "jobId": "019aa0b2-7c1e-7d3a-9d55-0c8d2f6f1a77",

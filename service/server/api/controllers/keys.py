@@ -19,7 +19,7 @@ from service.server.api.context import Context
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
-from service.server.record.key_rows import (
+from service.server.in_postgres.key_rows import (
     NO_KEY,
     KeyRow,
     create_key,

@@ -19,7 +19,7 @@ from service.server.answers.views import redemption_of
 from service.server.api.controllers.histories import read_coupon, read_or_none, wait_at_replica
 from service.server.api.documented import describe_history
 from service.server.api.reading import unpack_request
-from service.server.record.history_pages import PastRedemption, gift_of_order, redemptions_of_order
+from service.server.in_postgres.history_pages import PastRedemption, gift_of_order, redemptions_of_order
 
 OrderIdPath = Annotated[str, PathParameter(name="orderId", description="The order's id, which the client chose.")]
 

@@ -22,7 +22,7 @@ from service.engine.record.pool import Database
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, read_json_body, unpack_request
-from service.server.record.quarantine_resolutions import (
+from service.server.in_postgres.quarantine_resolutions import (
     Choice,
     Quarantined,
     choices_of,

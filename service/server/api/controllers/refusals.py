@@ -14,7 +14,7 @@ from service.engine.domain.times import Timestamp
 from service.server.api.auth import OPEN
 from service.server.api.documented import describe_route
 from service.server.api.reading import unpack_request
-from service.server.record.refused_batches import find_refused
+from service.server.in_postgres.refused_batches import find_refused
 
 _EXAMPLE = {
     "items": [

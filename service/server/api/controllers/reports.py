@@ -29,9 +29,9 @@ from service.server.api.csv_rows import MEDIA_TYPE, Cell, CsvStyle, Excel, encod
 from service.server.api.csv_stream import CsvFile
 from service.server.api.documented import describe_history
 from service.server.api.reading import unpack_request
-from service.server.record import report_rows
-from service.server.record.object_names import read_names
-from service.server.record.report_rows import Ends, Grouping, Groups, Interval, Liability, Recorded, Sales, Span
+from service.server.in_postgres import report_rows
+from service.server.in_postgres.object_names import read_names
+from service.server.in_postgres.report_rows import Ends, Grouping, Groups, Interval, Liability, Recorded, Sales, Span
 from service.server.requests.book_states import find_end_of_sale
 
 Row = TypeVar("Row")

@@ -18,7 +18,7 @@ from service.server.api.controllers.histories import read_coupon, read_or_none
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, decode_position, read_json_body, unpack_request
-from service.server.record.single_coupon_rows import create_single, page_active
+from service.server.in_postgres.single_coupon_rows import create_single, page_active
 from service.server.requests import page_cursors
 from service.server.requests.book_requests import Book, render_book
 from service.server.requests.single_coupon_requests import Generated, SingleCoupon, TimeSpecific, UserSpecific

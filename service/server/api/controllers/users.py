@@ -21,9 +21,9 @@ from service.server.api.context import Context
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, decode_position, read_json_body, unpack_request
-from service.server.record.user_deletion import begin_erasure, is_erased
-from service.server.record.user_rows import create_user, page_users, patch_user, read_user
-from service.server.record.workspace_rows import read_workspace
+from service.server.in_postgres.user_deletion import begin_erasure, is_erased
+from service.server.in_postgres.user_rows import create_user, page_users, patch_user, read_user
+from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.requests import page_cursors
 
 BARRIER_MS = 2000

@@ -19,9 +19,9 @@ from service.server.api.context import Context
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
-from service.server.record import webhook_rows
-from service.server.record.delivery_rows import read_due
-from service.server.record.webhook_rows import DeliveryRow, WebhookRow
+from service.server.in_postgres import webhook_rows
+from service.server.in_postgres.delivery_rows import read_due
+from service.server.in_postgres.webhook_rows import DeliveryRow, WebhookRow
 from service.server.requests import page_cursors
 from service.server.requests.webhook_addresses import BadAddress, check_url
 from service.server.requests.webhook_attempts import Attempt

@@ -19,8 +19,8 @@ from service.server.api.configuration_writes import Change, settle_keys
 from service.server.api.documented import describe_action, describe_route
 from service.server.api.idempotency import ActionResult, run_once
 from service.server.api.reading import read_json_body, unpack_request
-from service.server.record.budget_rows import budgeted_books
-from service.server.record.workspace_rows import patch_workspace, read_workspace
+from service.server.in_postgres.budget_rows import budgeted_books
+from service.server.in_postgres.workspace_rows import patch_workspace, read_workspace
 
 MAX_COUPONS_PER_ORDER = 100
 """It bounds the work of the script that rolls back an order."""

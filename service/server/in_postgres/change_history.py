@@ -13,8 +13,8 @@ from asyncpg import Record
 from service.engine.record.actor import ActorKind, mask
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record.change_results import unpack_results
-from service.server.record.code_pages import CodePlace
+from service.server.in_postgres.change_results import unpack_results
+from service.server.in_postgres.code_pages import CodePlace
 from service.server.requests.code_change_requests import CodeChange
 
 MAX_CHANGES = 50

@@ -1,4 +1,4 @@
---[[ count: count a request that no other script decides, where its key's requests are limited.
+--[[ count_request: count a request that no other script decides, where its key's requests are limited.
 Called by service/engine/deciding/counting.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings

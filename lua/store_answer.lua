@@ -1,5 +1,5 @@
---[[ answered: store the answer of the request that claimed an idempotency key; without a payload, release the key.
-Called by service/server/hot/workspace_state.py
+--[[ store_answer: store the answer of the request that claimed an idempotency key; without a payload, release the key.
+Called by service/server/in_redis/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

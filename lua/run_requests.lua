@@ -1,4 +1,4 @@
---[[ many: run several requests of a partition in their order, each as its own script would.
+--[[ run_requests: run several requests of a partition in their order, each as its own script would.
 Called by service/engine/hot/turns.py
 KEYS  1 gate  string  epoch and state, read first by each request
 ARGV  1 keys  that usual requests read; then one argument for each request. Each argument is values as MessagePack, one after

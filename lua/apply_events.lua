@@ -1,4 +1,4 @@
---[[ redo: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its first
+--[[ apply_events: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its first
      write: one that can't be applied changes nothing, and is named. `failed` alone may leave a part of it.
 Called by service/engine/worker/opening/restorer.py; unappliable_events.py there takes the reply
 KEYS  1 gate         string  epoch and state, read first

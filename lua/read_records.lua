@@ -1,4 +1,4 @@
---[[ records: read the records of redemptions in a batch's stored answer; changes nothing.
+--[[ read_records: read the records of redemptions in a batch's stored answer; changes nothing.
 Called by service/engine/operations/batch.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
@@ -8,7 +8,7 @@ Event none
 Cost  at most 2 commands, and 3 for each of at most 64 events ]]
 -- @include gate gate_refuses book facts
 
-facts_from = ARGS.records + 1
+facts_from = ARGS.read_records + 1
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too.
 local refusal = gate_refuses(got[1], true, true)

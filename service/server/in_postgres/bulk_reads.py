@@ -25,7 +25,7 @@ from service.engine.record.pool import (
     set_locally,
 )
 from service.engine.record.queries import query
-from service.server.record import comparisons
+from service.server.in_postgres import comparisons
 
 Rows = AsyncGenerator[list[Any], None]
 Counts = tuple[dict[int, dict[str, int]], int]

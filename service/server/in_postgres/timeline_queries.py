@@ -10,7 +10,7 @@ from asyncpg import Pool
 from service.engine.domain.uuids import first_id, last_id
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record.code_pages import ListedCode, find_code, listed_codes
+from service.server.in_postgres.code_pages import ListedCode, find_code, listed_codes
 
 MAX_EVENTS = 200
 AROUND_MS = 1000

@@ -10,8 +10,8 @@ from asyncpg import Pool
 from service.engine.record.configuration_rows import book_row
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record import job_rows
-from service.server.record.job_rows import JobRow
+from service.server.in_postgres import job_rows
+from service.server.in_postgres.job_rows import JobRow
 
 NOTICES_OF_ONE = 200
 """Stock notices of a workspace that are read to find its books that ran low."""

@@ -1,4 +1,4 @@
---[[ seen: remember that every configuration change up to a version is here.
+--[[ advance_config: remember that every configuration change up to a version is here.
 Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 config       string  the last version

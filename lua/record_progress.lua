@@ -1,4 +1,4 @@
---[[ mark: record the progress of a recovery, or its end.
+--[[ record_progress: record the progress of a recovery, or its end.
 Called by service/engine/worker/opening/restorer.py
 KEYS  1 gate    string  epoch and state, read first
       2 mend    string  how far the mending is (service/engine/formats/recovery_progress.py parses it)

@@ -1,4 +1,4 @@
---[[ clear: remove keys: of a partition that is to be rebuilt whole, or of a workspace that moves.
+--[[ remove_keys: remove keys: of a partition that is to be rebuilt whole, or of a workspace that moves.
 Called by service/engine/worker/opening/restorer.py, in the worker alone
 KEYS  1 gate  string  epoch and state, read first
 ARGV  keys to remove

@@ -1,5 +1,5 @@
---[[ heads: the lengths and beginnings of strings, to read only those that matter.
-Called by service/server/hot/pseudonyms.py, in the worker alone
+--[[ read_prefixes: the lengths and beginnings of strings, to read only those that matter.
+Called by service/server/in_redis/pseudonyms.py, in the worker alone
 KEYS  1 gate  string  epoch and state, read first
 ARGV  1 bytes, then the strings' keys
 Reply {OK, length, beginning, length, beginning, …} (0 and "" where there is no string) or {outcome}

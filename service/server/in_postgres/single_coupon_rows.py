@@ -11,8 +11,8 @@ from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
-from service.server.record import book_rows
-from service.server.record.code_rows import insert_codes
+from service.server.in_postgres import book_rows
+from service.server.in_postgres.code_rows import insert_codes
 from service.server.requests.code_patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, generate_codes
 from service.server.requests.single_coupon_requests import SingleCoupon, make_book, make_code_line, rename_book_fields
 

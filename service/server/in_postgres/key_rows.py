@@ -25,7 +25,7 @@ from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json, limits_from
-from service.server.record.console_sessions import PIECE, read_sessions
+from service.server.in_postgres.console_sessions import PIECE, read_sessions
 
 MAX_KEYS = 1000
 """Of one workspace; every process has all keys in memory."""

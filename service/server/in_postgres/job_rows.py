@@ -24,7 +24,7 @@ from service.engine.record.configuration_rows import card_of
 from service.engine.record.pool import Connection, Database, count_changed
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.record.change_results import (
+from service.server.in_postgres.change_results import (
     CodeResult,
     PendingCodes,
     Result,
@@ -33,8 +33,8 @@ from service.server.record.change_results import (
     unpack_pending,
     unpack_results,
 )
-from service.server.record.comparisons import count_compared, is_reconciling
-from service.server.record.storage_rows import check_storage
+from service.server.in_postgres.comparisons import count_compared, is_reconciling
+from service.server.in_postgres.storage_rows import check_storage
 from service.server.requests.code_change_requests import ChangeCodes, CodeChange, CodeChangeProgress, CodeFilter
 from service.server.requests.code_patterns import SPARSITY, count_possible_codes, refuse_pattern
 

@@ -15,7 +15,7 @@ from service.engine.formats.event_id import EventId
 from service.engine.record.audit_entries import write_audit
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record.history_pages import PastRedemption
+from service.server.in_postgres.history_pages import PastRedemption
 from service.server.requests.webhook_attempts import MAX_LOGGED
 from service.server.requests.webhook_protocol import GIVE_UP_S
 

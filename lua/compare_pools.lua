@@ -1,4 +1,4 @@
---[[ pools: compare the books' counts of free codes by bucket with the directory.
+--[[ compare_pools: compare the books' counts of free codes by bucket with the directory.
 Called by service/engine/hot/inspection.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings; only its name is read

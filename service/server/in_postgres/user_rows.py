@@ -13,7 +13,7 @@ from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.record.storage_rows import check_storage
+from service.server.in_postgres.storage_rows import check_storage
 
 
 async def create_user(

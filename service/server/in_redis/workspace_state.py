@@ -155,14 +155,14 @@ class Workspace:
         w = caller.prefix
         names = (caller.gate, key_names.settings(w), key_names.answer(w, key), key_names.kept_bytes(w))
         args = (fingerprint, CLAIM_MS, int(renew), self._most_kept_bytes)
-        return await self._decider.run(caller.partition, "claim", names, args)
+        return await self._decider.run(caller.partition, "claim_key", names, args)
 
     async def _store_answer(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
         w = caller.prefix
         answer, kept_bytes = key_names.answer(w, key), key_names.kept_bytes(w)
         names = (caller.gate, key_names.settings(w), answer, caller.outbox, kept_bytes)
         request = msgspec.json.encode({"key": key, "op": "request"})
-        await self._decider.run(caller.partition, "answered", names, (fingerprint, payload, request))
+        await self._decider.run(caller.partition, "store_answer", names, (fingerprint, payload, request))
 
     async def _read(self, caller: Caller, script: str, names: tuple[str, ...], args: tuple[Any, ...]) -> list[Any]:
         try:

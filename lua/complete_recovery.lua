@@ -1,4 +1,4 @@
---[[ mended: record in the outbox that the recovery is complete up to here, always as <epoch>-1, after fence's
+--[[ complete_recovery: record in the outbox that the recovery is complete up to here, always as <epoch>-1, after fence's
      <epoch>-0. service/engine/worker/opening/older_postgres.py looks for it there, and compares the nonce with the recoveries
      that Postgres knows: change all.
 Called by service/engine/worker/opening/restorer.py

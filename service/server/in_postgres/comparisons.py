@@ -17,7 +17,7 @@ from service.engine.record import pool
 from service.engine.record.pool import LONG, LONG_S, Connection, Database, open_cursor, set_locally
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.record.webhook_rows import notify_webhooks
+from service.server.in_postgres.webhook_rows import notify_webhooks
 
 PAGE_ROWS = 5000
 # A whole pass sorts and joins all of a workspace, and holds one transaction while Redis is read.

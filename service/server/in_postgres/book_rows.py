@@ -26,9 +26,9 @@ from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database, bounded_read
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json
-from service.server.record import job_rows
-from service.server.record.storage_rows import check_storage
-from service.server.record.workspace_rows import check_gift_book, read_workspace
+from service.server.in_postgres import job_rows
+from service.server.in_postgres.storage_rows import check_storage
+from service.server.in_postgres.workspace_rows import check_gift_book, read_workspace
 from service.server.requests import book_requests
 from service.server.requests.book_requests import CreateBook, PatchBook
 

@@ -1,4 +1,4 @@
---[[ look: read values at one moment, and name that moment.
+--[[ read_values: read values at one moment, and name that moment.
 Called by service/engine/hot/inspection.py
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  its last entry is the moment

@@ -15,7 +15,7 @@ from service.engine.hot.redis_server import Server
 
 THINGS_A_RUN = 10
 KEYS_A_LOOK = 200
-"""These bound a run as the heads of lua/erase_user.lua and heads.lua say."""
+"""These bound a run as the heads of lua/erase_user.lua and read_prefixes.lua say."""
 
 log = structlog.get_logger()
 
@@ -117,7 +117,9 @@ async def kept_entries(
     async for page in server.walk_keys_of(workspace, "i"):
         for start in range(0, len(page), KEYS_A_LOOK):
             some = page[start : start + KEYS_A_LOOK]
-            reply = await run(server.partition, "heads", (server.gate,), (SMALL_BYTES, *(key.name for key in some)))
+            reply = await run(
+                server.partition, "read_prefixes", (server.gate,), (SMALL_BYTES, *(key.name for key in some))
+            )
             heads = zip(some, reply[1::2], reply[2::2], strict=True)
             naming = [(key, length, head) for key, length, head in heads if may_name_a_user(head)]
             yield [(key.parts[0], head) for key, length, head in naming if length <= SMALL_BYTES]

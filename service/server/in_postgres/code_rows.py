@@ -22,10 +22,10 @@ from service.engine.record.configuration_rows import card_of, code_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.engine.record.queries import query
-from service.server.record.change_results import CodeResult, PendingCodes, Result
-from service.server.record.code_pages import find_code, missing_codes
-from service.server.record.job_rows import JobRow, store_page
-from service.server.record.storage_rows import check_storage
+from service.server.in_postgres.change_results import CodeResult, PendingCodes, Result
+from service.server.in_postgres.code_pages import find_code, missing_codes
+from service.server.in_postgres.job_rows import JobRow, store_page
+from service.server.in_postgres.storage_rows import check_storage
 from service.server.requests.code_change_requests import CodeChange
 from service.server.requests.code_requests import CodeLine
 

@@ -7,7 +7,7 @@ import msgspec
 
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record.book_rows import mask_name
+from service.server.in_postgres.book_rows import mask_name
 
 
 class ObjectName(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from asyncpg import Pool, Record
 from service.engine.domain.money import CURRENCY_DIGITS, from_e4
 from service.engine.record.pool import Database
 from service.engine.record.queries import query
-from service.server.record.change_results import CodeResult, PendingCodes
+from service.server.in_postgres.change_results import CodeResult, PendingCodes
 from service.server.requests.code_change_requests import CodeFilter, Status
 
 FIRST = 2**63 - 1

@@ -1,6 +1,6 @@
---[[ claim: take an idempotency key for a request outside the hot path, while it runs. lua/answered.lua stores the
+--[[ claim_key: take an idempotency key for a request outside the hot path, while it runs. lua/store_answer.lua stores the
      answer, or releases the key.
-Called by service/server/hot/workspace_state.py
+Called by service/server/in_redis/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
