@@ -22,6 +22,7 @@ local reply, workspace, now = open_request(true, false, true)
 if reply then return reply end
 local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
+if book.status == 'unreadable' then return { OUT.unavailable } end
 local amount = tonumber(ARGV[5])
 if book.discount ~= 'balance' then return { OUT.invalid, amount and 'amount' or 'card' } end
 local account = account_of(c)

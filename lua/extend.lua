@@ -19,8 +19,9 @@ local reply, workspace, now = open_request(true, false, false, while_locked)
 if reply then return reply end
 local c, book, max, ends_at = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
+if book.status == 'unreadable' then return { OUT.unavailable } end
 if c.off then return { OUT.coupon_inactive } end
-if not book.active then return { OUT.book_inactive } end
+if book.status then return { OUT.book_inactive } end
 local l = lock_by_token(c, max, ARGV[4], now)
 if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost } end
 local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)

@@ -22,14 +22,8 @@ Cost  O(log n) in the coupon's live locks, at most 43 commands, 10 more where lo
 local passes_full, passes_behind = false, false
 -- @fast lock
 
--- @include gate coupon judging
-local book = {
-  number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
-  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(string.match(total, '^%d+')),
-  bounds = string.match(total, '/(.+)$'),
-  require_assignment = assigned == '1', require_lock = locked == '1', discount = discount_type,
-  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits, ended = ended,
-}
+-- @include gate book coupon judging
+local book = read_book(number, text)
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
@@ -52,9 +46,9 @@ local own = ask.own
 -- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each '-'
 -- where the workspace's applies, or a '-' alone. HOLDER and HOLDS are the key's, if limited (includes/limits.lua).
 local of_user
-if not own and (HOLDER or limits or string.byte(terms, 2) ~= 32) then
+if not own and (HOLDER or limits or book.limits) then
   local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end
-  local locks, percent = string.match(terms, '^[^/ ]+/([^/]+)/(%S+) ')
+  local locks, percent = string.match(book.limits or '', '/(.+)/(.+)$')
   local usual_locks, usual_percent = string.match(limits or '', '/(.+)/(.+)$')
   of_user = tonumber(locks) or tonumber(usual_locks)
   percent = tonumber(percent) or tonumber(usual_percent)
@@ -95,20 +89,20 @@ end
 
 -- @include counters locking place pricing orders idempotency
 local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
-local l, asked = own, now + (tonumber(asked_ms) or lock_ms)
+local l, asked = own, now + (tonumber(asked_ms) or book.lock_ms)
 ends_at = ends_at or math.huge
-if l and not book.active then asked = l.deadline end -- as extend, which is refused then
-if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + max_lock_ms, ends_at))
+if l and book.status then asked = l.deadline end -- as extend, which is refused then
+if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, ends_at))
 else
-  l = { token = new_token, user = user, order = order, order_bucket = order_bucket, deadline = math.min(asked, now + max_lock_ms, ends_at),
-    started = now_text, counted = ended .. ((book.per_user or of_user) and 'u' or '')
+  l = { token = new_token, user = user, order = order, order_bucket = order_bucket, deadline = math.min(asked, now + book.max_lock_ms, ends_at),
+    started = now_text, counted = book.ended .. ((book.per_user or of_user) and 'u' or '')
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)
 local hold, was = ask.value ~= '-' and hold_of(ask) or l.hold, own and (own.hold or '')
 l.counted = string.gsub(l.counted, 'i?%.', hold_bytes(hold) > 0 and 'i.' or '.', 1)
 local view = view_of_hold(hold, book)
-local payload = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
+local payload = book.id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
   .. whole(l.deadline - now) .. view
 
 -- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the script.

@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
       3 books        hash    book's uuid → its number
       4 book         string  its settings
       5 newest       string  the newest version that anything is of
-ARGV  1 version  2 settings (service/engine/formats/stored_settings.py; the book's uuid first)  3 number
+ARGV  1 version  2 settings (service/engine/formats/stored_settings.py; the book's uuid second)  3 number
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  at most 9 commands ]]
@@ -20,11 +20,11 @@ local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then
   return redis.error_reply('ERR settings that no script can read')
 end
-local version, status = string.match(got[2] or '', '^(%S+) %S+ (%S+)')
+local version, is_unreadable = string.match(got[2] or '', '^%S+'), string.find(got[2] or '', ' status=unreadable', 1, true)
 -- A book that a worker closed, as it could not read it, may be put again with the same version.
-if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] and status == 'unreadable' then
+if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] and is_unreadable then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
-  if version and book.ended ~= '' and status ~= 'unreadable' and book.ended ~= read_book(ARGV[3], got[2]).ended then
+  if version and book.ended ~= '' and not is_unreadable and book.ended ~= read_book(ARGV[3], got[2]).ended then
     for _, set in ipairs({ 'u', 'a', 'p', 'o' }) do
       local key = W .. 'l:' .. ARGV[3] .. ':' .. set
       redis.pcall('RENAME', key, key .. book.ended) -- returns an error for a key that does not exist
@@ -36,7 +36,7 @@ if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] an
     -- Nothing of the book was applied here yet: all of it will be counted.
     redis.call('HSET', W .. 'n:' .. ARGV[3], 'accounts', string.match(book.bounds, '^%d+'))
   end
-  redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])
+  redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+ (%S+)'), ARGV[3])
   note_version(KEYS[5], got[3], ARGV[1])
 end
 return { OUT.OK }

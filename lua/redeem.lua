@@ -23,14 +23,8 @@ Cost  O(log n) in the coupon's uses, O(items), at most 52 commands, 160 more whe
 local passes_full, passes_behind = true, false
 -- @fast redeem
 
--- @include gate coupon judging
-local book = {
-  number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),
-  per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(string.match(total, '^%d+')),
-  bounds = string.match(total, '/(.+)$'),
-  require_assignment = assigned == '1', require_lock = locked == '1', low = low, discount = discount_type,
-  discount_terms = discount_terms, cap = cap, least = least, currency = book_currency, digits = book_digits, ended = ended,
-}
+-- @include gate book coupon judging
+local book = read_book(number, text)
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max = limits_of(c, book)
 local ask = {
@@ -50,7 +44,7 @@ if ask.entry then
   if lacking then return recall() end
   if before then
     keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.REPEATED', '@' .. before.event), keep_ms, sampled_at)
-    return { OUT.REPEATED, before.record, book_id, 0 }
+    return { OUT.REPEATED, before.record, book.id, 0 }
   end
 end
 local refusal = judge(c, book, max, ask, now)
@@ -67,4 +61,4 @@ if book.bounds and ask.saved_e4 > 0 then
   watch_budgets(outbox, book, ask.saved_e4, tonumber(ask.counted_at or now), now)
 end
 keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.OK', '@' .. event), keep_ms, sampled_at)
-return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }
+return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book.id, 0 }

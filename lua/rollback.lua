@@ -30,9 +30,10 @@ end
 local c = load_coupon(e.code, e.bucket)
 if not c then return { OUT.book_archived } end -- the code left Redis with its book
 if not stands(c, e.event) then return { OUT.already_rolled_back } end
+local book, restore = read_book(e.book), ARGV[2] == '1'
+if book.status == 'unreadable' then return { OUT.unavailable } end
 local payload = '@' .. e.event .. ' ' .. whole(now)
 local entry = entry_of(ARGV[1], 'OUT.OK', payload)
-local book, restore = read_book(e.book), ARGV[2] == '1'
 local order = e.order ~= '-' and entry_of_order(W .. 'o:' .. e.order_bucket, e.order)
 if not roll_back(e, c, book, now, restore, order, KEYS[4], ARGV[3], entry) then return { OUT.recovering } end
 keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)

@@ -28,29 +28,36 @@ if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
   lacking = { 'order:' .. ARGV[4] } -- what recall names
   return recall()
 end
-local coupons, standing, events, is_archived = {}, {}, {}, false
+local coupons, books, standing, events, is_archived = {}, {}, {}, {}, false
 for _, p in ipairs(places(order)) do
   local e = not p.kept and facts_of(p.event)
   if e then
     local c = coupons[e.code] or load_coupon(e.code, e.bucket)
     coupons[e.code] = c
-    if c then standing[#standing + 1], events[#events + 1] = e, e.event else is_archived = true end
+    if not c then
+      is_archived = true
+    else
+      standing[#standing + 1], events[#events + 1] = e, e.event
+      books[e.book] = books[e.book] or read_book(e.book)
+      if books[e.book].status == 'unreadable' then return { OUT.unavailable } end
+    end
   end
 end
 if lacking then return recall() end
 local gift, gift_book = gift_of(KEYS[6], ARGV[4])
 if gift and gift.uses > 0 then gift = nil end
+if gift and gift_book.status == 'unreadable' then return { OUT.unavailable } end
 if #events == 0 and not gift then return { is_archived and OUT.book_archived or OUT.already_rolled_back } end
 
 local payload = '@' .. table.concat(events, ',') .. ' ' .. whole(now)
 local entry = entry_of(ARGV[1], 'OUT.OK', payload)
-local kept, records, books = entry, {}, {}
+local kept, records, book_ids = entry, {}, {}
 for i, e in ipairs(standing) do
-  local book = read_book(e.book)
+  local book = books[e.book]
   if not roll_back(e, coupons[e.code], book, now, restore, nil, KEYS[5], ARGV[3], kept) then
     return { OUT.recovering } -- only ever the first: what let that one through lets all
   end
-  records[i], books[i], kept = e.record, book.id, nil
+  records[i], book_ids[i], kept = e.record, book.id, nil
 end
 if order then save_order(KEYS[4], ARGV[4], without_places(order, restore)) end
 if gift then
@@ -59,4 +66,4 @@ if gift then
   apply_unassign(gift, gift_book, whole(now))
 end
 keep_entry(KEYS[3], entry, workspace.keep_ms, workspace.sampled_at)
-return { OUT.OK, table.concat(records, '\n'), table.concat(books, ' '), 0, now }
+return { OUT.OK, table.concat(records, '\n'), table.concat(book_ids, ' '), 0, now }

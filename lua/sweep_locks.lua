@@ -16,6 +16,7 @@ if refusal then return { refusal } end
 if not got[2] then return { OUT.OK, 0, 0 } end -- the workspace is in another partition now
 local now = read_workspace(got[2]).now
 local book, key = read_book(ARGV[1]), W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2]
+if book.status == 'unreadable' then return { OUT.OK, 0, 0 } end -- its locks wait until it can be read
 local swept, left = 0, 400
 
 if ARGV[2] == 'b' then

@@ -20,6 +20,7 @@ local reply, workspace, now = open_request(true, false, true)
 if reply then return reply end
 local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
+if book.status == 'unreadable' then return { OUT.unavailable } end
 if not c.user then return { OUT.coupon_not_assigned } end
 if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end

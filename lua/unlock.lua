@@ -20,6 +20,7 @@ local reply, workspace, now = open_request(true, true, true)
 if reply then return reply end
 local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
+if book.status == 'unreadable' then return { OUT.unavailable } end
 local l = lock_by_token(c, max, ARGV[4], now)
 if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   local counted, set, score = place(c, book)

@@ -1,6 +1,6 @@
 -- How lock and redeem start, as open_request of includes/request.lua. Returns where the gate refuses. Reads got (gate,
 -- workspace, idempotency entry), passes_full, passes_behind, named. ARGV 1 fingerprint.
--- Leaves reply (the stored one if the key is known; nil to go on), now, per_order, usual_currency, usual_digits,
+-- Leaves reply (the stored one if the key is known; nil to go on), now, usual, per_order, usual_currency, usual_digits,
 -- full, max_coupons, keep_ms, sampled_at, gift_book_id, offset_ms, limits (fast/settings.lua). For fast/lock.lua and
 -- fast/redeem.lua.
 

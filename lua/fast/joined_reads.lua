@@ -1,7 +1,7 @@
 -- What a usual lock or redemption of a call reads. Returns nil where that isn't usual. Reads workspaces, got, command; of the
 -- functions' arguments: settings_at, entry_at, settings_key, bucket_key, code. Leaves workspace_read, book (what the
--- call has read), W, keep_ms, sampled_at, now, now_text (as text), entry, number, book_id, status, from, till, per_code, per_user,
--- total, assigned, gathered (the book). For fast/usual.lua.
+-- call has read), W, keep_ms, sampled_at, now, now_text (as text), entry, number, book_id, from, till, per_user,
+-- gathered (the book). For fast/usual.lua.
 
 local workspace_read = workspaces[settings_at]
 if workspace_read == nil then workspace_read = read_workspace_once(settings_at, settings_key) end
@@ -14,6 +14,5 @@ if book == nil then book = read_usual_book(workspace_read, number) end
 if not book then return nil end
 local W, keep_ms, sampled_at = workspace_read.prefix, workspace_read.keep_ms, workspace_read.sampled_at
 local now, now_text = workspace_read.now, workspace_read.now_text
-local book_id, status, from, till = book.id, book.status, book.from, book.till
-local per_code, per_user, total, assigned = book.per_code, book.per_user, book.total, book.assigned
+local book_id, from, till, per_user = book.id, book.from, book.till, book.per_user
 local gathered = book

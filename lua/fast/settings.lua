@@ -1,13 +1,14 @@
 -- Read a workspace's settings into variables (read_workspace of includes/book.lua), and the time on its clock. Reads
--- settings. Leaves full, sampled_at (as there), per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id (as text, '-' for none),
--- offset_ms (a number), limits (nil for none), now (ms). For fast/usual.lua and fast/enter.lua.
+-- settings. Leaves full, sampled_at (as there), usual (a letter for each usual text that knows all of the settings, '-' for
+-- others: lock, redeem, used up, sold out), per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id
+-- (as text, '-' for none), offset_ms (a number), limits (nil for none), now (ms). For fast/usual.lua and fast/enter.lua.
 
-local per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, rest =
-  string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+local usual, per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, rest =
+  string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
 local offset_ms, full, limits = 0, false, nil -- nearly always: the rest is '0'
 if rest ~= '0' then
-  offset_ms, full, limits = string.match(rest, '^(%-?%d+)!?(%d?) ?(.*)$')
-  offset_ms, full, limits = tonumber(offset_ms), full ~= '' and full, limits ~= '' and limits or nil
+  offset_ms, full, rest = string.match(rest, '^(%-?%d+)!?(%d?)(.*)$')
+  offset_ms, full, limits = tonumber(offset_ms), full ~= '' and full, string.match(rest, ' limits=(%S+)')
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -14,7 +14,7 @@ local function read_workspace_once(settings_at, settings_key)
     -- @step settings
     workspace_read = not full and { -- in a full workspace each request's own script decides
       sampled_at = sampled_at, prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
-      currency = usual_currency, digits = usual_digits, limits = limits, now = now, now_text = string.format('%d', now),
+      currency = usual_currency, digits = usual_digits, usual = usual, now = now, now_text = string.format('%d', now),
       max_coupons = max_coupons, books = {}, numbers = nil, used_up = nil,
     }
   end
@@ -27,13 +27,16 @@ local function read_usual_book(workspace_read, number)
   if type(text) == 'string' then
     -- @step book_fields
     if book_id then
-      local low, discount_type, discount_terms, cap, least, book_currency, book_digits
+      local discount_type, discount_terms, cap, least, book_currency, book_digits
       -- @step terms
+      local is_passed = workspace_read.usual == 'lrxs' or workspace_read.usual == '-rxs'
       local function number_of(text) return tonumber(text) or text end -- once for the requests of a call
       book = {
-        id = book_id, status = status, from = number_of(from), till = number_of(till), per_code = per_code,
-        per_user = number_of(per_user), total = total,
-        assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, terms = terms, low = low,
+        is_lock_usual = for_lock == 'l' and workspace_read.usual == 'lrxs',
+        is_redeem_usual = for_redeem == 'r' and is_passed, is_used_up_usual = for_used_up == 'x' and is_passed,
+        is_sold_out_usual = for_sold_out == 's' and is_passed,
+        id = book_id, from = number_of(from), till = number_of(till), per_user = number_of(per_user), locked = locked,
+        lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, low = tonumber(low),
         discount_type = discount_type, discount_terms = number_of(discount_terms), cap = cap, least = least, currency = book_currency,
         digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
         ends = {}, taken = {}, ms_text = nil, ends_text = nil,
@@ -47,14 +50,14 @@ end
 local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
   users_key, fingerprint, code, bucket, user, order, order_bucket, asked_ms, new_token, price)
   -- @step joined_reads
-  local limits, usual_currency, usual_digits = workspace_read.limits, nil, nil
+  local is_usual, usual_currency, usual_digits = book.is_lock_usual, nil, nil
   local discount_type, discount_terms, cap, least, book_currency, book_digits
   if price ~= '-' then
     usual_currency, usual_digits = workspace_read.currency, workspace_read.digits
     discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
     book_currency, book_digits = book.currency, book.digits
   end
-  local ms_text, ends_text, ended, terms, touched = book.ms_text, book.ends_text, book.ended, book.terms, book.touched
+  local ms_text, ends_text, ended, touched = book.ms_text, book.ends_text, book.ended, book.touched
   if asked_ms ~= '-' or not ms_text then -- else as an earlier one of the call
     local lock_ms, max_lock_ms = book.lock_ms, book.max_lock_ms
     -- @step lock_end
@@ -136,7 +139,7 @@ local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key
   outbox, users_key, fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
   items, asks)
   -- @step joined_reads
-  local workspace, locked, ended = workspace_read.workspace, book.locked, book.ended
+  local is_usual, workspace, locked, ended = book.is_redeem_usual, workspace_read.workspace, book.locked, book.ended
   local usual_currency, usual_digits = workspace_read.currency, workspace_read.digits
   local discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
   local low, book_currency, book_digits = book.low, book.currency, book.digits

@@ -2,8 +2,9 @@
 -- first lock in the book it is. Where all is as usual this writes. Else it writes nothing, and what follows decides,
 -- refusals too.
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
--- `taken` of fast/usual.lua, nil to write at once); of fast/settings.lua: keep_ms, sampled_at, limits; of fast/book_fields.lua:
--- book_id, status, from, per_code, per_user, total, assigned, ended, terms; of fast/lock_end.lua: ms_text, ends_text; where
+-- `taken` of fast/usual.lua, nil to write at once); is_usual (whether this text knows all settings of the workspace and the
+-- book; where it doesn't, nothing else of the book); of fast/settings.lua: keep_ms, sampled_at; of the book: book_id, from,
+-- per_user, ended; of fast/lock_end.lua: ms_text, ends_text; where
 -- it has a price: usual_currency, usual_digits (fast/settings.lua), discount_type, discount_terms, cap, least, book_currency, book_digits
 -- (fast/terms.lua); of the code: number, entry, now, now_text (as text); of the call: fingerprint, code, bucket, user, order,
 -- order_bucket, new_token, price, idempotency_key, bucket_key, coupon_key, orders_key, users_key.
@@ -14,10 +15,8 @@
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it
-  if entry ~= number or status ~= 'a' then break end -- the code isn't free, or has a record
-  if per_code ~= '1' or total ~= '-' or assigned ~= '0' then break end
-  -- HOLDER: the key limits locks; limits: the workspace does; terms that don't begin with '- ': the book does.
-  if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
+  if not is_usual or entry ~= number then break end -- a setting that this doesn't know; the code isn't free, or has a record
+  if HOLDER or from ~= '-' and now < from + 0 then break end -- HOLDER: the key limits locks
   if not ends_text then break end -- the book has ended
 
   local users_locks = per_user ~= '-' and W .. 'lu:' .. number .. ':' .. user

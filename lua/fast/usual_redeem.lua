@@ -1,10 +1,9 @@
 -- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a
 -- book without a total. Where all is as usual this writes all but the counters. Else it writes nothing, and what
 -- follows decides, refusals too.
--- Reads command (redis.pcall), gathered (as fast/usual_lock.lua), workspace (its number); of fast/settings.lua:
--- usual_currency, usual_digits, keep_ms, sampled_at; of fast/book_fields.lua: status, from, till, per_code, per_user, total,
--- assigned, locked, ended; of fast/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
--- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
+-- Reads command (redis.pcall), gathered, is_usual (as fast/usual_lock.lua), workspace (its number); of fast/settings.lua:
+-- usual_currency, usual_digits, keep_ms, sampled_at; of the book: from, till, per_user, locked, ended, discount_type,
+-- discount_terms, cap, least, book_currency, book_digits; of the code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
 -- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
 -- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), is_first (whether the user had redeemed no
@@ -15,7 +14,7 @@
 
 local event, decided, saved_e4, is_first = nil, nil, 0, false
 for _ = 1, 1 do -- what isn't usual leaves it
-  if asks ~= '-' and asks ~= '-/u' or per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
+  if not is_usual or asks ~= '-' and asks ~= '-/u' then break end -- a setting that this doesn't know
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
   local its_token, its_ends, its_ended, counted, in_record, hold
   if entry ~= number then -- a lock alone, as save_coupon of includes/place.lua writes it

@@ -6,7 +6,7 @@
 
 local refusal
 for _ = 1, 1 do -- what isn't usual leaves it
-  if book.status ~= 'a' or book.till ~= '-' and now >= book.till + 0 then break end
+  if not book.is_sold_out_usual or book.till ~= '-' and now >= book.till + 0 then break end
   local key = W .. 'u:' .. user
   local had = command('HMGET', key, 'a' .. number, 'cap')
   if had.err then break end -- a key of the wrong type

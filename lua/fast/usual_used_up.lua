@@ -4,7 +4,7 @@
 
 local used_up = false
 for _ = 1, 1 do -- what isn't usual leaves it
-  if book.status ~= 'a' or book.assigned ~= '0' or book.from ~= '-' and now < book.from + 0 then break end
+  if not book.is_used_up_usual or book.from ~= '-' and now < book.from + 0 then break end
   -- Nobody's, neither switched off nor blocked.
   local uses, most, ends = string.match(coupon_text, '^%S+ %- %S+ (%d+) (%d+) %- (%S+) %S+ %- %- %- %- %- %- %-$')
   if not uses or most - 1 <= 0 or uses - most < 0 then break end

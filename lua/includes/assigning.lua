@@ -2,7 +2,7 @@
 
 -- The reply that refuses each coupon of the book; nil for none.
 local function book_refuses(book, now)
-  if not book.active then return { OUT.book_inactive } end
+  if book.status then return { book.status == 'unreadable' and OUT.unavailable or OUT.book_inactive } end
   if book.till and now >= book.till then return { OUT.expired, whole(book.till) } end
 end
 

@@ -64,8 +64,9 @@ local function judge(c, book, max, ask, now, reasons)
 
   if c.off and fail(OUT.coupon_inactive) then return refusal end
   -- A live lock keeps what was true of the book, the window and the owner when it was made, and its use of each limit.
+  if book.status == 'unreadable' and fail(OUT.unavailable) then return refusal end
   if not own then
-    if not book.active and fail(OUT.book_inactive) then return refusal end
+    if book.status and fail(OUT.book_inactive) then return refusal end
     if book.from and now < book.from and fail(OUT.not_started, whole(book.from)) then return refusal end
     local _, ends_at = limits_of(c, book)
     if ends_at and now >= ends_at and fail(OUT.expired, whole(ends_at)) then return refusal end

@@ -36,8 +36,8 @@ local function book_is_missed()
   local prefix = string.sub(KEYS[2], 1, -2)
   local number = string.match(redis.call('HGET', KEYS[4], ARGV[2]) or '', '^%d+')
   if not number then return nil end
-  local most = string.match(redis.call('GET', prefix .. 'b:' .. number), ' (%d+)/[^/ ]+/[^/ ]+ ')
-    or string.match(redis.call('GET', KEYS[2]), ' (%d+)/[^/ ]+/[^/ ]+$')
+  local most = string.match(redis.call('GET', prefix .. 'b:' .. number), ' limits=(%d+)/')
+    or string.match(redis.call('GET', KEYS[2]), ' limits=(%d+)/')
   local key = prefix .. 'q:b:' .. number
   if not most then return nil end
   if tonumber(redis.call('GET', key) or '0') >= tonumber(most) then return redis.call('PTTL', key) end

@@ -136,10 +136,12 @@ class Held:
         self.mine = {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
         self.books: dict[str, Book] = {}
         for number, text in self.under("b:").items():
-            _, own_id, _, _, _, *limits = text.split(" ")
-            limits[2], _, bounds = limits[2].partition("/")
-            per_code, per_user, total = (None if each == _NONE else int(each) for each in limits[:3])
-            self.books[number] = Book(number, own_id, per_code, per_user, total, bounds, limits[12] == "balance")
+            words = text.split(" ")
+            named = {"per_code": "1"} | dict(re.split("[#=]", word, maxsplit=1) for word in words[18:])
+            limits = (named["per_code"], words[5], named.get("total", _NONE))
+            per_code, per_user, total = (None if each == _NONE else int(each) for each in limits)
+            is_card, bounds = words[12] == "balance", named.get("bounds", "")
+            self.books[number] = Book(number, words[2], per_code, per_user, total, bounds, is_card)
         self.coupons: dict[str, Coupon] = {}
         for bucket, codes in self.under("d:").items():
             for code, text in codes.items():

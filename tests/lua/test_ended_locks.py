@@ -67,7 +67,7 @@ async def finish(shop: Shop, book: int) -> None:
 
 async def ended(shop: Shop, book: int) -> int:
     """Which change last ended the book's locks, as Redis has it."""
-    return int((await shop.link.call("GET", f"{shop.caller.prefix}b:{book}")).split(" ")[13])
+    return int((await shop.link.call("GET", f"{shop.caller.prefix}b:{book}")).split(" ")[10])
 
 
 async def test_locks_of_later_stay(shop: Shop, uses: int | None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -384,9 +384,9 @@ def test_settings_of_books(
     )  # fmt: skip
     text = """local b = read_book('1', ARGV[1])
     local function text(value) return value == nil and '-' or tostring(value) end
-    return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(b.low),
-      text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, b.discount, b.discount_terms,
-      b.currency, b.digits, text(b.public_reasons), text(is_whole_book(b) and true) }"""
+    return { b.id, text(not b.status), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(b.low),
+      text(b.require_assignment ~= nil), text(b.require_lock), b.lock_ms, b.max_lock_ms, b.discount, b.discount_terms,
+      b.currency, b.digits, text(b.public_reasons ~= nil), text(is_whole_book(b) and true) }"""
     fields = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
     numbers = ["-" if each is None else str(each) for each in (per_code, per_user, total, till, low)]
     flags = [str(each).lower() for each in (assigned, locked)]
@@ -394,6 +394,7 @@ def test_settings_of_books(
     assert fields[9:] == [
         str(row.lock_seconds * 1000), str(row.max_lock_seconds * 1000), "fixed", "50000", "USD", "2", flags[1], "true",
     ]  # fmt: skip
+    assert lua.run("book", "return read_book('1', ARGV[1]).status", "1 of another form") == "unreadable"
     of_closed = stored_settings.closed_book_settings(row.book_id)
     closed = lua.run("book", text, f"1 {of_closed}")
     assert closed[:2] == [str(row.book_id), "false"]
@@ -472,7 +473,7 @@ def test_what_users_have_spent(lua: Lua, amounts_e4: list[int], generation: int)
 @given(st.sampled_from(["", "!1", "!2"]), st.sampled_from(["", "!1", "!2"]), st.integers(-(10**9), 10**9))
 def test_marks_of_full_workspaces(lua: Lua, mark: str, new_mark: str, offset: int) -> None:
     """A mark in a workspace's settings changes neither what scripts read of them nor what a comparison expects."""
-    plain = f"3 1 USD 2 - 3600000 - {offset} -/2/-"
+    plain = f"3 -rxs 1 USD 2 - 3600000 - {offset} limits=-/2/-"
     text = """local text = marked(ARGV[1], ARGV[2])
     local w = read_workspace(text)
     return { text, mark_of(text), w.full or '-', whole(w.offset_ms), is_whole_workspace(text) and 1 or 0 }"""

@@ -280,12 +280,12 @@ async def test_settings_that_scripts_cant_read_are_refused(still: Shop, settings
 
 
 async def test_a_book_that_is_closed_sells_nothing(still: Shop) -> None:
-    """What stands for settings that can't be projected is a book that is not active; the book's own come back later."""
+    """A book whose settings can't be projected permits nothing until they can be."""
     book = await still.book("CODE-1")
     await still.projector.close_book(0, still.workspace, book.book, book.book_id, still.next_version())
-    await still.refuses("book_inactive", still.redeem("CODE-1", "ann"))
-    await still.refuses("book_inactive", still.lock("CODE-1", "ann"))
-    await still.refuses("book_inactive", still.assign_any(book, "ann"))
+    await still.refuses("unavailable", still.redeem("CODE-1", "ann"))
+    await still.refuses("unavailable", still.lock("CODE-1", "ann"))
+    await still.refuses("unavailable", still.assign_any(book, "ann"))
     assert (await still.coupon("CODE-1"))[1]["status"] == "available"
     await still.change(book, name="again")
     assert (await still.redeem("CODE-1", "ann"))[0] == 201

@@ -25,7 +25,7 @@ TEXT = set(
     started state status stored text token user user_bucket users users_key users_locks value verb version view
     W w wanted was_set whose why workspace""".split()
 )
-TEXT_LISTS = set("parts lacking events records books reasons set_aside sums words".split())
+TEXT_LISTS = set("parts lacking events records book_ids books reasons set_aside sums words".split())
 CALLS = {"redis.call", "redis.pcall", "command"}
 ADVICE = "may be a number: put whole(…) around it, or review its name for TEXT; a number needs a name outside TEXT"
 CHECKED = {"binary_expression", "function_call", "dot_index_expression", "assignment_statement", "field"}

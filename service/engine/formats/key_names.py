@@ -19,7 +19,7 @@ BUCKETS = 131_072
 
 _MASK = BUCKETS - 1
 
-LAYOUT = "2"
+LAYOUT = "3"
 """The number of this layout. An opening rebuilds a Redis with another layout."""
 
 

@@ -2,10 +2,13 @@
 expect the same text.
 
 Redis stores a workspace's and a book's after their version (lua/includes/book.lua, which names the other readers);
-lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
+lua/put_codes.lua makes a code's record from its settings. Scripts read most fields by position. The first word of a
+workspace's and a book's settings says which texts of lua/fast/ know all of the settings: the others leave each request
+to the general text. A setting that no row of `_SPECIAL` gives to a text is not known to it.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -15,7 +18,44 @@ from service.engine.domain.limits import encode_book_limits
 from service.engine.domain.times import to_datetime
 from service.engine.formats.bounds import encode_bounds, encode_zone
 
-_mark = re.compile(r"^((?:\S+ ){7}-?\d+)!\d")
+_mark = re.compile(r"^((?:\S+ ){8}-?\d+)!\d")
+
+USUAL = "lrxs"
+"""The usual texts (lua/fast/usual_*.lua): lock, redeem, refusal of a code that is used up, of a book that is sold out."""
+
+
+class _Special(NamedTuple):
+    """A setting of a book that is stored, by name, where it isn't as usual."""
+
+    name: str
+    """In Lua, a field of the book."""
+    value: Callable[[BookRow], Any]
+    usual: Any = None
+    known_to: str = ""
+    """The usual texts that decide the same whatever its value is: of USUAL. Others don't run where it isn't as usual."""
+
+
+_SPECIAL = (
+    _Special("status", lambda row: row.status, "active"),
+    _Special("per_code", lambda row: row.max_redemptions_per_code, 1, "xs"),
+    _Special("total", lambda row: row.max_redemptions, None, "xs"),
+    _Special("bounds", lambda row: _encode_bounds(row), None, "xs"),
+    _Special("require_assignment", lambda row: row.require_assignment, False, "s"),
+    _Special("limits", lambda row: encode_book_limits(row.limits), None, "rxs"),
+    _Special("gift_book", lambda row: row.gift_book_id, None, USUAL),
+    _Special("public_reasons", lambda row: row.public_reasons, False, USUAL),
+)
+
+
+def _usual_word(special: list[_Special]) -> str:
+    """Which usual texts know all of these settings: a letter each, '-' in the place of one that doesn't."""
+    return "".join(text if all(text in one.known_to for one in special) else "-" for text in USUAL)
+
+
+def _named(name: str, value: Any) -> str:
+    """' <name>#<number>', '-' for none, or ' <name>=<text>'."""
+    is_number = value is None or (isinstance(value, int) and not isinstance(value, bool))
+    return f" {name}{'#' if is_number else '='}{setting(value)}"
 
 
 class ConfigVersions(NamedTuple):
@@ -72,7 +112,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
     books = encode_book_limits(row.limits.books if row.limits else None)
-    return f"{settings} {books}" if books else settings
+    return f"-rxs {settings} limits={books}" if books else f"{USUAL} {settings}"
 
 
 def without_mark(settings: str) -> str:
@@ -90,34 +130,28 @@ def book_settings(row: BookRow) -> str:
         if discount.tiers:
             least = max(least or 0, discount.tiers[0].from_e4)
         money = (discount.type, _terms(discount), discount.max_amount_e4, least, discount.currency, discount.digits)
-    return _joined(
+    special = {one: value for one in _SPECIAL if (value := one.value(row)) != one.usual}
+    settings = _joined(
+        _usual_word([*special]),
         row.book_id,
-        "a" if row.status == "active" else row.status,
         row.valid_from_ms,
         row.valid_until_ms,
-        row.max_redemptions_per_code,
         row.max_redemptions_per_user,
-        _total(row),
         row.max_codes_per_user,
-        row.require_assignment,
         row.require_lock,
         row.lock_seconds * 1000,
         row.max_lock_seconds * 1000,
         row.locks_ended or None,
-        encode_book_limits(row.limits),
         row.low_stock_threshold,
-        row.gift_book_id,
         *money,
-        row.public_reasons,
     )
+    return settings + "".join(_named(one.name, value) for one, value in special.items())
 
 
-def _total(row: BookRow) -> int | str | None:
-    """The book's total; after it, if there are any, its budgets and limits of uses."""
+def _encode_bounds(row: BookRow) -> str | None:
     if not row.bounds:
-        return row.max_redemptions
-    bounds = encode_bounds(row.bounds, row.counted_from, is_counted=row.is_counted, zone=zone_of(row))
-    return f"{setting(row.max_redemptions)}/{bounds}"
+        return None
+    return encode_bounds(row.bounds, row.counted_from, is_counted=row.is_counted, zone=zone_of(row))
 
 
 def zone_of(row: BookRow) -> str:
@@ -126,7 +160,7 @@ def zone_of(row: BookRow) -> str:
 
 
 def closed_book_settings(book_id: UUID) -> str:
-    """The settings of a book that can't be projected: not active, so that its codes can't be used.
+    """The settings of a book that can't be projected, which permits nothing.
     lua/put_book.lua knows its status."""
-    nothing = (None,) * 11
-    return _joined(book_id, "unreadable", None, None, 1, None, None, None, False, False, 1, 1, *nothing)
+    nothing = (None,) * 8
+    return f"{_joined('-' * len(USUAL), book_id, None, None, None, None, False, 1, 1, *nothing)} status=unreadable"

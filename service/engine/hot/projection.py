@@ -69,7 +69,7 @@ class RedisProjector:
                 _, _, more = await self._run(row.partition, "sweep_locks", names, (row.book, which))
 
     async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
-        """Make a book that can't be projected inactive."""
+        """Make a book that can't be projected permit nothing."""
         w = key_names.prefix(partition, workspace)
         names = _names(partition, w, key_names.books(w), key_names.book(w, book))
         await self._run(partition, "put_book", names, (version, closed_book_settings(book_id), book))

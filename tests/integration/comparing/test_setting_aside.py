@@ -134,7 +134,7 @@ async def test_unreadable_configuration_closes_nothing_else(
     (aside,) = await read_failing(setup.pool, 0)
     assert (aside.task, aside.thing.split()[0]) == ("projecting", thing)
     if thing == "book":
-        assert await setup.refusal(redeem.REDEEM, "MINE-1", userId="eve") == "book_inactive"
+        assert await setup.refusal(redeem.REDEEM, "MINE-1", userId="eve") == "unavailable"
         assert b'"redemptions":4' in await setup.do(coupon_view.READ, "MANY-1")
         await setup.do(redeem.REDEEM, "CODE-40", userId="ann")
         assert await read_reasons(setup) == []

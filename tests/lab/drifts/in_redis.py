@@ -85,8 +85,8 @@ def _spend(*commands: str) -> Callable[[Any, Subject], None]:
     """As _run, of a book with budgets: also with its `generation`, and the `day` and `month` of now."""
 
     def run(redis: Any, subject: Subject) -> None:
-        total = redis.get(subject.workspace.key(f"b:{subject.book}")).split(" ")[7]
-        generation, zone = total.replace("!", "").split("/")[1:3]
+        bounds = redis.get(subject.workspace.key(f"b:{subject.book}")).partition(" bounds=")[2].split(" ")[0]
+        generation, zone = bounds.replace("!", "").split("/")[:2]
         _, day, month = (span.name for span in spans_at(zone, time.time_ns() // 1_000_000))
         values = subject.values | {"generation": generation, "day": day, "month": month}
         for command in commands:

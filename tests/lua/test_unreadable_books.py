@@ -1,0 +1,38 @@
+"""A book whose settings a script can't read permits nothing: neither a new request nor the holder of a lock."""
+
+import re
+
+import pytest
+
+from service.engine.formats import key_names
+from tests.harness.described import descriptions
+from tests.harness.dump import everything
+from tests.harness.shop import Shop
+
+CODE = "CODE-1"
+ASKED = {one.row.script: one for one in descriptions() if not one.row.reads}
+UNREADABLE = ["closed by a worker", "1 of another form", "with a setting of a later version"]
+
+
+@pytest.mark.parametrize("uses", [1, 3])
+@pytest.mark.parametrize("how", UNREADABLE)
+@pytest.mark.parametrize("ask", [*ASKED, "redeem_locked"])
+async def test_an_unreadable_book_permits_nothing(still: Shop, ask: str, how: str, uses: int) -> None:
+    """Each request about it is 503 `unavailable`, and changes nothing; once the book can be read it succeeds."""
+    one = ASKED[ask.removesuffix("_locked")]
+    book = await still.book(CODE, **{"max_redemptions_per_code": uses} | one.rules)
+    if ask == "redeem_locked":
+        await still.lock(CODE, "ann", orderId=CODE)
+    asked = await one.prepare(still, book, CODE)
+    key = key_names.book(still.caller.prefix, book.book)
+    settings = await still.link.call("GET", key)
+    if how == UNREADABLE[0]:
+        await still.projector.close_book(0, 1, book.book, book.book_id, still.next_version())
+    else:
+        later = f"{re.sub(' [lrxs-]{4} ', ' ---- ', settings, count=1)} only_on_mondays=1"
+        await still.link.call("SET", key, how if how[0] == "1" else later)
+    before = await everything(still.link)
+    assert await asked() == (503, "unavailable")
+    assert await everything(still.link) == before
+    await still.link.call("SET", key, settings)
+    assert (await asked())[0] < 300
