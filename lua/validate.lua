@@ -32,7 +32,7 @@ if not c then
   -- An unknown code is answered as a used-up one without a book, in the same time.
   redis.call('GET', W .. 'b:0')
   c, max = read_coupon(code, bucket, '0!0-0'), 1
-  book = read_book('0', '0 - - - - - - 0 300000 3600000 - - - - - - - -')
+  book = read_book('0', '{book of none}')
 end
 local answer = ''
 if sees_reasons then

@@ -5,4 +5,4 @@
 -- fast/terms.lua). For fast/usual.lua.
 
 local for_lock, for_redeem, for_used_up, for_sold_out, book_id, from, till, per_user, codes_per_user, locked, lock_ms, max_lock_ms, ended, low, terms =
-  string.match(text, '^%S+ (.)(.)(.)(.) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %-?(%d*) (%S+) (.*)$')
+  string.match(text, '{book usual: id from till per_user codes_per_user require_lock lock_ms max_lock_ms ended low *discount}')

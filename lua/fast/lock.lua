@@ -18,8 +18,8 @@ local number = string.match(entry, '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)
 -- Nothing is read of a book with a setting that usual locks don't know.
 local book_id, from, till, per_user, lock_ms, max_lock_ms, ended, terms =
-  string.match(text, '^%S+ l%S+ (%S+) (%S+) (%S+) (%S+) %S+ %S+ (%S+) (%S+) %-?(%d*) %S+ (.*)$')
-local is_usual = book_id and usual == 'lrxs'
+  string.match(text, '{book l: id from till per_user lock_ms max_lock_ms ended *discount}')
+local is_usual = book_id and usual == '{workspace usual}'
 local fingerprint, code, bucket, user, order, order_bucket, asked_ms, new_token, price = unpack(ARGV)
 local idempotency_key, bucket_key, coupon_key, orders_key, users_key = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local discount_type, discount_terms, cap, least, book_currency, book_digits -- of a usual lock with a price alone

@@ -17,8 +17,8 @@ local number = string.match(entry, '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)
 -- Nothing is read of a book with a setting that usual redemptions don't know.
 local book_id, from, till, per_user, locked, ended, low, discount_type, discount_terms, cap, least, book_currency, book_digits =
-  string.match(text, '^%S+ .r%S+ (%S+) (%S+) (%S+) (%S+) %S+ (%S+) %S+ %S+ %-?(%d*) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
-local is_usual = book_id and (usual == 'lrxs' or usual == '-rxs')
+  string.match(text, '{book r: id from till per_user require_lock ended low discount discount_terms cap least currency digits}')
+local is_usual = book_id and (usual == '{workspace usual}' or usual == '{workspace limited}')
 low, cap, least = tonumber(low), tonumber(cap), tonumber(least)
 if discount_type == '-' then discount_type = nil end
 if book_currency == '-' then book_currency = nil end

@@ -7,8 +7,9 @@ local usual, per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift
   string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
 local offset_ms, full, limits = 0, false, nil -- nearly always: the rest is '0'
 if rest ~= '0' then
-  offset_ms, full, rest = string.match(rest, '^(%-?%d+)!?(%d?)(.*)$')
-  offset_ms, full, limits = tonumber(offset_ms), full ~= '' and full, string.match(rest, ' limits=(%S+)')
+  offset_ms, full, rest = string.match(rest or '', '^(%-?%d+)!?(%d?)(.*)$')
+  offset_ms, full, limits = tonumber(offset_ms), full ~= '' and full, string.match(rest or '', '^ limits=(%S+)$')
+  if rest ~= '' and not limits then error({ err = 'UNREADABLE settings of a workspace' }, 0) end
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -3,7 +3,7 @@
 -- book_digits are nil for none. For fast/lock.lua and fast/usual.lua.
 
 discount_type, discount_terms, cap, least, book_currency, book_digits =
-  string.match(terms, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+  string.match(terms, '{book from discount: discount discount_terms cap least currency digits}')
 cap, least = tonumber(cap), tonumber(least)
 if discount_type == '-' then discount_type = nil end
 if book_currency == '-' then book_currency = nil end

@@ -29,10 +29,11 @@ local function read_usual_book(workspace_read, number)
     if book_id then
       local discount_type, discount_terms, cap, least, book_currency, book_digits
       -- @step terms
-      local is_passed = workspace_read.usual == 'lrxs' or workspace_read.usual == '-rxs'
+      local usual_workspace = workspace_read.usual == '{workspace usual}'
+      local is_passed = usual_workspace or workspace_read.usual == '{workspace limited}'
       local function number_of(text) return tonumber(text) or text end -- once for the requests of a call
       book = {
-        is_lock_usual = for_lock == 'l' and workspace_read.usual == 'lrxs',
+        is_lock_usual = for_lock == 'l' and usual_workspace,
         is_redeem_usual = for_redeem == 'r' and is_passed, is_used_up_usual = for_used_up == 'x' and is_passed,
         is_sold_out_usual = for_sold_out == 's' and is_passed,
         id = book_id, from = number_of(from), till = number_of(till), per_user = number_of(per_user), locked = locked,

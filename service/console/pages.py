@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from litestar import Request, Response, Router, get
 from litestar._openapi.plugin import OpenAPIPlugin
 from litestar.file_system import BaseLocalFileSystem
@@ -15,6 +16,8 @@ from litestar.static_files import create_static_files_router
 from litestar.types import FileInfo
 
 from service.common.config import Settings, is_loopback
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.settings import described, to_camel
 from service.server.api.auth import OPEN
 from service.server.api.context import Context
 
@@ -22,6 +25,7 @@ DEMO_KEY = "demo_checkout"
 _PAGES = Path(__file__).parent / "static"
 _NO_KEY = '<meta name="scrip-key" content="">'
 _NO_SIGN_IN = '<meta name="scrip-sign-in" content="0">'
+_NO_SETTINGS = '<meta name="scrip-book-settings" content="[]">'
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -122,14 +126,29 @@ def checkout_pages() -> Router:
 
 
 def console_page(providers: int) -> str:
-    """The console's page, with the number of workspaces whose people sign in at a provider."""
-    return _page("console", _NO_SIGN_IN, f'<meta name="scrip-sign-in" content="{providers}">')
+    """The console's page, with the number of workspaces whose people sign in at a provider, and a book's settings."""
+    settings = escape(msgspec.json.encode(_form_fields()).decode())
+    return _page(
+        "console",
+        *(_NO_SIGN_IN, f'<meta name="scrip-sign-in" content="{providers}">'),
+        *(_NO_SETTINGS, f'<meta name="scrip-book-settings" content="{settings}">'),
+    )
+
+
+def _form_fields() -> list[dict[str, Any]]:
+    """The fields of a book's form that come from the table of settings."""
+    return [
+        {"name": to_camel(name), "label": one.label, "hint": one.hint, "isSwitch": kind is bool, "default": one.default}
+        for name, (kind, _, one) in described(BookRow).items()
+    ]
 
 
 @cache
-def _page(name: str, place: str, text: str) -> str:
-    """The page's `index.html`, with this text in this place."""
+def _page(name: str, *places_and_texts: str) -> str:
+    """The page's `index.html`, with each text in its place."""
     page = (_PAGES / name / "index.html").read_text(encoding="utf-8")
-    if place not in page:
-        raise RuntimeError(f"the page {name} has no {place}")
-    return page.replace(place, text)
+    for place, text in zip(places_and_texts[::2], places_and_texts[1::2], strict=True):
+        if place not in page:
+            raise RuntimeError(f"the page {name} has no {place}")
+        page = page.replace(place, text)
+    return page

@@ -129,29 +129,22 @@ GROUP BY user_id COLLATE "C", user_id ORDER BY user_id COLLATE "C";
 -- name: write_book
 -- Insert a book, or update all that can change of it. Its history begins after the partition's cursor of now.
 -- $1 workspace int  $2 book int  $3 book_id uuid  $4 version bigint  $5 name text  $6 description text  $7 status text
--- $8 valid_from timestamptz  $9 valid_until timestamptz  $10 max_redemptions_per_code int
--- $11 max_redemptions_per_user int  $12 max_redemptions int  $13 max_codes_per_user int
--- $14 require_assignment boolean  $15 require_lock boolean  $16 lock_seconds int  $17 max_lock_seconds int
--- $18 discount jsonb  $19 code_pattern text  $20 charset text  $21 total_codes int  $22 low_stock_threshold int
--- $23 gift_book_id uuid  $24 keep_free int  $25 tags text[]  $26 metadata json  $27 created_by text
--- $28 limits jsonb  $29 public_reasons boolean  $30 created_at timestamptz  $31 updated_at timestamptz
--- $32 locks_ended bigint  $33 own_currency text  $34 budgets jsonb  $35 use_limits jsonb  $36 counted_from bigint
--- $37 is_counted boolean
+-- $8 valid_from timestamptz  $9 valid_until timestamptz  $10 discount jsonb  $11 code_pattern text  $12 charset text
+-- $13 total_codes int  $14 gift_book_id uuid  $15 tags text[]  $16 metadata json  $17 created_by text  $18 limits jsonb
+-- $19 created_at timestamptz  $20 updated_at timestamptz  $21 locks_ended bigint  $22 own_currency text
+-- $23 budgets jsonb  $24 use_limits jsonb  $25 counted_from bigint  $26 is_counted boolean
+-- {settings_parameters}
 INSERT INTO books (
-    workspace, book, book_id, version, name, description, status, valid_from, valid_until, max_redemptions_per_code,
-    max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock, lock_seconds,
-    max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, gift_book_id, keep_free,
-    tags, metadata, created_by, limits, public_reasons, created_at, updated_at, locks_ended, own_currency, budgets,
-    use_limits, counted_from, is_counted, after_version, after_epoch, after_seq
+    workspace, book, book_id, version, name, description, status, valid_from, valid_until, discount, code_pattern,
+    charset, total_codes, gift_book_id, tags, metadata, created_by, limits, created_at, updated_at, locks_ended,
+    own_currency, budgets, use_limits, counted_from, is_counted, {settings}, after_version, after_epoch, after_seq
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $4::bigint - 1,
+    $26, {settings_values}, $4::bigint - 1,
     (SELECT cursor_epoch FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1),
     (SELECT cursor_seq FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1)
 ) ON CONFLICT (workspace, book) DO UPDATE SET
-    version = $4, name = $5, description = $6, status = $7, valid_from = $8, valid_until = $9,
-    max_redemptions_per_code = $10, max_redemptions_per_user = $11, max_redemptions = $12, max_codes_per_user = $13,
-    require_assignment = $14, require_lock = $15, lock_seconds = $16, max_lock_seconds = $17, discount = $18,
-    code_pattern = $19, charset = $20, total_codes = $21, low_stock_threshold = $22, gift_book_id = $23,
-    keep_free = $24, tags = $25, metadata = $26, created_by = $27, limits = $28, public_reasons = $29, updated_at = $31,
-    locks_ended = $32, own_currency = $33, budgets = $34, use_limits = $35, counted_from = $36, is_counted = $37;
+    version = $4, name = $5, description = $6, status = $7, valid_from = $8, valid_until = $9, discount = $10,
+    code_pattern = $11, charset = $12, total_codes = $13, gift_book_id = $14, tags = $15, metadata = $16,
+    created_by = $17, limits = $18, updated_at = $20, locks_ended = $21, own_currency = $22, budgets = $23,
+    use_limits = $24, counted_from = $25, is_counted = $26, {settings_changes};

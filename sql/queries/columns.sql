@@ -3,11 +3,10 @@
 
 -- columns: book
 -- A book with its workspace, of books JOIN workspaces.
-workspace, partition, book, book_id, books.version, books.name, description, status, valid_from, valid_until,
-max_redemptions_per_code, max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock,
-lock_seconds, max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, books.gift_book_id,
-keep_free, tags, metadata, created_by, books.created_at, updated_at, books.limits, public_reasons, locks_ended,
-own_currency, budgets, use_limits, counted_from, is_counted, currency AS workspace_currency, time_zone
+workspace, partition, book, book_id, books.version, books.name, description, status, valid_from, valid_until, {settings},
+discount, code_pattern, charset, total_codes, books.gift_book_id, tags, metadata, created_by, books.created_at, updated_at,
+books.limits, locks_ended, own_currency, budgets, use_limits, counted_from, is_counted, currency AS workspace_currency,
+time_zone
 
 -- columns: fact
 -- Of the view facts.

@@ -16,7 +16,7 @@ from service.server.api.controllers import reports, workspace
 from service.server.fastlane import bounded_protocol, request_heads
 from service.server.in_postgres import code_pages, job_rows, key_rows, samples
 from service.server.in_redis.workspace_state import KEPT_BYTES
-from service.server.requests import book_requests, code_change_requests, code_requests, webhook_protocol
+from service.server.requests import code_change_requests, code_requests, webhook_protocol
 from service.serving.server import KEEP_ALIVE_S
 
 SETTINGS = Settings.model_fields
@@ -99,7 +99,7 @@ FIGURES: dict[str, dict[str, float]] = {
         r"search of books .+ (\d+) s in Postgres": pool.READING_S,
         r"exports at once \| \d+, of a workspace (\d+)": bulk.EXPORTS_OF_ONE,
         r"numbers \| 1 to ([\d,]+)": field_types.MAX_INT,
-        r"codes that one request makes \| ([\d,]+)": book_requests.MAX_CODES,
+        r"codes that one request makes \| ([\d,]+)": field_types.MAX_CODES,
         r"that are listed \| ([\d,]+)": code_requests.MAX_ERRORS,
         r"`rejected.csv`, up to (\d+) MiB": upload_dry_run.MAX_REJECTED_BYTES >> 20,
         r"that a change names \| ([\d,]+)": code_change_requests.MAX_NAMED,

@@ -17,10 +17,10 @@ from tests.harness.plugin import require
 from tests.harness.script_runner import FakeLink
 from tests.harness.servers import VALKEY, started
 from tests.harness.shop import Shop
-from tests.lua.general import general_texts
+from tests.lua.general import changed_texts, without_usual
 
 S = TypeVar("S", bound=Shop)
-FAKED = ("test_lock.py", "test_many.py", "test_redeem.py")
+FAKED = ("test_lock.py", "test_redeem.py", "test_run_requests.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -57,7 +57,7 @@ async def shop_on(kind: str, url: str, shop_type: type[S] = Shop, texts: str = "
     """An open shop on an empty database of a server of this kind. Its scripts have the `texts` of usual cases or are
     `general`; by default they are usual on Valkey and fakeredis alone, so that each test runs with both."""
     general = texts == "general" or (not texts and kind in ("general", "redis"))
-    with general_texts() if general else nullcontext():
+    with changed_texts(without_usual) if general else nullcontext():
         if kind == "fakeredis":
             server = fakeredis.FakeServer()
             client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True, protocol=2, max_connections=1000)

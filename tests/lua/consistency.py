@@ -24,6 +24,7 @@ from service.engine.formats.events import Assigned, Redeemed
 from service.engine.formats.order_entries import Gift, Place, parse_places, split_marks
 from service.engine.hot.fitness import ENTRY_BYTES
 from tests.harness.shop import Shop
+from tests.harness.stored_book import parse_settings
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.lua.outbox import Outbox, read_outbox
 
@@ -136,12 +137,11 @@ class Held:
         self.mine = {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
         self.books: dict[str, Book] = {}
         for number, text in self.under("b:").items():
-            words = text.split(" ")
-            named = {"per_code": "1"} | dict(re.split("[#=]", word, maxsplit=1) for word in words[18:])
-            limits = (named["per_code"], words[5], named.get("total", _NONE))
+            settings = {"per_code": "1", "total": _NONE, "bounds": ""} | parse_settings(text)
+            limits = (settings["per_code"], settings["per_user"], settings["total"])
             per_code, per_user, total = (None if each == _NONE else int(each) for each in limits)
-            is_card, bounds = words[12] == "balance", named.get("bounds", "")
-            self.books[number] = Book(number, words[2], per_code, per_user, total, bounds, is_card)
+            is_card = settings["discount"] == "balance"
+            self.books[number] = Book(number, settings["id"], per_code, per_user, total, settings["bounds"], is_card)
         self.coupons: dict[str, Coupon] = {}
         for bucket, codes in self.under("d:").items():
             for code, text in codes.items():

@@ -1,7 +1,7 @@
-"""The scripts without the texts of usual cases (lua/fast/usual_*.lua): what follows these decides everything."""
+"""Scripts with other texts: without those of usual cases (lua/fast/usual_*.lua), or with a rule more."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -10,6 +10,8 @@ from service.engine.hot import scripts
 
 ROOT = Path(__file__).parents[2]
 USUAL = sorted(path.stem for path in (ROOT / "lua" / "fast").glob("usual_*.lua"))
+Change = Callable[[str, str], str]
+"""Of a part's name and text: the other text."""
 _body, _read, _expand = scripts._body.__wrapped__, scripts._read, scripts._expand
 
 
@@ -20,9 +22,14 @@ def cut(step: str) -> str:
     return text
 
 
+def without_usual(part: str, text: str) -> str:
+    """The parts as scripts without texts of usual cases have them."""
+    return cut(text) if part in USUAL else text
+
+
 @cache
-def _general_body(name: str) -> str:
-    scripts.__dict__["_read"] = lambda folder, part: cut(_read(folder, part)) if part in USUAL else _read(folder, part)
+def _changed_body(change: Change, name: str) -> str:
+    scripts.__dict__["_read"] = lambda folder, part: change(part, _read.__wrapped__(folder, part))
     scripts.__dict__["_expand"] = _expand.__wrapped__
     try:
         return _body(name)
@@ -31,9 +38,9 @@ def _general_body(name: str) -> str:
 
 
 @contextmanager
-def general_texts() -> Iterator[None]:
-    """Scripts that are composed here have no texts of usual cases."""
-    kept, scripts._body = scripts._body, _general_body
+def changed_texts(change: Change) -> Iterator[None]:
+    """Scripts that are composed here have changed parts."""
+    kept, scripts.__dict__["_body"] = scripts._body, lambda name: _changed_body(change, name)
     scripts._fill_all.cache_clear()
     try:
         yield

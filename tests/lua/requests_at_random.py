@@ -9,8 +9,9 @@ from uuid import UUID
 import msgspec
 
 from service.engine.deciding.recall import AS_OF
-from service.engine.domain.configuration import TierRow
+from service.engine.domain.configuration import BookRow, TierRow
 from service.engine.domain.outcomes import RECALL
+from service.engine.domain.settings import described
 from service.engine.formats.events import parse_record
 from service.engine.formats.redemption_id import id_from_event
 from service.engine.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
@@ -90,6 +91,11 @@ KINDS_OF_RULES: dict[str, list[Any]] = {
         {"type": "buyXGetY", "buy": 1, "get": 1}, FIXED | {"currency": "EUR", "digits": 2},
     ],
 }  # fmt: skip
+KINDS_OF_RULES |= {
+    name: [field.setting.default] * 7 + ([True] if field.kind is bool else [1, 3])
+    for name, field in described(BookRow).items()
+    if name not in KINDS_OF_RULES
+}
 """Every setting of a book, most of them usual: so the usual texts decide about most books, whatever else they say."""
 KINDS_OF_CODES: list[dict[str, Any]] = [
     {"max_redemptions": 1}, {"max_redemptions": 2}, {"expires_ms": NOW_MS + 60_000}, {"owner_id": "u1"},

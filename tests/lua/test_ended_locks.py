@@ -6,6 +6,7 @@ import pytest
 
 from service.engine.domain.configuration import BookRow
 from tests.harness.shop import Shop, tally, together
+from tests.harness.stored_book import parse_settings
 from tests.lua.consistency import assert_consistent
 
 
@@ -67,7 +68,7 @@ async def finish(shop: Shop, book: int) -> None:
 
 async def ended(shop: Shop, book: int) -> int:
     """Which change last ended the book's locks, as Redis has it."""
-    return int((await shop.link.call("GET", f"{shop.caller.prefix}b:{book}")).split(" ")[10])
+    return int(parse_settings(await shop.link.call("GET", f"{shop.caller.prefix}b:{book}"))["ended"])
 
 
 async def test_locks_of_later_stay(shop: Shop, uses: int | None, monkeypatch: pytest.MonkeyPatch) -> None:

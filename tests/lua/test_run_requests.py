@@ -184,7 +184,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """Adds a rule to the general text alone: nobody redeems or locks where this holds."""
 
     def forget() -> None:
-        for cached in (scripts._read, scripts._expand, scripts._body, scripts._fill_all, general._general_body):
+        for cached in (scripts._read, scripts._expand, scripts._body, scripts._fill_all, general._changed_body):
             cached.cache_clear()
 
     def plant(condition: str) -> None:
@@ -193,11 +193,6 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         before, place, after = rules.read_text().rpartition("  local amount, currency = ")
         rule = f"  if ({condition}) and fail(OUT.book_inactive) then return refusal end\n"
         rules.write_text(before + rule + place + after)
-        for script in ("lock", "redeem"):
-            path = tmp_path / "lua" / f"{script}.lua"
-            settings = """  codes_per_user = codes_per_user ~= '-', lock_ms = lock_ms, max_lock_ms = max_lock_ms,
-              gift_book = string.match(terms, '^%S+ %S+ ([^ -]%S*)'),\n"""
-            path.write_text(path.read_text().replace("local book = {\n", f"local book = {{\n{settings}", 1))
         monkeypatch.setattr(scripts, "LUA_DIR", tmp_path / "lua")
         forget()
 

@@ -10,10 +10,12 @@ import pytest
 from service.engine.domain import discounts
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.decoding import decode
+from service.engine.domain.settings import defaults_of, in_json
 from service.engine.formats.stored_settings import book_settings
 from service.server.requests import book_requests
 from service.server.requests.book_requests import BookStats, CreateBook, PatchBook
 from service.server.requests.book_states import find_book_state
+from tests.harness.stored_book import parse_settings
 from tests.unit.refusals import catch_refusal
 
 _create = msgspec.json.Decoder(CreateBook)
@@ -52,7 +54,7 @@ def render(row: BookRow) -> dict[str, Any]:
 
 def test_defaults() -> None:
     """A book that has only a name gets the contract's defaults."""
-    assert render(make()) == {
+    assert render(make()) == in_json(defaults_of(BookRow)) | {
         "bookId": str(UUID(int=7)),
         "name": "Sale",
         "description": "",
@@ -211,10 +213,15 @@ def test_stored_terms_of_a_discount() -> None:
     """Redis stores the terms in one word, and as the least value the larger of minOrderValue and the first `from`."""
     discount = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
     for least, stored in ((None, "100000"), (5, "100000"), (15, "150000")):
-        words = book_settings(make(discount=discount | {"minOrderValue": least})).split(" ")
-        assert words[11:17] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "USD", "2"]
-    words = book_settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
-    assert words[11:17] == ["buyXGetY", "2:1", "70000", "-", "USD", "2"]
+        terms = _stored_terms(make(discount=discount | {"minOrderValue": least}))
+        assert terms == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", stored, "USD", "2"]
+    terms = _stored_terms(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7}))
+    assert terms == ["buyXGetY", "2:1", "70000", "-", "USD", "2"]
+
+
+def _stored_terms(row: BookRow) -> list[str]:
+    settings = parse_settings(book_settings(row))
+    return [settings[name] for name in "discount discount_terms cap least currency digits".split()]
 
 
 def test_cards_have_no_limit_of_redemptions() -> None:
@@ -225,8 +232,9 @@ def test_cards_have_no_limit_of_redemptions() -> None:
     assert render(row)["discount"] == {
         "type": "balance", "value": "50.00", "maxAmount": None, "minOrderValue": "5.00", "currency": "USD",
     }  # fmt: skip
-    words = book_settings(row).split(" ")
-    assert (words[17:], words[11:17]) == (["per_code#-"], ["balance", "500000", "-", "50000", "USD", "2"])
+    assert (parse_settings(book_settings(row))["per_code"], _stored_terms(row)) == (
+        "-", ["balance", "500000", "-", "50000", "USD", "2"],
+    )  # fmt: skip
     assert catch_refusal(change, row, maxRedemptionsPerCode=2) == ("invalid", ["maxRedemptionsPerCode"])
     assert (
         render(change(row, maxRedemptionsPerCode=None, discount=_CARD | {"value": 60}))["discount"]["value"] == "60.00"

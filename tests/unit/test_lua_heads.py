@@ -11,6 +11,7 @@ from service.engine.formats import stored_settings
 from service.engine.formats.coupon_record import UNLOCKED, CouponRecord
 from service.engine.formats.stored_settings import book_settings
 from service.engine.hot.scripts import _expand
+from tests.harness.stored_book import parse_settings
 from tests.unit.test_books import make
 from tests.unit.test_scripts import PARTS, SOURCES, globals_of
 
@@ -98,15 +99,16 @@ NOT_OF = {
 """By the texts of lua/fast/, the settings of a book that can't change what it decides; each was reviewed."""
 
 
-def test_the_fast_texts_read_every_setting_of_a_usual_book() -> None:
-    """The patterns of lua/fast/ and of includes/book.lua have a place for each setting that Python writes of a usual book,
-    and each that they capture is used by the usual lock and by the usual redemption, or is reviewed in NOT_OF. Any other
-    setting makes a book not usual."""
-    fields, terms = PARTS["fast/book_fields"], PARTS["fast/terms"]
-    written = len(f"1 {book_settings(make())}".split(" "))
-    general = PARTS["includes/book"].split("local function read_book")[1].split("\n  local settings")[0]
-    assert _places(fields) + _places(terms) + 1 == _places(general) == written  # in `fields` the word has no '%S+'
-    captured = declared(fields) | free_names(terms)[1]
+def test_the_usual_texts_read_every_place() -> None:
+    """What a call of many reads of a book has each place of the stored settings."""
+    texts = PARTS["fast/book_fields"] + PARTS["fast/terms"]
+    named = [name for names in re.findall(r"\{book [\w ]+: ([^}]+)\}", texts) for name in names.split()]
+    assert sorted(named) == sorted(["*discount", *(place.name for place in stored_settings._PLACES)])
+
+
+def test_the_usual_texts_use_every_place() -> None:
+    """Each place is used by the usual lock and by the usual redemption, or is reviewed in NOT_OF."""
+    captured = declared(PARTS["fast/book_fields"]) | free_names(PARTS["fast/terms"])[1]
     known = {"is_usual": {"for_lock", "for_redeem"}, "discount_type": {"terms"}}
     for names, others in NOT_OF.items():
         used = {*re.findall(r"\w+", "".join(_code(PARTS[f"fast/{name}"]) for name in names.split()))}
@@ -116,7 +118,7 @@ def test_the_fast_texts_read_every_setting_of_a_usual_book() -> None:
 
 USUAL_WORDS = [
     ({}, "lrxs"),
-    ({"validFrom": "2030-01-01T00:00:00Z", "maxRedemptionsPerUser": 2, "lowStockThreshold": 3, "requireLock": True}, "lrxs"),
+    ({"validFrom": "2030-01-01T00:00:00Z", "lowStockThreshold": 3, "requireLock": True}, "lrxs"),
     ({"status": "inactive"}, "----"),
     ({"maxRedemptionsPerCode": 2}, "--xs"),
     ({"maxRedemptions": 2}, "--xs"),
@@ -129,19 +131,18 @@ USUAL_WORDS = [
 
 
 @pytest.mark.parametrize(("rules", "word"), USUAL_WORDS)
-def test_a_book_says_which_usual_texts_know_its_settings(rules: dict[str, Any], word: str) -> None:
-    """The first word of a book's settings has the letter of each usual text that knows all of them."""
-    assert book_settings(make(**rules)).split(" ")[0] == word
+def test_a_books_first_word_names_the_texts_that_may_decide(rules: dict[str, Any], word: str) -> None:
+    """It has the letter of each usual text that no setting affects which this text does not read."""
+    assert parse_settings(book_settings(make(**rules)))["usual"] == word
 
 
 def test_a_setting_without_a_word_about_the_usual_texts_is_not_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new setting that names no usual text makes a book with it one that none of them decides."""
+    """No usual text decides about a book with a new setting whose row names none of them."""
     row = make(tags=["new"])
-    new = stored_settings._Special("new", lambda row: bool(row.tags), False)
-    monkeypatch.setattr(stored_settings, "_SPECIAL", (*stored_settings._SPECIAL, new))
-    assert book_settings(row).split(" ")[0] == "----"
-    assert book_settings(row).endswith(" new=1")
-    assert book_settings(make()).startswith("lrxs ")
+    new = stored_settings._Named("new", lambda row: bool(row.tags), False, "")
+    monkeypatch.setattr(stored_settings, "_NAMED", (*stored_settings._NAMED, new))
+    assert parse_settings(book_settings(row)) | {"usual": "----", "new": "1"} == parse_settings(book_settings(row))
+    assert parse_settings(book_settings(make()))["usual"] == "lrxs"
 
 
 def test_the_fast_texts_read_every_field_of_a_record() -> None:
@@ -152,12 +153,6 @@ def test_the_fast_texts_read_every_field_of_a_record() -> None:
     assert {len(head.split()) for head in heads} == {before_lock}
     (pattern,) = re.findall(r"'\^(%S\+ %- .*)\$'", PARTS["fast/usual_used_up"])
     assert len(pattern.split(" ")) == before_lock + len(UNLOCKED.split())
-
-
-def _places(text: str) -> int:
-    """The fields that the patterns of a text match."""
-    patterns = re.findall(r"'([^'\n]*%S[^'\n]*)'", _code(text))
-    return sum(pattern.count("%S+") + pattern.count("%-?(%d*)") for pattern in patterns)
 
 
 def _code(text: str) -> str:

@@ -232,6 +232,35 @@ class Book(Model, kw_only=True):
     """From when the coupons can be redeemed; null for at once."""
     valid_until: datetime | None
     """Until when the coupons can be redeemed; null for ever."""
+    discount: BookDiscount | None
+    """What a coupon takes off the order's value; null for nothing."""
+    code_pattern: str
+    """The form of generated codes."""
+    charset: str
+    """The characters of which the random ones of a code are chosen."""
+    total_codes: int | None
+    """How many codes were ordered with the book; null for none."""
+    gift_book_id: str | None
+    """The book from which a checkout gives a coupon to the user."""
+    tags: list[str]
+    """Words to find the book by."""
+    metadata: dict[str, Any]
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
+    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
+    send it as a string.
+    """
+    created_by: str | None
+    """Who created it, in your own words."""
+    limits: BookLimits | None
+    """Limits against guessing and hoarding; null for the workspace's."""
+    budgets: list[BookBudget]
+    """The most that the discounts may come to; locks count too. Needs `orderValue` at each lock."""
+    use_limits: list[UseLimit]
+    """How often the coupons may be used in a period; locks count too."""
+    created_at: datetime
+    """When it was created."""
+    updated_at: datetime
+    """When it was last changed."""
     max_redemptions_per_code: int | None
     """How often each code can be redeemed."""
     max_redemptions_per_user: int | None
@@ -248,43 +277,14 @@ class Book(Model, kw_only=True):
     """How long a lock lasts, in seconds."""
     max_lock_seconds: int
     """How long a lock can last with all its extensions, in seconds."""
-    discount: BookDiscount | None
-    """What a coupon takes off the order's value; null for nothing."""
-    code_pattern: str
-    """The form of generated codes."""
-    charset: str
-    """The characters of which the random ones of a code are chosen."""
-    total_codes: int | None
-    """How many codes were ordered with the book; null for none."""
     low_stock_threshold: int | None
     """`book.low_stock` is sent when fewer free codes or uses than this are left; null for never."""
-    gift_book_id: str | None
-    """The book from which a checkout gives a coupon to the user."""
     keep_free: int | None
     """New codes are generated when fewer than this number are free; null for never."""
-    tags: list[str]
-    """Words to find the book by."""
-    metadata: dict[str, Any]
-    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB,
-    and 8 levels of objects and arrays. An object has each name once. A number that a double would round is refused:
-    send it as a string.
-    """
-    created_by: str | None
-    """Who created it, in your own words."""
-    limits: BookLimits | None
-    """Limits against guessing and hoarding; null for the workspace's."""
     public_reasons: bool
     """Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, `order_value_too_low`
     and `order_value_required`.
     """
-    budgets: list[BookBudget]
-    """The most that the discounts may come to; locks count too. Needs `orderValue` at each lock."""
-    use_limits: list[UseLimit]
-    """How often the coupons may be used in a period; locks count too."""
-    created_at: datetime
-    """When it was created."""
-    updated_at: datetime
-    """When it was last changed."""
     job_id: str | None = None
     """The job that generates `totalCodes`; only in the answer to the request that created the book."""
 

@@ -147,12 +147,6 @@ def create_book(
     valid_until: datetime | None = None,
     max_redemptions_per_code: int | None = None,
     max_redemptions_per_user: int | None = None,
-    max_redemptions: int | None = None,
-    max_codes_per_user: int | None = None,
-    require_assignment: bool | None = None,
-    require_lock: bool | None = None,
-    lock_seconds: int | None = None,
-    max_lock_seconds: int | None = None,
     discount: models.PercentageDiscount
     | models.FixedDiscount
     | models.TieredDiscount
@@ -161,16 +155,22 @@ def create_book(
     | None = None,
     code_pattern: str | None = None,
     charset: str | None = None,
-    low_stock_threshold: int | None = None,
     gift_book_id: str | None = None,
-    keep_free: int | None = None,
     tags: Sequence[str] | None = None,
     metadata: dict[str, Any] | None = None,
     created_by: str | None = None,
     limits: models.BookLimits | None = None,
-    public_reasons: bool | None = None,
     budgets: Sequence[models.Budget] | None = None,
     use_limits: Sequence[models.UseLimit] | None = None,
+    max_redemptions: int | None = None,
+    max_codes_per_user: int | None = None,
+    require_assignment: bool | None = None,
+    require_lock: bool | None = None,
+    lock_seconds: int | None = None,
+    max_lock_seconds: int | None = None,
+    low_stock_threshold: int | None = None,
+    keep_free: int | None = None,
+    public_reasons: bool | None = None,
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
@@ -183,31 +183,31 @@ def create_book(
     - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
     - max_redemptions_per_code: How often each code can be redeemed. Default: 1, for cards null; null means no limit.
     - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
-    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
-    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
-    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
-    - require_lock: Whether a coupon must be locked before it is redeemed.
-    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
-    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
     - discount: What a coupon takes off the order's value; null for nothing.
     - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
       of `charset`.
     - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
       once, regardless of case.
-    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
     - gift_book_id: The book from which a checkout gives a coupon to the user.
-    - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
       4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
       refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
-    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
-      `order_value_too_low` and `order_value_required`.
     - budgets: The most that the discounts may come to; locks count too. Needs `orderValue` at each lock. They
       replace all earlier ones.
     - use_limits: How often the coupons may be used in a period; locks count too. They replace all earlier ones.
+    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
+    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
+    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
+    - require_lock: Whether a coupon must be locked before it is redeemed.
+    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
+    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
+    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
+    - keep_free: New codes are generated when fewer than this number are free; null for never.
+    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
+      `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
     - total_codes: How many codes to generate at once.
     """
@@ -223,25 +223,25 @@ def create_book(
             validUntil=valid_until,
             maxRedemptionsPerCode=max_redemptions_per_code,
             maxRedemptionsPerUser=max_redemptions_per_user,
+            discount=discount,
+            codePattern=code_pattern,
+            charset=charset,
+            giftBookId=gift_book_id,
+            tags=tags,
+            metadata=metadata,
+            createdBy=created_by,
+            limits=limits,
+            budgets=budgets,
+            useLimits=use_limits,
             maxRedemptions=max_redemptions,
             maxCodesPerUser=max_codes_per_user,
             requireAssignment=require_assignment,
             requireLock=require_lock,
             lockSeconds=lock_seconds,
             maxLockSeconds=max_lock_seconds,
-            discount=discount,
-            codePattern=code_pattern,
-            charset=charset,
             lowStockThreshold=low_stock_threshold,
-            giftBookId=gift_book_id,
             keepFree=keep_free,
-            tags=tags,
-            metadata=metadata,
-            createdBy=created_by,
-            limits=limits,
             publicReasons=public_reasons,
-            budgets=budgets,
-            useLimits=use_limits,
             name=name,
             totalCodes=total_codes,
         ),
@@ -263,12 +263,6 @@ def patch_book(
     valid_until: datetime | UnsetType | None = UNSET,
     max_redemptions_per_code: int | UnsetType | None = UNSET,
     max_redemptions_per_user: int | UnsetType | None = UNSET,
-    max_redemptions: int | UnsetType | None = UNSET,
-    max_codes_per_user: int | UnsetType | None = UNSET,
-    require_assignment: bool | UnsetType | None = UNSET,
-    require_lock: bool | UnsetType | None = UNSET,
-    lock_seconds: int | UnsetType | None = UNSET,
-    max_lock_seconds: int | UnsetType | None = UNSET,
     discount: models.PercentageDiscount
     | models.FixedDiscount
     | models.TieredDiscount
@@ -278,16 +272,22 @@ def patch_book(
     | None = UNSET,
     code_pattern: str | UnsetType | None = UNSET,
     charset: str | UnsetType | None = UNSET,
-    low_stock_threshold: int | UnsetType | None = UNSET,
     gift_book_id: str | UnsetType | None = UNSET,
-    keep_free: int | UnsetType | None = UNSET,
     tags: Sequence[str] | UnsetType | None = UNSET,
     metadata: dict[str, Any] | UnsetType | None = UNSET,
     created_by: str | UnsetType | None = UNSET,
     limits: models.BookLimits | UnsetType | None = UNSET,
-    public_reasons: bool | UnsetType | None = UNSET,
     budgets: Sequence[models.Budget] | UnsetType | None = UNSET,
     use_limits: Sequence[models.UseLimit] | UnsetType | None = UNSET,
+    max_redemptions: int | UnsetType | None = UNSET,
+    max_codes_per_user: int | UnsetType | None = UNSET,
+    require_assignment: bool | UnsetType | None = UNSET,
+    require_lock: bool | UnsetType | None = UNSET,
+    lock_seconds: int | UnsetType | None = UNSET,
+    max_lock_seconds: int | UnsetType | None = UNSET,
+    low_stock_threshold: int | UnsetType | None = UNSET,
+    keep_free: int | UnsetType | None = UNSET,
+    public_reasons: bool | UnsetType | None = UNSET,
     name: str | UnsetType = UNSET,
     end_locks: bool | UnsetType | None = UNSET,
 ) -> Call[models.Book]:
@@ -300,31 +300,31 @@ def patch_book(
     - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
     - max_redemptions_per_code: How often each code can be redeemed. Default: 1, for cards null; null means no limit.
     - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
-    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
-    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
-    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
-    - require_lock: Whether a coupon must be locked before it is redeemed.
-    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
-    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
     - discount: What a coupon takes off the order's value; null for nothing.
     - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
       of `charset`.
     - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
       once, regardless of case.
-    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
     - gift_book_id: The book from which a checkout gives a coupon to the user.
-    - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
       4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
       refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
-    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
-      `order_value_too_low` and `order_value_required`.
     - budgets: The most that the discounts may come to; locks count too. Needs `orderValue` at each lock. They
       replace all earlier ones.
     - use_limits: How often the coupons may be used in a period; locks count too. They replace all earlier ones.
+    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
+    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
+    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
+    - require_lock: Whether a coupon must be locked before it is redeemed.
+    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
+    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
+    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
+    - keep_free: New codes are generated when fewer than this number are free; null for never.
+    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
+      `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
     - end_locks: True ends all live locks of the book: their tokens are `lock_lost`, and what they hold is free.
     """
@@ -340,25 +340,25 @@ def patch_book(
             validUntil=valid_until,
             maxRedemptionsPerCode=max_redemptions_per_code,
             maxRedemptionsPerUser=max_redemptions_per_user,
+            discount=discount,
+            codePattern=code_pattern,
+            charset=charset,
+            giftBookId=gift_book_id,
+            tags=tags,
+            metadata=metadata,
+            createdBy=created_by,
+            limits=limits,
+            budgets=budgets,
+            useLimits=use_limits,
             maxRedemptions=max_redemptions,
             maxCodesPerUser=max_codes_per_user,
             requireAssignment=require_assignment,
             requireLock=require_lock,
             lockSeconds=lock_seconds,
             maxLockSeconds=max_lock_seconds,
-            discount=discount,
-            codePattern=code_pattern,
-            charset=charset,
             lowStockThreshold=low_stock_threshold,
-            giftBookId=gift_book_id,
             keepFree=keep_free,
-            tags=tags,
-            metadata=metadata,
-            createdBy=created_by,
-            limits=limits,
             publicReasons=public_reasons,
-            budgets=budgets,
-            useLimits=use_limits,
             name=name,
             endLocks=end_locks,
         ),
@@ -760,12 +760,6 @@ def create_coupons(
     valid_until: datetime | None = None,
     max_redemptions_per_code: int | None = None,
     max_redemptions_per_user: int | None = None,
-    max_redemptions: int | None = None,
-    max_codes_per_user: int | None = None,
-    require_assignment: bool | None = None,
-    require_lock: bool | None = None,
-    lock_seconds: int | None = None,
-    max_lock_seconds: int | None = None,
     discount: models.PercentageDiscount
     | models.FixedDiscount
     | models.TieredDiscount
@@ -774,16 +768,22 @@ def create_coupons(
     | None = None,
     code_pattern: str | None = None,
     charset: str | None = None,
-    low_stock_threshold: int | None = None,
     gift_book_id: str | None = None,
-    keep_free: int | None = None,
     tags: Sequence[str] | None = None,
     metadata: dict[str, Any] | None = None,
     created_by: str | None = None,
     limits: models.BookLimits | None = None,
-    public_reasons: bool | None = None,
     budgets: Sequence[models.Budget] | None = None,
     use_limits: Sequence[models.UseLimit] | None = None,
+    max_redemptions: int | None = None,
+    max_codes_per_user: int | None = None,
+    require_assignment: bool | None = None,
+    require_lock: bool | None = None,
+    lock_seconds: int | None = None,
+    max_lock_seconds: int | None = None,
+    low_stock_threshold: int | None = None,
+    keep_free: int | None = None,
+    public_reasons: bool | None = None,
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
@@ -796,31 +796,31 @@ def create_coupons(
     - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
     - max_redemptions_per_code: How often each code can be redeemed. Default: 1, for cards null; null means no limit.
     - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
-    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
-    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
-    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
-    - require_lock: Whether a coupon must be locked before it is redeemed.
-    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
-    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
     - discount: What a coupon takes off the order's value; null for nothing.
     - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
       of `charset`.
     - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
       once, regardless of case.
-    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
     - gift_book_id: The book from which a checkout gives a coupon to the user.
-    - keep_free: New codes are generated when fewer than this number are free; null for never.
     - tags: Words to find the book by.
     - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
       4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is
       refused: send it as a string.
     - created_by: Who created it, in your own words. Printable characters only.
     - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
-    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
-      `order_value_too_low` and `order_value_required`.
     - budgets: The most that the discounts may come to; locks count too. Needs `orderValue` at each lock. They
       replace all earlier ones.
     - use_limits: How often the coupons may be used in a period; locks count too. They replace all earlier ones.
+    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
+    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
+    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
+    - require_lock: Whether a coupon must be locked before it is redeemed.
+    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
+    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
+    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
+    - keep_free: New codes are generated when fewer than this number are free; null for never.
+    - public_reasons: Whether a validate by a key with only the scope `public` tells `not_started`, `expired`,
+      `order_value_too_low` and `order_value_required`.
     - name: Its name, for people. Printable characters only.
     - total_codes: How many codes to generate at once.
     """
@@ -836,25 +836,25 @@ def create_coupons(
             validUntil=valid_until,
             maxRedemptionsPerCode=max_redemptions_per_code,
             maxRedemptionsPerUser=max_redemptions_per_user,
+            discount=discount,
+            codePattern=code_pattern,
+            charset=charset,
+            giftBookId=gift_book_id,
+            tags=tags,
+            metadata=metadata,
+            createdBy=created_by,
+            limits=limits,
+            budgets=budgets,
+            useLimits=use_limits,
             maxRedemptions=max_redemptions,
             maxCodesPerUser=max_codes_per_user,
             requireAssignment=require_assignment,
             requireLock=require_lock,
             lockSeconds=lock_seconds,
             maxLockSeconds=max_lock_seconds,
-            discount=discount,
-            codePattern=code_pattern,
-            charset=charset,
             lowStockThreshold=low_stock_threshold,
-            giftBookId=gift_book_id,
             keepFree=keep_free,
-            tags=tags,
-            metadata=metadata,
-            createdBy=created_by,
-            limits=limits,
             publicReasons=public_reasons,
-            budgets=budgets,
-            useLimits=use_limits,
             name=name,
             totalCodes=total_codes,
         ),

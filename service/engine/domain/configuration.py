@@ -4,13 +4,15 @@ projection.py writes them. Times are milliseconds since 1970, money is in 10‚Åª‚
 Fields are copied by name from and to columns, requests and responses.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from service.engine.domain.budgets import Bound, BudgetRow, UseLimit
+from service.engine.domain.field_types import MAX_CODES
 from service.engine.domain.limits import BookLimits, KeyLimits, WorkspaceLimits
+from service.engine.domain.settings import Setting
 
 
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +70,7 @@ class DiscountRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A book with its rules."""
+    """A book with its rules. A `Setting` at a field is its row in the table of settings (settings.py)."""
 
     workspace: int
     partition: int
@@ -77,25 +79,101 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     name: str
     description: str
-    status: Literal["active", "inactive", "archived"]
+    status: Annotated[Literal["active", "inactive", "archived"], Setting(lua="status", usual="active")]
     valid_from_ms: int | None
     valid_until_ms: int | None
-    max_redemptions_per_code: int | None
-    """None means no limit."""
-    max_redemptions_per_user: int | None
-    max_redemptions: int | None
-    max_codes_per_user: int | None
-    require_assignment: bool
-    require_lock: bool
-    lock_seconds: int
-    max_lock_seconds: int
+    max_redemptions_per_code: Annotated[
+        int | None,
+        Setting(
+            "How often each code can be redeemed.",
+            asked="Default: 1, for cards null; null means no limit.",
+            label="Redemptions per code",
+            hint="Empty: no limit.",
+            lua="per_code",
+            usual=1,
+            unaffected="xs",
+        ),
+    ]
+    max_redemptions_per_user: Annotated[
+        int | None,
+        Setting(
+            "How often one user can redeem coupons of the book; null for any number of times.",
+            label="Redemptions per user",
+            hint="Empty: no limit.",
+        ),
+    ]
+    max_redemptions: Annotated[
+        int | None,
+        Setting(
+            "How often all coupons of the book can be redeemed together; null for any number of times.",
+            label="Redemptions in total",
+            hint="Empty: no limit.",
+            lua="total",
+            unaffected="xs",
+        ),
+    ]
+    max_codes_per_user: Annotated[
+        int | None,
+        Setting(
+            "How many codes of the book can ever be assigned to one user; null for any number.",
+            label="Codes per user",
+            hint="Empty: no limit.",
+        ),
+    ]
+    require_assignment: Annotated[
+        bool,
+        Setting(
+            "Whether a coupon must be assigned to the user who redeems it.",
+            label="Only for the user it is assigned to",
+            lua="require_assignment",
+            unaffected="s",
+        ),
+    ]
+    require_lock: Annotated[
+        bool, Setting("Whether a coupon must be locked before it is redeemed.", label="Lock before redeeming")
+    ]
+    lock_seconds: Annotated[
+        int,
+        Setting(
+            "How long a lock lasts, in seconds.",
+            asked="Default: 300.",
+            label="Lock (s)",
+            hint="How long a lock holds a code.",
+            default=300,
+        ),
+    ]
+    max_lock_seconds: Annotated[
+        int,
+        Setting(
+            "How long a lock can last with all its extensions, in seconds.",
+            asked="Default: 3600.",
+            label="Longest lock (s)",
+            hint="With all its renewals.",
+            default=3600,
+        ),
+    ]
     discount: DiscountRow | None
     code_pattern: str
     charset: str
     total_codes: int | None
-    low_stock_threshold: int | None
-    gift_book_id: UUID | None
-    keep_free: int | None
+    low_stock_threshold: Annotated[
+        int | None,
+        Setting(
+            "`book.low_stock` is sent when fewer free codes or uses than this are left; null for never.",
+            label="Low stock below",
+            hint="Available codes. Empty: no notice.",
+        ),
+    ]
+    gift_book_id: Annotated[UUID | None, Setting(lua="gift_book", unaffected="lrxs")]
+    keep_free: Annotated[
+        int | None,
+        msgspec.Meta(ge=1, le=MAX_CODES),
+        Setting(
+            "New codes are generated when fewer than this number are free; null for never.",
+            label="Refill below",
+            hint="Available codes. Empty: no refill.",
+        ),
+    ]
     tags: list[str]
     metadata: dict[str, Any]
     created_by: str | None
@@ -103,9 +181,18 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     updated_ms: int
     workspace_currency: str
     """For responses: the currency of a discount that has none of its own."""
-    limits: BookLimits | None = None
-    public_reasons: bool = False
-    """Whether a caller who sees no reasons is told when, or with which order, its coupons can be used."""
+    limits: Annotated[BookLimits | None, Setting(lua="limits", unaffected="rxs")] = None
+    public_reasons: Annotated[
+        bool,
+        Setting(
+            "Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, "
+            "`order_value_too_low` and `order_value_required`.",
+            label="Public keys learn some reasons",
+            hint="A page that only validates can say: not valid yet, expired, order too small, order value missing.",
+            lua="public_reasons",
+            unaffected="lrxs",
+        ),
+    ] = False
     locks_ended: int = 0
     """The version of the change that last ended all its locks."""
     own_currency: str | None = None

@@ -33,6 +33,8 @@ RESERVED_CODES = frozenset(
 )
 """Texts that follow `/v1/coupons/` in paths, and so are no codes."""
 MAX_INT = 2**31 - 1
+MAX_CODES = 10_000_000
+"""That one request makes, or a book keeps free."""
 METADATA_BYTES = 4096
 MAX_SENT = 4 * METADATA_BYTES
 """Of metadata with its spaces, escapes and zeros."""

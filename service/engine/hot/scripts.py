@@ -16,6 +16,7 @@ from service.common.resources import LUA_DIR
 from service.engine.domain import outcomes
 from service.engine.formats.events import REDEEMED_IN_LUA
 from service.engine.formats.key_names import LAYOUT
+from service.engine.formats.stored_settings import fill_settings
 from service.engine.hot.fencing import parse_nonce
 
 _marks = {
@@ -127,7 +128,7 @@ def find_request_part(name: str) -> int | None:
 
 @cache
 def _read(folder: str, name: str) -> str:
-    return (LUA_DIR / folder / f"{name}.lua").read_text().replace("{R}", REDEEMED_IN_LUA)
+    return fill_settings((LUA_DIR / folder / f"{name}.lua").read_text().replace("{R}", REDEEMED_IN_LUA))
 
 
 @cache

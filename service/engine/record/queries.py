@@ -1,17 +1,25 @@
 """The SQL statements of `sql/queries`, by name. Only modules of record/, the doctor and housekeeping.py call this. A
 file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters. `{book}` in a
-statement is a list of columns.sql."""
+statement is a list of columns.sql. `{settings}` are the columns of a book's settings (domain/settings.py). In a
+statement that writes them `{settings_values}` are their parameters, after its own, `{settings_changes}` both, and
+`{settings_parameters}`, in its head, the parameters with their types."""
 
 import re
 from functools import cache
 from pathlib import Path
 
 from service.common.resources import SQL_DIR
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.settings import described
 
 _head = re.compile(r"^-- name: *(.*)$", re.MULTILINE)
 _name = re.compile(r"[a-z][a-z0-9_]*")
 _columns = re.compile(r"^-- columns: *([a-z_]+)\n(?:--.*\n)*((?:[^-\n].*\n)+)", re.MULTILINE)
 _list = re.compile(r"\{([a-z_]+)\}")
+_parameter = re.compile(r"\$(\d+)")
+
+SETTINGS = [*described(BookRow)]
+"""The columns of a book that come from the table of settings, in the order of their parameters."""
 
 
 def query(name: str) -> str:
@@ -33,9 +41,22 @@ def read_queries(folder: Path) -> dict[str, str]:
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             if not _name.fullmatch(name) or name in statements:
                 raise ValueError(f"{path.name}: the name {name!r} is bad or there twice")
-            whole = _list.sub(lambda found: columns[found[1]], text.rstrip())
+            lists = columns | _settings(text)
+            whole = _list.sub(lambda found: lists[found[1]], text.rstrip())  # noqa: B023, called here
+            whole = _list.sub(lambda found: lists[found[1]], whole)  # noqa: B023, of a list
             statements[name] = f"-- name: {name}{whole}"
     return statements
+
+
+def _settings(text: str) -> dict[str, str]:
+    """The lists of settings in a statement with these parameters of its own."""
+    first = max(map(int, _parameter.findall(text)), default=0) + 1
+    values = [f"${first + number}" for number in range(len(SETTINGS))]
+    changes = [f"{name} = {value}" for name, value in zip(SETTINGS, values, strict=True)]
+    lists = {"settings": SETTINGS, "settings_values": values, "settings_changes": changes}
+    types = ("boolean" if field.kind is bool else "int" for field in described(BookRow).values())
+    head = (f"{value} {name} {type_}" for value, name, type_ in zip(values, SETTINGS, types, strict=True))
+    return {name: ", ".join(words) for name, words in lists.items()} | {"settings_parameters": "  ".join(head)}
 
 
 @cache

@@ -7,6 +7,9 @@ means) is in the `msgspec.Meta` of its type, and follows the text.
 
 from typing import Any
 
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.settings import described, in_json
+
 NONE = "null for none"
 
 SHARED = {
@@ -26,7 +29,6 @@ SHARED = {
     "book": "The coupon's own book.",
     "lockToken": "The secret with which the lock's holder redeems, extends or releases it.",
     "expiresAt": "When it ends.",
-    "lockSeconds": "How long a lock lasts, in seconds.",
     "Lock.lockSeconds": "How long the lock lasts from this response on, in seconds, rounded down.",
     "redemptionId": "The redemption's id.",
     "orderValue": "The order's value before the discount, in `currency`.",
@@ -100,14 +102,7 @@ SHARED = {
     "Book.status _Fields.status": "`inactive`: its coupons can't be used for now; `archived`: for good; else `active`.",
     "validFrom": "From when the coupons can be redeemed; null for at once.",
     "validUntil": "Until when the coupons can be redeemed; null for ever.",
-    "maxRedemptionsPerCode": "How often each code can be redeemed.",
-    "maxRedemptionsPerUser": "How often one user can redeem coupons of the book; null for any number of times.",
-    "maxRedemptions": "How often all coupons of the book can be redeemed together; null for any number of times.",
-    "maxCodesPerUser": "How many codes of the book can ever be assigned to one user; null for any number.",
-    "requireAssignment": "Whether a coupon must be assigned to the user who redeems it.",
-    "requireLock": "Whether a coupon must be locked before it is redeemed.",
-    "publicReasons": "Whether a validate by a key with only the scope `public` tells `not_started`, `expired`, "
-    "`order_value_too_low` and `order_value_required`.",
+    **in_json({name: field.setting.words for name, field in described(BookRow).items()}),
     "budgets": "The most that the discounts may come to; locks count too. Needs `orderValue` at each lock.",
     "useLimits": "How often the coupons may be used in a period; locks count too.",
     "Budget.amount BookBudget.amount": "The amount, in the currency of the book's discount.",
@@ -116,15 +111,12 @@ SHARED = {
     "period": "When it begins anew: never, or each day or month of the workspace's `timeZone`.",
     "renewsAt": "When the budget or the limit begins anew; null for never.",
     "endLocks": "True ends all live locks of the book: their tokens are `lock_lost`, and what they hold is free.",
-    "maxLockSeconds": "How long a lock can last with all its extensions, in seconds.",
     "discount": "What a coupon takes off the order's value; null for nothing.",
     "codePattern": "The form of generated codes.",
     "charset": "The characters of which the random ones of a code are chosen.",
     "totalCodes": "How many codes to generate at once.",
     "Book.totalCodes": f"How many codes were ordered with the book; {NONE}.",
-    "lowStockThreshold": "`book.low_stock` is sent when fewer free codes or uses than this are left; null for never.",
     "giftBookId": "The book from which a checkout gives a coupon to the user.",
-    "keepFree": "New codes are generated when fewer than this number are free; null for never.",
     "tags": "Words to find the book by.",
     "createdBy": "Who created it, in your own words.",
     "limits": "Limits against guessing and hoarding; null for the workspace's.",

@@ -1,7 +1,7 @@
 """Books and their settings. books.py, flash_sale.py, demo_data.py and single_coupon_rows.py change books; many read
 them. Each change takes the next version first: its row lock lets changes of a partition run one after another.
-`discount`, `metadata`, `limits`, `budgets` and `use_limits` are stored as JSON. A new column belongs in BookRow and
-`_WRITTEN` (in the order of `write_book`'s parameters), or in `_ELSEWHERE`."""
+`discount`, `metadata`, `limits`, `budgets` and `use_limits` are stored as JSON. A switch or a count belongs in BookRow;
+another column also in `_WRITTEN` (in the order of `write_book`'s parameters), or in `_ELSEWHERE`."""
 
 import time
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import Connection, Database, bounded_read
-from service.engine.record.queries import query
+from service.engine.record.queries import SETTINGS, query
 from service.engine.record.stored_json import encode_json
 from service.server.in_postgres import job_rows
 from service.server.in_postgres.storage_rows import check_storage
@@ -32,11 +32,12 @@ from service.server.in_postgres.workspace_rows import check_gift_book, read_work
 from service.server.requests import book_requests
 from service.server.requests.book_requests import CreateBook, PatchBook
 
-_WRITTEN = """workspace book book_id version name description status valid_from valid_until max_redemptions_per_code
-    max_redemptions_per_user max_redemptions max_codes_per_user require_assignment require_lock lock_seconds
-    max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
-    created_by limits public_reasons created updated locks_ended own_currency budgets use_limits
+_WRITTEN = (
+    """workspace book book_id version name description status valid_from valid_until discount code_pattern charset
+    total_codes gift_book_id tags metadata created_by limits created updated locks_ended own_currency budgets use_limits
     counted_from is_counted""".split()
+    + SETTINGS
+)
 """The fields in the order of the query's parameters."""
 
 

@@ -27,9 +27,18 @@ from service.engine.domain.discounts import (
     render_discount,
 )
 from service.engine.domain.errors import BadField, invalid
-from service.engine.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
+from service.engine.domain.field_types import (
+    MAX_CODES,
+    Answer,
+    Count,
+    Request,
+    check_text,
+    encode_metadata,
+    text_schema,
+)
 from service.engine.domain.limits import BookLimits
 from service.engine.domain.money import CURRENCY_DIGITS, Amount
+from service.engine.domain.settings import defaults_of, with_settings
 from service.engine.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 from service.engine.operations.coupon_view import Balance
 from service.server.requests.code_patterns import (
@@ -44,7 +53,6 @@ from service.server.requests.code_patterns import (
     refuse_pattern,
 )
 
-MAX_CODES = 10_000_000
 _MAX_TAGS, _TAG_LENGTH = 20, 100
 
 Status = Literal["active", "inactive", "archived"]
@@ -53,6 +61,7 @@ Tags = Annotated[
 ]
 
 
+@with_settings(BookRow)
 class _Fields(Request, kw_only=True):
     """Fields of a book that can be changed later; UNSET is absent."""
 
@@ -65,12 +74,6 @@ class _Fields(Request, kw_only=True):
         msgspec.Meta(description="Default: 1, for cards null; null means no limit."),
     ] = UNSET
     max_redemptions_per_user: Count | UnsetType | None = UNSET
-    max_redemptions: Count | UnsetType | None = UNSET
-    max_codes_per_user: Count | UnsetType | None = UNSET
-    require_assignment: bool | UnsetType | None = UNSET
-    require_lock: bool | UnsetType | None = UNSET
-    lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="Default: 300.")] = UNSET
-    max_lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="Default: 3600.")] = UNSET
     discount: Discount | UnsetType | None = UNSET
     code_pattern: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=PATTERNS)] | UnsetType | None,
@@ -80,14 +83,11 @@ class _Fields(Request, kw_only=True):
         Annotated[str, msgspec.Meta(extra_json_schema=CHARSETS)] | UnsetType | None,
         msgspec.Meta(examples=[DEFAULT_CHARSET]),
     ] = UNSET
-    low_stock_threshold: Count | UnsetType | None = UNSET
     gift_book_id: UUID | UnsetType | None = UNSET
-    keep_free: Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | UnsetType | None = UNSET
     tags: Tags | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
     created_by: Annotated[str, text_schema(1, 255)] | UnsetType | None = UNSET
     limits: Annotated[BookLimits | UnsetType | None, msgspec.Meta(description="They replace all earlier ones.")] = UNSET
-    public_reasons: bool | UnsetType | None = UNSET
     budgets: Budgets | UnsetType | None = UNSET
     use_limits: UseLimits | UnsetType | None = UNSET
 
@@ -132,6 +132,7 @@ class PatchBook(_Fields, kw_only=True):
         check_text("name", self.name, 1, 255)
 
 
+@with_settings(BookRow)
 class Book(Answer, kw_only=True):
     """A book."""
 
@@ -141,26 +142,15 @@ class Book(Answer, kw_only=True):
     status: Status
     valid_from: Timestamp | None
     valid_until: Timestamp | None
-    max_redemptions_per_code: int | None
-    max_redemptions_per_user: int | None
-    max_redemptions: int | None
-    max_codes_per_user: int | None
-    require_assignment: bool
-    require_lock: bool
-    lock_seconds: int
-    max_lock_seconds: int
     discount: BookDiscount | None
     code_pattern: str
     charset: str
     total_codes: int | None
-    low_stock_threshold: int | None
     gift_book_id: UUID | None
-    keep_free: int | None
     tags: list[str]
     metadata: dict[str, Any]
     created_by: str | None
     limits: BookLimits | None
-    public_reasons: bool
     budgets: list[BookBudget]
     use_limits: list[UseLimit]
     created_at: Timestamp
@@ -189,17 +179,13 @@ class BookStats(Answer):
 _NULL: dict[str, Any] = {
     "description": "",
     "status": "active",
-    "require_assignment": False,
-    "require_lock": False,
-    "lock_seconds": 300,
-    "max_lock_seconds": 3600,
     "code_pattern": DEFAULT_PATTERN,
     "charset": DEFAULT_CHARSET,
     "tags": [],
     "metadata": {},
-    "public_reasons": False,
     "budgets": (),
     "use_limits": (),
+    **defaults_of(BookRow),
 }
 """The value of a field that is null, or absent in a new book, where that is not None."""
 
@@ -216,9 +202,9 @@ def create_book_row(
     now_ms: int,
 ) -> BookRow:
     """The row of a new book. Raises Refusal `invalid` or `pattern_too_small`."""
-    names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount "
-    names += "low_stock_threshold gift_book_id keep_free created_by limits total_codes"
-    unset: dict[str, Any] = dict.fromkeys(names.split())
+    unset: dict[str, Any] = dict.fromkeys(
+        "valid_from_ms valid_until_ms discount gift_book_id created_by limits total_codes".split()
+    )
     row = BookRow(
         workspace=workspace,
         partition=partition,
@@ -226,11 +212,10 @@ def create_book_row(
         book_id=book_id,
         version=version,
         name=request.name,
-        max_redemptions_per_code=1,
         created_ms=now_ms,
         updated_ms=now_ms,
         workspace_currency=workspace_currency,
-        **_NULL,
+        **_NULL | {"max_redemptions_per_code": 1},
         **unset,
     )
     return update_book_row(row, request, version, now_ms)

@@ -19,6 +19,7 @@ from service.engine.domain.errors import BadField, malformed
 from service.engine.domain.field_types import (
     CODE_CHARACTERS,
     ID_CHARACTERS,
+    MAX_CODES,
     MAX_INT,
     RESERVED_CODES,
     Answer,
@@ -32,7 +33,6 @@ from service.engine.domain.field_types import (
 from service.engine.domain.file_kinds import BEGIN_BYTES, UTF_16, explain_kind
 from service.engine.domain.money import MAX_DIGITS, Amount, RawPositiveMoney, is_plain, to_e4
 from service.engine.domain.times import Time, check_times, find_zone
-from service.server.requests.book_requests import MAX_CODES
 from service.server.requests.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
 from service.server.requests.csv_amounts import parse_amount
 from service.server.requests.csv_dates import SEPARATORS, Reading, parse_time

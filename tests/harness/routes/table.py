@@ -5,6 +5,9 @@ The hot ones come from their descriptions. tests/integration/access/test_matrix.
 
 from dataclasses import replace
 
+from service.engine.domain.configuration import BookRow
+from service.engine.domain.field_types import MAX_INT
+from service.engine.domain.settings import described, to_camel
 from tests.harness import kinds
 from tests.harness.described import Good, Route, descriptions
 
@@ -12,12 +15,12 @@ ANYONE = ""
 
 _BOOK = {
     "description": kinds.text(0, 2000), "status": kinds.BOOK_STATUS, "validFrom": kinds.TIME, "validUntil": kinds.TIME,
-    "maxRedemptionsPerCode": kinds.COUNT, "maxRedemptionsPerUser": kinds.COUNT, "maxRedemptions": kinds.COUNT,
-    "maxCodesPerUser": kinds.COUNT, "requireAssignment": kinds.SWITCH, "requireLock": kinds.SWITCH,
-    "lockSeconds": kinds.COUNT, "maxLockSeconds": kinds.COUNT, "discount": kinds.OBJECT, "codePattern": kinds.PATTERN,
-    "charset": kinds.CHARSET, "lowStockThreshold": kinds.COUNT, "keepFree": kinds.MANY, "giftBookId": kinds.GIFT_BOOK,
+    "discount": kinds.OBJECT, "codePattern": kinds.PATTERN, "charset": kinds.CHARSET, "giftBookId": kinds.GIFT_BOOK,
     "tags": kinds.TAGS, "metadata": kinds.metadata(4 << 10), "createdBy": kinds.text(1, 255), "limits": kinds.OBJECT,
-    "publicReasons": kinds.SWITCH, "budgets": kinds.BUDGETS, "useLimits": kinds.LIMITS,
+    "budgets": kinds.BUDGETS, "useLimits": kinds.LIMITS,
+} | {
+    to_camel(name): kinds.SWITCH if kind is bool else kinds.number(int(limits.le or 0) if limits else MAX_INT)
+    for name, (kind, limits, _) in described(BookRow).items()
 }  # fmt: skip
 _BOOKS_DISCOUNT = {
     "discount.type": kinds.DISCOUNT_TYPE, "discount.value": kinds.PERCENTAGE, "discount.maxAmount": kinds.MONEY,

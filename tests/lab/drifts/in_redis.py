@@ -7,6 +7,7 @@ from typing import Any
 
 from service.engine.formats.bounds import spans_at
 from tests.harness.drifts import Kind, Subject
+from tests.harness.stored_book import parse_settings
 
 
 def _set_field(redis: Any, subject: Subject, index: int, field: str) -> None:
@@ -85,7 +86,7 @@ def _spend(*commands: str) -> Callable[[Any, Subject], None]:
     """As _run, of a book with budgets: also with its `generation`, and the `day` and `month` of now."""
 
     def run(redis: Any, subject: Subject) -> None:
-        bounds = redis.get(subject.workspace.key(f"b:{subject.book}")).partition(" bounds=")[2].split(" ")[0]
+        bounds = parse_settings(redis.get(subject.workspace.key(f"b:{subject.book}")))["bounds"]
         generation, zone = bounds.replace("!", "").split("/")[:2]
         _, day, month = (span.name for span in spans_at(zone, time.time_ns() // 1_000_000))
         values = subject.values | {"generation": generation, "day": day, "month": month}

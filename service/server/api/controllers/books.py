@@ -12,6 +12,7 @@ from litestar.params import PathParameter
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.errors import invalid
 from service.engine.domain.field_types import Page, check_text, text_schema
+from service.engine.domain.settings import defaults_of, in_json
 from service.engine.operations.caller import Caller
 from service.server.api.configuration_writes import Change, settle_keys
 from service.server.api.context import Context
@@ -32,7 +33,6 @@ _DISCOUNT = {"type": "percentage", "value": 20, "maxAmount": 50, "minOrderValue"
 _CREATE = {
     "name": "Summer sale",
     "validUntil": "2036-12-01T00:00:00Z",
-    "maxRedemptionsPerUser": 1,
     "discount": _DISCOUNT,
 }
 EXAMPLE = {
@@ -42,30 +42,21 @@ EXAMPLE = {
     "status": "active",
     "validFrom": None,
     "validUntil": "2036-12-01T00:00:00.000Z",
-    "maxRedemptionsPerCode": 1,
     "maxRedemptionsPerUser": 1,
-    "maxRedemptions": None,
-    "maxCodesPerUser": None,
-    "requireAssignment": False,
-    "requireLock": False,
-    "lockSeconds": 300,
-    "maxLockSeconds": 3600,
     "discount": _DISCOUNT | {"value": "20", "maxAmount": "50.00", "minOrderValue": "100.00"},
     "codePattern": "####-####-####",
     "charset": "23456789ABCDEFGHJKLMNPQRSTUVWXYZ",
     "totalCodes": None,
-    "lowStockThreshold": None,
     "giftBookId": None,
-    "keepFree": None,
     "tags": [],
     "metadata": {},
     "createdBy": None,
     "limits": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 50},
-    "publicReasons": False,
     "budgets": [{"amount": "10000.00", "per": "book", "period": "month"}],
     "useLimits": [{"uses": 3, "per": "user", "period": "day"}],
     "createdAt": "2026-11-20T09:14:00.123Z",
     "updatedAt": "2026-11-20T09:14:00.123Z",
+    **in_json(defaults_of(BookRow) | {"max_redemptions_per_code": 1, "max_redemptions_per_user": 1}),
 }
 
 

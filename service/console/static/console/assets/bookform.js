@@ -6,17 +6,12 @@ import { discountFields } from "./discount.js";
 import { ask, field, h, inZone, input, local, select, toast } from "./dom.js";
 import { giftControl, listBooks } from "./settings.js";
 
-const NUMBERS = {
-  maxRedemptionsPerCode: ["Redemptions per code", "Empty: no limit."],
-  maxRedemptionsPerUser: ["Redemptions per user", "Empty: no limit."],
-  maxRedemptions: ["Redemptions in total", "Empty: no limit."],
-  maxCodesPerUser: ["Codes per user", "Empty: no limit."],
-  lockSeconds: ["Lock (s)", "How long a lock holds a code."],
-  maxLockSeconds: ["Longest lock (s)", "With all its renewals."],
-  lowStockThreshold: ["Low stock below", "Available codes. Empty: no notice."],
-  keepFree: ["Refill below", "Available codes. Empty: no refill."],
+// The settings that the table of settings has: {name, label, hint, isSwitch, default} (service/console/pages.py).
+const SETTINGS = JSON.parse(document.querySelector('meta[name="scrip-book-settings"]').content);
+const NEW = {
+  name: "", description: "", status: "active", tags: [], discount: null, budgets: [], useLimits: [],
+  ...Object.fromEntries(SETTINGS.map((setting) => [setting.name, setting.default])), maxRedemptionsPerCode: 1,
 };
-const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null, budgets: [], useLimits: [] };
 
 // As it is set, whatever its window and its codes are.
 export const STATUSES = [["active", "In use"], ["inactive", "Paused"], ["archived", "Archived"]];
@@ -33,10 +28,13 @@ export async function edit(book, page) {
   const status = select(STATUSES, was.status, { name: "status" });
   const from = input({ name: "validFrom", type: "datetime-local", step: 1, value: local(was.validFrom) });
   const until = input({ name: "validUntil", type: "datetime-local", step: 1, value: local(was.validUntil) });
-  const numbers = Object.fromEntries(Object.keys(NUMBERS).map((key) => [key, input({ name: key, type: "number", min: 1, value: amount(was[key]) })]));
-  const assigned = input({ name: "requireAssignment", type: "checkbox", checked: was.requireAssignment ?? false });
-  const locked = input({ name: "requireLock", type: "checkbox", checked: was.requireLock ?? false });
-  const told = input({ name: "publicReasons", type: "checkbox", checked: was.publicReasons ?? false });
+  const settings = Object.fromEntries(SETTINGS.map(({ name: key, isSwitch }) => [key, isSwitch
+    ? input({ name: key, type: "checkbox", checked: was[key] })
+    : input({ name: key, type: "number", min: 1, value: amount(was[key]) })]));
+  const settingFields = (isSwitch) => SETTINGS.filter((one) => one.isSwitch === isSwitch).map(({ name: key, label, hint }) => {
+    const shown = field(label, settings[key], hint);
+    return isSwitch && hint ? h("div", { class: "wide" }, shown) : shown;
+  });
   const ending = input({ name: "endLocks", type: "checkbox" });
   const tags = input({ name: "tags", value: was.tags.join(", ") });
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
@@ -51,11 +49,10 @@ export async function edit(book, page) {
     const fields = {
       name: name.value.trim(), description: description.value.trim(), status: status.value,
       validFrom: time(from, was.validFrom), validUntil: time(until, was.validUntil),
-      requireAssignment: assigned.checked, requireLock: locked.checked, publicReasons: told.checked,
       tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean), codePattern: pattern.value.trim(), discount: readDiscount(),
       giftBookId: gift.value || null, budgets: readBudgets(), useLimits: readLimits(),
     };
-    for (const [key, control] of Object.entries(numbers)) fields[key] = whole(control);
+    for (const { name: key, isSwitch } of SETTINGS) fields[key] = isSwitch ? settings[key].checked : whole(settings[key]);
     if (kind.value === "balance") fields.maxRedemptionsPerCode = null;
     if (!book) return codes.value ? { ...fields, totalCodes: whole(codes) } : fields;
     const changed = Object.entries(fields).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(was[key] ?? null));
@@ -66,16 +63,15 @@ export async function edit(book, page) {
     discount,
     field("Status", status), field("Tags", tags, "Separated by commas."),
     field("Valid from", from, inZone()), field("Valid until", until, inZone()),
-    Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
+    settingFields(false),
     h("div", { class: "wide" }, h("span", {}, "Budgets"), h("div", { class: "hint" }, "The most that the discounts come to, in the book's currency."), budgets),
     h("div", { class: "wide" }, h("span", {}, "Limits of uses"), h("div", { class: "hint" }, "How often the codes are redeemed."), limits),
-    field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
-    h("div", { class: "wide" }, field("Public keys learn some reasons", told, "A page that only validates can say: not valid yet, expired, order too small, order value missing.")),
+    settingFields(true),
     h("div", { class: "wide" }, field("Gift of a checkout", gift, "Each customer who pays with a code gets one of that book. None: as in Settings.")),
     field("Code pattern", pattern, "# is a random character."),
     book && h("div", { class: "wide" }, field("End all live locks now", ending, "Who holds a code loses it, also on the way to pay. Unticked, locks keep their use and their price until they end.")),
     !book && field("Codes to generate", codes, "Empty: none."));
-  const perCode = numbers.maxRedemptionsPerCode.closest(".field"); // a card has no such limit
+  const perCode = settings.maxRedemptionsPerCode.closest(".field"); // a card has no such limit
   const paint = () => { perCode.hidden = kind.value === "balance"; };
   kind.addEventListener("change", paint);
   paint();
