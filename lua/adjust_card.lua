@@ -12,7 +12,7 @@ Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms|fi
 Event C
 Cost  O(log n) in the card's live locks, at most 54 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon request
--- @include idempotency retry_after view holding outbox counters discount_sum cards
+-- @include idempotency retry_after view coupon_counts outbox counters discount_sum cards
 -- @limits
 -- @joined
 

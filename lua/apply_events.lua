@@ -10,7 +10,7 @@ Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
 Cost  at most 4 commands, 30 for each of at most 251 events, and 2 for each of at most 1,400 locks of their coupons ]]
--- @include gate gate_refuses unlogged failing book tally coupon locks locking place holding orders events
+-- @include gate gate_refuses unlogged failing book tally coupon locks locking place coupon_counts orders events
 -- @include redemption assignment rolling crediting
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
@@ -49,9 +49,10 @@ local function refuses_rollback(c, book, e)
   local taken, standing = read_user_counts(counts)
   local back = e.restore and 1 or 0
   if tonumber(taken) < back or tonumber(standing) < 1 or c.uses < back then return 'below_zero' end
-  if book.discount == 'balance' and e.restore then
-    -- @include cards
-    if account_of(c).spent < tonumber(e.discount) then return 'below_zero' end
+  if e.restore then
+    local is_possible
+    -- @holds can_give_back c, e -> is_possible
+    if is_possible == false then return 'below_zero' end
   end
 end
 
@@ -60,7 +61,7 @@ local begun
 -- Apply an event, once all that it rests on was read; or say why it can't be applied. `begun` from the first write on.
 local function redo_event(decided, id, more)
   -- Nearly all are redemptions.
-  local kind, w, number, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, max, user_bucket =
+  local kind, w, number, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, max, _, counted_at, user_bucket =
     'R', read_redeemed(decided)
   if not w then kind, w, number, code, user, bucket = read_fact(decided) end
   if not w then return 'unreadable' end
@@ -72,10 +73,10 @@ local function redo_event(decided, id, more)
   local book = book_of(number)
   if not book then return 'book_missing' end
   if kind == 'R' then
-    local limit = tonumber(string.match(max, '^%d+'))
+    local limit = tonumber(max)
     if limit == 0 then limit = nil end
     local e = { user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket, slot = slot,
-      discount = discount, counted_at = string.match(max, '@(%d+)$') }
+      discount = discount, counted_at = counted_at ~= '-' and counted_at or nil }
     begun = true
     touch(book)
     e.entry, e.own = places_of(e), lock_of(c, limit, user, order, tonumber(at)) -- the lock, where this Redis has it still

@@ -13,7 +13,7 @@ Cost  at most 62 commands, 22 for each of at most 50 coupons whose locks have en
       most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own,
       where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency holding assigning repeats
+-- @include idempotency coupon_counts assigning repeats
 -- @limits
 -- @joined
 

@@ -12,7 +12,7 @@ Event A
 Cost  at most 52 commands, 2 for each of at most 20 locks on the coupon that have ended, and 1 for each of at most
       1,000 books of which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency retry_after holding view assigning repeats
+-- @include idempotency retry_after coupon_counts view assigning repeats
 -- @limits
 
 facts_from, named = ARGS.assign_code + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
@@ -37,11 +37,8 @@ end
 if c.user then return { OUT.coupon_assigned_to_other } end
 if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
-if book.discount == 'balance' then
-  -- @include cards
-  if funds_of(account_of(c)) == 0 then return { OUT.coupon_exhausted } end
-end
-refusal = user_refuses(user, book, workspace.max_coupons, now, 0)
+-- @holds judge_left c -> refusal
+refusal = refusal or user_refuses(user, book, workspace.max_coupons, now, 0)
 if refusal then return refusal end
 -- @include outbox counters locking place events assignment
 return assign(c, book, workspace, now, user, KEYS[6], ARGV[5])

@@ -27,16 +27,9 @@ local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' ..
 local book = read_book(number)
 local reply = { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
   n[11], n[12], now, book.currency or workspace.currency }
-if book.discount == 'balance' then
-  local sums = redis.call('HMGET', W .. 'n:' .. number, 'issued', 'issuedHigh', 'credited', 'creditedHigh', 'spent', 'spentHigh',
-    'closed', 'closedHigh', 'held', 'heldHigh')
-  for i = 1, 10 do sums[i] = sums[i] or '0' end
-  reply[#reply + 1] = table.concat(sums, ' ')
-else
-  reply[#reply + 1] = '-'
-end
-if book.bounds then
-  -- @include budgets
-  for _, line in ipairs(budgets_now(book, now)) do reply[#reply + 1] = line end
-end
+local sums, lines
+-- @holds sums book -> sums
+reply[#reply + 1] = sums or '-'
+-- @holds lines book, now -> lines
+for _, line in ipairs(lines or {}) do reply[#reply + 1] = line end
 return reply

@@ -20,7 +20,7 @@ Cost  at most 132 commands, 160 more where the book has budgets, O(items), 3 for
       22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at most 400 such locks, and 1 for each of at most 1,000 books of
       which the user holds coupons with an end of their own, where their number is limited ]]
 -- @include gate book coupon request
--- @include idempotency facts events orders view judging gifts repeats
+-- @include idempotency facts events orders view asks judging gifts repeats
 -- @limits
 
 facts_from, named = ARGS.checkout + 1, ARGV[4] -- named: the user (includes/idempotency.lua)
@@ -31,16 +31,13 @@ local c, book, max, ask -- of the redemption; nil without a code
 if ARGV[2] ~= '-' then
   c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
   if not c then return { OUT.coupon_not_found } end
-  ask = {
+  ask = make_ask({
     kind = 'redeem', user = user, users = KEYS[10], user_bucket = ARGV[5], order = order, order_bucket = ARGV[7],
-    entry = entry_of_order(KEYS[6], order), per_order = workspace.per_order, token = ARGV[8] ~= '-' and ARGV[8] or nil,
-    value = ARGV[9], currency = ARGV[10] ~= '-' and ARGV[10] or nil, digits = ARGV[12], items = ARGV[13],
-    whose = 'k', usual_currency = workspace.currency, usual_digits = workspace.digits,
-  }
-  if ARGV[15] ~= '-' then
-    -- @include pricing
-    read_asks(ask, ARGV[15])
-  end
+    entry = entry_of_order(KEYS[6], order), per_order = workspace.per_order, token = ARGV[8], value = ARGV[9],
+    currency = ARGV[10], digits = ARGV[12], items = ARGV[13], whose = 'k', usual_currency = workspace.currency,
+    usual_digits = workspace.digits,
+  })
+  if ARGV[15] ~= '-' then read_asks(ask, ARGV[15]) end
 end
 local wanted = ARGV[14] ~= '-' and ARGV[14]
 local number = wanted and redis.call('HGET', KEYS[9], wanted)
@@ -63,7 +60,7 @@ if before or (mine and not c) then
   return { OUT.REPEATED, record, before and book.id or '', 0, rest }
 end
 if c then
-  ask.is_anothers = standing and not mine
+  ask.is_of_another_user = standing and not mine
   local refusal = judge(c, book, max, ask, now)
   if refusal then return refusal end
 else
@@ -78,7 +75,7 @@ if text and text ~= ARGV[9] then
   local currency = ARGV[10] == '-' and workspace.currency or ARGV[10]
   return { OUT.price_changed, ARGV[9] .. '/' .. text .. '/' .. currency .. '/-' }
 end
--- @include outbox counters locking place holding redemption assigning assignment picking
+-- @include outbox counters locking place coupon_counts redemption assigning assignment picking
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale. passed: there may be a free one
 -- that it did not read; then nothing is sold yet, and the client asks again.
@@ -87,11 +84,11 @@ local function choose_gift()
   number = number or id and redis.call('HGET', KEYS[9], id)
   if not number then return nil end
   local of = read_book(number)
-  local is_last = c and max and c.uses + 1 >= max
-  if c and book.discount == 'balance' then
-    -- @include cards
-    is_last = funds_of(account_of(c)) == ask.saved_e4
+  local is_last, left = c and max and c.uses + 1 >= max, nil
+  if c then
+    -- @holds left c -> left
   end
+  if left then is_last = left == ask.saved_e4 end
   local freed = is_last and c.user == user and 1 or 0
   if book_refuses(of, now) or user_refuses(user, of, workspace.max_coupons, now, freed) then return nil end
   local found, passed = find_free(of, now, c and c.code)
@@ -123,9 +120,8 @@ end
 if gift then gift_took = apply_assign(gift, gift_book, user, whole(now), link) end
 if gift and c and gift_book.number == book.number then took, gift_took = took + gift_took, 0 end
 if c then watch_stock(KEYS[7], book, now, took, 1) end
-if c and book.bounds and ask.saved_e4 > 0 then
-  -- @include budgets
-  watch_budgets(KEYS[7], book, ask.saved_e4, tonumber(ask.counted_at or now), now)
+if c then
+  -- @holds watch book, ask, now, KEYS[7]
 end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
 keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.OK', (c and '@' .. event or '@') .. ' ' .. rest), workspace.keep_ms, workspace.sampled_at)

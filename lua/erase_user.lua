@@ -16,7 +16,7 @@ Reply {OK} or {outcome}
 Event K, with u
 Cost  at most 4 commands, 36 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
--- @include gate gate_refuses outbox book coupon counters locking place holding events facts redemption gifts
+-- @include gate gate_refuses outbox book coupon counters locking place coupon_counts events facts redemption gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 -- Runs while the gate is full or behind, too: users' deletion goes on.
@@ -34,12 +34,12 @@ local function assignment(code, bucket, at)
   local counted, set, score = place(c, book)
   drop_locks(c, max, book, now)
   local held = not is_used_up(counted)
-  if held then hold(c, book, '-1') end
+  if held then count_assigned(c, book, '-1') end
   local had = 'a' .. book.number
   if redis.call('HINCRBY', old_key, had, -1) == 0 then redis.call('HDEL', old_key, had) end
   c.user = pseudonym
   redis.call('HINCRBY', new_key, had, 1)
-  if held then hold(c, book, '1') end
+  if held then count_assigned(c, book, '1') end
   settle(c, book, counted, set, score)
 end
 
@@ -65,10 +65,9 @@ local function redemption(event, code, bucket, number, counts)
   local users = (stand == 1 and 1 or 0) - (left == 0 and 1 or 0)
   if standing == 1 and users ~= 0 then count(number, 'users', users) end
   local book = read_book(number)
-  if book.bounds then
-    -- @include budgets
-    move_spent(book, user, old_bucket, pseudonym, new_bucket, discount, counted_at + 0)
-  else
+  local is_moved
+  -- @holds move book, user, old_bucket, pseudonym, new_bucket, discount, counted_at + 0 -> is_moved
+  if not is_moved then
     -- @include budgets
     drop_user_spent(number, user, old_bucket) -- of budgets that it had before
   end

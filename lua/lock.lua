@@ -22,23 +22,16 @@ Cost  O(log n) in the coupon's live locks, at most 43 commands, 10 more where lo
 local passes_full, passes_behind = false, false
 -- @fast lock
 
--- @include gate book coupon judging
+-- @include gate book coupon asks judging
 local book = read_book(number, text)
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
-  kind = 'lock', user = user, users = users_key, order = order, per_order = per_order,
-  entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'),
-  value = '-', digits = '0', items = '-',
-  usual_currency = usual_currency, usual_digits = usual_digits,
+  kind = 'lock', user = user, users = users_key, order = order, entry = order ~= '-' and places_in(redis.call('HGET', orders_key, order)),
+  per_order = per_order, value = '-', digits = '0', items = '-', usual_currency = usual_currency, usual_digits = usual_digits,
 }
-if price ~= '-' then
-  local amount
-  ask.value, ask.currency, ask.digits, ask.whose, amount, ask.items =
-    string.match(price, '^([^/]+)/([^/]+)/(%d)/(%a)(%d*)/(.*)$')
-  ask.amount = tonumber(amount)
-  if ask.currency == '-' then ask.currency = nil end
-end
+if price ~= '-' then read_price(ask, price) end
+make_ask(ask)
 local refusal = judge(c, book, max, ask, now)
 if refusal then return refusal end
 local own = ask.own
@@ -78,13 +71,10 @@ if not own and (HOLDER or limits or book.limits) then
   end
 end
 
-if not own and book.bounds then
-  -- The shares of a user that includes/budgets.lua reads.
-  local key = W .. 'bu:' .. book.number .. ':' .. user
-  if redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') >= 1000 then
-    local first = redis.call('ZRANGEBYSCORE', key, '(' .. whole(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return { OUT.lock_quota, first[2] - now }
-  end
+if not own then
+  local retry_ms
+  -- @holds judge_number book, user, now -> retry_ms
+  if retry_ms then return { OUT.lock_quota, retry_ms } end
 end
 
 -- @include counters locking place pricing orders idempotency
@@ -114,10 +104,6 @@ else
   if touches then redis.call('HSET', counters, 'touched', '1') end
 end
 prune_locks(c, max, now, book)
-if own and book.bounds then
-  -- @include budgets
-  drop_shares_of(book, { l }) -- what it held before
-end
 l.hold, c.max = hold, max or 0
 put_lock(c, max, l, book, now, was)
 if not own or max ~= 1 then mark_lock(c, max, l, now) end

@@ -32,9 +32,8 @@ if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] an
     -- All of them count for nothing; other counts follow coupon by coupon.
     redis.call('UNLINK', W .. 'lb:' .. ARGV[3], W .. 'bl:' .. ARGV[3], W .. 'bh:' .. ARGV[3])
   end
-  if book.bounds and not version then
-    -- Nothing of the book was applied here yet: all of it will be counted.
-    redis.call('HSET', W .. 'n:' .. ARGV[3], 'accounts', string.match(book.bounds, '^%d+'))
+  if not version then -- nothing of the book was applied here yet
+    -- @holds begin book
   end
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+ (%S+)'), ARGV[3])
   note_version(KEYS[5], got[3], ARGV[1])

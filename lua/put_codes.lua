@@ -9,7 +9,7 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 25 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
--- @include gate gate_refuses unlogged failing newest book coupon counters place holding locking
+-- @include gate gate_refuses unlogged failing newest book coupon counters place coupon_counts locking
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
@@ -34,23 +34,20 @@ local function put(bucket, code, special, is_new)
     counted, set, score = place(c, book)
   end
   local held = c.user and not is_used_up(counted)
-  if held then hold(c, book, '-1') end
+  if held then count_assigned(c, book, '-1') end
   local owner, at, max, expires_at, active, amount = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   if active ~= '1' and not is_new then drop_locks(c, limits_of(c, book), book, 0) end -- live and expired ones
   if not (is_new and is_plain) then c.version = ARGV[2] end
   c.expires_at, c.off = tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
-    if book.discount == 'balance' then
-      -- @include cards
-      open_account(c, tonumber(amount) or 0)
-    end
+    -- @holds open c, amount
     if owner ~= '-' then
       c.user, c.assigned_at, held = owner, at, true
       redis.call('HINCRBY', W .. 'u:' .. owner, 'a' .. number, 1)
     end
   end
-  if held then hold(c, book, '1') end
+  if held then count_assigned(c, book, '1') end
   settle(c, book, counted, set, score)
 end
 

@@ -23,20 +23,16 @@ Cost  O(log n) in the coupon's uses, O(items), at most 52 commands, 160 more whe
 local passes_full, passes_behind = true, false
 -- @fast redeem
 
--- @include gate book coupon judging
+-- @include gate book coupon asks judging
 local book = read_book(number, text)
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max = limits_of(c, book)
-local ask = {
+local ask = make_ask({
   kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-  entry = order ~= '-' and string.match(redis.call('HGET', orders_key, order) or '', '^[^=]+'), per_order = per_order,
-  token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits, items = items,
-  whose = 'k', usual_currency = usual_currency, usual_digits = usual_digits,
-}
-if asks ~= '-' then
-  -- @include pricing
-  read_asks(ask, asks)
-end
+  entry = order ~= '-' and places_in(redis.call('HGET', orders_key, order)), per_order = per_order, token = token, value = value,
+  currency = currency, digits = digits, items = items, whose = 'k', usual_currency = usual_currency, usual_digits = usual_digits,
+})
+if asks ~= '-' then read_asks(ask, asks) end
 if ask.entry then
   -- @include facts orders idempotency
   facts_from = ARGS.redeem + 1
@@ -56,9 +52,6 @@ local event = append(outbox, decided, request, fingerprint ~= '-' and fingerprin
 if not event then return { OUT.recovering } end
 if c.uses == 0 and not ask.own then redis.call('HSET', W .. 'n:' .. number, 'touched', '1') end
 watch_stock(outbox, book, now, apply_redeem(c, book, max, ask, event, now), 1)
-if book.bounds and ask.saved_e4 > 0 then
-  -- @include budgets
-  watch_budgets(outbox, book, ask.saved_e4, tonumber(ask.counted_at or now), now)
-end
+-- @holds watch book, ask, now, outbox
 keep_entry(idempotency_key, entry_of(fingerprint, 'OUT.OK', '@' .. event), keep_ms, sampled_at)
 return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book.id, 0 }

@@ -12,7 +12,7 @@ Event B
 Cost  O(log n) in the coupon's uses, at most 46 commands, 140 more where the book has
       budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon request
--- @include idempotency facts orders holding counters locking place redemption outbox events rolling
+-- @include idempotency facts orders coupon_counts counters locking place redemption outbox events rolling
 -- @limits
 -- @joined
 

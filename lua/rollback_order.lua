@@ -13,7 +13,7 @@ Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 36 for each of at most 100 redemptions, 2 for each of at most 400
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
 -- @include gate book coupon request
--- @include idempotency facts orders holding counters locking place redemption outbox events
+-- @include idempotency facts orders coupon_counts counters locking place redemption outbox events
 -- @include rolling gifts assignment
 -- @limits
 

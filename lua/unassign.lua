@@ -12,7 +12,7 @@ Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event U
 Cost  at most 42 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate book coupon request
--- @include idempotency locks retry_after holding view
+-- @include idempotency locks retry_after coupon_counts view
 -- @limits
 -- @joined
 

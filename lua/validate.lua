@@ -17,7 +17,7 @@ Reply {OK, "discount_e4 digits currency value_e4 outcome outcome/figures …", v
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 28 commands, and 8 more where the book has
       budgets ]]
--- @include gate book coupon request judging
+-- @include gate book coupon request asks judging
 -- @limits
 -- @joined
 
@@ -43,14 +43,14 @@ if lacking then -- view adds the events whose facts it lacks
   -- @include facts
   return recall()
 end
-local ask, reasons = {
+local reasons = { '' }
+local ask = make_ask({
   kind = 'validate', user = user ~= '-' and user or nil, users = KEYS[7], order = order,
-  entry = order ~= '-' and string.match(redis.call('HGET', KEYS[6], order) or '', '^[^=]+'), per_order = workspace.per_order,
-  token = token ~= '-' and token or nil, value = value, currency = currency ~= '-' and currency or nil, digits = digits,
-  items = items, whose = string.sub(whose, 1, 1), amount = tonumber(string.sub(whose, 2)),
-  usual_currency = workspace.currency, usual_digits = workspace.digits,
-}, { '' }
-judge(c, book, max, ask, now, reasons)
+  entry = order ~= '-' and places_in(redis.call('HGET', KEYS[6], order)), per_order = workspace.per_order, token = token,
+  value = value, currency = currency, digits = digits, items = items, whose = string.sub(whose, 1, 1),
+  amount = tonumber(string.sub(whose, 2)), usual_currency = workspace.currency, usual_digits = workspace.digits, reasons = reasons,
+})
+judge(c, book, max, ask, now)
 -- The order's own, whatever the coupon; of an amount only who may know that the coupon is no card.
 local misfit = string.match(reasons[2] or '', '^OUT.invalid/(.*)$')
 if misfit and (sees_reasons or string.sub(misfit, 1, 6) ~= 'amount') then return { OUT.invalid, misfit } end

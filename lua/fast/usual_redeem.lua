@@ -71,7 +71,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   -- As redeemed_event of includes/redemption.lua.
   decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. its_value .. ' ' .. its_currency
     .. ' ' .. its_digits .. ' ' .. (saved or '0') .. ' ' .. now_text .. (order == '-' and ' 0 ' or ' 1 ') .. bucket
-    .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
+    .. ' ' .. order_bucket .. ' 1 - - ' .. user_bucket
 
   -- Where each user may redeem once, HSETNX judges and counts: 0 where the user has a count. HINCRBY is an error where some
   -- were rolled back.

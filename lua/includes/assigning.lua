@@ -1,4 +1,4 @@
--- The rules of an assignment. Needs gate; user_refuses, holding.
+-- The rules of an assignment. Needs gate; user_refuses, coupon_counts.
 
 -- The reply that refuses each coupon of the book; nil for none.
 local function book_refuses(book, now)
@@ -14,7 +14,7 @@ local function user_refuses(user, book, max_coupons, now, freed)
   end
   local cap = redis.call('HGET', W .. 'u:' .. user, 'cap')
   cap = cap and tonumber(string.match(cap, '%S+$')) or tonumber(max_coupons)
-  if cap and holds(user, now, '0', cap + freed) then return { OUT.user_coupon_limit, whole(cap) } end
+  if cap and count_coupons_of(user, now, '0', cap + freed) then return { OUT.user_coupon_limit, whole(cap) } end
 end
 
 -- Whether another user has a live lock on the coupon. It reads 100 locks; more count as another user's.

@@ -1,4 +1,4 @@
--- An assignment that is allowed, or taken back. Needs gate, counters (or tally), coupon, locking, place, holding;
+-- An assignment that is allowed, or taken back. Needs gate, counters (or tally), coupon, locking, place, coupon_counts;
 -- `assign` also outbox, idempotency, events, view.
 
 -- The coupon's view (includes/view.lua) after the assignment. at: now, as text.
@@ -16,7 +16,7 @@ local function apply_assign(c, book, user, at, gift)
   prune_locks(c, max, tonumber(at), book)
   c.user, c.assigned_at = user, at
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
-  if not is_used_up(counted) then hold(c, book, '1') end
+  if not is_used_up(counted) then count_assigned(c, book, '1') end
   if gift then
     local key, value = W .. 'g:' .. gift.bucket, c.code .. ' ' .. c.bucket .. ' ' .. user .. ' ' .. at
     if redis.call('HSET', key, gift.order, value) == 1 then redis.call('HINCRBY', W .. 'y', 'gifts', 1) end
@@ -28,7 +28,7 @@ end
 local function apply_unassign(c, book, at)
   local counted, set, score = place(c, book)
   drop_locks(c, limits_of(c, book), book, tonumber(at))
-  if not is_used_up(counted) then hold(c, book, '-1') end
+  if not is_used_up(counted) then count_assigned(c, book, '-1') end
   local key, field = W .. 'u:' .. c.user, 'a' .. book.number
   if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field) end
   c.user, c.assigned_at = nil, '-'

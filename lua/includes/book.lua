@@ -1,6 +1,6 @@
 -- A workspace's and a book's settings as tables. service/engine/formats/stored_settings.py makes the texts, and fills in
 -- what stands in braces here. Each begins with a version and a word that says which texts of lua/fast/ may decide. lua/fast/
--- reads the same texts; includes/holding.lua and limits.lua some settings. Needs gate.
+-- reads the same texts; includes/coupon_counts.lua and limits.lua some settings. Needs gate.
 
 -- max_coupons, offset_ms (by which a test workspace's clock is moved) and now (ms, on its clock) are numbers, all else is
 -- text; nil for none. full: '1' or '2' where the workspace has reached its bound of storage (includes/storage.lua).

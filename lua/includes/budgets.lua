@@ -10,6 +10,7 @@
 -- and bu:<book>:<user>. The hash bh:<book> has the sums of the members of bl:, as the counters are named. Needs gate; what
 -- changes a user's counts needs counters (or tally), whose `userAccounts` is how many users have some.
 -- In Python: service/engine/formats/bounds.py.
+-- @kind budget where book.bounds; includes discount_sum
 
 -- book.bounds as a table: generation, is_sealed ('!'), zone, list, of_users (whether any is of a user); by what, whose,
 -- period, most (a number).
@@ -90,9 +91,10 @@ end
 
 -- Shares.
 
-local function share_of(bounds, l)
+-- hold: the lock's price, of which it has a discount.
+local function share_of(bounds, l, hold)
   local periods = periods_of(bounds.zone, l.started + 0)
-  local discount = l.hold and string.match(l.hold, '^[^:]+:[^:]+:[^:]+:(%d+)') or '0'
+  local discount = hold and string.match(hold, '^[^:]+:[^:]+:[^:]+:(%d+)') or '0'
   local words = { bounds.generation, l.token, discount, periods.d, periods.m }
   return table.concat(words, ' ')
 end
@@ -124,7 +126,7 @@ end
 local function drop_shares_of(book, locks)
   local bounds, shares = bounds_of(book), {}
   for i, l in ipairs(locks) do
-    shares[i] = share_of(bounds, l)
+    shares[i] = share_of(bounds, l, l.hold)
     if bounds.of_users then redis.call('ZREM', W .. 'bu:' .. book.number .. ':' .. l.user, shares[i]) end
   end
   drop_shares(book, shares)
@@ -133,7 +135,7 @@ end
 -- Store a lock's share, or its new deadline; and remove at most 20 that have expired.
 local function put_share(book, l, now)
   local bounds = bounds_of(book)
-  local share, set = share_of(bounds, l), W .. 'bl:' .. book.number
+  local share, set = share_of(bounds, l, l.hold), W .. 'bl:' .. book.number
   drop_shares(book, redis.call('ZRANGEBYSCORE', set, '-inf', whole(now), 'LIMIT', 0, 20))
   if redis.call('ZADD', set, l.ends, share) == 1 then sum_shares(W .. 'bh:' .. book.number, { share }, 1) end
   if not bounds.of_users then return end
@@ -209,7 +211,7 @@ local function judge_bounds(book, user, users, own, amount, is_use_held, now)
   local spent, state = read_spent(W .. 'n:' .. book.number, bounds, periods)
   if state ~= generation then return bounds.is_sealed and { { OUT.unavailable } } or {} end
   local held = read_spent(W .. 'bh:' .. book.number, bounds, periods)
-  local share = own and share_of(bounds, own)
+  local share = own and share_of(bounds, own, own.hold)
   local own_shares = share and redis.call('ZSCORE', set, share) and { share } or {}
   local of_user, shares_of_user = {}, {}
   if bounds.of_users and user then
@@ -350,4 +352,61 @@ local function budgets_now(book, now)
     end
   end
   return lines
+end
+
+-- What a lock holds of budgets and limits of uses, and a redemption spends: the functions of this kind, as includes/cards.lua.
+local function budget_needs_amount(book) return string.find(book.bounds, '/a:', 1, true) end
+
+-- value: the order's, nil for none. A request under a lock is judged by what it wants beyond the lock's price alone.
+local function budget_judge_amount(book, ask, value, now)
+  local wanted
+  if ask.is_priced and not ask.is_held and value and book.discount and (ask.currency or ask.usual_currency) == ask.its_currency
+    and not (book.least and value < book.least) then
+    wanted = saving_of(book, ask, value)
+  end
+  if wanted or not ask.own then return judge_bounds(book, ask.user, ask.users, ask.own, wanted, ask.own ~= nil, now) end
+end
+
+-- A user has at most a thousand live shares. Returns when the first of them ends, in ms from now.
+local function budget_judge_number(book, user, now)
+  local key = W .. 'bu:' .. book.number .. ':' .. user
+  if redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') < 1000 then return nil end
+  return redis.call('ZRANGEBYSCORE', key, '(' .. whole(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] - now
+end
+
+-- It counts in the period of its lock.
+local function budget_note(ask) ask.counted_at = ask.own and ask.own.started end
+
+-- A lock that holds something else from now on leaves its share.
+local function budget_hold(_, book, l, was, now)
+  if was and was ~= (l.hold or '') then
+    local before = { started = l.started, token = l.token, user = l.user, hold = was ~= '' and was or nil }
+    drop_shares_of(book, { before })
+  end
+  put_share(book, l, now)
+end
+
+local function budget_release(_, book, locks) drop_shares_of(book, locks) end
+local function budget_spend(_, book, e, at)
+  count_spent(book, e.user, e.user_bucket, e.discount, tonumber(e.counted_at or at), '')
+end
+
+local function budget_give_back(_, book, e)
+  count_spent(book, e.user, e.user_bucket, e.discount, tonumber(e.counted_at), '-')
+end
+
+local function budget_watch(book, ask, at, outbox)
+  if ask.saved_e4 > 0 then watch_budgets(outbox, book, ask.saved_e4, tonumber(ask.counted_at or at), at) end
+end
+
+local function budget_move(book, user, user_bucket, to, to_bucket, e4, at)
+  move_spent(book, user, user_bucket, to, to_bucket, e4, at)
+  return true
+end
+
+local function budget_lines(book, now) return budgets_now(book, now) end
+
+-- A book that is new in Redis: all of it will be counted.
+local function budget_begin(book)
+  redis.call('HSET', W .. 'n:' .. book.number, 'accounts', string.match(book.bounds, '^%d+'))
 end

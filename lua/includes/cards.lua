@@ -2,8 +2,9 @@
 -- <credited> <spent> <closed> <held>', in 10^-4 units, each below 10^16; held: what its stored locks hold, each the amount
 -- in its price (includes/pricing.lua). A lock that has expired holds nothing, though it is stored: read_funds leaves it out.
 -- What remains is available. The counters of the book have the sums of its cards (includes/discount_sum.lua). In Python:
--- service/engine/formats/card_account.py. Needs gate, coupon; change_account holding, save_account counters (or tally) and
+-- service/engine/formats/card_account.py. Needs gate, coupon; change_account coupon_counts, save_account counters (or tally) and
 -- discount_sum.
+-- @kind card where book.discount == 'balance'; includes coupon_counts discount_sum retry_after
 
 -- The account of a card, read once; zeros of a code that has none. settle (includes/place.lua) writes what was changed.
 local function account_of(c)
@@ -73,7 +74,7 @@ local function change_account(c, book, word, by)
   local account = account_of(c)
   local was_used_up = funds_of(account) == 0
   account[word] = account[word] + by
-  if c.user and (funds_of(account) == 0) ~= was_used_up then hold(c, book, was_used_up and '1' or '-1') end
+  if c.user and (funds_of(account) == 0) ~= was_used_up then count_assigned(c, book, was_used_up and '1' or '-1') end
 end
 
 -- The account of a new code of this amount.
@@ -103,4 +104,53 @@ local function view_of_account(c, book, funds, held)
   local account = account_of(c)
   return whole(account.issued) .. ':' .. whole(account.credited) .. ':' .. whole(account.spent) .. ':' .. whole(held) .. ':'
     .. whole(account.closed) .. ':' .. whole(funds - held) .. ':' .. book.digits
+end
+
+-- What a lock holds of a card, and a redemption spends: the functions of its kind (HOLD_VERBS of service/engine/hot/scripts.py).
+local function card_needs_amount() return true end
+
+-- left of a card: what the request may take; the lock's amount is less than is there where a clock went back.
+local function card_judge_held(c, ask, now)
+  local left, funds, is_known = left_of(c, ask.own, now)
+  ask.left = left
+  if left < ask.saved_e4 then ask.is_held = false end
+  if not is_known then return { OUT.unavailable } end
+  if left == 0 and funds > 0 then return { OUT.coupon_locked, not ask.reasons and retry_after(c, nil, now) or nil } end
+end
+
+local function card_judge_left(c) return funds_of(account_of(c)) == 0 and { OUT.coupon_exhausted } or nil end
+local function card_saving(ask, value) return math.min(ask.left, value, ask.amount or value) end
+local function card_note(ask) ask.balance_after = whole(ask.left - ask.saved_e4) end
+local function card_note_back(c, e, restore, now)
+  local funds, held = read_funds(c, now)
+  e.balance_after = whole(funds - held + (restore and e.discount or 0))
+end
+
+local function card_can_give_back(c, e) return account_of(c).spent >= tonumber(e.discount) end
+local function card_hold(c, _, l, was) change_held(c, held_by(l.hold) - held_by(was)) end
+local function card_release(c, _, locks)
+  for _, l in ipairs(locks) do change_held(c, -held_by(l.hold)) end
+end
+
+local function card_release_rest(c) change_held(c, -account_of(c).held) end
+local function card_spend(c, book, e) change_account(c, book, 'spent', tonumber(e.discount)) end
+local function card_give_back(c, book, e) change_account(c, book, 'spent', -e.discount) end
+local function card_save(c, book) save_account(c, book) end
+local function card_left(c) return funds_of(account_of(c)) end
+local function card_stored(c) return account_of(c) end
+local function card_open(c, amount) open_account(c, tonumber(amount) or 0) end
+local function card_view(c, book, now)
+  local funds, held = read_funds(c, now)
+  return { left = funds, is_held = funds - held == 0, text = ' ' .. view_of_account(c, book, funds, held) }
+end
+
+-- The amount of the lock is one of a card.
+local function card_added_to_view() return ':m' end
+
+-- The sums of the book's cards, each of two counters (includes/discount_sum.lua).
+local function card_sums(book)
+  local sums = redis.call('HMGET', W .. 'n:' .. book.number, 'issued', 'issuedHigh', 'credited', 'creditedHigh', 'spent', 'spentHigh',
+    'closed', 'closedHigh', 'held', 'heldHigh')
+  for i = 1, 10 do sums[i] = sums[i] or '0' end
+  return table.concat(sums, ' ')
 end

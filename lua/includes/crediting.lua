@@ -1,4 +1,4 @@
--- A card credited or closed: what that changes. Needs gate, counters (or tally), coupon, locking, place, holding.
+-- A card credited or closed: what that changes. Needs gate, counters (or tally), coupon, locking, place, coupon_counts.
 
 -- kind: credited or closed. Returns how many free codes it took (as apply_redeem does).
 local function apply_balance(c, book, kind, amount, at)

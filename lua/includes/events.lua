@@ -4,12 +4,12 @@
 --   M nonce                       all was mended up to here (lua/complete_recovery.lua)
 --   A w b code user at cb [order ob]
 --   U w b code user at cb [order, whose rollback took its gift back]
---   R w b code user order value currency digits discount at slot cb ob max[=available][@locked] ub [b code cb of a checkout's gift]
---   B w b code user order id at restore cb ob [=available]
+--   R w b code user order value currency digits discount at slot cb ob max available locked ub [b code cb of a checkout's gift]
+--   B w b code user order id at restore cb ob available
 --   C w b code credited|closed amount available at cb
 --   S w b low|out codes|uses|budget:… left at   (includes/crossing.lua)
 --   K w at
--- available: what is available of a card afterwards.
+-- available: what is available of a card afterwards; locked: the time of the lock in whose periods it counts.
 
 -- The writers of A, U, B, C and K; includes/redemption.lua and fast/usual_redeem.lua write R. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.
 local function assigned_event(c, book, user, at, gift)
@@ -32,10 +32,10 @@ local function id_of(e)
     32768 + low, seq_high, seq - seq_high * limb)
 end
 
--- e: the redemption; restore: whether its use is given back; available: of a card afterwards, nil of any other coupon.
-local function rolled_back_event(e, at, restore, available)
+-- e: the redemption, with balance_after of a card; restore: whether its use is given back.
+local function rolled_back_event(e, at, restore)
   return 'B ' .. e.workspace .. ' ' .. e.book .. ' ' .. e.code .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. id_of(e) .. ' ' .. at
-    .. (restore and ' 1 ' or ' 0 ') .. e.bucket .. ' ' .. e.order_bucket .. (available and ' =' .. whole(available) or '')
+    .. (restore and ' 1 ' or ' 0 ') .. e.bucket .. ' ' .. e.order_bucket .. ' ' .. (e.balance_after or '-')
 end
 
 -- verb: credited or closed; amount and available: numbers.
@@ -53,7 +53,7 @@ local function read_fact(decided)
   local kind, pattern = string.sub(decided, 1, 1), nil
   if kind == 'A' then pattern = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)'
   elseif kind == 'U' then pattern = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)'
-  elseif kind == 'B' then pattern = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) %d+ ?=?%d*$'
+  elseif kind == 'B' then pattern = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) %d+ %S+$'
   elseif kind == 'C' then pattern = '^(C) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%d+)$'
   else return nil end
   return string.match(decided, pattern)
@@ -70,7 +70,7 @@ local function read_unassigned(decided) return string.match(decided, '^U %S+ %S+
 
 -- What else a `B` says: order, time, restore, the order's bucket.
 local function read_rolled_back(decided)
-  return string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%d+) ([01]) %d+ (%d+) ?=?%d*$')
+  return string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%d+) ([01]) %d+ (%d+) %S+$')
 end
 
 -- What else a `C` says: amount, time.

@@ -45,12 +45,12 @@ end
 
 -- A record's table; without an event where it can't be read.
 local function read_record(record)
-  local event, w, book, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, max, user_bucket =
+  local event, w, book, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, _, _, counted_at, user_bucket =
     string.match(record, '^(%S+) {R} ')
   return {
     event = event, workspace = w, book = book, code = code, user = user, order = order, discount = discount,
     at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket, record = record,
-    counted_at = max and string.match(max, '@(%d+)') or at,
+    counted_at = counted_at ~= '-' and counted_at or at,
   }
 end
 

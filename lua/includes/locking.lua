@@ -40,14 +40,7 @@ local function forget_holders(c, holders, book)
   local locks = redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
   count_bytes(c, nil, book, -(tonumber(locks) or 0), -held) -- or a key of the wrong type
   for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
-  if book.bounds then
-    -- @include budgets
-    drop_shares_of(book, gone)
-  end
-  if book.discount == 'balance' then
-    -- @include cards
-    for _, l in ipairs(gone) do change_held(c, -held_by(l.hold)) end
-  end
+  -- @holds release c, book, gone
 end
 
 -- Remove the lock l, and its uses of limits.
@@ -59,10 +52,7 @@ local function drop_lock(c, max, l, book)
     unmark_lock(c, l)
   end
   count_bytes(c, max, book, -1, -hold_bytes(l.hold))
-  if book.bounds then
-    -- @include budgets
-    drop_shares_of(book, { l })
-  end
+  -- @holds release c, book, { l }
   if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
@@ -76,10 +66,7 @@ local function drop_rest(c, book)
   local locks = tonumber(redis.call('ZCARD', ends)) or 0 -- or a key of the wrong type
   if locks > 0 then count_bytes(c, nil, book, -locks, -(tonumber(redis.call('HGET', key, '+')) or 0)) end
   redis.call('UNLINK', key, ends)
-  if book.discount == 'balance' then
-    -- @include cards
-    change_held(c, -account_of(c).held)
-  end
+  -- @holds release_rest c, book
 end
 
 -- Remove expired locks of this code, at most 20, with their uses of limits: a clock that goes back would count them again.
@@ -135,19 +122,12 @@ local function put_lock(c, max, l, book, now, was)
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
     if not was and redis.call('HEXISTS', key, holder) == 1 then forget_holders(c, { holder }, book) end -- expired
-    if book.discount == 'balance' then
-      -- @include cards
-      change_held(c, held_by(l.hold) - held_by(was))
-    end
     local text = l.token .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
     redis.call('HSET', key, holder, l.hold and text .. ' ' .. l.hold or text, '=' .. l.token, holder)
     added = tonumber(redis.call('ZADD', W .. 'kd:' .. c.code, l.ends, holder)) or 0
   end
   count_bytes(c, max, book, added, hold_bytes(l.hold) - hold_bytes(was))
-  if book.bounds then
-    -- @include budgets
-    put_share(book, l, now)
-  end
+  -- @holds hold c, book, l, was, now
   if l.counted == '.' then return end
   -- Add the lock to a set that counts it, and remove at most 20 expired locks, so that the set doesn't grow.
   local function count_in(key)

@@ -4,14 +4,13 @@
 
 -- Returns counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
 local function place(c, book)
-  local max, funds, held = limits_of(c, book), nil, nil -- funds and held: of a card
+  local max, funds, held = limits_of(c, book), nil, nil -- of a card: what it has, and what its stored locks hold
   if max and c.uses >= max then return max == 1 and 'redeemed' or 'exhausted' end
-  if book.discount == 'balance' then
-    -- @include cards
-    local account = account_of(c)
-    funds, held = funds_of(account), account.held
-    if funds == 0 then return 'exhausted' end
-  end
+  local stored
+  -- @holds left c -> funds
+  if funds == 0 then return 'exhausted' end
+  -- @holds stored c -> stored
+  if stored then held = stored.held end
   if c.off then return 'inactive' end
   local counted = c.user and 'assigned' or 'available'
   local n, first, last = 0, nil, nil -- the stored locks, including expired ones: their number, first and last deadline
@@ -83,9 +82,6 @@ local function settle(c, book, was_counted, was_set, was_score)
   elseif set then
     redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, score, c.bucket .. ' ' .. c.code)
   end
-  if book.discount == 'balance' then
-    -- @include discount_sum cards
-    save_account(c, book)
-  end
+  -- @holds save c, book
   return was_counted == 'available' and counted ~= was_counted and 1 or 0
 end

@@ -3,9 +3,7 @@
 -- units; whose: 'k' where a key asked, 'u' where a user's token did; items: as service/engine/operations/order_fields.py
 -- writes them, '-' for none. fast/usual_lock.lua writes it, fast/usual_redeem.lua reads it: change all.
 --
--- Amounts are in a table `ask` (includes/judging.lua): value, items (text, '-' for none), currency (nil for none), digits
--- (that the amounts need), whose; usual_currency and usual_digits, the workspace's, which an order has that names none; and
--- amount, the most that it takes of a card (e4; nil for none).
+-- Amounts are in a table `ask` (includes/asks.lua).
 
 local function read_hold(text)
   local value, currency, digits, discount, whose, items = string.match(text, '^(%d+):(%a+):(%d):(%d+):(%a):(.*)$')
@@ -17,15 +15,12 @@ local function hold_of(ask)
     .. ask.items
 end
 
--- What answers say of a hold: ' <value>:<currency>:<digits>:<discount>', ':m' after it of a card; nothing for none.
+-- What answers say of a hold: ' <value>:<currency>:<digits>:<discount>', then what its kind adds; nothing for none.
 local function view_of_hold(hold, book)
-  return hold and ' ' .. string.match(hold, '^[^:]+:[^:]+:[^:]+:[^:]+') .. (book.discount == 'balance' and ':m' or '') or ''
-end
-
--- Read '<expected final amount, e4, or ->/<k or u><amount or nothing>', what a redemption asks, into `ask`.
-local function read_asks(ask, asks)
-  local expected, whose, amount = string.match(asks, '^(%S+)/(%a)(%d*)$')
-  ask.expected, ask.whose, ask.amount = tonumber(expected), whose, tonumber(amount)
+  if not hold then return '' end
+  local added
+  -- @holds added_to_view book -> added
+  return ' ' .. string.match(hold, '^[^:]+:[^:]+:[^:]+:[^:]+') .. (added or '')
 end
 
 -- Take what a request leaves out from the lock that it is under. Returns whether its amounts are the lock's: then the

@@ -1,20 +1,18 @@
 -- A redemption that is allowed: its event, then what it changes. Needs gate, counters (or tally), coupon, place;
 -- the event gate alone.
 
--- The event's text (includes/events.lua, service/engine/formats/events.py). ask: of `judge` (includes/judging.lua), and of the
--- arguments order_bucket, user_bucket. Adds to it discount, slot and counted_at (nil or false for its time), as text.
+-- The event's text (includes/events.lua, service/engine/formats/events.py). ask: of `judge` (includes/asks.lua).
 local function redeemed_event(c, book, max, ask, now)
   ask.discount, ask.slot = whole(ask.saved_e4), ask.order == '-' and '0' or '1'
-  ask.counted_at = book.bounds and ask.own and ask.own.started -- it counts in the period of its lock
+  -- @holds note ask
   if ask.entry then
     -- @include orders
     ask.slot = whole(free_slot(places(ask.entry)))
   end
   return 'R ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. ask.user .. ' ' .. ask.order .. ' '
     .. ask.value .. ' ' .. ask.its_currency .. ' ' .. ask.its_digits .. ' ' .. ask.discount .. ' ' .. whole(now) .. ' '
-    .. ask.slot .. ' ' .. c.bucket .. ' ' .. ask.order_bucket .. ' ' .. whole(max or 0)
-    .. (ask.left and '=' .. whole(ask.left - ask.saved_e4) or '') .. (ask.counted_at and '@' .. ask.counted_at or '') .. ' '
-    .. ask.user_bucket
+    .. ask.slot .. ' ' .. c.bucket .. ' ' .. ask.order_bucket .. ' ' .. whole(max or 0) .. ' ' .. (ask.balance_after or '-') .. ' '
+    .. (ask.counted_at or '-') .. ' ' .. ask.user_bucket
 end
 
 -- What a user has spent of a book, in the user's bucket: '<taken>' (counts against the limit) where as many stand, else
@@ -68,17 +66,10 @@ local function apply_redeem(c, book, max, ask, event, at)
     -- @include discount_sum
     count_discount(number, ask.discount)
   end
-  if book.discount == 'balance' then
-    -- @include holding cards
-    change_account(c, book, 'spent', tonumber(ask.discount))
-  end
-  if book.bounds then
-    -- @include budgets
-    count_spent(book, ask.user, ask.user_bucket, ask.discount, tonumber(ask.counted_at or at), '')
-  end
+  -- @holds spend c, book, ask, at
   if c.user and c.uses == max then
-    -- @include holding
-    hold(c, book, '-1')
+    -- @include coupon_counts
+    count_assigned(c, book, '-1')
   end
   return settle(c, book, counted, set, score)
 end

@@ -17,22 +17,15 @@ local function apply_rollback(c, book, e, at, restore, entry)
   if restore then
     count(book.number, 'taken', -1)
     if c.user and c.uses == max then
-      -- @include holding
-      hold(c, book, '1')
+      -- @include coupon_counts
+      count_assigned(c, book, '1')
     end
     c.uses = c.uses - 1
-    if book.discount == 'balance' then
-      -- @include holding cards
-      change_account(c, book, 'spent', -e.discount)
-    end
+    -- @holds give_back c, book, e
   end
   if e.discount ~= '0' then
     -- @include discount_sum
     count_discount(book.number, '-' .. e.discount)
-  end
-  if restore and book.bounds then
-    -- @include budgets
-    count_spent(book, e.user, e.user_bucket, e.discount, tonumber(e.counted_at), '-')
   end
   settle(c, book, counted, set, score)
 end
@@ -40,13 +33,8 @@ end
 -- Returns its event, nil if this epoch may not write. order: its order's entry, nil if the caller writes it; request: the
 -- event's line `r`; entry: the key's or nil.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
-  local available -- of a card, afterwards
-  if book.discount == 'balance' then
-    -- @include cards
-    local funds, held = read_funds(c, now)
-    available = funds - held + (restore and e.discount or 0)
-  end
-  local event = append(outbox, rolled_back_event(e, whole(now), restore, available), request, entry)
+  -- @holds note_back c, e, restore, now
+  local event = append(outbox, rolled_back_event(e, whole(now), restore), request, entry)
   if event then apply_rollback(c, book, e, now, restore, order) end
   return event
 end

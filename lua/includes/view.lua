@@ -4,7 +4,7 @@
 -- Postgres has. Needs gate, coupon.
 local function view(c, book, now)
   local max, ends_at = limits_of(c, book)
-  local status, live, lock, funds, held, rest = nil, 0, '- - -', nil, nil, ''
+  local status, live, lock = nil, 0, '- - -'
   if max ~= 1 or c.lock then
     -- @include locks
     live = live_locks(c, max, now)
@@ -16,16 +16,13 @@ local function view(c, book, now)
     end
     if live > 0 and l then lock = l.user .. ' ' .. l.order .. ' ' .. l.ends end
   end
-  if book.discount == 'balance' then
-    -- @include cards
-    funds, held = read_funds(c, now)
-    rest = ' ' .. view_of_account(c, book, funds, held)
-  end
+  local account
+  -- @holds view c, book, now -> account
   if max and c.uses >= max then status = max == 1 and 'redeemed' or 'exhausted'
-  elseif funds == 0 then status = 'exhausted'
+  elseif account and account.left == 0 then status = 'exhausted'
   elseif c.off then status = 'inactive'
   elseif ends_at and now >= ends_at then status = 'expired'
-  elseif max and c.uses + live >= max or funds and held == funds then status = 'locked'
+  elseif max and c.uses + live >= max or account and account.is_held then status = 'locked'
   elseif c.user then status = 'assigned'
   else status = 'available' end
   local last = '- - - -'
@@ -35,5 +32,5 @@ local function view(c, book, now)
     if e then last = e.event .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
   end
   return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' ' .. (max and whole(max) or '-') .. ' '
-    .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. (ends_at and whole(ends_at) or '-') .. ' ' .. lock .. ' ' .. last .. rest
+    .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. (ends_at and whole(ends_at) or '-') .. ' ' .. lock .. ' ' .. last .. (account and account.text or '')
 end

@@ -149,11 +149,12 @@ def test_events_that_lua_writes(
     local gift = order ~= '-' and { order = order, bucket = ARGV[11] } or nil
     local ask = { user = user, order = order, value = value, its_currency = 'USD', its_digits = digits, saved_e4 = 0,
       order_bucket = ARGV[11], user_bucket = ARGV[12], left = tonumber(ARGV[13]) }
+    if ask.left then book.discount = 'balance' end
     local decided = redeemed_event(c, book, 3, ask, at)
     local e = { event = event, at = at, workspace = '1', book = number, code = code, user = user,
-      order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
+      order = order, bucket = ARGV[10], order_bucket = ARGV[11], balance_after = ask.balance_after }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at, gift and order), decided,
-      rolled_back_event(e, at, restore == '1', ask.left), answered_event(at),
+      rolled_back_event(e, at, restore == '1'), answered_event(at),
       balance_event(c, book, restore == '1' and 'credited' or 'closed', tonumber(value), ask.left or 0, at),
       id_of(e) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]

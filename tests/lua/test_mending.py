@@ -45,7 +45,7 @@ def event(seq: int, decided: str) -> tuple[str, str, str]:
 
 ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
-ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {id_from_numbers(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
+ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {id_from_numbers(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}} -"
 
 
 async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int | None) -> None:

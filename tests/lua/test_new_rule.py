@@ -23,9 +23,9 @@ DAY_MS = 86_400_000
 SUNDAY_MS = (NOW_MS // DAY_MS + 2) * DAY_MS
 FIXED = {"discount": {"type": "fixed", "value_e4": 100_000}}
 NO_SUNDAYS = {"tags": ["no sundays"]}
-_BEFORE = "    if book.from and now < book.from and fail("
+_BEFORE = "  if book.from and now < book.from and fail("
 _RULE = (
-    "    if book.no_sundays and math.floor(now / 86400000) % 7 == 3 and fail(OUT.not_started) then return refusal end\n"
+    "  if book.no_sundays and math.floor(now / 86400000) % 7 == 3 and fail(ask, OUT.not_started) then return true end"
 )
 
 

@@ -190,8 +190,10 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     def plant(condition: str) -> None:
         shutil.copytree(LUA_DIR, tmp_path / "lua")
         rules = tmp_path / "lua" / "includes" / "judging.lua"
-        before, place, after = rules.read_text().rpartition("  local amount, currency = ")
-        rule = f"  if ({condition}) and fail(OUT.book_inactive) then return refusal end\n"
+        before, place, after = rules.read_text().rpartition("  return ask.refusal\n")
+        assert place
+        rule = f"""  local own, user, token = ask.own, ask.user, ask.token
+  if not ask.refusal and ({condition}) then fail(ask, OUT.book_inactive) end\n"""
         rules.write_text(before + rule + place + after)
         monkeypatch.setattr(scripts, "LUA_DIR", tmp_path / "lua")
         forget()

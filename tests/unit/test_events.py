@@ -27,7 +27,7 @@ from service.engine.formats.events import (
 from service.engine.formats.redemption_id import event_id_of, id_from_event, id_from_numbers
 
 ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
-R = b"R 12 3 CODE-1 user o1 1250000 USD 2 250000 1794991234567 1 5 6 1 77"
+R = b"R 12 3 CODE-1 user o1 1250000 USD 2 250000 1794991234567 1 5 6 1 - - 77"
 SOME = st.integers(0, 2**31 - 1)
 MONEY = st.integers(0, 10**15 - 1)
 TIME = st.integers(0, 4_000_000_000_000)
@@ -115,7 +115,7 @@ def test_a_checkout_is_parsed():
         epoch=7, seq=9, request=event.request, workspace=12, book=4, code="GIFT-1", user="user", order="o1",
         at_ms=1_794_991_234_567,
     )  # fmt: skip
-    assert encode_event(event).endswith(f" 1 {key_names.bucket('user')} 4 GIFT-1 {key_names.bucket('GIFT-1')}")
+    assert encode_event(event).endswith(f" 1 - - {key_names.bucket('user')} 4 GIFT-1 {key_names.bucket('GIFT-1')}")
 
 
 @pytest.mark.parametrize(("epoch", "seq", "at_ms"), [(1, 0, 0), (7, 9, 1_794_991_234_567), (2**26 - 1, 2**48 - 1, 5)])
@@ -137,10 +137,11 @@ def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int)
         (b"X 1 2", b"{}"),
         (b"O", b""),
         (R + b" x", b"{}"),
-        (R.replace(b" 6 1 77", b" 6 1= 77"), b"{}"),
-        (R.replace(b" 6 1 77", b" 6 1=-5 77"), b"{}"),
-        (f"B 1 2 CODE user o1 {ID} 5 1 1 1 7".encode(), b"{}"),
-        (f"B 1 2 CODE user o1 {ID} 5 1 1 1 =7 8".encode(), b"{}"),
+        (R.replace(b" 1 - - 77", b" 1 -5 - 77"), b"{}"),
+        (R.replace(b" 1 - - 77", b" 1 - 5x 77"), b"{}"),
+        (R.replace(b" 1 - - 77", b" 1 - 77"), b"{}"),
+        (f"B 1 2 CODE user o1 {ID} 5 1 1 1 -7".encode(), b"{}"),
+        (f"B 1 2 CODE user o1 {ID} 5 1 1 1 7 8".encode(), b"{}"),
         (b"C 1 2 CODE spent 7 8 5 1", b"{}"),
         (b"C 1 2 CODE closed 7 5 1", b"{}"),
         (R[:-3], b"{}"),
@@ -153,7 +154,7 @@ def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int)
         (R.replace(b"CODE-1", b"CODE\t1"), b"{}"),
         (R.replace(b"CODE-1", b"CODE\\N"), b"{}"),
         (R.replace(b"CODE-1", b"CODE\xff1"), b"{}"),
-        (f"B 1 2 CODE user o1 {ID} 5 2 1 1".encode(), b"{}"),
+        (f"B 1 2 CODE user o1 {ID} 5 2 1 1 -".encode(), b"{}"),
         (b"U 1 2 CODE user 5", b"{}"),
         (b"A 1 2 CODE user 5 1 order", b"{}"),
         (R + b" 4 CODE-2", b"{}"),

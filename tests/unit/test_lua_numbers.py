@@ -15,8 +15,8 @@ from tests.harness.lua_syntax import files, nodes_of, parse, source_of, text_of
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
 TEXT_CALLS |= {"gift_text", "id_of", "renews_at", "unpack", "unpack_values", "view_of_account"}
 TEXT = set(
-    """a assigned_at at book book_id books_key bucket bucket_key by c code counted counted_at counters
-    coupon_key currency decided digits discount discount_terms due_by e4 ended ends ends_text entry EPOCH
+    """a added assigned_at at balance_after book book_id books_key bucket bucket_key by c code counted counted_at
+    counters coupon_key currency decided digits discount discount_terms due_by e4 ended ends ends_text entry EPOCH
     erased event field figures fingerprint full generation gift_view had head hold HOLDER holder id
     idempotency_key items its_currency its_digits its_own its_token its_value keep_ms kept key last lock
     lock_ms mark marks max_lock_ms member ms_text name names new_bucket new_entry new_key new_token NONCE notice

@@ -180,6 +180,11 @@ class RedemptionRecord(msgspec.Struct, gc=False):
     code_bucket: str
     order_bucket: str
     max_uses: str
+    """The limit; 0 for none."""
+    balance_after_e4: str
+    """What was available of a card afterwards."""
+    counted_ms: str
+    """The time of the lock in whose periods it counts; '-' for its own."""
     user_bucket: str
     request: str
     """JSON; '' for an event that was just read."""
@@ -189,14 +194,6 @@ class RedemptionRecord(msgspec.Struct, gc=False):
 
     def __str__(self) -> str:
         return " ".join(msgspec.structs.astuple(self)[:_RECORD_WORDS])
-
-    @property
-    def limit(self) -> tuple[str, str, str]:
-        """What `max_uses` has: the limit; what was available of a card afterwards, and the time of the lock in whose
-        periods it counts, both '' for none."""
-        before, _, counted_ms = self.max_uses.partition("@")
-        most, _, after_e4 = before.partition("=")
-        return most, after_e4, counted_ms
 
 
 REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
@@ -208,7 +205,8 @@ _parse_trace = msgspec.json.Decoder(_TracePart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _WORD, _INT = "[^ ]+", r"-?\d+"
 _NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot user_bucket".split(), _INT)
-_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": r"-?\d+(?:=\d+)?(?:@\d{1,15})?"}
+_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": _INT}
+_NUMBERS |= {"balance_after_e4": r"-|\d+", "counted_ms": r"-|\d{1,15}"}
 """The fields of an `R` that are not any text."""
 # One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
@@ -313,7 +311,7 @@ _Common = dict[str, Any]
 
 
 def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
-    gift, (most, after_e4, counted_ms) = None, r.limit
+    gift = None
     if r.gift_code:
         about = _fact(r.workspace, r.gift_book, r.gift_code, r.user, r.at_ms)
         gift = Assigned(**common | {"kept": None}, **about, order=decode_field(r.order))
@@ -321,14 +319,14 @@ def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
         **common,
         **_fact(r.workspace, r.book, r.code, r.user, r.at_ms),
         order=decode_field(r.order),
-        value_e4=None if r.value_e4 == "-" else int(r.value_e4),
+        value_e4=_read_number(r.value_e4),
         currency=None if r.currency == "-" else r.currency,
         digits=int(r.digits),
         discount_e4=int(r.discount_e4),
         slot=int(r.slot),
-        max_uses=int(most),
-        balance_after_e4=int(after_e4) if after_e4 else None,
-        counted_ms=moment(counted_ms) if counted_ms else None,
+        max_uses=int(r.max_uses),
+        balance_after_e4=_read_number(r.balance_after_e4),
+        counted_ms=None if r.counted_ms == "-" else moment(r.counted_ms),
         gift=gift,
     )
 
@@ -345,19 +343,16 @@ def _unassigned(words: list[str], common: _Common) -> Unassigned:
 
 
 def _rolled_back(words: list[str], common: _Common) -> RolledBack:
-    _, w, b, code, user, order, own_id, at, restore, _, _, *after = words
+    _, w, b, code, user, order, own_id, at, restore, _, _, after_e4 = words
     about = _fact(w, b, code, user, at) | {"order": decode_field(order), "redemption_id": own_id}
-    if after:
-        about["balance_after_e4"] = _read_after(after)
-    return RolledBack(**common, **about, restore=("0", "1").index(restore) == 1)
+    if after_e4.startswith("-") and after_e4 != "-":
+        raise MalformedEvent("its balance is below zero")
+    is_restored = ("0", "1").index(restore) == 1
+    return RolledBack(**common, **about, restore=is_restored, balance_after_e4=_read_number(after_e4))
 
 
-def _read_after(words: list[str]) -> int:
-    """The `=<available>` after the rollback of a card's redemption."""
-    (word,) = words
-    if not word.startswith("="):
-        raise ValueError
-    return int(word[1:])
+def _read_number(word: str) -> int | None:
+    return None if word == "-" else int(word)
 
 
 def _balance_changed(words: list[str], common: _Common) -> BalanceChanged:
@@ -423,8 +418,8 @@ def encode_event(event: Event) -> str:
             user, order = encode_field(event.user), encode_field(event.order)
             text = (
                 f"B {w} {b} {code} {user} {order} {event.redemption_id} {at} {int(event.restore)} "
-                f"{bucket(code)} {bucket(order)} {_encode_after(event)}"
-            ).rstrip()
+                f"{bucket(code)} {bucket(order)} {_encode_number(event.balance_after_e4)}"
+            )
         case BalanceChanged(workspace=w, book=b, code=code, at_ms=at):
             text = f"C {w} {b} {code} {event.kind} {event.amount_e4} {event.balance_after_e4} {at} {bucket(code)}"
         case Answered(workspace=w, at_ms=at):
@@ -438,20 +433,19 @@ def encode_event(event: Event) -> str:
 
 def _encode_redeemed(event: Redeemed) -> str:
     user, order = encode_field(event.user), encode_field(event.order)
-    value = "-" if event.value_e4 is None else event.value_e4
-    counted = "" if event.counted_ms is None else f"@{event.counted_ms}"
+    value, after_e4, counted_ms = map(_encode_number, (event.value_e4, event.balance_after_e4, event.counted_ms))
     text = (
         f"R {event.workspace} {event.book} {event.code} {user} {order} {value} {event.currency or '-'} "
         f"{event.digits} {event.discount_e4} {event.at_ms} {event.slot} {bucket(event.code)} {bucket(order)} "
-        f"{event.max_uses}{_encode_after(event)}{counted} {bucket(user)}"
+        f"{event.max_uses} {after_e4} {counted_ms} {bucket(user)}"
     )
     if gift := event.gift:
         text += f" {gift.book} {gift.code} {bucket(gift.code)}"
     return text
 
 
-def _encode_after(event: Redeemed | RolledBack) -> str:
-    return "" if event.balance_after_e4 is None else f"={event.balance_after_e4}"
+def _encode_number(number: int | None) -> str:
+    return "-" if number is None else str(number)
 
 
 def parse_record(text: str) -> RedemptionRecord:

@@ -23,6 +23,35 @@ _marks = {
     path.stem: re.findall(r"^-- @(limits|joined)$", path.read_text(), re.MULTILINE)
     for path in sorted(LUA_DIR.glob("*.lua"))
 }
+HOLD_VERBS = {
+    "needs_amount": "whether a lock of the book has to name the order's value",
+    "judge_held": "the refusal where live locks hold what the request wants, which comes before `lock_required`",
+    "judge_left": "the refusal where nothing is left, which comes with the code's uses",
+    "judge_amount": "the refusals of an amount, which come after the book's total",
+    "judge_number": "in how many ms a user may lock again who has too many locks",
+    "saving": "what the request saves of an order of this value, in place of the discount's own terms",
+    "note": "add to `ask` what the event of a redemption says of it",
+    "note_back": "the same to a redemption that is rolled back",
+    "can_give_back": "whether there is as much as a rollback gives back",
+    "hold": "a lock is stored, or holds something else from now on; `was`: what it held, nil for a new one",
+    "release": "locks end",
+    "release_rest": "all locks of a code that are left end, unread",
+    "spend": "a redemption is applied, whose lock has ended",
+    "give_back": "a redemption is rolled back and given back",
+    "save": "the last write of a coupon",
+    "watch": "after all writes: append notices",
+    "left": "what is left of a coupon",
+    "stored": "a coupon's account as it is stored",
+    "added_to_view": "what the view of a lock's amounts says more",
+    "view": "what a coupon's view says of it",
+    "sums": "the sums of a book",
+    "lines": "what a book's answer lists",
+    "move": "a redemption gets another user",
+    "open": "a new code",
+    "begin": "a new book",
+}
+"""What callers ask of each kind of what a lock holds and a redemption spends, by `-- @holds`: an include with `@kind`
+has a function `<kind>_<verb>` for each verb that concerns it. Callers don't know the kinds."""
 LIMITED = [f"{name}+" for name, marks in _marks.items() if "limits" in marks]
 """Scripts with the line `-- @limits`, as `<name>+`: within lua/includes/limits.lua, for callers with limits."""
 JOINED = [name for name, marks in _marks.items() if "joined" in marks]
@@ -86,7 +115,9 @@ BLANKS = "'{nonce}', {replid}, ' {state}', {entry_bytes}"
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
-_directive = re.compile(r"( *)-- @(?:(include|step|fast) (.+)|scripts)")
+_directive = re.compile(r"( *)-- @(?:(include|step|fast|holds) (.+)|scripts)")
+_call = re.compile(r"(\w+) (.+?)(?: -> (\w+))?")
+_kind = re.compile(r"^-- @kind (\w+) where (.+?)(?:; includes ([\w ]+))?$", re.MULTILINE)
 _outcome = re.compile(r"OUT\.(\w+)")
 _count = re.compile(r"ARGS\.(\w+)")
 _argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
@@ -95,7 +126,7 @@ _request_argument = re.compile(r"(?:^|  )(\d+) request\b", re.MULTILINE).search
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 """A function of an include: from the margin on, to an `end` at the margin or in the same line."""
 _word = re.compile(r"\w+")
-_kept = r"@(?:include |step |fast |scripts$)"
+_kept = r"@(?:include |step |fast |holds |scripts$)"
 _comment = re.compile(rf"--\[\[.*?\]\]|^\s*--(?! {_kept})[^\n]*$|\s-- (?!{_kept})[^\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -141,7 +172,9 @@ def _expand(source: str) -> str:
             lines.insert(0, line)
             continue
         indent, kind, names = match.groups()
-        if kind:
+        if kind == "holds":
+            part = _expand(_call_kinds(names)).splitlines()
+        elif kind:
             folder = "includes" if kind == "include" else "fast"
             part = "\n".join(_expand(_read("" if "/" in name else folder, name)) for name in names.split()).splitlines()
         else:
@@ -151,6 +184,31 @@ def _expand(source: str) -> str:
                 part.append(lines.pop(0).removeprefix(indent))
             part = _without_unused("\n".join(part)).splitlines()
         lines[:0] = [indent + text for text in part]
+    return "\n".join(lines)
+
+
+@cache
+def kinds_of_holds() -> list[tuple[str, str, str, str]]:
+    """The kinds of what a lock holds and a redemption spends: each with its include, when a book has it, and what its
+    functions call. A kind is an include with a line `-- @kind <name> where <condition>; includes <others>`."""
+    texts = {path.stem: path.read_text() for path in sorted((LUA_DIR / "includes").glob("*.lua"))}
+    return [(match[1], stem, match[2], match[3] or "") for stem, text in texts.items() if (match := _kind.search(text))]
+
+
+def _call_kinds(call: str) -> str:
+    """`-- @holds <verb> <arguments>`: for each kind with `<kind>_<verb>`, its call where a book has the kind. With
+    `-> <name>` that variable gets what the first kind returns."""
+    match = _call.fullmatch(call)
+    if not match or match[1] not in HOLD_VERBS:
+        raise ValueError(f"@holds {call}: its verb is not in HOLD_VERBS")
+    verb, arguments, name = match.groups()
+    lines: list[str] = []
+    for kind, stem, condition, others in kinds_of_holds():
+        if f"local function {kind}_{verb}(" in _read("includes", stem):
+            called = f"{kind}_{verb}({arguments})"
+            lines += [f"if {condition}{f' and {name} == nil' if name else ''} then"]
+            lines += [f"  -- @include {' '.join([*others.split(), stem])}"]
+            lines += [f"  {name} = {called}" if name else f"  {called}", "end"]
     return "\n".join(lines)
 
 

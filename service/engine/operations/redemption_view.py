@@ -48,7 +48,6 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     """A record as JSON of Redemption or, with `durability`, DurableRedemption. A struct would take twice the time."""
     r = parse_record(record)
     rolled_back_at = "null" if rolled_at_ms is None else f'"{from_ms(rolled_at_ms)}"'
-    after_e4 = r.limit[1] if "=" in r.max_uses else ""  # nearly never: saves a call
     user, order = r.user, r.order
     if '"' in user or '"' in order or user == "%-" or order in ("-", "%-"):
         ids = f'{quote_id(user)},"orderId":{quote_field(order)}'
@@ -57,7 +56,7 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     return (
         f'{{"redemptionId":"{id_from_event(r.event, r.at_ms)}","code":"{r.code}","bookId":"{book_id}",'
         f'"userId":{ids},'
-        f"{_format_amounts(r.value_e4, r.currency, r.digits, r.discount_e4, after_e4)},"
+        f"{_format_amounts(r.value_e4, r.currency, r.digits, r.discount_e4, r.balance_after_e4)},"
         f'"redeemedAt":"{from_ms(int(r.at_ms))}","rolledBackAt":{rolled_back_at},'
         f"{_format_request(without_key(r.request), durability)}"
     ).encode()
@@ -68,7 +67,7 @@ def _format_amounts(value_e4: str, currency: str, digits_text: str, discount_e4:
     """The members with the record's amounts."""
     discount, digits = int(discount_e4), int(digits_text)
     order_value = final_amount = "null"
-    balance_after = f'"{from_e4(int(after_e4), digits)}"' if after_e4 else "null"
+    balance_after = f'"{from_e4(int(after_e4), digits)}"' if after_e4 != "-" else "null"
     if value_e4 != "-":
         value = int(value_e4)
         order_value, final_amount = f'"{from_e4(value, digits)}"', f'"{from_e4(value - discount, digits)}"'

@@ -17,7 +17,7 @@ ORDERS = 100
 """Places in an order."""
 TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) for n in range(1, 21))
 HELD, JUDGED = 2000, 1000
-"""Books of which one script counts what a user holds, and whose ends it judges (lua/includes/holding.lua)."""
+"""Books of which one script counts what a user holds, and whose ends it judges (lua/includes/coupon_counts.lua)."""
 YEAR_HOURS = 8760
 """The most hours to keep an answer."""
 FREE = {"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1}

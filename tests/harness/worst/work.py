@@ -163,7 +163,7 @@ async def redo(g: LargeShop, size: int) -> Run:
         order, user = f"A-{number}", f"u{number}"
         await g.link.call("HSET", f"{g.w}o:{key_names.bucket(order)}", order, full)
         decided = f"R 1 1 {CODE} {user} {order} 50000 USD 2 1 {now} 100"
-        buckets = f"{key_names.bucket(CODE)} {key_names.bucket(order)} 0 {key_names.bucket(user)}"
+        buckets = f"{key_names.bucket(CODE)} {key_names.bucket(order)} 0 - - {key_names.bucket(user)}"
         args += [f"{decided} {buckets}", f"{EPOCH}-{number + 1}", ""]
     return Run("apply_events", (g.caller.gate, key_names.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))
 
@@ -176,7 +176,7 @@ async def redo_rollbacks(g: LargeShop, size: int) -> Run:
     now, args = await g.now(), list[Any]()
     for number in range(EVENTS_A_RUN + 1):
         order, user = f"A-{number}", f"u{number}"
-        decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {key_names.bucket(CODE)} {key_names.bucket(order)}"
+        decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {key_names.bucket(CODE)} {key_names.bucket(order)} -"
         of = f"{EPOCH}-{number + 1} 1 {key_names.bucket(user)} {now}"
         args += [decided, f"{EPOCH}-{EVENTS_A_RUN + number + 2}", of]
     return Run("apply_events", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))

@@ -325,16 +325,17 @@ class _Batch:
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
-        most, after, counted_ms = redeemed.limit
-        counted_at = _time(counted_ms) if counted_ms else _NULL
-        if after:
+        most, after_e4, counted_ms = redeemed.max_uses, redeemed.balance_after_e4, redeemed.counted_ms
+        counted_at = _NULL if counted_ms == "-" else _time(counted_ms)
+        after = _NULL if after_e4 == "-" else after_e4 + "e-4"
+        if after_e4 != "-":
             self._has_cards = True
         self._redeemed_ids.append(own_id)
         self._redemptions.append(
             f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
             f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{most}\t{counted_at}\t"
-            f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\t{after + 'e-4' if after else _NULL}\n"
+            f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\t{after}\n"
         )
         if order is not _NULL:
             self._uses.take_place(f"{w}\t{order}\t{own_id}\t{redeemed.slot}\n")

@@ -7,7 +7,7 @@ local BOOKS_A_READ = 200
 local READS, MOST_BOOKS, MOST_JUDGED = 5, 2000, 1000
 
 -- Count the assigned coupon c among those that its user holds; by: '1', or '-1' for no more.
-local function hold(c, book, by)
+local function count_assigned(c, book, by)
   local key, number = W .. 'u:' .. c.user, book.number
   local left = redis.call('HINCRBY', key, 'h' .. number, by)
   if type(left) == 'number' and left < 1 then redis.call('HDEL', key, 'h' .. number) end -- else it is of the wrong type
@@ -21,7 +21,7 @@ end
 -- How many coupons the user holds now, of the books in one read of the hash from a cursor on; then the next cursor, '0' at
 -- the end. With `wanted`: whether they are at least so many over all books. Books are read as far as their ends may decide
 -- it, at most MOST_JUDGED: coupons of others count as held. True where there are more books, or fields, than it reads.
-local function holds(user, now, cursor, wanted)
+local function count_coupons_of(user, now, cursor, wanted)
   local byte, find, sub = string.byte, string.find, string.sub -- without patterns, which cost twice as much
   local numbers, counts, dated, most, books, at = {}, {}, {}, 0, 0, cursor
   for _ = 1, wanted and READS or 1 do
