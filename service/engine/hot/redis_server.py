@@ -32,8 +32,8 @@ FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
 LOADS_AT_ONCE = 8
 """Scripts that go out together to a server that serves others: it compiles each for a millisecond or two."""
 REWRITE_S = 600.0
-FIELDS_A_READ = 1000
 """The longest that rewriting the append-only file may take."""
+FIELDS_A_READ = 1000
 LOOK_S, BUSY_S = 0.05, 0.01
 """Between two looks at a rewrite that is under way, and before asking again for one."""
 log = structlog.get_logger()
