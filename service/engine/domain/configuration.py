@@ -105,7 +105,7 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     """For responses: the currency of a discount that has none of its own."""
     limits: BookLimits | None = None
     public_reasons: bool = False
-    """Whether a caller who sees no reasons is told when, or with which order, its coupons can be used."""
+    """Whether a caller without reasons learns when, or with which order, its coupons can be used."""
     locks_ended: int = 0
     """The version of the change that last ended all its locks."""
     own_currency: str | None = None

@@ -288,7 +288,7 @@ class Server:
     async def walk_keys(self, kinds: Collection[str]) -> AsyncIterator[list[Key]]:
         """Pages of the keys of some kinds, of all workspaces.
 
-        A key may come twice; a key that is made or removed meanwhile may be missing. Keys are matched by parse_key, not
+        A key may come twice; a key that is made or removed during it may be missing. Keys are matched by parse_key, not
         by pattern, because clients' texts are part of names.
         """
         async for page in self.names(key_names.partition_prefix(self.partition)):
@@ -303,7 +303,7 @@ class Server:
 
     async def names(self, prefix: str) -> AsyncIterator[list[Any]]:
         """Pages of the names that begin so, as the connection decodes them. A prefix has nothing of a client's text. A
-        name may come twice; a key that is made or removed meanwhile may be missing."""
+        name may come twice; a key that is made or removed during it may be missing."""
         at: Any = 0
         while True:
             at, page = await self.command("SCAN", at, "MATCH", f"{prefix}*", "COUNT", SCAN_KEYS)
