@@ -19,7 +19,7 @@ NONCE = "256xnonce"
 
 
 class _ConnectionLink(LinkToAll):
-    """One connection, as a shop calls it; nothing else is asked on it meanwhile."""
+    """One connection, as a shop calls it; no other command goes out on it."""
 
     history = ""
     generation = 0

@@ -53,7 +53,7 @@ class Judge:
 
     1. Wait until everything is recorded, and end `keepFree`.
     2. Repeat requests under their keys: a kept response must come again, or `already_rolled_back` if it was; a lost one
-       is decided anew, and a lock without a response is returned.
+       is decided again, and a lock without a response is returned.
     3. Check the merchant's changes, read codes, and request more of each total than is left.
     4. Each rule is a query that selects what breaks it.
     5. For each coupon, user, order and total, some order of the requests must explain every response.
@@ -211,7 +211,7 @@ class Judge:
                 await ask("unlock", f"/v1/coupons/unlock/{code}", token, wanted={204}, **about)
 
     def _is_used_by_another(self, book_id: str, code: str, request: dict[str, Any]) -> bool:
-        """Whether another recorded redemption may prevent that a lost one is decided anew."""
+        """Whether another recorded redemption may prevent that a lost one is decided again."""
         if self.books[book_id].kind != "sale" or "lockToken" in request:
             return True
         near = (code, request["userId"], request["orderId"])
@@ -269,7 +269,7 @@ _MAY_BE_ROLLED_BACK = """EXISTS (
   SELECT * FROM answered_redemptions t JOIN rollback_requests ON name IN (t.redemption_id, t.order_id)
   WHERE t.entry = answers.entry)"""
 _MAY_BE_TAKEN_BACK = "(op = 'assign' AND EXISTS (SELECT * FROM rollback_requests WHERE name = answers.code))"
-"""Then it is decided anew."""
+"""Then it is decided again."""
 _UNANSWERED = "SELECT op, refusal, count(*) FROM answers WHERE status = 0 GROUP BY op, refusal ORDER BY 3 DESC"
 _LOST = "SELECT durability, count(*) FROM lost JOIN answers USING (entry) WHERE final GROUP BY durability"
 _LOST_REDEMPTIONS = "SELECT redemption_id FROM lost JOIN answered_redemptions USING (entry)"

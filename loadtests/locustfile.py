@@ -146,7 +146,7 @@ class Load:
 
     1. Before it starts, check the key and make the books. The plan goes to workers among locust's options.
     2. While it runs, sample the service's memory. It ends after its requests, and an opening when all users have left.
-    3. Gather the workers' ledgers and judge them, in a process of its own: locust's page answers meanwhile.
+    3. Gather the workers' ledgers and judge them, in a process of its own, so that locust's page still answers.
     """
 
     current: ClassVar["Load | None"] = None
@@ -366,7 +366,7 @@ def with_judgement(report: str) -> str:
 
 
 def find_result() -> str:
-    """The result, of all that was said."""
+    """The result in the judgement's text."""
     lines = [line.strip() for line in Load.said.splitlines()]
     return " ".join([line for line in lines if line.startswith(RESULTS)] or lines[:1])
 

@@ -72,7 +72,7 @@ class Book(msgspec.Struct, frozen=True, rename="camel"):
         return ("budget_exhausted" if self.kind == "budget" else "out_of_stock",)
 
     def code(self, number: int) -> str:
-        """One of its codes; numbers past the last begin anew."""
+        """One of its codes; numbers past the last begin again."""
         return f"{self.stem}-{number % self.codes}"
 
     @property

@@ -245,7 +245,7 @@ async def roll_back(visit: Visit) -> None:
 async def _roll_back_twice(visit: Visit, book: Book, code: str, redemption: dict[str, Any]) -> None:
     body = {"reason": "drill", "restore": visit.random.random() < 0.7}
     path, about = f"/v1/redemptions/{redemption['redemptionId']}/rollback", {"code": code, "book": book.book_id}
-    # Not found if the redemption was lost meanwhile; the judge checks that.
+    # Not found if the redemption is lost by then; the judge checks that.
     refusals = ("already_rolled_back", *visit.lost("redemption_not_found"))
     recorded = visit.ledger.wants_record()
     asked = (visit.ask("rollback", path, body, *refusals, wanted={200}, recorded=recorded, **about) for _ in range(2))

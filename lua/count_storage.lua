@@ -5,15 +5,20 @@ KEYS  1 gate       string  epoch and state, read first
       3 books      hash    book's uuid → its number
       4 kept       hash    hour → bytes of answers; users, gifts
 ARGV  1 cursor ('0' first)
-Reply {OK, cursor ('0' for the last books), mark (of the settings), books, codes, records, uses, locks, lock_bytes, cards,
-      periods, shares, accounts, users, gifts, kept_bytes, due book…} or {outcome}; records: codes that have an owner, are switched off or
-      of which all uses are spent; locks: locked codes; lock_bytes: what their locks take beyond that (includes/locking.lua);
-      periods: the counters of books with budgets; shares: what locks hold of budgets, of a book and of users; accounts: users
-      who spent of budgets; users, gifts and kept_bytes with the first books alone; due: books of which locks that have expired
-      may stand in the way of others, as more of a card or of a budget than a request reads
+Reply {OK, cursor, mark, books, codes, records, uses, locks, lock_bytes, cards, periods, shares, accounts, users, gifts,
+      kept_bytes, due book…} or {outcome}
+      cursor      '0' after the last books
+      mark        that of the workspace's settings
+      records     codes that have an owner, are switched off, or whose uses are all spent
+      locks       locked codes; lock_bytes: the memory of their locks beyond that (includes/locking.lua)
+      periods     counters of books with budgets
+      shares      what locks hold of budgets: entries for books and for users
+      accounts    users who have spent of budgets
+      users, gifts, kept_bytes  0 unless ARGV[1] is '0'
+      due book    a book with so many expired locks on its cards or budgets that the worker sweeps them
 Event none
-Cost  at most 6 commands, 11 for each of at most 512 books (of a large hash: of some 100), and one reads a field for
-      each hour that answers are kept ]]
+Cost  at most 6 commands, 11 for each of at most 512 books (of a large hash: of some 100). One command reads a field
+      for each hour that answers are kept ]]
 -- @include gate gate_refuses book kept_bytes
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])

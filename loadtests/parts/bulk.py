@@ -2,7 +2,7 @@
 
 A service of its own generates, takes in, changes and exports codes, a million each, and runs batches, while one shopper
 redeems at a steady rate. Of each: how long it took, CPU for each code and in all, the first and the most memory by
-process, and the latencies of the shopper's redeems meanwhile, each counted from when it was due. It fails where a count
+process, and the latencies of a shopper's redeems during it, each counted from when it was due. It fails where a count
 is not what it should be, or a redeem that was answered is not recorded once."""
 
 import argparse

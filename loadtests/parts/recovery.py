@@ -114,7 +114,7 @@ def _moment(line: dict[str, Any]) -> datetime:
 
 
 async def _at_rest(on: Subject) -> None:
-    """Wait until Redis isn't writing its files anew: a copy of them then is a prefix of what they will be."""
+    """Wait until Redis isn't rewriting its files: then a copy of them is a prefix of the later files."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         info = await on.redis.info("persistence")

@@ -1,4 +1,4 @@
-"""What reports cost: their responses on roll-ups as 100 million redemptions leave them, and a count anew from facts.
+"""What reports cost: their responses on roll-ups as 100 million redemptions leave them, and a new count of facts.
 
 First 400 days of roll-ups are written, of each book in each hour, and each report is asked for several times. Then so
 many real redemptions are written, without roll-ups: `scrip reports --repair` counts them, and a report must have their
@@ -128,7 +128,7 @@ async def _ask(client: httpx.AsyncClient, address: str, rounds: int) -> tuple[st
 
 
 async def _count_facts(service: Run, client: httpx.AsyncClient, database: asyncpg.Connection, redemptions: int) -> int:
-    """Count real redemptions anew, and compare a report with them; 1 if it differs."""
+    """Count real redemptions again, and compare a report with them; 1 if it differs."""
     (await client.post("/v1/books", json={"name": "Real"})).raise_for_status()
     workspace, books = await _find_books(database, "demo", "Real")
     await write_past(database, workspace, 0, books, redemptions + 1, redemptions, 3)

@@ -177,7 +177,7 @@ async def _compare(tenant: GreedyTenant) -> None:
 
 
 async def _hanging_webhooks(tenant: GreedyTenant) -> None:
-    """Webhooks whose receiver accepts and never answers, and what they are told of."""
+    """Webhooks whose receiver accepts and never answers, and their events."""
     server = await asyncio.start_server(lambda *_: asyncio.sleep(WAITING_S), "127.0.0.1", 0)
     port, events = server.sockets[0].getsockname()[1], ["coupon.assigned"]
     ids = []

@@ -71,7 +71,7 @@ class SmallLoad:
         self.codes.insert(2, self.code("cards", "CARD"))
 
     def answer(self, op: str, book: str, code: str, user: str, order: str = "", key: str = "", **fields: Any) -> Entry:
-        """An answer, 201 where it isn't said otherwise."""
+        """An answer, 201 by default."""
         body = {"userId": user, "orderId": order}
         path = fields.pop("path", f"/v1/coupons/{op}/{code}")
         about: dict[str, Any] = {"status": 201, "digest": f"d-{op}-{len(self.entries)}"}
@@ -290,7 +290,7 @@ def test_every_rule_has_a_plant() -> None:
 
 
 def test_what_was_never_answered_may_be_recorded_or_not() -> None:
-    """A request whose outcome nobody knows excuses its own redemption or assignment, and no other."""
+    """A request with an unknown outcome excuses its own redemption or assignment, and no other."""
     load = SmallLoad()
     recorded = load.redemptions[0]
     load.redemptions.append(recorded | {"redemptionId": "r-x", "code": "SALE-9", "userId": "eve", "orderId": "o-x"})
@@ -304,7 +304,7 @@ def test_what_was_never_answered_may_be_recorded_or_not() -> None:
 
 
 def test_what_may_be_lost_is_lost_as_a_whole() -> None:
-    """Answers that may be lost may be decided anew; of a purchase both parts are recorded, or neither."""
+    """Answers that may be lost may be decided again; of a purchase both parts are recorded, or neither."""
     load = SmallLoad("fsynced")
     load.redemptions.pop(0)
     assert load.judged() == {}

@@ -42,7 +42,7 @@ def test_what_answers_say_is_entered() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"\xff", b"[]", b""])
 def test_what_is_no_answer_of_ours_is_never_taken_for_one(body: bytes) -> None:
-    """A page of a proxy is a refusal that nobody wants, whatever its status; so is a refusal without a code."""
+    """A proxy's page is an unexpected refusal with any status; so is a refusal without a code."""
     assert answered(200, body).refusal == answered(502, body).refusal == "unreadable"
     assert answered(404, b"{}").refusal == "nameless"
 

@@ -54,8 +54,8 @@ def recover(plan: bool, apply: bool, discard: bool, partition: int | None, yes: 
     Such a partition stays closed. If the newer Postgres can be brought back, do that: the partition opens by itself,
     and nothing is lost. If it is gone, choose.
 
-    --apply records what is still in the outbox. Codes that were sold by events that nobody has any more are blocked:
-    `scrip quarantine` settles or releases each. --discard drops all that, and frees the codes. Both rebuild Redis from
+    --apply records what is still in the outbox. Codes that were sold by lost events are blocked: `scrip quarantine`
+    settles or releases each. --discard drops all that, and frees the codes. Both rebuild Redis from
     Postgres, and are in the audit. Use --apply also if unrecorded events were lost (`OutboxGap` in `scrip doctor`).
     """
     if plan + apply + discard > 1:

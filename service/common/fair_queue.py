@@ -1,5 +1,5 @@
-"""Tasks that wait for their turn. Workspaces take turns, whatever each has waiting: bulk.py, pace.py and shared_pool.py
-let tasks wait here."""
+"""Tasks that wait for their turn, one workspace after the other. Tasks of bulk.py, pace.py and shared_pool.py wait
+here."""
 
 import asyncio
 from collections import Counter, deque
@@ -38,7 +38,7 @@ class FairQueue:
         return sum(map(self.count, self._waiting))
 
     def pop(self, may_run: Callable[[int], bool] = lambda _: True) -> tuple[int, asyncio.Future[None]] | None:
-        """The next task that nobody cancelled, of a workspace that may run one, and its workspace."""
+        """The next task that is not cancelled, of a workspace that may run one, and its workspace."""
         for workspace in [*self._waiting]:
             if not may_run(workspace):
                 continue

@@ -22,7 +22,7 @@ MAX_HEADS, PIECE_BYTES = 10, 1 << 10
 
 
 class _BoundedHandler(ResponseHandler):
-    """A connection that takes so many bytes for each request. aiohttp parses all that arrives, also what nobody reads:
+    """A connection that takes so many bytes for each request. aiohttp parses all that arrives, also unread bodies:
     else `100 Continue` again and again would keep the event loop busy, and fill memory."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_bytes: int) -> None:

@@ -19,8 +19,8 @@ MAX_HEAD_BYTES = 16 << 10
 TIMEOUT_S = 5.0
 """For a request to arrive, and for its response to be taken."""
 FRESH_S = 1.0
-"""How long rendered metrics are sent to all who read them: a rendering takes 10 to 30 ms, and the API's own port asks
-nobody for a key."""
+"""How long all readers get the same rendered metrics: a rendering takes 10 to 30 ms, and the API's own port needs no
+key."""
 _JSON = "application/json"
 
 CheckReadiness = Callable[[], Awaitable[tuple[bool, bytes]]]

@@ -95,7 +95,7 @@ class SchemaDocument(JsonRenderPlugin):
 
 async def build_document(request: Request[Any, Any, Any]) -> None:
     """Make the OpenAPI document before the first request below `/schema`, in a thread, since it takes a second.
-    Requests that come meanwhile wait."""
+    Requests that come in that time wait."""
     state = request.app.state
     if "document" not in state:
         state.document = asyncio.ensure_future(asyncio.to_thread(_make_document, request))

@@ -57,7 +57,7 @@ log = structlog.get_logger()
 
 
 class ProviderMetadata:
-    """The metadata of providers. Anybody can begin a sign-in, so all that begin meanwhile share one fetch."""
+    """The metadata of providers. Strangers can begin sign-ins, so all that begin during a fetch share it."""
 
     def __init__(self, fetch: Callable[[SignIn], Awaitable[Metadata]]) -> None:
         self._fetch = fetch
@@ -161,7 +161,7 @@ _metadata = ProviderMetadata(_fetch_metadata)
 
 
 async def _fetch_person(provider: SignIn, secret: str, code: str, redirect_uri: str) -> Person:
-    """The person for whom the provider issued this code."""
+    """The person of this code of the provider."""
     metadata = await _metadata.find(provider)
     headers, body = make_token_request(provider, metadata, secret, code, redirect_uri)
     reply = await _fetch("POST", metadata.token_endpoint, headers, body)

@@ -5,7 +5,7 @@ import resource
 from service.server.fastlane.bounded_protocol import MAX_CONNECTIONS
 
 RESERVED_FILES = 200
-"""File descriptors that the process needs besides its clients' connections."""
+"""File descriptors that the process needs in addition to its clients' connections."""
 
 
 def bound_connections() -> int:

@@ -44,7 +44,7 @@ class RequestMetrics(Collector):
             if kind == REQUESTS:
                 requests.add_metric(labels, count)  # type: ignore[attr-defined]
         for row in ROWS:
-            if (TIME_US, row.operation_id) in counts:  # 32 series, which stay 0 where nobody uses the operation
+            if (TIME_US, row.operation_id) in counts:  # 32 series, which stay 0 for an unused operation
                 self._add_times(times, row.operation_id, counts)  # type: ignore[arg-type]
         self._add_workspaces(of_workspaces, counts)  # type: ignore[arg-type]
         yield from (requests, times, of_workspaces)

@@ -198,7 +198,7 @@ class _PostgresPoller:
                     log.warning("postgres_away", error=type(error).__name__)
                 is_unavailable = True
                 self._context.watch.has_postgres = False
-            except WrongNumber as wrong:  # this process was stopped meanwhile, else `scrip migrate` would have failed
+            except WrongNumber as wrong:  # this process was stopped in between, else `scrip migrate` would have failed
                 log.critical("api_stopped", reason=str(wrong))
                 signal.raise_signal(signal.SIGTERM)
 

@@ -111,7 +111,7 @@ async def test_how_codes_are_chosen(operator: Operator, service: Service) -> Non
 
 
 async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service: Service) -> None:
-    """Each line is a user, who gets a code; heading and button count the users, and who gets none is said before."""
+    """Each line is a user, who gets a code; heading and button count the users, and name those without one before."""
     code, user = new_code(), new_id()
     book = service.book(code, name="Given at once")
     await operator.open_page(f"book/{book}", "Given at once")

@@ -152,7 +152,7 @@ async def test_a_choice_by_keyboard_waits_for_the_last_key(keyboard: _Keyboard, 
 
 
 async def test_a_report_beside_another_book(keyboard: _Keyboard, operator: Operator, service: Service) -> None:
-    """Choose the time, the book and the other one: each choice opens the page anew, and keeps the focus."""
+    """Choose the time, the book and the other one: each choice opens the page again, and keeps the focus."""
     code, name, other = new_code(), new_id("Sold"), new_id("Other")
     service.book(code, name=name)
     service.book(name=other)

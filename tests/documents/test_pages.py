@@ -11,8 +11,6 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info, left_out
 from service.engine.hot import unrecorded
-from service.engine.hot.scripts import JOINED
-from service.engine.operations.table import ROWS
 from service.engine.worker import metrics, server_metrics
 from service.server.tasks import job_metrics
 from service.serving import partition_metrics, process_metrics, request_metrics
@@ -171,14 +169,3 @@ def test_documented_metrics(process: str) -> None:
     exported = _exported(_PROCESSES[process])
     assert len(exported) > 10
     assert _documented(process) == exported
-
-
-def test_the_bounds_of_scripts() -> None:
-    """bounds.md has one row for each script. Those below 4 ms, and assign_any, join calls with other requests."""
-    cpu_ms: dict[str, float] = {}
-    text = _read("docs/internals/bounds.md")
-    for name, ms in re.findall(r"^\| (\w+) \| .+ \| [\d,]+ \| ([\d.]+) \|", text, re.MULTILINE):
-        cpu_ms[name] = max(cpu_ms.get(name, 0), float(ms))
-    assert set(cpu_ms) == {path.stem for path in Path(ROOT / "lua").glob("*.lua")} - {"run_requests"}
-    rows = {row.script for row in ROWS}
-    assert {name for name in rows if cpu_ms[name] < 4} | {"assign_any"} == set(JOINED)

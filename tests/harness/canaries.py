@@ -79,7 +79,7 @@ class Canaries:
             self._record(service.manage.post(path, content=body, headers={"Content-Type": kind}))
 
     def _every_route(self) -> None:
-        """Each address with canaries wherever something may be said: as good as it gets, and as bad."""
+        """Each address with canaries in all its values: once with valid ones, once with invalid ones."""
         service = self.service
         document = service.anonymous.get("/schema/openapi.json").json()
         for path, operations in document["paths"].items():

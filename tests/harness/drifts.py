@@ -106,7 +106,7 @@ class Kind(NamedTuple):
     """A statement for Postgres, with Subject.values as `:name`; or what a client of Redis does."""
 
     def expected(self, subject: Subject) -> dict[str, set[Class]]:
-        """What must be said of a subject, by thing."""
+        """The differences of a subject that must be reported, by thing."""
         return {subject.thing(name): set[Any](classes.split()) for name, classes in self.named.items()}
 
 

@@ -62,7 +62,7 @@ def _answered_under(name: str) -> str | None:
 
 
 async def everything(url: str) -> dict[str, Any]:
-    """What a Redis holds of the service, except what every opening writes anew, and limits' counters, which expire."""
+    """What a Redis holds of the service, except what every opening writes again, and limits' counters, which expire."""
     keys: dict[str, Any] = {}
     of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout)
     partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)

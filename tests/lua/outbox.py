@@ -23,7 +23,7 @@ class Outbox:
     """The state after all events."""
 
     is_erased: bool = False
-    """Whether users were deleted meanwhile, so that later events have their pseudonyms."""
+    """Whether users were deleted since, so that later events have their pseudonyms."""
     owners: dict[str, Assigned | Unassigned] = field(default_factory=dict)
     """The last change of owner by code."""
     gifts: dict[str, Assigned] = field(default_factory=dict)

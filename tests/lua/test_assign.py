@@ -220,7 +220,7 @@ async def test_what_was_picked_is_assigned_once_its_facts_are_there(still: Shop)
 
 @pytest.mark.parametrize("how", ["assigned", "locked", "ended"])
 async def test_what_was_picked_may_be_taken_while_facts_are_asked_for(still: Shop, how: str) -> None:
-    """A coupon that another user gets meanwhile, or that ends in this millisecond, is not given."""
+    """A coupon that another user gets in between, or that ends in this millisecond, is not given."""
     book = await still.book("CODE-1", max_redemptions_per_code=2)
     if how == "ended":
         await still.add(book, "CODE-1", expires_ms=NOW_MS + 5)

@@ -55,7 +55,7 @@ async def test_a_redemption_takes_what_the_order_needs(shop: Shop) -> None:
 
 
 async def test_a_lock_holds_its_part(still: Shop) -> None:
-    """Several locks hold parts of one card; what they hold is nobody else's, and its holder takes it."""
+    """Several locks hold parts of one card; only a lock's holder can spend what it holds."""
     await cards(still)
     status, lock = await still.lock("CARD-1", "ann", orderId="A-1", orderValue="30", lockSeconds=60)
     assert (status, lock["amount"], lock["discountAmount"], lock["finalAmount"]) == (201, "30.00", "30.00", "0.00")
@@ -433,7 +433,7 @@ async def test_ids_that_look_like_a_hold(shop: Shop) -> None:
 
 
 async def test_a_clock_that_goes_back_takes_no_more_than_there_is(still: Shop) -> None:
-    """Locks that are live again, of what another has spent meanwhile, take what is left, and the last take nothing."""
+    """Locks that are live again, of amounts that others have spent since, take the rest, and the last take nothing."""
     await cards(still)
     for n in range(30):
         await still.lock("CARD-1", f"u{n}", orderId=f"A-{n}", orderValue="1.6", lockSeconds=10)

@@ -24,7 +24,7 @@ async def test_a_lock_is_exact_on_the_moved_clock(still: Shop, uses: int) -> Non
 
 
 async def test_going_back_revives_no_lock_of_what_was_sold(still: Shop) -> None:
-    """A lock that ended by the clock lives again when that goes back, but not on a coupon that was used meanwhile."""
+    """A lock that ended by the clock lives again when that goes back, but not on a coupon that was used since."""
     await still.book("CODE-1", "CODE-2")
     tokens = [(await still.lock(code, "ann", lockSeconds=60))[1]["lockToken"] for code in ("CODE-1", "CODE-2")]
     await still.set_offset(60_000)

@@ -8,10 +8,13 @@ import pytest
 from service.common.resources import LUA_DIR
 from service.engine.formats import key_names
 from service.engine.hot.fitness import check_server
+from service.engine.hot.scripts import JOINED
+from service.engine.operations.table import ROWS
 from service.server.reconcile.examination import pair_up
 from tests.harness.worst import CASES
 from tests.harness.worst.crowds import ARGUMENTS, BOUNDED, CROWDS, LOCKS, crowd, keys_to_crowd
 from tests.harness.worst.large_shop import METER, LargeShop
+from tests.harness.worst.measured import WORST_CPU_MS
 from tests.harness.worst.measuring import count_commands
 from tests.lua.conftest import shop_on
 
@@ -104,3 +107,10 @@ def test_every_script_has_its_worst_case() -> None:
     """Each script has a case in the table, and each head has its number of commands; `many` runs its requests'."""
     assert {case.script for case in CASES} == set(HEADS) - {"run_requests"}
     assert all(most_commands(name) > 0 for name in HEADS)
+
+
+def test_requests_below_4_ms_join_calls() -> None:
+    """Each script has its CPU. Those of requests below 4 ms, and assign_any, join calls with other requests."""
+    assert set(WORST_CPU_MS) == set(HEADS) - {"run_requests"}
+    scripts = {row.script for row in ROWS}
+    assert {name for name in scripts if WORST_CPU_MS[name] < 4} | {"assign_any"} == set(JOINED)

@@ -120,7 +120,7 @@ async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[
 
 
 async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str, Ask]) -> None:
-    """A stream that isn't there is not made anew."""
+    """A stream that isn't there is not made again."""
     await still.record()
     await still.link.call("RENAME", key_names.outbox(0), "aside")
     for name in WRITING:

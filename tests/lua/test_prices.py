@@ -1,4 +1,4 @@
-"""A lock holds the price of an order: what redeem takes of it, when it is decided anew, and what ends it."""
+"""A lock holds the price of an order: what redeem takes of it, when it is decided again, and what ends it."""
 
 import dataclasses
 import itertools
@@ -163,7 +163,7 @@ async def test_a_lock_refuses_what_redeem_would(
 
 
 async def test_items_are_held_line_by_line(shop: Shop) -> None:
-    """What redeem leaves out is the lock's; other lines are priced anew, and are worth the order at most."""
+    """What redeem leaves out is the lock's; other lines are priced again, and are worth the order at most."""
     lines = [{"sku": "tea", "quantity": 2, "unitPrice": 10}]
     book = await shop.book("CODE-1", "CODE-2", "CODE-3", discount=BUY_ONE)
     for code, order in (("CODE-1", "A-1"), ("CODE-2", "A-2"), ("CODE-3", "A-3")):

@@ -38,7 +38,7 @@ async def test_an_older_row_changes_nothing(still: Shop) -> None:
 
 
 async def test_codes_are_entered_once(still: Shop) -> None:
-    """A code that comes again stays what it is, though it was assigned, locked or used meanwhile."""
+    """A code that comes again stays what it is, though it was assigned, locked or used since."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
     await still.assign("CODE-1", "ann")
     await still.lock("CODE-2", "ann")

@@ -93,8 +93,8 @@ async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
 
 
 async def test_facts_from_before_a_deletion_are_ignored(still: Shop) -> None:
-    """Facts that Postgres told just before a user was deleted are read again, also if the last deletion was of the user
-    of a later redemption."""
+    """Facts that Postgres returned just before a user was deleted are read again, also if the last deletion was of the
+    user of a later redemption."""
     eraser = Eraser(still)
     await still.book("CODE-1", "CODE-2")
     await still.redeem("CODE-1", "ann")

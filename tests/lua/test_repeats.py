@@ -41,7 +41,7 @@ def _is_stored(shop: Shop, key: str) -> Awaitable[Any]:
 @pytest.mark.parametrize("end", LOCK_ENDS)
 async def test_a_lock_answers_while_it_lives(still: Shop, uses: int | None, end: str) -> None:
     """Lock and extension answer as the first time while the lock lives, however long that is; after its end both are
-    decided anew under their keys: the lock is another one, or is refused, and the extension is `lock_lost`."""
+    decided again under their keys: the lock is another one, or is refused, and the extension is `lock_lost`."""
     held = await _locked(still, uses)
     await still.wait(10_000)
     token = held["lockToken"]
@@ -115,7 +115,7 @@ async def test_a_lock_that_ended_within_a_call(still: Shop, uses: int | None) ->
 
 @pytest.mark.parametrize("random", [False, True])
 async def test_an_assignment_answers_until_it_is_taken_back(still: Shop, random: bool) -> None:
-    """Used or switched off it is still the user's. Taken back it is decided anew; a repeat that only finds the coupon
+    """Used or switched off it is still the user's. Taken back it is decided again; a repeat that only finds the coupon
     assigned again stores nothing under the key, which belongs to the recorded event."""
     book = await still.book("CODE-1", max_redemptions_per_code=2)
 
@@ -202,7 +202,7 @@ async def test_a_rolled_back_redemption_is_not_answered_as_sold(
 
 
 async def test_a_limited_caller_is_told_the_same(still: Shop) -> None:
-    """Under limits a repeat is counted, and refused with the same figures, or decided anew."""
+    """Under limits a repeat is counted, and refused with the same figures, or decided again."""
     await still.book("CODE-1", "CODE-2")
     still.limit(requests_per_minute=100, misses_per_minute=1, live_locks=5)
     _, redeemed = await still.redeem("CODE-1", "ann", key="redeemed")

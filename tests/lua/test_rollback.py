@@ -178,7 +178,7 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop, is_recorded: bool
 
 
 async def test_facts_of_another_opening(still: Shop) -> None:
-    """What was read for a Redis that was opened anew since is asked for again: there the event may be another."""
+    """What was read for a Redis that was opened again since is asked for again: there the event may be another."""
     await still.book("CODE-1", "CODE-2")
     _, redeemed = await still.redeem("CODE-1", "ann")
     await still.record()

@@ -181,7 +181,7 @@ PLANTED = [
 
 @pytest.fixture
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Adds a rule to the general text alone: nobody redeems or locks where this holds."""
+    """Adds a rule to the general text alone: it refuses each redemption and lock where this holds."""
 
     def forget() -> None:
         for cached in (scripts._read, scripts._expand, scripts._body, scripts._fill_all, general._changed_body):

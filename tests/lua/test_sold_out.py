@@ -75,7 +75,7 @@ async def test_a_users_limits_are_named_before_the_stock(still: Shop) -> None:
 
 
 async def test_a_coupon_that_is_freed_in_the_call_can_be_had_at_once(still: Shop) -> None:
-    """Stock is read anew once a script of the call may have changed it: the next request gets the coupon, no other."""
+    """Stock is read again once a script of the call may have changed it: the next request gets the coupon, no other."""
     book = await _sold_out(still, CODE)
     answers = await together(
         still.assign_any(book, "bob"),

@@ -173,7 +173,7 @@ async def test_full_workspaces_in_a_call_of_many(still: Shop) -> None:
 
 
 async def test_a_change_of_the_settings_keeps_the_mark(still: Shop) -> None:
-    """Settings that are written anew stay marked, until the worker removes the mark."""
+    """Settings that are written again stay marked, until the worker removes the mark."""
     await still.book("CODE-1")
     await _mark(still, "!1")
     await still.put_workspace(coupons_per_order=3)

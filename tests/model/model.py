@@ -126,7 +126,7 @@ class Model(Operations):
         return next(r for r in self.made if r.id == redemption_id)
 
     def _answers(self, kept: Kept) -> bool:
-        """Whether a key's answer is still true; else its request is decided anew. Refused, where a rollback took back
+        """Whether a key's answer is still true; else its request is decided again. Refused, where a rollback took back
         what it shows."""
         about = kept.about
         if isinstance(about, Lock):

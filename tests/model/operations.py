@@ -11,7 +11,7 @@ from tests.model.refusals import Refused, Use, first
 from tests.model.state import Coupon, Lock, Price, Redemption, State, time
 
 TOLD = {"not_started", "expired", "order_value_too_low", "order_value_required"}
-"""What a `public` credential is told of a coupon whose book says so."""
+"""The reasons that a `public` credential gets for a coupon of a book with `publicReasons`."""
 Body = dict[str, Any]
 Answer = tuple[int, Any]
 """Status and body."""
@@ -30,7 +30,7 @@ class Operations(State):
         self.made: list[Redemption] = []
         """Every redemption that was ever made, in order."""
         self.renews_next: str | None = None
-        """When the budgets or limits that refused last begin anew."""
+        """When the budgets or limits that refused last begin again."""
 
     def _find_coupon(self, code: str | None) -> Coupon:
         c = self.coupons.get(code or "")
@@ -290,7 +290,7 @@ class Operations(State):
         return 200, {**body, **unknown}
 
     def _tells(self, code: str, body: Body) -> bool:
-        """Whether a `public` credential is told the reasons of this validate."""
+        """Whether a `public` credential gets the reasons of this validate."""
         reasons = body.get("reasons", ["coupon_not_found"])
         return TOLD.issuperset(reasons) and self.books[self.coupons[code].book].public_reasons
 
@@ -299,7 +299,7 @@ class Operations(State):
         return use.currency or refusals.wanted_currency(self, use.c, use.usual)
 
     def _may_be_an_order(self, asked: Body) -> bool:
-        """Whether the amounts are an order's, of a coupon that nobody knows."""
+        """Whether the amounts are an order's, of an unknown coupon."""
         if "currency" in asked:
             return True
         value, items = asked.get("orderValue"), asked.get("items", ())

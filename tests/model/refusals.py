@@ -70,7 +70,7 @@ class Use:
     is_anothers: bool = False
     """Whether another user has the order's gift."""
     renews: dict[str, int | None] = field(default_factory=dict[str, int | None])
-    """When what refuses it by budgets and limits of uses begins anew, by the refusal; None for never."""
+    """When what refuses it by budgets and limits of uses begins again, by the refusal; None for never."""
 
 
 def first(state: State, c: Coupon, reasons: Iterable[str]) -> None:

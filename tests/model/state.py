@@ -161,7 +161,7 @@ class State:
         self.currency = "USD"
         self.gift_book: int | None = None
         self.gifts: dict[str, tuple[str, str, int]] = {}
-        """By order: the code that was given, to whom and when."""
+        """By order: the code that was given, its user and the time."""
         self.rolled_back_gifts: set[Given] = set()
         """Those that a rollback of their order took back."""
         self.limits = Limits()
@@ -189,7 +189,7 @@ class State:
         return limit is None or c.uses < limit
 
     def available(self, c: Coupon, but: Lock | None = None) -> Decimal:
-        """What nobody holds of a card, but for this lock."""
+        """The amount of a card that no other lock holds."""
         return c.funds - sum(lock.amount for lock in self.live(c) if lock is not but)
 
     def locked(self, c: Coupon) -> bool:

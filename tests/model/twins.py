@@ -217,7 +217,7 @@ class Twins(RuleBasedStateMachine):
 
 
 def _left(rates: str) -> list[tuple[str, int, int]]:
-    """Name, limit and what is left; not after how many seconds it begins anew."""
+    """Name, limit and what is left; not after how many seconds it begins again."""
     words = rates.split()
     return [(name, int(most), int(left)) for name, most, left in zip(words[::4], words[1::4], words[2::4], strict=True)]
 

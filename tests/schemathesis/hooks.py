@@ -75,7 +75,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     if not _kept_keys:
         _kept_keys.update(_own_keys(case))
     if case.meta is not None and case.meta.generation.mode.is_positive:
-        if not isinstance(case.body, NotSet):  # schemathesis judges a body anew that was set, and no body as a bad one
+        if not isinstance(case.body, NotSet):  # schemathesis judges a body again that was set, and no body as a bad one
             case.body = _put_right(case.body)
         if case.query:
             # A cursor is opaque: only one that a list gave is good.

@@ -68,7 +68,7 @@ _ROWS = st.lists(st.lists(_CELL, min_size=3, max_size=3), min_size=1, max_size=2
 
 @given(_ROWS, st.sampled_from([None, "comma", "semicolon"]))
 def test_no_cell_is_a_formula_at_any_separator(rows: list[list[str]], excel: Excel) -> None:
-    """No part of a line is a formula, whichever usual separator it is split at, with quotes or without."""
+    """At each usual separator, with quotes or without, no cell of a split line is a formula."""
     text = encode_csv_rows(rows, excel).decode()
     for separator in ",;|\t":
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):

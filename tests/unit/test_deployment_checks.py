@@ -107,7 +107,7 @@ def test_a_low_limit_of_descriptors_is_logged(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_archive() -> None:
     """Archiving is bad while its newest attempt failed or hangs; a failure before the last success is not. An archive
-    without a file is a warning, as nobody knows whether it works."""
+    without a file is a warning, because it is untested."""
     later = AT + timedelta(minutes=1)
 
     def judge(

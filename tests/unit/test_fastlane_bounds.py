@@ -120,7 +120,7 @@ async def test_a_head_in_many_pieces(sent: bytes, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_many_chunks() -> None:
-    """Chunks that arrive at once are read in turns; meanwhile the transport reads nothing, whoever wants more."""
+    """Chunks that arrive at once are read in turns; until then the transport reads nothing for any caller."""
     client = Client()
     body = b"1\r\na\r\n" * 30_000 + b"0\r\n\r\n"
     client.send(_CHUNKED + body)

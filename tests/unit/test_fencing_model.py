@@ -33,7 +33,7 @@ class State(NamedTuple):
     asks_postgres: tuple[int, bool | None] | None = None
     """Since when, and the answer."""
     is_promoted: bool = False
-    """Whether R follows nobody."""
+    """Whether R follows no server."""
     opening: tuple[str, int] | None = None
     """The server, and how long the opening has waited."""
     is_open: bool = False

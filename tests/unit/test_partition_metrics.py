@@ -71,7 +71,7 @@ def test_what_is_shown() -> None:
 
 
 async def test_a_redis_that_is_away() -> None:
-    """Redis counts as up while it answers; the gate is what it said last, `closed` where Postgres says so."""
+    """Redis counts as up while it answers; the gate is its last reply, or `closed` where Postgres has it as closed."""
     redis, watch = make_watch()
     watch.take_rows([make_row(0, "open"), make_row(1, "closed")])
     for number in range(2):

@@ -183,7 +183,7 @@ def test_a_key_without_a_name() -> None:
 
 
 def test_algorithms_that_need_no_key() -> None:
-    """A token that is signed with the public key, or not at all, is nobody's."""
+    """A token that is signed with the public key, or not at all, names no person."""
     claims = IDP.claims(nonce=read_query(make_provider())["nonce"], groups=["operators"])
     forged = hmac_token({"alg": "HS256", "kid": "RS256"}, claims, IDP.pem("RS256"))
     for token in (forged, hmac_token({"alg": "none", "kid": "RS256"}, claims, b"")):

@@ -80,7 +80,7 @@ _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "i": (key_names.answer, ("key",)),
     "y": (key_names.kept_bytes, ()),
 }
-"""By kind (docs/internals/architecture.md, Redis keys) its builder, and what follows the kind."""
+"""By kind (docs/internals/formats.md, Redis keys) its builder, and what follows the kind."""
 _PARTS: dict[str, st.SearchStrategy[str]] = {
     "book": st.integers(1, 2**31).map(str),
     "bucket": st.integers(0, key_names.BUCKETS - 1).map(str),

@@ -408,7 +408,7 @@ def test_globals_are_reported() -> None:
 
 @EVERY
 def test_every_function_is_called(name: str) -> None:
-    """Lua makes each function anew whenever a script runs, so a composed text calls each of its functions."""
+    """Lua makes each function again whenever a script runs, so a composed text calls each of its functions."""
     text = compose(name, "n")
     for function in re.findall(r"^local function (\w+)", text, re.MULTILINE):
         assert len(re.findall(rf"\b{function}\b", text)) > 1, function

@@ -160,7 +160,7 @@ async def test_a_shape_reads_what_the_other_way_reads(base: bytes, monkeypatch: 
     sent += [_mutate(draw, base) for _ in range(_MUTATIONS)]
     for number, data in enumerate(sent):
         cut = draw.randrange(len(data)) if number % 8 == 0 else 0
-        taught.room = Room()  # nobody else has the turn
+        taught.room = Room()  # no other has the turn
         by_shape, other = Client(beside=taught), Client()
         by_shape.protocol._usual = {**taught.protocol._usual}
         by_shape.protocol._misses = other.protocol._misses = 8
@@ -223,7 +223,7 @@ async def test_what_is_not_learned(sent: bytes) -> None:
 
 @pytest.mark.usefixtures("attempts")
 async def test_the_least_recently_adopted_shape_goes() -> None:
-    """An operation has at most MAX_SHAPES; one that a connection adopted meanwhile stays."""
+    """An operation has at most MAX_SHAPES; one that a connection has adopted stays."""
     bases = [_USUAL.replace(b"Host: scrip", b"Host: scrip%d" % number) for number in range(MAX_SHAPES + 1)]
     client = _client(*bases[:-1])
     for base in (bases[0], bases[-1], bases[-1]):

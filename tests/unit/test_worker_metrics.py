@@ -25,7 +25,7 @@ PARTITION = 977
 
 
 def test_a_former_holder_shows_nothing() -> None:
-    """At the lease's end all gauges of the partition are gone, whoever set them, and those of another one stay."""
+    """At the lease's end all gauges of the partition are gone, and those of another one stay."""
     for partition in (PARTITION, PARTITION + 1):
         metrics.follow(partition, lambda: 1)
         metrics.low_books.show(partition, [LowBook("shop", f"book-{partition}", 3)])

@@ -9,7 +9,7 @@ it has details. Another line is the outcome and the reply's parts, separated by 
 - `/c`, `/u` and `/o` are the operation's own code, user and order (no id has a `/` or a `#`);
 - `+<n>` is the event n after the previous one in the text.
 
-The text is compressed, in base64, after one letter: `U` if it names a user whom its operation does not, else `B`.
+The text is compressed, in base64, after one letter: `U` if it names another user than its operation, else `B`.
 """
 
 import base64

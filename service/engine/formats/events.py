@@ -134,7 +134,7 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
 
 
 class BalanceChanged(Fact, frozen=True, kw_only=True, gc=False):
-    """A card was credited with an amount, or closed, which took what was available. It is nobody's: `user` is ''."""
+    """A card was credited with an amount, or closed, which took the available amount. It has no user: `user` is ''."""
 
     kind: Literal["credited", "closed"]
     amount_e4: int
@@ -144,7 +144,7 @@ class BalanceChanged(Fact, frozen=True, kw_only=True, gc=False):
 
 class StockNotice(Event, frozen=True, kw_only=True, gc=False):
     """A book ran low, or out, of free codes, uses of its total, or a budget: `budget:<l, d or m>:<amount>:<renews>`;
-    the last is when it begins anew in ms, or `-`."""
+    the last is when it begins again in ms, or `-`."""
 
     workspace: int
     book: int

@@ -1,9 +1,9 @@
-"""The names of Redis's keys (architecture.md, Redis keys): a builder for each kind, and one parser. Operations,
+"""The names of Redis's keys (formats.md, Redis keys): a builder for each kind, and one parser. Operations,
 hot/, the worker and comparisons call it. Scripts build the same names: a changed name needs another LAYOUT.
 
 Each part is a number of the service's; only the last part may be a client's text. So names are unique.
 
-A new kind needs its type in OWN or TYPES, its parts in _PARTS, a builder, and a row in docs/internals/architecture.md.
+A new kind needs its type in OWN or TYPES, its parts in _PARTS, a builder, and a row in docs/internals/formats.md.
 """
 
 import re

@@ -227,7 +227,7 @@ async def leave_moved(where: str | RedisAddress, connection: Connection) -> None
     address = _parse(where)
     while (address.service or address.is_cluster) and not connection.lost:
         await _until_due(address, connection)
-        with contextlib.suppress(OSError):  # nobody replies
+        with contextlib.suppress(OSError):  # no reply comes
             hosts = (await read_slots(address)).hosts if address.is_cluster else {await locate(address)}
             if connection.host not in hosts:
                 log.warning("redis_moved", waiting=connection.waiting)

@@ -134,7 +134,7 @@ class Confirmed(NamedTuple):
         A worker opens another server only after a majority of the committee has reported that one as the slot's owner.
         Any other majority shares a node with it, which reported to this process first. So that was asked before the
         worker read the reports. The committee confirms nothing if the last confirmation is too old now, because the
-        slot may have left meanwhile, and may have come back.
+        slot may have left in that time, and may have come back.
         """
         if claim.reporter not in self.nonce.committee:
             return self

@@ -28,7 +28,7 @@ Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 """(partition, script, keys, arguments) → reply; raises Refusal."""
 
 CODES_A_RUN, RUNS_AT_ONCE = 200, 4
-"""While a partition opens, and nobody else uses its Redis."""
+"""While a partition opens, and no other process uses its Redis."""
 PACED_CODES, SHARE, FEW_CODES = 50, 0.5, 20
 """Beside requests: one run at a time of so many codes, which takes at most a millisecond, for that share of the time,
 unless there are only so few codes."""

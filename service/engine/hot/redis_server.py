@@ -32,8 +32,8 @@ FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
 LOADS_AT_ONCE = 8
 """Scripts that go out together to a server that serves others: it compiles each for a millisecond or two."""
 REWRITE_S = 600.0
-FIELDS_A_READ = 1000
 """The longest that rewriting the append-only file may take."""
+FIELDS_A_READ = 1000
 LOOK_S, BUSY_S = 0.05, 0.01
 """Between two looks at a rewrite that is under way, and before asking again for one."""
 log = structlog.get_logger()
@@ -288,7 +288,7 @@ class Server:
     async def walk_keys(self, kinds: Collection[str]) -> AsyncIterator[list[Key]]:
         """Pages of the keys of some kinds, of all workspaces.
 
-        A key may come twice; a key that is made or removed meanwhile may be missing. Keys are matched by parse_key, not
+        A key may come twice; a key that is made or removed during it may be missing. Keys are matched by parse_key, not
         by pattern, because clients' texts are part of names.
         """
         async for page in self.names(key_names.partition_prefix(self.partition)):
@@ -303,7 +303,7 @@ class Server:
 
     async def names(self, prefix: str) -> AsyncIterator[list[Any]]:
         """Pages of the names that begin so, as the connection decodes them. A prefix has nothing of a client's text. A
-        name may come twice; a key that is made or removed meanwhile may be missing."""
+        name may come twice; a key that is made or removed during it may be missing."""
         at: Any = 0
         while True:
             at, page = await self.command("SCAN", at, "MATCH", f"{prefix}*", "COUNT", SCAN_KEYS)

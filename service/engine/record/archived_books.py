@@ -66,8 +66,8 @@ async def find_ended(database: Database, partition: int, days: int, limit: int) 
 async def archive(
     pool: Pool, partition: int, fence: int, ended: ArchivedBook, days: int, counts: Sequence[int | str]
 ) -> bool:
-    """Archive a book, with its last counts; return False if its end was moved, or a job begun,
-    meanwhile. Raises LeaseLost, and Refusal `recovering`."""
+    """Archive a book, with its last counts; return False if its end was moved, or a job has
+    begun. Raises LeaseLost, and Refusal `recovering`."""
     book = ended.workspace, ended.book
     with contextlib.suppress(_Unchanged):
         async with under_lease(pool, partition, fence) as connection:

@@ -1,4 +1,4 @@
-"""The audit: who changed what, written in the change's own transaction. Whatever changes configuration calls
+"""The audit: who changed what, written in the change's own transaction. Each change of configuration calls
 `write_audit`. Names of actions are in the API, audit.js, audit.sql and 0005_audit.sql. Pass no whole code."""
 
 from typing import Any

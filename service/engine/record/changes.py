@@ -45,7 +45,7 @@ async def changes_since(database: Pool, partition: int, version: int) -> AsyncGe
     """Yield every row newer than the version (0: everything), page by page; without codes of archived books.
 
     Workspaces, books and users come first, as codes depend on them; then codes by version. After an abort, continue
-    from the last complete version. All are read in one snapshot: a book that changes meanwhile comes before its codes,
+    from the last complete version. All are read in one snapshot: a book that changes during it comes before its codes,
     as it was; its new version is above the last one here. Close it (`contextlib.aclosing`): it holds a transaction.
     """
     async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):

@@ -20,7 +20,7 @@ from service.engine.record.pool import ERRORS, Database
 from service.engine.record.queries import query
 
 MAX_AGE_S = 600.0
-"""The longest time without Postgres in which keys are accepted: a key that is revoked meanwhile is accepted, too.
+"""The longest time without Postgres in which keys are accepted: a key that is revoked in that time is accepted, too.
 The opening of a partition waits for it (service/engine/worker/opening/old_server.py)."""
 BEAT_S = 2.0
 """How often an API process renews its row, and a worker reads the running versions."""

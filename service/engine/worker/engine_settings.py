@@ -1,4 +1,4 @@
-"""What an engine's worker is told. A composition root (service/serving/worker.py) fills it from the environment."""
+"""The settings of an engine's worker. A composition root (service/serving/worker.py) fills it from the environment."""
 
 from typing import Literal, NamedTuple
 

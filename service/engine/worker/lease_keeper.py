@@ -95,7 +95,7 @@ class LeaseKeeper:
     4. If no lease is free, the worker with the most leases hands one over to the worker with the fewest, if that
        has at least two fewer and has lived for five seconds. It ends its work on the partition and names its successor.
     5. The statement of 1. also releases leases of partitions whose Redis this worker has not reached for three seconds.
-       It takes none whose Redis it does not reach, and counts as just started meanwhile: others hand it nothing.
+       It takes none whose Redis it does not reach, and counts as just started: others hand it none.
 
     A worker that could not renew its leases for two seconds takes none of another for two seconds: perhaps Postgres was
     away, and the other has not renewed its own yet.

@@ -62,7 +62,7 @@ log = structlog.get_logger()
 
 
 class Unverified(Exception):
-    """Something of the partition is not as it was verified: verify it again, and open it anew unless it is right."""
+    """Something of the partition is not as it was verified: verify it again, and open it again unless it is right."""
 
 
 _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxGap, TooManyRefused)

@@ -48,7 +48,7 @@ def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
 class ProjectionCatchUp:
     """One for each open partition. Once a second, until Redis has everything; then after each change:
 
-    1. If Redis is ahead of Postgres, stop: the partition must be opened anew. After a restart of Postgres, which may
+    1. If Redis is ahead of Postgres, stop: the partition must be opened again. After a restart of Postgres, which may
        have been restored, look also at events (service/engine/worker/opening/older_postgres.py).
     2. Project what was missing a second ago already, and what was set aside and has rested: all of it at the start.
     3. If Postgres has restarted more than COMPARE_AFTER_S ago, no process still projects what it wrote before.

@@ -88,7 +88,7 @@ class ServerWatch:
         return look
 
     async def _look(self) -> dict[int, Look | hiredis.ReplyError]:
-        """Four commands, whatever the number of partitions; in a cluster two, and two for each partition, which may be
+        """Four commands, for any number of partitions; in a cluster two, and two for each partition, which may be
         refused by themselves. Redis loses all scripts of an epoch or none, so the first stands for all."""
         asked, self._asked = self._asked, {}
         firsts = [next(iter(scripts.digests.values())) for scripts in asked.values()]
@@ -166,7 +166,7 @@ class SharedRedis:
         return watch
 
     async def _connect(self, node: Host | None) -> ServerWatch:
-        """For all partitions that ask meanwhile."""
+        """For all partitions that ask in that time."""
         address = self._address
         try:
             self._watches = {at: watch for at, watch in self._watches.items() if not watch.connection.lost}

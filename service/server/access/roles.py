@@ -39,7 +39,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     ),
 }
 USER_TOKEN_ROLES = {"checkout": "user", "public": "public"}
-"""The role of a user token by its `scope` claim. A token gets no other role, whatever its claim contains."""
+"""The role of a user token by its `scope` claim. No claim gives a token another role."""
 
 
 def list_roles(operation_id: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Refused requests of this process, for look-ups by request id (docs/internals/decisions/0086-refused-requests.md).
 
-Whoever sends a refusal adds it; once a second service/serving/wiring.py takes all and writes them to Postgres.
+The transport that sends a refusal adds it. Once a second service/serving/wiring.py writes all to Postgres.
 """
 
 import time

@@ -82,7 +82,7 @@ class Slots:
 
 
 class Turns:
-    """Lets pieces of bulk work run one after the other, with pauses. Workspaces take turns, whatever each has.
+    """Lets pieces of bulk work run one after the other, with pauses. Workspaces take turns.
 
     A piece should take a millisecond at most: a hot request waits for one piece, however many clients send bulk work.
     """

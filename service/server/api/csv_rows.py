@@ -61,7 +61,8 @@ def encode_csv_head(columns: Sequence[str], excel: Excel) -> bytes:
 def encode_csv_rows(rows: Iterable[Sequence[Cell]], excel: Excel = None) -> bytes:
     """The rows in UTF-8, each ended by CRLF; None is an empty cell.
 
-    A `'` precedes what a spreadsheet would evaluate as a formula, at whichever usual separator it splits the lines.
+    A `'` stands before each text that a spreadsheet may evaluate as a formula: at the start of a cell, and after each
+    separator that a program may split lines at.
     """
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=DELIMITERS[excel or "comma"], lineterminator="\r\n")

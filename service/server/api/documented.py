@@ -166,7 +166,7 @@ def describe_route(
     - returns: what the usual response is or has. tag: if the controller has no `tags`.
     - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
     - answer: an example of the response. item: for a list, an example of its items; its query is by default Listing.
-    - refusals: the outcome codes of this operation, besides those of all operations.
+    - refusals: the outcome codes of this operation, in addition to those of all operations.
     - lagging: may return `Scrip-Lag-Seconds`. located: `Location`.
     - durable: accepts `Prefer`. keyed: takes an Idempotency-Key, under which the API or the script stores the response.
     - counted: a script counts the request for the caller's limits, so that admit does not.

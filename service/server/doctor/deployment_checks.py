@@ -63,7 +63,7 @@ def judge_clients(processes: Sequence[Description]) -> Check:
 
 
 def judge_archive(server: ServerState) -> Check:
-    """Judge the last attempt to archive Postgres's WAL. Nobody knows of an archive without a file whether it works."""
+    """Judge the last attempt to archive Postgres's WAL. An archive without a file is untested."""
     if not server.archives:
         return Check("archive", "ok", "archive_mode is off")
     archived = f"last archived {server.archived_at:%Y-%m-%d %H:%M:%S} UTC" if server.archived_at else "nothing archived"

@@ -121,7 +121,7 @@ class Bounded(HttpToolsProtocol):
         self._room.enter(self, self.loop.time())
 
     def _make_room(self, over: int) -> None:
-        """End another connection (connection_room.py), so that nobody keeps others out; without one, refuse this."""
+        """End another connection (connection_room.py), so that no client keeps others out; without one, refuse this."""
         if over > MAX_TURNED_AWAY:
             self._raw.abort()
         elif giving := self._room.make_room(self._max_connections, self.loop.time()):

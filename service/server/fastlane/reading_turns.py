@@ -29,7 +29,7 @@ class ReadingTurns:
         self._is_due = False
 
     def may_begin(self, connection: Reader) -> bool:
-        """Whether the connection has its owner's turn, or takes it now since nobody has it. Else it has to wait."""
+        """Whether the connection has its owner's turn, or takes it now since it is free. Else it has to wait."""
         owner = connection.owner
         if owner not in self._begun and owner not in self._waiting:
             self._begin(connection)

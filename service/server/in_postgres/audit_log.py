@@ -1,5 +1,5 @@
-"""The audit: who changed what, written in the change's own transaction; and counts of rejected attempts. Whatever
-changes configuration calls `write_audit`. Names of actions are in the API, audit.js, audit.sql and 0005_audit.sql.
+"""The audit: who changed what, written in the change's own transaction; and counts of rejected attempts. Each
+change of configuration calls `write_audit`. Names of actions are in the API, audit.js, audit.sql and 0005_audit.sql.
 audit.py copies AuditRow's fields by name, and its CSV has them in their order. Pass no whole code."""
 
 from collections.abc import Sequence

@@ -60,7 +60,7 @@ async def connect_replica(database_url: str) -> asyncpg.Pool:
 
 
 async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerator[list[Any], None]:
-    """Yield the rows of a whole pass in pages, and fetch the next page meanwhile. Close it."""
+    """Yield the rows of a whole pass in pages, and fetch the next page in the background. Close it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await set_locally(connection, PASS)
         cursor = await open_cursor(connection, query(name), *args)

@@ -1,7 +1,7 @@
 """The webhook sender's reads and writes: active webhooks, due deliveries, results. sender.py and payloads.py call this;
 webhooks.py reads one delivery. Structs are made from rows by the names or the order of the query's columns. With an
 outdated fence no webhook and no due delivery is read, and neither deliveries nor their results are written. Whether a
-webhook works, fails or is switched off is stored without a fence: that is true whoever has the lease."""
+webhook works, fails or is switched off is stored without a fence: it is true under any lease."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime

@@ -354,7 +354,7 @@ async def read_results(database: Database, job_id: UUID) -> AsyncIterator[list[C
 
 
 async def read_undecided(database: Database, job_id: UUID, limit: int) -> list[JobUser]:
-    """The first users for whom nothing is decided yet, in the request's order."""
+    """The first users without a decision, in the request's order."""
     return [JobUser(*row) for row in await database.fetch(query("undecided_users"), job_id, limit)]
 
 

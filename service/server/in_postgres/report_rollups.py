@@ -1,5 +1,5 @@
 """Compare the roll-ups of reports with the facts, and correct them (docs/internals/decisions/0092-reports.md).
-report_comparison.py calls this, and the doctor for a quick look. Counting anew runs event_writer.py's statements, in a
+report_comparison.py calls this, and the doctor for a quick look. A new count runs event_writer.py's statements, in a
 transaction whose tables are empty copies."""
 
 from collections.abc import AsyncIterator, Callable
@@ -21,8 +21,8 @@ _FIRST, _LAST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff
 
 async def compare_rollups(pool: asyncpg.Pool, partition: int, repair: bool, progress: Callable[[int], None]) -> int:
     """The number of hours, by book and currency, and of days of cards, that differ from the facts of a partition's
-    workspaces, as of the beginning. With `repair` the differences are added to the roll-ups, to which workers add
-    meanwhile. Raises PostgreSQL's errors."""
+    workspaces, as of the beginning. With `repair` the differences are added to the roll-ups, while workers add
+    others. Raises PostgreSQL's errors."""
     async with _own_rollups(pool, partition) as own:
         await own.execute(query("report_issued_codes"), partition)
         epoch, seq, counted = 0, -1, 0

@@ -75,7 +75,7 @@ async def pending_erasures(
 async def finish_erasure(pool: Pool, erasure: Erasure, last: EventId) -> bool:
     """Remove the user's id; False if a later deletion must run first. `last`: an event at or after this one's end.
 
-    Until now the roll-ups of reports took a new user of this name for the deleted one. Nothing is recorded meanwhile.
+    Until now the roll-ups of reports took a new user of this name for the deleted one. Recording waits.
     """
     args = (erasure.workspace, erasure.pseudonym, erasure.version, *last, erasure.partition)
     user = (erasure.workspace, erasure.user_id)

@@ -25,7 +25,7 @@ async def create_user(
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         existing = await read_user(connection, workspace, user_id)
-        if existing is not None:  # created meanwhile; this change has its new version
+        if existing is not None:  # created since; this change has its new version
             max_coupons, metadata = existing.max_coupons, existing.metadata
         else:
             await check_storage(connection, workspace, USER_BYTES)

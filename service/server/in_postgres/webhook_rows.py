@@ -108,7 +108,7 @@ async def patch_webhook(
         before = await read_webhook(connection, workspace, webhook_id)
         values = (workspace, webhook_id, url, events, description, status, KEEP_DAYS)
         row = _row_of(WebhookRow, await connection.fetchrow(query("patch_webhook"), *values))
-        if before.status == "inactive" and row.status == "active":  # now it gets what came meanwhile
+        if before.status == "inactive" and row.status == "active":  # now it gets the events since then
             await connection.execute(query("send_waiting"), row.webhook)
         await write_audit(connection, workspace, "webhook.changed", webhook_id, _to_audit(before), _to_audit(row))
     return row

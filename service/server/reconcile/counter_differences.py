@@ -35,7 +35,7 @@ _OF_BLOCKED = ("inactive", "assigned")
 
 
 class Books(Subject):
-    """Books' counters. All counters of a book are read at one cut, and the record counts anew up to that cut. A
+    """Books' counters. All counters of a book are read at one cut, and the record counts up to that cut. A
     repair adds the difference to the counter."""
 
     at_once = 25
@@ -66,7 +66,7 @@ class Books(Subject):
         return [Item("h", key_names.counters(self._w, thing), counter) for counter in COUNTERS]
 
     async def fetch_expected(self, at: EventId, things: Sequence[int]) -> Counts:
-        """The counters, and the configuration's version, which tells whether codes changed meanwhile."""
+        """The counters, and the configuration's version, which shows whether codes have changed."""
         async with self._one_pass:
             return await self._examiner.primary.counts(self._workspace, at, things)
 

@@ -175,7 +175,7 @@ class Examiner:
         return again
 
     async def _settle(self, difference: Difference) -> bool:
-        """Report the difference, and repair it on request; False if the values have changed meanwhile."""
+        """Report the difference, and repair it on request; False if the values have changed."""
         state = "found"
         await self.raise_if_void()
         await self.quarantine.read_on()

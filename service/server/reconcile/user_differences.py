@@ -1,7 +1,7 @@
 """Compare users: their coupons by book, how many of them have an expiry of their own, and caps: a part of a comparison
 (comparison.py). Rows come in the order of users. Names of fields are those of a user's hash in Redis
 (lua/includes/coupon_counts.lua, assignment.lua and lua/put_user.lua). The expiries are compared code by code
-(coupon_differences.py); a set of them that has too many is removed, and that comparison writes it anew."""
+(coupon_differences.py); a set of them that has too many is removed, and that comparison writes it again."""
 
 from collections.abc import Sequence
 from contextlib import aclosing

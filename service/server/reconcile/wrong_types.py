@@ -34,7 +34,7 @@ Expected = dict[Key, list[Write]]
 
 
 class WrongTypes(Subject):
-    """One workspace's. Keys that follow from the record are written anew, except pools and sets of free codes, which
+    """One workspace's. Keys that follow from the record are written again, except pools and sets of free codes, which
     are compared later. Locks and counters by the minute are lost. A key with too many writes is left for a rebuild."""
 
     at_once = ITEMS_A_LOOK // 2

@@ -34,7 +34,7 @@ async def assign_page(
     """Give each user the next code that can be assigned; return the users that are decided, and the codes that are
     left. The other users need more codes.
 
-    Each user's request has an Idempotency-Key of its own, whatever its code. So if a worker has died in between, Redis
+    Each user's request has an Idempotency-Key of its own, for any code. So if a worker has died in between, Redis
     answers with the code that the user has got then, and the code of this request is free for the next user. Raises
     Refusal if Redis decides nothing now.
     """

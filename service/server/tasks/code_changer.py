@@ -153,7 +153,7 @@ class CodeChanger(JobRunner):
 
 
 def _go_on(job: JobRow, status: str, last: int) -> int:
-    """The cursor. Raises JobStopped if the job was paused or cancelled meanwhile."""
+    """The cursor. Raises JobStopped if the job was paused or cancelled."""
     if status != "running":
         raise JobStopped(job.job_id)
     return last

@@ -27,8 +27,8 @@ class ComparisonRunner:
     1. If a job waits, the scheduled time has passed since the last whole comparison, or a workspace that it had set
        aside is due again, start `scrip reconcile`. These three take turns, so that jobs don't delay the others. It runs
        in its own process, because a million codes take some ten seconds of Python. The process runs the job under the
-       fence of the worker. No book leaves Redis meanwhile.
-    2. Wait for its end. If it is killed, the next process runs the job anew. After an error of the whole partition the
+       fence of the worker. No book leaves Redis in that time.
+    2. Wait for its end. If it is killed, the next process runs the job again. After an error of the whole partition the
        next one waits for a pause that doubles from ten seconds to five minutes.
     """
 

@@ -47,7 +47,7 @@ async def count_codes(server: Server, scripts: Scripts, workspace: int, book_id:
 
 
 async def watch_stock(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
-    """Every 30 seconds read 50 books of which a notice said that they ran low, in turns of workspaces. Show those, as a
+    """Every 30 seconds read 50 books with a notice that they ran low, in turns of workspaces. Show those, as a
     metric, that still have fewer free codes than their threshold."""
     aside = SetAside(pool, server.partition, "watching_stock")
     while True:

@@ -42,7 +42,7 @@ class Eraser:
     3. In Redis, give the user's coupons, gifts and redemptions, as Postgres lists them, to the pseudonym. One script
        moves each with its counts, so that the counts are always right.
     4. From here on Redis decides nothing more about these under the old id. Wait until all earlier events are recorded.
-       Then move the counts of redemptions that were rolled back meanwhile without restoring their use.
+       Then move the counts of redemptions that were rolled back in that time without restoring their use.
     5. Replace the user in the answers of idempotency keys whose requests don't name the user. Replace answers recorded
        by step 4 in Redis and then in Postgres, and those that only Redis has in Redis. Later ones are a new user's in
        both.

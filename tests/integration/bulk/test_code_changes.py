@@ -1,4 +1,4 @@
-"""Jobs that change many codes: each code once, whatever dies, is paused or is cancelled meanwhile."""
+"""Jobs that change many codes: each code once, also if something dies, is paused or is cancelled."""
 
 import asyncio
 import contextlib
@@ -204,7 +204,7 @@ async def test_the_next_holder_of_a_partition_has_its_jobs(shop: BulkShop) -> No
 
 async def test_an_assignment_is_repeated_without_a_second_code(shop: BulkShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a worker dies after Redis decided, the next one finds which code each user has got, and gives no second one.
-    A code that was taken meanwhile is passed over; a user who may have no more is refused."""
+    A code that another request takes is skipped; a user who may have no more is refused."""
     monkeypatch.setattr(code_assigner, "ASSIGNED_A_CALL", 4)
     free = [f"FREE-{number:02}" for number in range(24)]
     await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine(one) for one in free])

@@ -83,7 +83,7 @@ async def test_commands(database_url: str) -> None:
 @pytest.mark.parametrize("name", ["first", "second"])
 def test_used_codes_are_restored(patient: Service, name: str) -> None:
     """`demo reset` rolls redemptions of the demo's books back, gifts too, and takes assigned codes back, each time
-    anew. Codes with an owner of their own keep the owner."""
+    again. Codes with an owner of their own keep the owner."""
     checkout, order = patient.client("demo_checkout"), new_id(f"order-{name}")
     spend = {"userId": "ann", "orderId": order, "code": "SUMMER-A", "orderValue": "100.00"}
     bought = ok(checkout.post("/v1/checkout", json=spend), 201)

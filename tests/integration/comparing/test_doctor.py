@@ -144,7 +144,7 @@ async def test_what_processes_store_of_themselves(patient: Service) -> None:
 
 
 def test_sentinels_that_are_away(patient: Service) -> None:
-    """Sentinels of which none answers are bad, as is Redis, which nobody names."""
+    """Sentinels of which none answers are bad, as is Redis, which none of them names."""
     report = _doctor(patient, REDIS_URL=f"redis+sentinel://{_NOWHERE},127.0.0.1:2/shop")
     assert (report.code, report.bad()) == (2, {"sentinels", "redis"})
     assert report.checks["sentinels"]["says"].startswith("0 of 2 answer; a failover needs 2 of 2; silent: ")

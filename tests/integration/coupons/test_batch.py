@@ -186,7 +186,7 @@ def test_as_single_requests(service: Service) -> None:
 
 
 def test_a_batch_that_changed_nothing_is_not_stored(service: Service) -> None:
-    """A batch whose operations were all refused or only read is not stored: its repeat is decided anew."""
+    """A batch whose operations were all refused or only read is not stored: its repeat is decided again."""
     code, key = service.coupon(), uuid4().hex
     lock = ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "other"}), 201)
     operations = [_redeem(code), {"op": "validate", "code": code}]
@@ -199,7 +199,7 @@ def test_a_batch_that_changed_nothing_is_not_stored(service: Service) -> None:
 
 
 def test_an_unknown_outcome(service: Service) -> None:
-    """An unknown outcome is one operation's problem; it claims the key, so that a repeat can't run meanwhile."""
+    """An unknown outcome is one operation's problem; it claims the key, so that a repeat can't run yet."""
     good, broken, key = service.coupon(), service.coupon(), uuid4().hex
     ok(service.checkout.post(f"/v1/coupons/assign/{broken}", json={"userId": "u"}), 201)
     operations = [_redeem(good), _redeem(broken), _redeem(good)]

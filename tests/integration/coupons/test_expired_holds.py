@@ -1,4 +1,4 @@
-"""Thousands of locks on a card, or in a budget, that expire at once stand in nobody's way for long."""
+"""Thousands of locks on a card, or in a budget, that expire at once block other requests for a short time only."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

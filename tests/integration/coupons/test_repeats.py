@@ -122,7 +122,7 @@ def test_behind_the_record_it_is_unavailable(patient: Service) -> None:
 
 def test_after_a_loss_of_redis(patient: Service) -> None:
     """A rebuilt Redis tells the same of redemptions, assignments and gifts; it has no locks, so that a lock's key is
-    decided anew."""
+    decided again."""
     stood, undone = Shopper(patient, {}), Shopper(patient, {})
     redemption, _ = _buy(stood, new_code(), new_code())
     code = patient.coupon()

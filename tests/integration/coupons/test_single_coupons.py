@@ -111,7 +111,7 @@ def test_an_existing_code(service: Service, kind: str) -> None:
 
 def test_what_is_listed(service: Service) -> None:
     """The list has active time-specific coupons, newest first, with their books; none of another kind, early or late.
-    Its cursor continues where the page ended, whatever came or went meanwhile, and is valid for this list alone."""
+    Its cursor continues where the page ended, also after additions and removals, and is valid for this list alone."""
     codes = [create(service, "time-specific", description="Now")["code"] for _ in range(4)]
     others = [
         create(service, kind, validFrom=at(-1), validUntil=at(1))["code"] for kind in ("user-specific", "generate")

@@ -45,7 +45,7 @@ def shop(service: Service) -> ArchivedShop:
 
 
 def test_the_hot_path_does_not_know_it(service: Service, shop: ArchivedShop) -> None:
-    """Its codes are `coupon_not_found`, its orders `order_not_found`; the order's id may be used anew."""
+    """Its codes are `coupon_not_found`, its orders `order_not_found`; the order's id may be used again."""
     user = {"userId": "ann"}
     for code in shop.codes:
         for path in ("lock", "redeem", "assign"):

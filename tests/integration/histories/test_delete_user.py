@@ -34,7 +34,7 @@ async def test_a_deleted_user(service: Service) -> None:
 
     ask(manage, "/v1/users", userId=user, maxCoupons=20, metadata={"name": "x"})
     ask(buy, f"/v1/coupons/assign/{given}", userId=user)
-    ok(buy.post(f"/v1/coupons/assign/{taken}", json={"userId": user}), 201)  # its key would assign it anew
+    ok(buy.post(f"/v1/coupons/assign/{taken}", json={"userId": user}), 201)  # its key would assign it again
     ask(manage, f"/v1/coupons/unassign/{taken}")
     stands = ask(buy, f"/v1/coupons/redeem/{redeemed}", userId=user, orderId=f"{order}-0")["redemptionId"]
     ok(buy.post(f"/v1/coupons/redeem/{rolled_back}", json={"userId": user, "orderId": f"{order}-1"}), 201)
@@ -62,7 +62,7 @@ async def test_a_deleted_user(service: Service) -> None:
     for client, path, body, headers in asked:
         again = client.post(path, json=body, headers=headers)
         assert again.headers["Idempotency-Replayed"] == "true", path
-        if "/redeem/" in path and body["userId"] == user:  # what is read anew; the rest is as the repeat says itself
+        if "/redeem/" in path and body["userId"] == user:  # what is read again; the rest is as the repeat says itself
             assert again.json()["userId"] == pseudonym
         assert again.text.count("deleted-") == again.text.count(pseudonym)
     known = ok(buy.get(f"/v1/users/{user}"))

@@ -248,7 +248,7 @@ async def test_nothing_of_it_changes(setup: PartitionSetup) -> None:
 
 
 async def test_an_order_is_remembered_as_long_as_one_of_its_books(setup: PartitionSetup) -> None:
-    """The order of a book that leaves, and of one that stays, keeps the latter's place; others may be used anew."""
+    """The order of a book that leaves, and of one that stays, keeps the latter's place; others may be used again."""
     await setup.pool.execute("UPDATE workspaces SET coupons_per_order = 2, version = version")
     await setup.pool.execute(
         "UPDATE workspaces SET version = (SELECT version + 1 FROM config_versions WHERE partition = 0)"

@@ -305,7 +305,7 @@ async def keep_until_rebuilt(setup: PartitionSetup, keeper: PartitionWorker) -> 
 
 @contextlib.asynccontextmanager
 async def keeping(keeper: PartitionWorker) -> AsyncIterator[None]:
-    """Run the loop meanwhile."""
+    """Run the loop during the block."""
     stopping = asyncio.Event()
     renewing = asyncio.create_task(keeper._keeper.run())
     keeping = asyncio.create_task(keeper.run(stopping))

@@ -70,7 +70,7 @@ def test_a_missing_worker_is_named(patient: Service, alone: httpx.Client, monkey
 
 
 async def test_quarantine_is_counted_from_its_table(patient: Service, alone: httpx.Client) -> None:
-    """The metric has every cause of every partition, whoever put the events there, and falls when they are gone."""
+    """The metric has every cause of every partition, for events of any process, and falls when they are gone."""
 
     def shows(cause: str, events: int) -> bool:
         name = f'scrip_quarantined_events{{cause="{cause}",partition="{patient.partition}"}} {events}.0'

@@ -10,7 +10,7 @@ from service.server.requests.code_requests import CodeLine
 from tests.integration.opening.opening_fixtures import PartitionSetup, assert_blocked, restored, trim
 
 _LOST = ["CODE-40", "CODE-41", "CODE-42", "CODE-44", "CODE-9", "MANY-1", "LATE-1"]
-"""Codes that are sold by events that nobody has any more."""
+"""Codes that are sold by lost events."""
 
 
 async def _sell(setup: PartitionSetup) -> None:

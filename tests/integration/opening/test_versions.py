@@ -107,7 +107,7 @@ async def test_a_redis_without_any_versions_scripts_is_opened(setup: PartitionSe
 async def test_scripts_of_another_layout_are_neither_loaded_nor_taken_over(
     setup: PartitionSetup, database_url: str
 ) -> None:
-    """A version with another layout gets no scripts in this epoch; a worker that finds only its scripts opens anew."""
+    """A version with another layout gets no scripts in this epoch; a worker that finds only its scripts opens again."""
     await store_scripts(setup.pool, "other", OTHER, layout="another")
     others = LoadedScripts(setup.pool)
     await others.refresh()

@@ -31,7 +31,7 @@ async def test_all_events_are_recorded_in_order(shop: RecordedShop, make_flusher
 
 
 async def test_more_than_a_batch(shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
-    """An outbox longer than a batch is recorded in several batches, and the pending events are counted meanwhile."""
+    """An outbox longer than a batch is recorded in several batches, and the pending events are counted in between."""
     monkeypatch.setattr(write_behind, "BATCH_EVENTS", 100)
     flusher = await make_flusher()
     await shop.sell(250)

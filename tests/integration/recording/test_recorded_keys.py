@@ -62,7 +62,7 @@ async def test_an_expired_key_can_be_used_again(kept: Record):
     ("op", "payload"), [("assign", "book CODE-1 x"), ("gift", "book CODE-1 x"), ("checkout", "@ 2 book CODE-1 x")]
 )
 async def test_the_key_of_an_assignment_that_was_taken_back(kept: Record, op: str, payload: str):
-    """Its request is decided anew under its key, and recorded within the hour; not before it was taken back, and not
+    """Its request is decided again under its key, and recorded within the hour; not before it was taken back, and not
     for another request. The key of a redemption with a gift stays its own."""
 
     def keyed(code: str, fingerprint: str = "f") -> Any:

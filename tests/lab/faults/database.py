@@ -122,7 +122,7 @@ class Database:
     async def kill(self) -> None:
         """As its machine's end."""
         pids = self._processes()
-        self.signal(signal.SIGSTOP)  # so that none is started meanwhile
+        self.signal(signal.SIGSTOP)  # so that none is started in between
         self.signal(signal.SIGKILL)
         if self._server.child.pid is not None:
             await self._server.child.wait()

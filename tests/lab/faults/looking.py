@@ -42,7 +42,7 @@ class RestingCrowd(Crowd):
 
 
 class Drill:
-    """The load on a deployment's service, and the faults that are injected meanwhile.
+    """The load on a deployment's service, and the faults that are injected into it.
 
     1. A redemption with durability `recorded` is looked up at once: it must be in Postgres then.
     2. Two readers: one reads a coupon in Redis, one lists of books and of redemptions in Postgres.

@@ -124,7 +124,7 @@ async def postgres_gone(deployment: Watched) -> Undo:
 
 
 async def each_killed(deployment: Watched) -> Undo:
-    """A worker, an API, Postgres and Redis are killed, and start at once, as by a supervisor: nobody must be woken."""
+    """A worker, an API, Postgres and Redis are killed, and start at once, as by a supervisor: no page may be sent."""
     for process in (deployment.workers[0], deployment.apis[0]):
         await process.signal(signal.SIGKILL)
         process.start()
@@ -138,7 +138,7 @@ async def each_killed(deployment: Watched) -> Undo:
 
 
 async def ordinary(deployment: Watched) -> Undo:
-    """Half an hour of work that wakes nobody: an upgrade with a migration, process by process; a failover by sentinels,
+    """Half an hour of work without a page: an upgrade with a migration, process by process; a failover by sentinels,
     whose old primary comes back; a rebuild of a partition. Each under load."""
     ends = time.monotonic() + 25 * 60
     new = make_next_version(deployment.folder / "next")

@@ -20,7 +20,7 @@ Fault = Callable[[Deployment, Drill, random.Random], Awaitable[None]]
 
 
 def worker_asleep(deployment: Deployment, dice: random.Random) -> AbstractAsyncContextManager[None]:
-    """In every other round, let nothing be recorded meanwhile, so that there is something to lose."""
+    """In every other round, let nothing be recorded, so that there is something to lose."""
     return deployment.worker.asleep() if dice.random() < 0.5 else nullcontext()
 
 

@@ -204,7 +204,7 @@ async def _sell_again(deployment: Deployment, drill: Drill, sold: Sold, since_ms
 
 @asynccontextmanager
 async def _worker_away(deployment: Deployment, dice: random.Random) -> AsyncIterator[None]:
-    """In every other round no worker runs meanwhile, and up to some seconds longer."""
+    """In every other round no worker runs until some seconds later."""
     is_away = dice.random() < 0.5
     if is_away:
         await deployment.worker.signal(signal.SIGKILL)

@@ -28,7 +28,7 @@ BEHIND_EVENTS = 150
 
 
 async def postgres_killed(deployment: Deployment, drill: Drill, dice: random.Random) -> None:
-    """SIGKILL of Postgres, three times; buyers are served meanwhile."""
+    """SIGKILL of Postgres, three times, while buyers are served."""
     for _ in range(KILLS):
         await drill.begin_fault(20)
         await deployment.database.kill()
@@ -223,7 +223,7 @@ async def redis_disk_full(deployment: Deployment, drill: Drill, dice: random.Ran
 
 
 async def postgres_disk_full(deployment: Deployment, drill: Drill, dice: random.Random) -> None:
-    """Postgres's disk fills up; buyers are served meanwhile."""
+    """Postgres's disk fills up, while buyers are served."""
     await drill.begin_fault(20)
     with filled(deployment.folder / "record"):
         with contextlib.suppress(Exception):

@@ -51,7 +51,7 @@ async def test_nothing_recorded_is_lost_and_nothing_sold_twice(deployment: Deplo
 
 async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     """Redis 7.0 cuts an AOF that ends amid a transaction after its first half, and runs that half at the next start but
-    one: a file that was written anew holds none."""
+    one: a file that was written again holds none."""
     async with own_deployment(Path(require("redis-server")), "everysec") as deployment:
         result = await run_round(deployment, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
     assert result.verdict.wrong == []

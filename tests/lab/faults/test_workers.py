@@ -55,6 +55,6 @@ def _says_that_it_lags(service: Service, code: str) -> None:
 
 
 def _alarms(service: Service) -> list[Any]:
-    """What the worker said when it stopped."""
+    """The output of the worker when it stopped."""
     lines = service.run.output.read_text().splitlines()
     return [line for line in lines if '"event": "partition_stopped"' in line and '"level": "error"' in line]

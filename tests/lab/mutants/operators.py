@@ -217,7 +217,7 @@ def _is_write(node: Node) -> bool:
 
 
 def _inside(node: Node, text: str) -> Edit:
-    """A small change, shown with its surroundings, so that two of one line are told apart."""
+    """A small change, shown with its surroundings, so that two of one line differ."""
     surrounding = node
     while surrounding.parent is not None and surrounding.parent.type in _SURROUNDING:
         surrounding = surrounding.parent

@@ -102,7 +102,7 @@ class Recorded:
             if wanted_epoch not in ends:
                 end = await self._database.fetchval(query("epochs_end"), partition, wanted_epoch)
                 ends[wanted_epoch] = -1 if end is None else end
-                continue  # the heap may have changed meanwhile
+                continue  # the heap may have changed
             heapq.heappop(heap)
             if not answer.done():
                 answer.set_result(wanted_seq <= ends[wanted_epoch])

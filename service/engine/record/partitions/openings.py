@@ -12,7 +12,7 @@ from service.engine.record.pool import Database, count_changed
 from service.engine.record.queries import query
 
 Kind = Literal["tail", "whole"]
-"""What Redis lacked was written, or everything anew."""
+"""The opening wrote what Redis lacked, or everything."""
 
 SurplusChoice = Literal["apply", "discard"]
 """Carry over into Postgres what only Redis has, or drop it."""

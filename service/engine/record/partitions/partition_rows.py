@@ -1,5 +1,5 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set. The worker changes
-leases, epochs and cursors; whatever changes configuration that Redis has calls `bump_config_version` before its
+leases, epochs and cursors; each change of configuration that Redis has calls `bump_config_version` before its
 transaction's other changes. Partition has the names of the query's columns; overview.py copies some by name."""
 
 from collections.abc import AsyncIterator, Sequence

@@ -20,7 +20,7 @@ CUT_OFF_S = MAX_AGE_S + 30
 """A process that does not reach Postgres refuses all keys after MAX_AGE_S; the rest is for requests under way."""
 
 STEADY_S = 10.0
-"""Another fencing must be better for so long before the partition is opened anew with it: nodes come and go."""
+"""Another fencing must be better for so long before the partition is opened again with it: nodes come and go."""
 
 SPREAD_S, PAUSE_S = 1.0, 0.1
 """Time for a committee to learn of a failover, and between two readings of its reports."""
@@ -71,7 +71,7 @@ async def _has_left(last: Nonce, report: Report, partition: int, redis_url: str)
 
 
 def claim_of(report: Report | None, partition: int) -> Claim:
-    """Who has the partition's slot; nobody if the server doesn't report it."""
+    """The owner of the partition's slot; none if the server doesn't report it."""
     return report.claim(slot_of(partition)) if report else Claim("", "", 0)
 
 
@@ -92,7 +92,7 @@ class FencingWatch:
         self._since = 0.0
 
     def find_change(self, server: Replication, report: Report | None) -> str:
-        """Why the partition must be opened anew; '' if it need not. `report` is as in choose_nonce."""
+        """Why the partition must be opened again; '' if it need not. `report` is as in choose_nonce."""
         if not self._nonce.fits(server):
             return "this server's replication has changed since it was verified"
         wanted = choose_nonce(self._nonce.random, server, report, self._nonce, has_log=self._has_log)

@@ -56,7 +56,7 @@ async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
     epoch = await server.newest_epoch()
     names = (key_names.config(partition), key_names.newest(partition))
     versions = await server.command("MGET", *names)
-    row = await read_partition(pool, partition)  # later than Redis, so that what is written meanwhile is not missing
+    row = await read_partition(pool, partition)  # later than Redis, so that later writes are not missing
     surplus = Surplus(
         versions=max(0, parse_versions(*versions).newest - row.config_version),
     )
@@ -114,8 +114,8 @@ class _OutboxEnd:
         return False
 
     async def _has_unknown_recovery(self, after: int) -> bool:
-        """Whether the last recovery, of an epoch after this one, is not of this Postgres. If it is, Redis was then as
-        this Postgres said. A recovery's entry is the second of its epoch."""
+        """Whether the last recovery, of an epoch after this one, is not of this Postgres. If it is, Redis then
+        had the state of this Postgres. A recovery's entry is the second of its epoch."""
         end = "+"
         while page := await self._server.command("XREVRANGE", self._server.outbox, end, "-", "COUNT", 1):
             epoch = parse_event_id(page[0][0]).epoch

@@ -118,8 +118,8 @@ class _Here(NamedTuple):
 class SurplusSurvey:
     """One partition's. Call `outbox`, then `codes`, both to their end; then `report` is complete.
 
-    Redis has the newest state, and Postgres an older one with, after it, some events of the outbox. Whatever Redis has
-    beyond that was decided by events that nobody has any more.
+    Redis has the newest state, and Postgres an older one with, after it, some events of the outbox. All that Redis has
+    beyond that was decided by lost events.
     """
 
     def __init__(self, server: Server, pool: asyncpg.Pool) -> None:
@@ -150,7 +150,7 @@ class SurplusSurvey:
                 yield [Recordable(one, self._take(one, recorded, known)) for one in page]
 
     async def codes(self, *, has_outbox: bool = False) -> AsyncGenerator[list[Sold], None]:
-        """Pages of what Redis has sold by events that nobody has. `has_outbox`: the events of `outbox` are recorded, or
+        """Pages of what Redis has sold by events that are lost. `has_outbox`: the events of `outbox` are recorded, or
         in quarantine, by now."""
         if has_outbox:
             self._changes.clear()
@@ -320,7 +320,7 @@ class SurplusSurvey:
     def _compare(
         self, code: _Code, one: _Here, was: RecordedCode | None, lost: Sequence[EventId], aside: int
     ) -> list[Sold]:
-        """What Redis has sold of a code by events that nobody has. `aside` redemptions are in quarantine."""
+        """What Redis has sold of a code by lost events. `aside` redemptions are in quarantine."""
         workspace, name = code
         changes, record, report = self._changes_of(code), one.record, self.report
         user = "" if record.user == "-" else record.user

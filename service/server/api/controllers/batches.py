@@ -265,8 +265,8 @@ def _size(operation: msgspec.Raw | msgspec.Struct) -> int:
 async def _prepare_some(
     context: Context, call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], *, runs: bool = True
 ) -> list[_Operation]:
-    """As _prepare. If they are large, or many are refused, they take turns with bulk work, so that they slow nobody
-    else."""
+    """As _prepare. If they are large, or many are refused, they take turns with bulk work, so that they slow no
+    other request."""
     entries: list[_Operation] = []
     refused = 0
     if len(operations) < AT_ONCE and sum(map(_size, operations)) > BYTES_AT_ONCE // 2:

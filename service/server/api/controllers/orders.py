@@ -83,7 +83,7 @@ class Orders(Controller):
         caller, context, _ = unpack_request(request)
         if not is_caller_id(order_id):
             raise Refusal("order_not_found")
-        locks = await context.hot.order_locks(caller, order_id)  # first: what is redeemed meanwhile is in both
+        locks = await context.hot.order_locks(caller, order_id)  # first: a redemption after this is in both
         headers = await wait_at_replica(context, caller)
         pool = context.replica.pool
         past = await redemptions_of_order(pool, caller.workspace, order_id)
