@@ -29,10 +29,9 @@ import pytest
 
 from tests.harness.lua_syntax import LUA_DIR, MARKER, files, marked
 from tests.lab.mutants.operators import Mutant
-from tests.lab.mutants.witness import BROKEN, KILLED, SURVIVED
 
 TESTS = ("tests/lua", "tests/unit/test_money.py")
-TIMEOUT = "timeout"
+KILLED, SURVIVED, BROKEN, TIMEOUT = "killed", "survived", "broken", "timeout"
 _SLOWER, _SPARE_S = 5.0, 20.0  # a mutant may take so many times its tests' time, and so much more
 _CONTROLS = 20  # tests that each worker runs unmutated first
 _logged = re.compile(rb" m(\d+)\n")

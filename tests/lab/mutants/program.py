@@ -1,4 +1,4 @@
-"""Run the mutants of the operators over lua/ and those of written.txt; print what survives."""
+"""Run the mutants of the operators over lua/; print what survives."""
 
 import argparse
 import hashlib
@@ -15,13 +15,10 @@ from typing import Self
 import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.harness.trees import ROOT, Mistake
-from tests.lab.mutants.forking import TESTS, TIMEOUT, Forks, Result
+from tests.harness.trees import ROOT
+from tests.lab.mutants.forking import BROKEN, KILLED, SURVIVED, TESTS, TIMEOUT, Forks, Result
 from tests.lab.mutants.operators import OPERATORS, Mutant, all_mutants, equivalents
-from tests.lab.mutants.witness import BROKEN, KILLED, SURVIVED
-from tests.lab.mutants.written import run_written, written
 
-_WRITTEN = "written"
 _READ = ("lua", "service", "tests/lua", "tests/harness", "tests/model")
 
 
@@ -35,19 +32,11 @@ def record_path() -> Path:
     return ROOT / ".pytest_cache" / f"mutants-{digest.hexdigest()[:16]}.json"
 
 
-def choose(only: str, operator: str, sample: int | None, seed: int) -> tuple[list[Mutant], list[Mistake]]:
-    """The mutants to run: (of the operators, hand-written)."""
-
-    def is_named(text: str) -> bool:
-        return any(words in text for words in only.split(","))
-
-    made = [one for one in all_mutants() if is_named(f"lua/{one.file}") and operator in ("", one.operator)]
-    by_hand = [one for one in written() if is_named(f"{one.changes[0].path} {one.rule}") and operator in ("", _WRITTEN)]
-    if sample is not None:
-        drawn = random.Random(seed).sample([*made, *by_hand], min(sample, len(made) + len(by_hand)))
-        made = [one for one in drawn if isinstance(one, Mutant)]
-        by_hand = [one for one in drawn if isinstance(one, Mistake)]
-    return made, by_hand
+def choose(only: str, operator: str, sample: int | None, seed: int) -> list[Mutant]:
+    """The mutants to run."""
+    named = [one for one in all_mutants() if any(words in f"lua/{one.file}" for words in only.split(","))]
+    chosen = [one for one in named if operator in ("", one.operator)]
+    return chosen if sample is None else random.Random(seed).sample(chosen, min(sample, len(chosen)))
 
 
 class Report:
@@ -67,8 +56,8 @@ class Report:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def made(self, result: Result) -> None:
-        """A mutant of an operator has run."""
+    def add(self, result: Result) -> None:
+        """A mutant has run."""
         listed = result.verdict == SURVIVED and result.mutant.row in dict(equivalents())
         self._count("equivalent" if listed else result.verdict)
         if result.verdict in (SURVIVED, BROKEN) and not listed:
@@ -78,12 +67,6 @@ class Report:
             self._print(f"  row: {result.mutant.row}")
         elif self._verbose:
             self._print(f"{result.verdict}: {result.mutant} by {result.test}")
-
-    def by_hand(self, mutant: Mistake, verdict: str, why: str) -> None:
-        self._count(verdict)
-        if verdict != KILLED:
-            self._print(f"{verdict}: {mutant.changes[0].path} written: {mutant.rule}")
-            self._print(f"  tests tried: {mutant.found_by} {why}")
 
     def _count(self, verdict: str) -> None:
         self.verdicts[verdict] += 1
@@ -100,40 +83,35 @@ class Report:
         return f"{ran} mutants in {minutes:.1f} minutes, {ran / minutes:.0f} a minute: {counts}"
 
 
-def _run(made: Sequence[Mutant], by_hand: Sequence[Mistake], workers: int, report: Report, folder: Path) -> None:
-    if made:
-        forks = Forks(made, workers, folder, record_path(), report.made)
-        options = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        code = pytest.main([*TESTS, *options, "--basetemp", str(folder / "tests")], plugins=[forks])
-        if len(forks.results) != len(made):
-            raise SystemExit(f"pytest ended with {code} before all mutants had run")
-    for mutant, seen in run_written(by_hand, folder, workers):
-        report.by_hand(mutant, seen.verdict, seen.why)
+def _run(mutants: Sequence[Mutant], workers: int, report: Report, folder: Path) -> None:
+    forks = Forks(mutants, workers, folder, record_path(), report.add)
+    options = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    code = pytest.main([*TESTS, *options, "--basetemp", str(folder / "tests")], plugins=[forks])
+    if len(forks.results) != len(mutants):
+        raise SystemExit(f"pytest ended with {code} before all mutants had run")
 
 
 def main() -> int:
     """Run them, some at a time; 1 where one of them survives that is not listed as equivalent."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--only", default="", help="those whose file or rule contains this, or one of these, between commas"
-    )
-    parser.add_argument("--operator", default="", choices=[*OPERATORS, _WRITTEN], help="those of one operator")
+    parser.add_argument("--only", default="", help="those whose file contains this, or one of these, between commas")
+    parser.add_argument("--operator", default="", choices=[*OPERATORS], help="those of one operator")
     parser.add_argument("--sample", type=int, help="so many of them, drawn at random")
     parser.add_argument("--seed", type=int, default=1, help="of the sample")
     parser.add_argument("--workers", type=int, default=2, help="how many at a time, each with a server of its own")
     parser.add_argument("--verbose", action="store_true", help="print the killed ones, too, and by which test")
     asked = parser.parse_args()
-    made, by_hand = choose(asked.only, asked.operator, asked.sample, asked.seed)
-    if not made and not by_hand:
+    mutants = choose(asked.only, asked.operator, asked.sample, asked.seed)
+    if not mutants:
         raise SystemExit("no mutant is like this")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end, too
-    report = Report(len(made) + len(by_hand), verbose=asked.verbose)
+    report = Report(len(mutants), verbose=asked.verbose)
     with (
         tempfile.TemporaryDirectory(prefix="scrip-mutants-", ignore_cleanup_errors=True) as folder,
         report,
     ):
         try:
-            _run(made, by_hand, asked.workers, report, Path(folder))
+            _run(mutants, asked.workers, report, Path(folder))
         finally:
             print(report.summary())
     return 0 if set(report.verdicts) <= {KILLED, TIMEOUT, "equivalent"} else 1

@@ -1,15 +1,12 @@
-"""The operators, the list of equivalents and the hand-written mutants fit the tree."""
+"""The operators and the list of equivalents fit the tree."""
 
-import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.harness.lua_syntax import files, marked, parse
-from tests.harness.trees import Mistake
 from tests.lab.mutants.operators import OPERATORS, all_mutants, edits_of, equivalents
-from tests.lab.mutants.written import selection_of, written
 
 ROOT = Path(__file__).parents[3]
 
@@ -81,22 +78,3 @@ def test_the_equivalents_are_of_this_tree() -> None:
     made = {mutant.row for mutant in all_mutants()}
     assert [row for row, reason in equivalents() if row not in made or not reason] == []
     assert [row for row, count in Counter(row for row, _ in equivalents()).items() if count > 1] == []
-
-
-def test_the_written_differ() -> None:
-    """No two written mutants have the same change or the same rule."""
-    assert len({tuple(mutant.changes) for mutant in written()}) == len(written())
-    assert len({mutant.rule for mutant in written()}) == len(written())
-
-
-@pytest.mark.parametrize("mutant", written(), ids=lambda mutant: mutant.rule)
-def test_each_written_is_of_this_tree(mutant: Mistake) -> None:
-    """The text that a written mutant changes is in its file exactly once, and the tests that it names exist."""
-    assert mutant.changes
-    for change in mutant.changes:
-        text = (ROOT / change.path).read_text()
-        assert change.made(text) != text
-    files, only = selection_of(mutant)
-    tests = "".join((ROOT / file).read_text() for file in files)
-    for name in only.replace("fakeredis", "").replace(" and ", " ").split():
-        assert re.search(rf"def test_\w*{name.removeprefix('test_')}", tests), name
