@@ -1,6 +1,5 @@
 """Budgets and limits of uses: what they refuse, what locks hold of them, and in which period a redemption counts."""
 
-import itertools
 import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -241,66 +240,6 @@ async def test_very_many_expired_locks_are_no_refusal(still: Shop) -> None:
     _, told = await still.validate("OTHER", userId="bob", orderValue="20.38")
     assert told["reasons"] == []
     await still.refuses("budget_exhausted", still.redeem("OTHER", "bob", orderValue="20.4"))
-
-
-@pytest.mark.parametrize("seed", range(2))
-async def test_sums_at_random(still: Shop, seed: int) -> None:
-    """Redemptions, locks and rollbacks over days: what fits is accepted, what doesn't is refused, to the cent."""
-    draw, limits = random.Random(seed), {"d": Decimal("12.5"), "m": Decimal(40), "l": Decimal(90)}
-    periods = {"d": "day", "m": "month", "l": "lifetime"}
-    rules: dict[str, Any] = {"discount": HALF, "max_redemptions_per_code": None, "max_lock_seconds": 500_000}
-    rules["budgets"] = [
-        (limits[letter], per, periods[letter]) for letter, per in (("d", "user"), ("m", "book"), ("l", "book"))
-    ]
-    book = await still.book("MULTI", **rules)
-    zone = encode_zone("UTC", 1969)
-    made: list[tuple[int, Decimal, str, str]] = []
-    locks: list[tuple[int, int, Decimal, str, str]] = []
-
-    def taken(letter: str, at: int, user: str) -> Decimal:
-        names = {span.name[0]: span.name for span in spans_at(zone, at)}
-        mine = [(when, value) for when, value, who, _ in made if letter != "d" or who == user]
-        mine += [
-            (when, value)
-            for when, end, value, who, _ in locks
-            if end > (still.still_ms or 0) and (letter != "d" or who == user)
-        ]
-        same = [value for when, value in mine if names[letter] in {span.name for span in spans_at(zone, when)}]
-        return sum(same, Decimal(0))
-
-    for number in itertools.count():
-        if number == 300:
-            break
-        await still.wait(draw.choice([0, 1000, 3_600_000, 20_000_000]))
-        now, user, order = still.still_ms or 0, draw.choice(["ann", "bob", "eve"]), f"A-{number}"
-        locks = [one for one in locks if one[1] > now]
-        value, kind = Decimal(draw.randint(2, 900)) / 100, draw.choice(["redeem", "lock", "take", "back", "leave"])
-        half = (value / 2).quantize(Decimal("0.01"), "ROUND_HALF_EVEN")
-        fits = all(taken(letter, now, user) + half <= most for letter, most in limits.items())
-        if kind == "redeem":
-            status, body = await still.redeem("MULTI", user, orderId=order, orderValue=value)
-            assert status == (201 if fits else 409), (number, body)
-            if fits:
-                made.append((now, half, user, body["redemptionId"]))
-        elif kind == "lock":
-            seconds = draw.choice([5, 50_000])
-            status, body = await still.lock("MULTI", user, orderId=order, orderValue=value, lockSeconds=seconds)
-            assert status == (201 if fits else 409), (number, body)
-            if fits:
-                locks.append((now, now + seconds * 1000, half, user, order))
-        elif kind == "take" and locks:
-            started, _, held, who, whose = locks.pop(draw.randrange(len(locks)))
-            status, body = await still.redeem("MULTI", who, orderId=whose)
-            assert (status, Decimal(body["discountAmount"])) == (201, held)
-            made.append((started, held, who, body["redemptionId"]))
-        elif kind == "back" and made:
-            *_, one = made.pop(draw.randrange(len(made)))
-            assert (await still.rollback(one))[0] == 200
-    now = still.still_ms or 0
-    assert {letter: Decimal(amount) for letter, (amount, _) in (await spent(still, book)).items() if letter != "d"} == {
-        "l": sum((value for _, value, _, _ in made), Decimal(0)),
-        "m": sum((v for at, v, _, _ in made if spans_at(zone, at)[2] == spans_at(zone, now)[2]), Decimal(0)),
-    }
 
 
 ZONES = (

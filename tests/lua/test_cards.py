@@ -2,8 +2,7 @@
 
 import os
 import random
-from datetime import datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -313,92 +312,6 @@ async def test_500_buyers_of_a_card_of_100(shop: Shop, seed: int) -> None:
     assert await balance(shop) == ("100.00", "0.00", "0.00", "0.00")
 
 
-ASKS = ("redeem", "redeem", "lock", "lock", "unlock", "rollback", "keep", "credit", "close", "wait")
-LARGEST = Decimal(10) ** 9
-"""Of a request in the random test; a card may have more."""
-
-
-class _Drawn:
-    """A card of random amounts: what it should have, by exact arithmetic, and random requests."""
-
-    def __init__(self, shop: Shop, seed: int) -> None:
-        self.shop, self.random = shop, random.Random(seed)
-        self.currency, self.digits = self.random.choice([("USD", 2), ("JPY", 0), ("KWD", 3)])
-        self.unit = Decimal(1).scaleb(-self.digits)
-        self.issued = self.random.choice([Decimal(7), Decimal(50), Decimal(10) ** 11 - 1000])
-        self.credited = self.spent = self.closed = Decimal(0)
-        self.locks: dict[str, tuple[str, Decimal, Decimal, float]] = {}
-        """By order: token, value, what it holds, and its end."""
-        self.stand: list[tuple[str, Decimal]] = []
-
-    def amount(self, largest: Decimal) -> Decimal:
-        return max(self.unit, (largest * self.random.randint(1, 1000) / 700).quantize(self.unit, ROUND_DOWN))
-
-    async def live(self) -> dict[str, tuple[str, Decimal, Decimal, float]]:
-        now = await self.shop.now()
-        return {order: lock for order, lock in self.locks.items() if lock[3] > now}
-
-    async def left(self) -> Decimal:
-        """What is available."""
-        held = sum((lock[2] for lock in (await self.live()).values()), Decimal(0))
-        return self.issued + self.credited - self.spent - self.closed - held
-
-    async def step(self, number: int) -> None:
-        live, left, kind = await self.live(), await self.left(), self.random.choice(ASKS)
-        order = self.random.choice([*live, f"A-{number}"])
-        if kind in ("redeem", "lock"):
-            await self._take(kind, order, live.get(order), left, is_held=bool(live))
-        elif kind == "unlock" and order in live:
-            assert (await self.shop.unlock("CARD-1", self.locks.pop(order)[0]))[0] == 204
-        elif kind in ("rollback", "keep") and self.stand:
-            redemption, taken = self.stand.pop(self.random.randrange(len(self.stand)))
-            assert (await self.shop.rollback(redemption, restore=kind == "rollback"))[0] == 200
-            self.spent -= taken if kind == "rollback" else 0
-        elif kind == "credit":
-            more = self.amount(min(self.issued, LARGEST))
-            fits = self.issued + self.credited + more < 10**11
-            assert (await self.shop.credit("CARD-1", str(more)))[0] == (200 if fits else 422)
-            self.credited += more if fits else 0
-        elif kind == "close" and self.random.random() < 0.3:
-            assert (await self.shop.close("CARD-1"))[0] == (409 if live else 200)
-            self.closed += 0 if live else left
-        elif kind == "wait":
-            await self.shop.wait(self.random.choice([1_000, 30_000]))
-
-    async def _take(self, kind: str, order: str, own: Any, left: Decimal, *, is_held: bool) -> None:
-        value = own[1] if own and self.random.random() < 0.5 else self.amount(min(self.issued, LARGEST))
-        most = self.amount(value) if self.random.random() < 0.3 else None
-        body: dict[str, Any] = {"orderId": order, "orderValue": value} | ({} if most is None else {"amount": most})
-        if kind == "lock":
-            body["lockSeconds"] = self.random.randint(1, 40)
-        status, answer = await getattr(self.shop, kind)("CARD-1", "ann", **body)
-        own_held = own[2] if own else Decimal(0)
-        if left + own_held == 0:
-            assert answer == ("coupon_locked" if is_held else "coupon_exhausted")
-            return
-        taken = min(value, value if most is None else most, left + own_held)
-        if own and value == own[1] and most in (None, own_held):
-            taken = own_held
-        assert (status in (200, 201), Decimal(answer["discountAmount"])) == (True, taken), (body, answer)
-        if kind == "lock":
-            ends = datetime.fromisoformat(answer["expiresAt"]).timestamp() * 1000
-            self.locks[order] = (answer["lockToken"], value, taken, ends)
-            return
-        self.locks.pop(order, None)
-        self.spent += taken
-        self.stand.append((answer["redemptionId"], taken))
-        assert Decimal(answer["balanceAfter"]) == left + own_held - taken
-
-    async def check(self) -> None:
-        left = await self.left()
-        held = self.issued + self.credited - self.spent - self.closed - left
-        expected = {"issued": self.issued, "credited": self.credited, "spent": self.spent, "held": held}
-        sums = (await self.shop.coupon("CARD-1"))[1]["balance"]
-        assert {name: Decimal(text) for name, text in sums.items()} == expected | {
-            "closed": self.closed, "available": left,
-        }  # fmt: skip
-
-
 async def test_too_many_locks_to_know_what_they_hold(still: Shop) -> None:
     """Where over a thousand locks are live and as many have expired, what depends on their sum is `unavailable`; the
     card can be read, and the sweep makes it known again."""
@@ -446,19 +359,6 @@ async def test_a_clock_that_goes_back_takes_no_more_than_there_is(still: Shop) -
     assert (len(taken), sum(taken)) == (4, 6)
     assert await balance(still) == ("50.00", "0.00", "0.00", "0.00")
     await still.wait(20_000)
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_random_amounts_add_up(still: Shop, seed: int) -> None:
-    """Whatever is asked in whatever order: each answer, and the balance after it, is that of exact arithmetic."""
-    drawn = _Drawn(still, seed)
-    await still.put_workspace(currency=drawn.currency, digits=drawn.digits)
-    terms = {"value_e4": int(drawn.issued * 10_000), "currency": drawn.currency, "digits": drawn.digits}
-    await cards(still, discount=terms)
-    for number in range(150):
-        await drawn.step(number)
-        await drawn.check()
-    await assert_consistent(still)
 
 
 async def test_a_race_for_a_card(shop: Shop) -> None:
