@@ -7,8 +7,7 @@
                         Who finds no connection free waits for one; latencies count from the arrival.
    generator histogram  the histogram of latencies that standard input has, in whole µs, one a line.
 
-   A pair takes 8 µs of CPU on 64 connections; Locust takes 280 a request. Each response's status and code is checked.
-   `cc` compiles this at first use: a compiler as a package (ziglang) would be 101 MB for every developer.
+   Each response's status and code is checked. `cc` compiles this at first use (docs/internals/decisions/0131).
 
    One JSON object goes to standard output. Exit status: 0 where every request had an answer and each was one of those
    that should come, 1 where not, 2 where the options make no sense. The credential is in SCRIP_LOAD_TOKEN. */
