@@ -67,7 +67,7 @@ bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|call
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (ARGS="--shape opening")
 	@$(BIN)/python -m loadtests.load $(ARGS)
 
-lab: $(READY) ## break a service on purpose, and judge what comes of it: PART=faults|alarms|attack|races|client|hostile|mutants|drifts
+lab: $(READY) ## break a service on purpose, and judge what comes of it: PART=faults|alarms|attack|client|hostile|mutants|drifts
 	@$(BIN)/python -m tests.lab $(PART) $(ARGS)
 
 # FUZZ="--seed 1" is for the first two, EXAMPLES=1000 for the last.

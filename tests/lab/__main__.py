@@ -19,7 +19,6 @@ PARTS = {
     "alarms": Part(("faults.alarms",), "failures that Prometheus watches: which alert fires: one to ten minutes each"),
     "client": Part(("faults.client",), "the clients in Python and Node, on connections that lose replies: minutes"),
     "attack": Part(("attacks.attack",), "guessed codes, a sale that is locked empty, raced redeems: minutes"),
-    "races": Part(("attacks.races",), "for each limit hundreds of requests at once: minutes"),
     "stalled": Part(("hostile.stalled",), "thousands of connections that stall: two minutes"),
     "canaries": Part(("hostile.canaries",), "codes and keys that are looked for in all that is written: minutes"),
     "poison": Part(("hostile.poison",), "names like those of Redis's keys: minutes"),
