@@ -112,24 +112,6 @@ async def test_another_head_on_the_same_connection() -> None:
     assert client.wire.closed
 
 
-_USUAL = request(more="Idempotency-Key: a\r\n").replace(b"\r\n\r\n", b"\r\nAccept: x\r\n\r\n", 1)
-_NEARLY = {
-    b"Accept: x\r\n": (b"Prefer: respond-async\r\n", b"Accept: y\r\nPrefer: x\r\n", b"Content-Encoding: identity\r\n"),
-    b"Key: a\r\n": (b"Key: a\r\nIdempotency-Key: a\r\n", b"Key: a\r\nExpect: 100-continue\r\n"),
-    b"Length: 14\r\n": (b"Length: 14\r\nExpect: 100-continue\r\n", b"Length: 65537\r\n"),
-}
-
-
-@pytest.mark.parametrize("last", _NEARLY)
-async def test_a_head_that_is_nearly_the_last_one(last: bytes) -> None:
-    """A head with an unusual line goes to Litestar, though all other lines are as in the head before."""
-    for other in _NEARLY[last]:
-        client = Client()
-        client.answer(_USUAL)
-        await client.ask(_USUAL.replace(last, other) + b" " * (65537 - 14 if b"65537" in other else 0))
-        assert (len(client.decider.asked), len(client.passed)) == (1, 1), other
-
-
 async def test_heads_of_two_connections() -> None:
     """While one connection waits for a body, a similar head on another connection changes nothing of it."""
     one = Client()

@@ -3,7 +3,7 @@ connection's shapes first, and adopts one after a request that was read the usua
 
 A shape is a request's text with its values cut out: credential, code, keys, ids and amount. It matches only a text of
 the same bytes with other values, each of characters that every reader takes as they stand, and with the body ending
-where Content-Length says. So it reads what the other way reads; test_shapes.py compares both.
+where Content-Length says. So it reads what the other way reads; test_readers.py compares both.
 """
 
 import re

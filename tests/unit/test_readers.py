@@ -1,16 +1,23 @@
-"""Whole-request shapes: what they read is what the other way reads, and what is learned is bounded."""
+"""Each reader of a hot request reads the same: in parts, whole by a shape, and as an operation of a batch. What shapes
+learn is bounded."""
 
 import hashlib
 import random
 import re
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from service.engine.domain.errors import Refusal
-from service.engine.operations import lock
+from service.engine.operations import batch, lock
+from service.engine.operations.base import Call, Operation
 from service.engine.operations.caller import Caller
+from service.engine.operations.lock import LOCK, UNLOCK
+from service.engine.operations.redeem import REDEEM, VALIDATE
+from service.engine.operations.usual_requests import decode_usual, usual_struct
 from service.server.fastlane import bounded_protocol, protocol, shapes
 from service.server.fastlane.connection_room import Room
 from service.server.fastlane.shapes import (
@@ -21,7 +28,7 @@ from service.server.fastlane.shapes import (
     RequestShape,
     RequestShapes,
 )
-from tests.unit.fastlane_fixtures import Client, request, statuses
+from tests.unit.fastlane_fixtures import BOOK, Client, caller, request, statuses
 
 _REQUESTS = """\
 /v1/coupons/lock/ABCD-1 {"userId":"u-1","orderId":"o-1"}
@@ -62,8 +69,28 @@ _TOKENS = [token.strip(b" ").decode("unicode_escape").encode("latin-1") or b" " 
 _EDGES = b"- . .. 0 00 007 01.5 1. .5 0.5 59.999 59.99999 99999999999 100000000000 JPY two".split()
 _EDGES += [b"x" * size for size in (0, 2, 64, 65, 100, 101, 128, 129, 255, 256)]
 _EDGES += [b"A%cA" % other for other in b'?/%# "\\\t\x7f\xe9']
+_IDS = r""""user" "u" "a|b" "a|bc" "abc|" "." ".." "..." "" "-" "a\u0062" "a/bc" "%-" "abé" "a\"b" 1 null""".split()
+_IDS += ['"a":"b"', '"\x7f\x7f\x7f"', '"!$&\'()*+,-.:;<=>@[]^_`{|}~"', f'"{"x" * 100}"', f'"{"x" * 101}"']
+_NUMBERS = (
+    "0 5 59.9 59.90 0.0001 0.00010 0.00001 99999999999 99999999999.9999 100000000000 1e2 1.0e-2 -0 -1 007".split()
+)
+_AMOUNTS = [*_NUMBERS, *(f'"{number}"' for number in _NUMBERS), '" 1"', '"1" ', '{"a":1}', "true", "[]", "null", '""']
+_AMOUNTS += '"1_0" "+1" ".5" "5." "NaN" "٣"'.split()
+_MEMBERS: dict[str, list[str]] = {
+    "userId": _IDS, "orderId": _IDS, "orderValue": _AMOUNTS, "expectedFinalAmount": _AMOUNTS, "amount": _AMOUNTS,
+    "lockToken": ['"t"', '""', '"a b"', f'"{"t" * 64}"', f'"{"t" * 65}"', '"a/b"', "null", "7"],
+    "code": ['"ABCD"', '"abcd"', '"a"', "null", '"A B C"', "4"],
+    "bookId": [f'"{BOOK}"', '"b"', "null"],
+    "lockSeconds": ["1", "0", "-1", "600", "2147483648", "1.0", "1.5", '"1"', "null"],
+    "currency": ['"USD"', '"JPY"', '"KWD"', '"usd"', '""', "null", "1"],
+    "items": ["[]", "null", '[{"sku":"s","quantity":1,"unitPrice":"1_0"}]'],
+    "metadata": ["{}", "null", '{"key":1}', '{"a":{"b":1}}'],
+    "other": ["1"],
+}  # fmt: skip
+"""What members of a body may be; `|` is a space."""
 _ALPHABETS = [b"0123456789", b"12.", b"ABCXYZabcxyz", b".", b"0", bytes(range(33, 127)), bytes(range(256))]
 _ALPHABETS += [b"A%c" % other for other in b'?/%# "\\.-_\t\x7f\xe9']
+_CALL = Call(caller("one"))
 _SIZES = (0, 1, 2, 3, 4, 5, 17, 64, 65, 100, 101, 128, 129, 255, 256)
 _MUTATIONS = 100
 
@@ -116,6 +143,31 @@ def _mutate(draw: random.Random, data: bytes) -> bytes:
     return out + draw.choice((b"", b"", b"", b"", b"\r\n", draw.choice(_TOKENS), data))
 
 
+def _with_members(base: bytes) -> Iterator[bytes]:
+    """The request with each text of each member, in its place or first, as a second one too."""
+    head, end, body = base.partition(b"\r\n\r\n")
+    for name, texts in _MEMBERS.items():
+        for number, text in enumerate(texts):
+            member = f'"{name}":{text.replace("|", " ")}'.encode()
+            replaced, found = re.subn(rb'"%b": ?("[^"]*"|[^,}]*)' % name.encode(), lambda _: member, body)  # noqa: B023
+            yield _with_length(head + end + (replaced if found and number % 8 else b"{" + member + b"," + body[1:]))
+
+
+def _as_operation(data: bytes) -> bytes:
+    """The request as an operation of a batch."""
+    path, body = data.split(b" ", 2)[1].split(b"/")[3:], data.partition(b"\r\n\r\n")[2]
+    return b'{"op":"%b"%b,' % (path[0], b"".join(b',"code":"%b"' % code for code in path[1:])) + body[1:]
+
+
+def _in_a_batch(operation: msgspec.Raw | msgspec.Struct) -> Any:
+    try:
+        row, code, asked = batch.read(_CALL.caller, operation)
+        command = row.operation.prepare(_CALL, code, asked)
+    except Refusal as refusal:
+        return refusal.code, refusal.detail, refusal.errors
+    return command.script, command.keys, command.args
+
+
 def _client(*bases: bytes) -> Client:
     """A client that has sent these requests twice each."""
     client = Client()
@@ -158,6 +210,7 @@ async def test_a_shape_reads_what_the_other_way_reads(base: bytes, monkeypatch: 
     sent = [_with_length(base.replace(value, edge)) for value in values for edge in _EDGES]
     sent += [base.replace(value, value + b"1" * more) for value in values for more in (1, 2)]  # with a wrong length
     sent += [_mutate(draw, base) for _ in range(_MUTATIONS)]
+    sent += _with_members(base)
     for number, data in enumerate(sent):
         cut = draw.randrange(len(data)) if number % 8 == 0 else 0
         taught.room = Room()  # no other has the turn
@@ -166,6 +219,55 @@ async def test_a_shape_reads_what_the_other_way_reads(base: bytes, monkeypatch: 
         by_shape.protocol._misses = other.protocol._misses = 8
         assert _ask(by_shape, data, cut) == _ask(other, data, cut), data
     assert len(matched) > len(sent) // 20
+
+
+@pytest.mark.parametrize("base", _BASES[::2], ids=range(len(_BASES[::2])))
+def test_a_batch_reads_what_each_operation_is(base: bytes) -> None:
+    """Two operations in a batch lead to the same commands and refusals as each does, decoded by its own struct."""
+    texts = [_as_operation(data) for data in _with_members(base)]
+    compared = 0
+    for pair in zip(texts, [*texts[7:], *texts[:7]], strict=True):
+        try:
+            operations = batch.split(_CALL.caller, b'{"operations":[%b]}' % b",".join(pair))
+        except Refusal:  # no JSON
+            continue
+        compared += 1
+        assert [*map(_in_a_batch, operations)] == [_in_a_batch(msgspec.Raw(text)) for text in pair], pair
+    assert compared > len(texts) // 2
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "is_usual"),
+    [
+        (LOCK, '{"userId": "user", "orderId": "A-1", "lockSeconds": 60}', True),
+        (REDEEM, '{"userId":"user","orderId":"A-1","orderValue":"59.90","currency":"USD","lockToken":"t"}', True),
+        (REDEEM, '{"userId":"user"}', True),
+        (REDEEM, '{"userId":"user","orderValue":59.999,"currency":"USD"}', False),
+        (REDEEM, '{"userId":"user","orderId":null}', False),
+        (REDEEM, '{"userId":"user","userId":"other"}', False),
+        (REDEEM, '{"userId":"user","metadata":{}}', False),
+        (REDEEM, '{"userId":"user-%"}', False),
+        (REDEEM, '{"userId":"us"}', False),
+        (REDEEM, '{"userId":"user","orderValue":"0000000000000000059.90"}', False),
+        (REDEEM, '{"userId": "a user"}', False),
+        (UNLOCK, '{"lockToken":"t"}', True),
+        (VALIDATE, '{"code":"ABCD"}', True),
+        (VALIDATE, '{"code":"ABCD"', False),
+    ],
+)
+def test_what_is_usual(operation: Operation, body: str, is_usual: bool) -> None:
+    """Requests with ids, a token and an amount are usual; others are decoded by their own struct."""
+    usual = usual_struct(operation.request)
+    assert usual
+    assert (decode_usual(msgspec.json.Decoder(usual), body.encode()) is not None) == is_usual
+
+
+def test_a_batch_is_usual_as_a_whole() -> None:
+    """One unusual operation makes a batch one of undecoded operations."""
+    usual = '{"op":"lock","code":"ABCD","userId":"user"}'
+    for more, kind in ((usual, msgspec.Struct), ('{"op":"lock","code":"ABCD","userId":"user-é"}', msgspec.Raw)):
+        body = f'{{"operations":[{usual},{more}]}}'.encode()
+        assert all(isinstance(one, kind) for one in batch.split(_CALL.caller, body))
 
 
 def _count_shapes(client: Client) -> int:
