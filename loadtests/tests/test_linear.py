@@ -1,4 +1,4 @@
-"""The check of histories knows what can be explained and what can't, and the journal of a disk what was synced."""
+"""The check of histories knows what can be explained and what can't."""
 
 import math
 import random

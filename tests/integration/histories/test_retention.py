@@ -1,7 +1,6 @@
 """Books that ended long ago leave Redis for good; Postgres keeps them (docs/internals/decisions/0094-retention.md)."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +10,6 @@ import pytest
 
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.decoding import convert
-from service.engine.domain.errors import Refusal
 from service.engine.domain.times import from_ms
 from service.engine.formats import key_names
 from service.engine.hot.connection import Broken
@@ -30,7 +28,7 @@ from service.engine.worker.write_behind import Flusher
 from service.server.api.book_counts import count_book
 from service.server.in_postgres import job_rows
 from service.server.in_postgres.book_rows import patch_book, read_books
-from service.server.in_postgres.code_rows import add_codes, patch_coupon
+from service.server.in_postgres.code_rows import add_codes
 from service.server.in_postgres.user_deletion import begin_erasure, is_erased, pending_erasures
 from service.server.in_redis.workspace_state import Workspace
 from service.server.reconcile.comparison import Busy, reconcile
@@ -220,31 +218,6 @@ async def test_a_book_that_the_merchant_archived(setup: PartitionSetup) -> None:
     held = await setup.everything()
     assert of_books(held, FEW) == []
     assert orders_of(held, b"g") == set()
-
-
-async def test_nothing_of_it_changes(setup: PartitionSetup) -> None:
-    """Every change of the book, its codes or its redemptions is refused."""
-    redeemed = json.loads(await setup.do(redeem.REDEEM, "CODE-60", userId="ann", orderValue="1.00", orderId="o60"))
-    await setup.record()
-    await end(setup, DAYS + 1)
-    before = (await read_partition(setup.pool, 0)).config_version
-    assert await archive(setup)
-    row, w = await read_book(setup), setup.caller.workspace
-    versions = (await read_partition(setup.pool, 0)).config_version
-    for changing in (
-        lambda: patch(setup, validUntil=from_ms(time.time_ns() // 1_000_000 + DAY_MS)),
-        lambda: patch(setup, name="other"),
-        lambda: add_codes(setup.pool, w, 0, SALE, [CodeLine("NEW-1")]),
-        lambda: patch_coupon(setup.pool, w, 0, "CODE-50", {"active": False}),
-        lambda: job_rows.create_generation(setup.pool, row, 1, row.code_pattern, row.charset),  # pyrefly: ignore
-        lambda: setup.do(rollback.ROLLBACK, redeemed["redemptionId"]),
-    ):
-        with pytest.raises(Refusal) as caught:
-            await changing()
-        assert caught.value.code == "book_archived"
-    assert await setup.refusal(rollback.ROLLBACK_ORDER, "o60") == "order_not_found"
-    assert await setup.refusal(rollback.ROLLBACK_ORDER, "o2") == "order_not_found"  # was rolled back
-    assert (await read_partition(setup.pool, 0)).config_version == versions > before
 
 
 async def test_an_order_is_remembered_as_long_as_one_of_its_books(setup: PartitionSetup) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from functools import partial
+from typing import Literal
 
 import asyncpg
 import httpx
@@ -63,34 +64,17 @@ async def redis_gone(deployment: Watched) -> Undo:
     return deployment.heal
 
 
-def workers_dead(first: int) -> Plant:
-    """Kill the workers from this one on."""
+def dead(parts: Literal["apis", "workers"], first: int = 0) -> Plant:
+    """Kill these processes from this one on."""
 
     async def plant(deployment: Watched) -> Undo:
-        killed = deployment.workers[first:]
-        for worker in killed:
-            await worker.signal(signal.SIGKILL)
+        killed = getattr(deployment, parts)[first:]
+        for process in killed:
+            await process.signal(signal.SIGKILL)
 
         async def start() -> None:
-            for worker in killed:
-                worker.start()
-
-        return start
-
-    return plant
-
-
-def apis_dead(first: int) -> Plant:
-    """Kill the APIs from this one on."""
-
-    async def plant(deployment: Watched) -> Undo:
-        killed = deployment.apis[first:]
-        for api in killed:
-            await api.signal(signal.SIGKILL)
-
-        async def start() -> None:
-            for api in killed:
-                api.start()
+            for process in killed:
+                process.start()
 
         return start
 
