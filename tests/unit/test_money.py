@@ -14,7 +14,7 @@ from service.engine.domain.configuration import DiscountRow, TierRow
 from service.engine.domain.discounts import MAX_TIERS
 from service.engine.domain.errors import BadField
 from service.engine.domain.field_types import MAX_INT
-from service.engine.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
+from service.engine.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, to_e4
 from service.engine.formats.stored_settings import _terms
 from service.engine.hot import scripts
 from service.engine.operations.order_fields import Item, order_amounts
@@ -231,18 +231,6 @@ def test_no_discount(discount_of) -> None:
     """A book without a discount, and an order of 0, have the discount 0."""
     assert discount_of(None, None, None, "123400", 2) == "0"
     assert discount_of("percentage", "1000000", None, "0", 2) == "0"
-
-
-@pytest.mark.parametrize("digits", [0, 2, 3, 4])
-def test_amounts_come_back_as_they_went(digits: int) -> None:
-    """`from_e4` is the inverse of `to_e4` for each number of digits."""
-    pick = random.Random(2)
-    edges = [0, 1, 9, 10, 10**digits, 10 ** (11 + digits) - 1]
-    for scaled in [*edges, *(pick.randrange(10 ** pick.randrange(1, 12 + digits)) for _ in range(3000))]:
-        amount = Decimal(scaled).scaleb(-digits)
-        e4 = to_e4("x", amount, digits)
-        assert e4 == int(amount * 10_000)
-        assert from_e4(e4, digits) == f"{amount:.{digits}f}"
 
 
 @pytest.mark.parametrize(
