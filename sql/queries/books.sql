@@ -147,4 +147,6 @@ INSERT INTO books (
     version = $4, name = $5, description = $6, status = $7, valid_from = $8, valid_until = $9, discount = $10,
     code_pattern = $11, charset = $12, total_codes = $13, gift_book_id = $14, tags = $15, metadata = $16,
     created_by = $17, limits = $18, updated_at = $20, locks_ended = $21, own_currency = $22, budgets = $23,
-    use_limits = $24, counted_from = $25, is_counted = $26, {settings_changes};
+    use_limits = $24, counted_from = $25, is_counted = $26
+    -- , {settings_changes}
+;

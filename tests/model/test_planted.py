@@ -15,8 +15,8 @@ PLANTS = {
     "events": ("left + took >= low", "left + took > low"),
     "a card's held at expiry": ("held = expired <= MOST and held - sum or sum", "held = held"),
     "the amount asked of a card": (
-        "return math.min(left, amount, ask.amount or amount)",
-        "return math.min(left, amount)",
+        "return math.min(ask.left, value, ask.amount or value)",
+        "return math.min(ask.left, value)",
     ),
     "what a card is given back": (
         "change_account(c, book, 'spent', -e.discount)",

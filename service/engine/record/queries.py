@@ -1,8 +1,10 @@
 """The SQL statements of `sql/queries`, by name. Only modules of record/, the doctor and housekeeping.py call this. A
-file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters. `{book}` in a
-statement is a list of columns.sql. `{settings}` are the columns of a book's settings (domain/settings.py). In a
-statement that writes them `{settings_values}` are their parameters, after its own, `{settings_changes}` both, and
-`{settings_parameters}`, in its head, the parameters with their types."""
+file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters.
+
+`{book}` in a statement is a list of columns.sql. `{settings}` are the columns of a book's settings
+(service/engine/domain/settings.py). In a statement that writes them `{settings_values}` are their parameters, after its
+own, `{settings_changes}` both, and `{settings_parameters}`, in its head, the parameters with their types. A list in a
+comment, `-- , {name}`, goes on with the line before it, where the formatter of SQL can't read the list itself."""
 
 import re
 from functools import cache
@@ -42,7 +44,7 @@ def read_queries(folder: Path) -> dict[str, str]:
             if not _name.fullmatch(name) or name in statements:
                 raise ValueError(f"{path.name}: the name {name!r} is bad or there twice")
             lists = columns | _settings(text)
-            whole = _list.sub(lambda found: lists[found[1]], text.rstrip())  # noqa: B023, called here
+            whole = _list.sub(lambda found: lists[found[1]], text.rstrip().replace("-- , {", ", {"))  # noqa: B023, called here
             whole = _list.sub(lambda found: lists[found[1]], whole)  # noqa: B023, of a list
             statements[name] = f"-- name: {name}{whole}"
     return statements
