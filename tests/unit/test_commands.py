@@ -71,8 +71,14 @@ def test_the_list_of_commands() -> None:
 
 
 def test_the_version() -> None:
-    """`scrip --version` prints the version of pyproject.toml, which is the newest of the changelog."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    assert newest
-    assert CliRunner().invoke(main, ["--version"]).output == f"scrip {project['version']}\n" == f"scrip {newest[1]}\n"
+    """`scrip --version` prints the version of pyproject.toml. The changelog begins with what is unreleased, and has no
+    newer version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    first, *released = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert CliRunner().invoke(main, ["--version"]).output == f"scrip {version}\n"
+    assert first == "Unreleased"
+    assert [newer for newer in released if _numbers(newer) > _numbers(version)] == []
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
