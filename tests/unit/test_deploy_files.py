@@ -234,11 +234,14 @@ def test_entry_point() -> None:
 
 
 def test_the_workflow_runs_every_check() -> None:
-    """GitHub's workflow runs `.ci/run` on the oldest supported Python."""
+    """GitHub's workflow runs `.ci/run` on the oldest supported Python, and on a newer one."""
     job = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     oldest = project["requires-python"].removeprefix(">=")
-    assert job["container"]["image"].startswith(f"python:{oldest}-")
+    assert job["container"]["image"].startswith("python:${{ matrix.python }}-")
+    first, newest = job["strategy"]["matrix"]["python"]
+    assert first == oldest
+    assert int(newest.split(".")[1]) > int(oldest.split(".")[1])
     assert job["steps"][-1] == {"run": ".ci/run"}
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
