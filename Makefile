@@ -4,6 +4,7 @@ BIN := .venv/bin
 # `make run` installs what runs; other targets also what tests and tools need, into the same .venv.
 RUNTIME := .venv/.runtime
 READY := .venv/.ready
+STYLUA := .venv/stylua
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bytecode suites lint manifests types format docs bench load lab fuzz lock clean audit
@@ -35,9 +36,11 @@ suites: $(READY)
 	$(if $(wildcard tests/$(SUITE)),,$(error There is no suite $(SUITE); choose one: make help))
 	$(BIN)/pytest $(if $(SUITE),tests/$(SUITE),tests loadtests/tests) $(STRIDE:%=--stride %) -n 4 --dist worksteal
 
-lint: $(READY) ## style, rules of import
+lint: $(READY) $(STYLUA)/.ready ## style of Python, Lua and SQL, rules of import
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/node $(STYLUA)/format.mjs --check stylua.toml lua
+	$(BIN)/sqruff lint sql
 	$(BIN)/lint-imports
 
 manifests: $(READY) ## check image, compose file, manifests, templates
@@ -51,9 +54,11 @@ manifests: $(READY) ## check image, compose file, manifests, templates
 types: $(READY) ## check the types
 	$(BIN)/pyrefly check --progress-bar no
 
-format: $(READY) ## put the source into shape
+format: $(READY) $(STYLUA)/.ready ## format Python, Lua and SQL
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/node $(STYLUA)/format.mjs stylua.toml lua
+	$(BIN)/sqruff fix sql
 
 docs: $(RUNTIME) ## make a site of the documents in build/site (with Zensical, in .venv-docs)
 	@test -x .venv-docs/bin/zensical || { $(PYTHON) -m venv .venv-docs && \
@@ -106,4 +111,9 @@ $(RUNTIME): pyproject.toml run.lock
 
 $(READY): $(RUNTIME) requirements.lock
 	@$(BIN)/python install.py requirements.lock "two minutes"
+	@touch $@
+
+$(STYLUA)/.ready: $(wildcard .ci/stylua/*) | $(READY)
+	@mkdir -p $(@D) && cp .ci/stylua/* $(@D)
+	@cd $(@D) && ../bin/npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
