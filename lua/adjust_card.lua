@@ -1,6 +1,6 @@
 --[[ adjust_card: credit a card with an amount, or close it, which takes what is available.
-Called by service/engine/operations/cards.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
-     calls with others
+Called by service/engine/operations/cards.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua
+     runs it in calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -10,7 +10,8 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 request  5 amount_e4 ('-' to close it), then the requested facts
 Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event C
-Cost  O(log n) in the card's live locks, at most 54 commands, and 2 for each of at most 20 locks of it that have ended ]]
+Cost  O(log n) in the card's live locks, at most 54 commands, and 2 for each of at most 20 locks of it that have
+      ended ]]
 -- @include gate book coupon request
 -- @include idempotency retry_after view coupon_counts outbox counters discount_sum cards
 -- @limits
@@ -39,9 +40,13 @@ end
 -- The view afterwards, of a copy: nothing is changed before the event is written.
 local kind, by = amount and 'credited' or 'closed', amount or funds
 local after = {}
-for name, value in pairs(c) do after[name] = value end
+for name, value in pairs(c) do
+  after[name] = value
+end
 after.account = {}
-for name, value in pairs(account) do after.account[name] = value end
+for name, value in pairs(account) do
+  after.account[name] = value
+end
 after.account[kind] = account[kind] + by
 local payload = view(after, book, now)
 if lacking then -- view adds the events whose facts it lacks

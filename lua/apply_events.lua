@@ -1,13 +1,13 @@
---[[ apply_events: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its first
-     write: one that can't be applied changes nothing, and is named. `failed` alone may leave a part of it.
+--[[ apply_events: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its
+     first write: one that can't be applied changes nothing, and is named. `failed` alone may leave a part of it.
 Called by service/engine/worker/opening/restorer.py; unappliable_events.py there takes the reply
 KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is, then '<event>:<why>' of each that was left out since it began
                              (service/engine/formats/recovery_progress.py parses it)
 ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event:
       decided, its id; of B "redemption's_event discount_e4 user_bucket counted_at"; else ''
-Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing
-      other_book assigned not_assigned redemption_missing not_standing below_zero failed
+Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing
+      book_missing other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
 Cost  at most 4 commands, 30 for each of at most 251 events, and 2 for each of at most 1,400 locks of their coupons ]]
 -- @include gate gate_refuses unlogged failing book tally coupon locks locking place coupon_counts orders events
@@ -61,11 +61,16 @@ local begun
 -- Apply an event, once all that it rests on was read; or say why it can't be applied. `begun` from the first write on.
 local function redo_event(decided, id, more)
   -- Nearly all are redemptions.
-  local kind, w, number, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, max, _, counted_at, user_bucket =
-    'R', read_redeemed(decided)
-  if not w then kind, w, number, code, user, bucket = read_fact(decided) end
+  -- stylua: ignore
+  local kind, w, number, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, max, _, counted_at,
+    user_bucket = 'R', read_redeemed(decided)
+  if not w then
+    kind, w, number, code, user, bucket = read_fact(decided)
+  end
   if not w then return 'unreadable' end
-  if w ~= last_w then W, last_w = string.sub(KEYS[1], 1, -5) .. 'w' .. w .. ':', w end
+  if w ~= last_w then
+    W, last_w = string.sub(KEYS[1], 1, -5) .. 'w' .. w .. ':', w
+  end
   local c = load_coupon(code, bucket)
   -- A Postgres that lost its end may lack the newest codes, and have got from Redis what happened to them.
   if not c then return 'code_missing' end
@@ -75,11 +80,19 @@ local function redo_event(decided, id, more)
   if kind == 'R' then
     local limit = tonumber(max)
     if limit == 0 then limit = nil end
-    local e = { user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket, slot = slot,
-      discount = discount, counted_at = counted_at ~= '-' and counted_at or nil }
+    local e = {
+      user = user,
+      user_bucket = user_bucket,
+      order = order,
+      order_bucket = order_bucket,
+      slot = slot,
+      discount = discount,
+      counted_at = counted_at ~= '-' and counted_at or nil,
+    }
     begun = true
     touch(book)
-    e.entry, e.own = places_of(e), lock_of(c, limit, user, order, tonumber(at)) -- the lock, where this Redis has it still
+    -- the lock, where this Redis has it still
+    e.entry, e.own = places_of(e), lock_of(c, limit, user, order, tonumber(at))
     apply_redeem(c, book, limit, e, id, tonumber(at))
   elseif kind == 'A' then
     if c.user then return 'assigned' end
@@ -104,8 +117,16 @@ local function redo_event(decided, id, more)
     local order, at, restore, order_bucket = read_rolled_back(decided)
     if not order then return 'unreadable' end
     local event, discount, user_bucket, counted_at = string.match(more, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
-    local e = { counted_at = counted_at, event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-      discount = discount, restore = restore == '1' }
+    local e = {
+      counted_at = counted_at,
+      event = event,
+      user = user,
+      user_bucket = user_bucket,
+      order = order,
+      order_bucket = order_bucket,
+      discount = discount,
+      restore = restore == '1',
+    }
     local why = refuses_rollback(c, book, e)
     if why then return why end
     begun = true
@@ -113,7 +134,8 @@ local function redo_event(decided, id, more)
   end
 end
 
--- A key of the wrong type is no event's fault: the worker orders a rebuild, which removes it. In a rebuild there is none.
+-- A key of the wrong type is no event's fault: the worker orders a rebuild, which removes it. In a rebuild there is
+-- none.
 local function end_unless_events(failure)
   end_unless_own(failure)
   local text = text_of(failure)

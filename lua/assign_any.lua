@@ -1,6 +1,6 @@
 --[[ assign_any: give a user a random free coupon of a book.
-Called by service/engine/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
-     calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
+Called by service/engine/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua
+     runs it in calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -9,9 +9,9 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 book_id  3 user  4 request, then the requested facts
 Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event A
-Cost  at most 62 commands, 22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at
-      most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own,
-      where their number is limited ]]
+Cost  at most 62 commands, 22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each
+      of at most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of
+      their own, where their number is limited ]]
 -- @include gate book coupon request
 -- @include idempotency coupon_counts assigning repeats
 -- @limits

@@ -22,7 +22,8 @@ local c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
 if not c then return { OUT.coupon_not_found } end
 local user = ARGV[4]
 if c.off then return { OUT.coupon_inactive } end
-local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and { OUT.expired, whole(c.expires_at) })
+local refusal = book_refuses(book, now)
+  or (c.expires_at and now >= c.expires_at and { OUT.expired, whole(c.expires_at) })
 if refusal then return refusal end
 if c.user == user then
   local payload = view(c, book, now)
@@ -30,7 +31,8 @@ if c.user == user then
     -- @include facts
     return recall()
   end
-  local stored = not workspace.is_anew and entry_of(ARGV[1], 'OUT.REPEATED', payload) -- that of an event stays as Postgres has it
+  -- that of an event stays as Postgres has it
+  local stored = not workspace.is_anew and entry_of(ARGV[1], 'OUT.REPEATED', payload)
   keep_entry(KEYS[3], stored, workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, payload, '', 0 }
 end

@@ -34,7 +34,10 @@ local here = 0
 for i = 2, #ARGV, 3 do
   W = string.sub(KEYS[1], 1, -5) .. 'w' .. ARGV[i] .. ':'
   local is_done, result = pcall(block, ARGV[i + 1], ARGV[i + 2])
-  if not is_done then end_unless_own(result) -- where it returns, no other script can use the code, either
-  elseif result then here = here + 1 end
+  if not is_done then
+    end_unless_own(result) -- where it returns, no other script can use the code, either
+  elseif result then
+    here = here + 1
+  end
 end
 return { OUT.OK, here }

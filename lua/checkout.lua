@@ -16,9 +16,11 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_b
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "<the workspace's digits> <the gift's view, or ->"},
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
-Cost  at most 132 commands, 160 more where the book has budgets, O(items), 3 for each of at most 100 places of the order,
-      22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at most 400 such locks, and 1 for each of at most 1,000 books of
-      which the user holds coupons with an end of their own, where their number is limited ]]
+Cost  at most 132 commands, 160 more where the book has budgets, O(items), 3 for each of at most 100 places of the
+      order,
+      22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at most 400 such
+      locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own, where their
+      number is limited ]]
 -- @include gate book coupon request
 -- @include idempotency facts events orders view asks judging gifts repeats
 -- @limits
@@ -32,12 +34,28 @@ if ARGV[2] ~= '-' then
   c, book, max = find_coupon(KEYS[4], KEYS[5], ARGV[2], ARGV[3])
   if not c then return { OUT.coupon_not_found } end
   ask = make_ask({
-    kind = 'redeem', user = user, users = KEYS[10], user_bucket = ARGV[5], order = order, order_bucket = ARGV[7],
-    entry = entry_of_order(KEYS[6], order), per_order = workspace.per_order, token = ARGV[8], value = ARGV[9],
-    currency = ARGV[10], digits = ARGV[12], items = ARGV[13], whose = 'k', usual_currency = workspace.currency,
+    kind = 'redeem',
+    user = user,
+    users = KEYS[10],
+    user_bucket = ARGV[5],
+    order = order,
+    order_bucket = ARGV[7],
+    entry = entry_of_order(KEYS[6], order),
+    per_order = workspace.per_order,
+    token = ARGV[8],
+    value = ARGV[9],
+    currency = ARGV[10],
+    digits = ARGV[12],
+    items = ARGV[13],
+    whose = 'k',
+    usual_currency = workspace.currency,
     usual_digits = workspace.digits,
+    saved_e4 = 0,
   })
-  if ARGV[15] ~= '-' then read_asks(ask, ARGV[15]) end
+  if ARGV[15] ~= '-' then
+    -- @include pricing
+    read_asks(ask, ARGV[15])
+  end
 end
 local wanted = ARGV[14] ~= '-' and ARGV[14]
 local number = wanted and redis.call('HGET', KEYS[9], wanted)
@@ -70,7 +88,8 @@ else
   if misfit then return { OUT.invalid, misfit } end
 end
 if standing and not mine then return { OUT.order_already_used } end
-local text = not c and string.match(ARGV[15], '^%d+') -- the expected final amount; without a coupon it is the order's value
+-- the expected final amount; without a coupon it is the order's value
+local text = not c and string.match(ARGV[15], '^%d+')
 if text and text ~= ARGV[9] then
   local currency = ARGV[10] == '-' and workspace.currency or ARGV[10]
   return { OUT.price_changed, ARGV[9] .. '/' .. text .. '/' .. currency .. '/-' }
@@ -96,20 +115,30 @@ local function choose_gift()
 end
 
 local gift, gift_book, gift_view, passed
-if mine then gift_view = view(standing, its_book, now) else gift, gift_book, passed = choose_gift() end
+if mine then
+  gift_view = view(standing, its_book, now)
+else
+  gift, gift_book, passed = choose_gift()
+end
 if passed then return { OUT.unavailable } end
 if gift then gift_view = assigned_view(gift, gift_book, user, now, whole(now)) end
 if lacking then return recall() end
 local link = { order = order, bucket = ARGV[7] }
 
 local redeemed, decided = c and redeemed_event(c, book, max, ask, now), nil
-if redeemed and gift then decided = redeemed .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' ' .. gift.bucket
-elseif redeemed then decided = redeemed
-elseif gift then decided = assigned_event(gift, gift_book, user, whole(now), link)
-elseif fingerprint ~= '-' then decided = answered_event(whole(now)) end
+if redeemed and gift then
+  decided = redeemed .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' ' .. gift.bucket
+elseif redeemed then
+  decided = redeemed
+elseif gift then
+  decided = assigned_event(gift, gift_book, user, whole(now), link)
+elseif fingerprint ~= '-' then
+  decided = answered_event(whole(now))
+end
 local rest = gift_answer(gift_view)
 -- '@.' is this very event, whose id isn't known yet; '@' alone is no redemption (includes/idempotency.lua).
-local event = decided and append(KEYS[7], decided, ARGV[11], entry_of(fingerprint, 'OUT.OK', (c and '@. ' or '@ ') .. rest))
+local event = decided
+  and append(KEYS[7], decided, ARGV[11], entry_of(fingerprint, 'OUT.OK', (c and '@. ' or '@ ') .. rest))
 if decided and not event then return { OUT.recovering } end
 
 local record, took, gift_took = '', 0, 0
@@ -118,11 +147,18 @@ if c then
   record, took = event .. ' ' .. redeemed .. ' ' .. ARGV[11], apply_redeem(c, book, max, ask, event, now)
 end
 if gift then gift_took = apply_assign(gift, gift_book, user, whole(now), link) end
-if gift and c and gift_book.number == book.number then took, gift_took = took + gift_took, 0 end
+if gift and c and gift_book.number == book.number then
+  took, gift_took = took + gift_took, 0
+end
 if c then watch_stock(KEYS[7], book, now, took, 1) end
 if c then
   -- @holds watch book, ask, now, KEYS[7]
 end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
-keep_entry(KEYS[3], entry_of(fingerprint, 'OUT.OK', (c and '@' .. event or '@') .. ' ' .. rest), workspace.keep_ms, workspace.sampled_at)
+keep_entry(
+  KEYS[3],
+  entry_of(fingerprint, 'OUT.OK', (c and '@' .. event or '@') .. ' ' .. rest),
+  workspace.keep_ms,
+  workspace.sampled_at
+)
 return { OUT.OK, record, book and book.id or '', 0, rest }

@@ -1,5 +1,5 @@
---[[ claim_key: take an idempotency key for a request outside the hot path, while it runs. lua/store_answer.lua stores the
-     answer, or releases the key.
+--[[ claim_key: take an idempotency key for a request outside the hot path, while it runs. lua/store_answer.lua stores
+     the answer, or releases the key.
 Called by service/server/in_redis/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings

@@ -4,8 +4,8 @@ KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings; only its name is read
 ARGV  1 repair ('1' to set right what is wrong, else '')  2 book (whose counts name the buckets, or '' to start from the
       directory), then for each bucket its number
-Reply {OK, done, "bucket book", …}: how many of the buckets, and where too few are counted, or too many where a book is named;
-      or {outcome}
+Reply {OK, done, "bucket book", …}: how many of the buckets, and where too few are counted, or too many where a book is
+      named; or {outcome}
 Event none
 Cost  at most 1 command, 2 for each of at most 200 buckets, and 2 for each of at most 3,000 books of codes in them.
       A bucket of more than 2,000 codes is left alone ]]
@@ -33,7 +33,11 @@ for i = 3, #ARGV do
     if known and (book == '' and known < codes or book ~= '' and known > codes) then
       reply[#reply + 1] = bucket .. ' ' .. of
       if ARGV[1] == '1' then
-        if codes > 0 then redis.call('HSET', key, bucket, whole(codes)) else redis.call('HDEL', key, bucket) end
+        if codes > 0 then
+          redis.call('HSET', key, bucket, whole(codes))
+        else
+          redis.call('HDEL', key, bucket)
+        end
       end
     end
   end

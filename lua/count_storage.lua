@@ -31,8 +31,20 @@ local at = got[2] and whole(read_workspace(got[2]).now) or '-inf'
 local page = redis.call('HSCAN', KEYS[3], ARGV[1], 'COUNT', '100')
 for i = 2, #page[2], 2 do
   local number = page[2][i]
-  local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'taken', 'assigned', 'inactive', 'exhausted', 'lockBytes',
-    'userAccounts', 'issued', 'issuedHigh', 'accounts')
+  local n = redis.call(
+    'HMGET',
+    W .. 'n:' .. number,
+    'codes',
+    'taken',
+    'assigned',
+    'inactive',
+    'exhausted',
+    'lockBytes',
+    'userAccounts',
+    'issued',
+    'issuedHigh',
+    'accounts'
+  )
   codes, uses = codes + (n[1] or 0), uses + (n[2] or 0)
   records = records + (n[3] or 0) + (n[4] or 0) + (n[5] or 0)
   lock_bytes, accounts = lock_bytes + math.max(n[6] or 0, 0), accounts + math.max(n[7] or 0, 0)
@@ -43,7 +55,9 @@ for i = 2, #page[2], 2 do
       is_due = is_due or redis.call('ZCOUNT', W .. 'l:' .. number .. ':' .. set, '-inf', at) > 0
     end
   end
-  for _, name in ipairs({ ':u', ':a' }) do locks = locks + redis.call('ZCARD', W .. 'l:' .. number .. name) end
+  for _, name in ipairs({ ':u', ':a' }) do
+    locks = locks + redis.call('ZCARD', W .. 'l:' .. number .. name)
+  end
   if n[10] then
     periods = periods + redis.call('HLEN', W .. 'n:' .. number)
     local of_book = redis.call('ZCARD', W .. 'bl:' .. number)
@@ -59,7 +73,25 @@ if ARGV[1] == '0' then
   users, gifts = kept[1] or '0', kept[2] or '0'
   kept_bytes = whole(sum_kept(KEYS[4], time[1] * 1000 + math.floor(time[2] / 1000)))
 end
-local reply = { OUT.OK, page[1], mark_of(got[2] or ''), #page[2] / 2, codes, records, uses, locks, lock_bytes, cards, periods, shares,
-  accounts, users, gifts, kept_bytes }
-for _, number in ipairs(due) do reply[#reply + 1] = number end
+local reply = {
+  OUT.OK,
+  page[1],
+  mark_of(got[2] or ''),
+  #page[2] / 2,
+  codes,
+  records,
+  uses,
+  locks,
+  lock_bytes,
+  cards,
+  periods,
+  shares,
+  accounts,
+  users,
+  gifts,
+  kept_bytes,
+}
+for _, number in ipairs(due) do
+  reply[#reply + 1] = number
+end
 return reply

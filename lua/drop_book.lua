@@ -11,6 +11,10 @@ Cost  at most 12 commands ]]
 local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 commit_without_event()
-for _, set in ipairs({ 'n:', 'f:', 'lb:', 'bl:', 'bh:', 'q:b:' }) do redis.call('UNLINK', W .. set .. ARGV[1]) end
-for _, set in ipairs({ 'x', 'u', 'a', 'p', 'o' }) do redis.call('UNLINK', W .. 'l:' .. ARGV[1] .. ':' .. set) end
+for _, set in ipairs({ 'n:', 'f:', 'lb:', 'bl:', 'bh:', 'q:b:' }) do
+  redis.call('UNLINK', W .. set .. ARGV[1])
+end
+for _, set in ipairs({ 'x', 'u', 'a', 'p', 'o' }) do
+  redis.call('UNLINK', W .. 'l:' .. ARGV[1] .. ':' .. set)
+end
 return { OUT.OK }

@@ -6,16 +6,16 @@ KEYS  1 gate       string  epoch and state, read first
       3 outbox     stream  one event
 ARGV  1 user  2 user_bucket  3 pseudonym  4 pseudonym_bucket, then for each thing its kind and five words:
       c  code bucket assigned_at order order_bucket: an assignment, and the order that it was a gift for
-      r  event code bucket book counts ('<1 where it was rolled back without restore, else 0>/<its discount, e4>/<the time in
-         whose periods it counts, ms>'): the counts of a redemption
+      r  event code bucket book counts ('<1 where it was rolled back without restore, else 0>/<its discount, e4>/<the
+         time in whose periods it counts, ms>'): the counts of a redemption
       i  key entry entry_without_the_user: an idempotency key
       m  event: Postgres has the pseudonym in what was decided up to this
       d  event: and in this redemption
       u  version: the user's cap, where it is still this change's; this says that all is done
 Reply {OK} or {outcome}
 Event K, with u
-Cost  at most 4 commands, 36 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
-      hundred of which are forgotten for each ]]
+Cost  at most 4 commands, 36 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the
+      coupons, a hundred of which are forgotten for each ]]
 -- @include gate gate_refuses outbox book coupon counters locking place coupon_counts events facts redemption gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -50,8 +50,8 @@ local function gift(code, bucket, at, order, order_bucket)
   end
 end
 
--- What was rolled back gave its use back, or keeps it: then Postgres says so once that is recorded. The entry in `e` is what a
--- repeat, and a rollback, find (lua/includes/facts.lua).
+-- What was rolled back gave its use back, or keeps it: then Postgres says so once that is recorded. The entry in `e` is
+-- what a repeat, and a rollback, find (lua/includes/facts.lua).
 local function redemption(event, code, bucket, number, counts)
   local kept, discount, counted_at = string.match(counts, '^([01])/(%d+)/(%d+)$')
   local c = load_coupon(code, bucket)
@@ -78,15 +78,19 @@ for i = 5, #ARGV, 6 do
   if kind == 'c' then
     assignment(a, b, c)
     if d ~= '-' then gift(a, b, c, d, e) end
-  elseif kind == 'r' then redemption(a, b, c, d, e)
+  elseif kind == 'r' then
+    redemption(a, b, c, d, e)
   elseif kind == 'm' then
     local last = not names_erased(string.match(a, '^(%d+)-(%d+)$')) and a or string.match(erased, '/(.+)$')
     erased = whole((tonumber(string.match(erased, '^%d+')) or 0) + 1) .. '/' .. last -- for includes/facts.lua, too
     redis.call('HSET', W .. 'e', 'last', erased)
-  elseif kind == 'd' then redis.call('HDEL', W .. 'e', a)
+  elseif kind == 'd' then
+    redis.call('HDEL', W .. 'e', a)
   elseif kind == 'i' then
     local left_ms = redis.call('PTTL', W .. 'i:' .. a)
-    if left_ms > 0 and redis.call('GET', W .. 'i:' .. a) == b then redis.call('SET', W .. 'i:' .. a, c, 'PX', whole(left_ms)) end
+    if left_ms > 0 and redis.call('GET', W .. 'i:' .. a) == b then
+      redis.call('SET', W .. 'i:' .. a, c, 'PX', whole(left_ms))
+    end
   elseif kind == 'u' then
     if not append(KEYS[3], answered_event(whole(now)), '{}') then return { OUT.recovering } end
     if redis.call('HGET', old_key, 'cap') == a .. ' -' then

@@ -1,13 +1,14 @@
 --[[ extend: move a live lock's deadline, never back, never past its ceiling.
-Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in calls
-     with others
+Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua
+     runs it in calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
       5 coupon       string  the code's record
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone), then the requested facts
-Reply {OK, "book_id code user order token deadline left_ms[ hold]", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
+Reply {OK, "book_id code user order token deadline left_ms[ hold]", "", replayed}, {RECALL, events, as_of} or {outcome,
+      figures}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 31 commands, and 180 more where the book has budgets ]]
 -- @include gate book coupon request
@@ -32,8 +33,20 @@ local counted, set, score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
 local view = view_of_hold(l.hold, book)
-local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
-  .. l.ends .. ' ' .. whole(l.deadline - now) .. view
+local payload = book.id
+  .. ' '
+  .. c.code
+  .. ' '
+  .. l.user
+  .. ' '
+  .. l.order
+  .. ' '
+  .. l.token
+  .. ' '
+  .. l.ends
+  .. ' '
+  .. whole(l.deadline - now)
+  .. view
 commit_without_event()
 put_lock(c, max, l, book, now, l.hold or '')
 if max ~= 1 then mark_lock(c, max, l, now) end -- until its new end

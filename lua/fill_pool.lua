@@ -5,8 +5,8 @@ KEYS  1 gate       string  epoch and state, read first
 ARGV  for each bucket its number, the first of them as a reply had it
 Reply {OK, bucket…} with those that are left for another run, the first with how far it is; or {outcome}
 Event none
-Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 2 for each of at most 500 buckets, and 1 for
-      each of at most 4,000 books of codes in them ]]
+Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 2 for each of at most 500 buckets, and 1
+      for each of at most 4,000 books of codes in them ]]
 -- @include gate gate_refuses unlogged free
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
@@ -17,15 +17,15 @@ local MOST_CODES = 2000 -- of one bucket, and before another is looked at
 -- Where very many codes fall into one bucket, some of them at a time: nothing else writes meanwhile.
 local function fill_part(key, at, write)
   local page = redis.call('HSCAN', key, at, 'COUNT', '2000')
-  for of, count in pairs(count_free(page[2], 2, 2)) do write('HINCRBY', of, count) end
+  for of, count in pairs(count_free(page[2], 2, 2)) do
+    write('HINCRBY', of, count)
+  end
   return page[1]
 end
 
 local looked = 0
 for i, argument in ipairs(ARGV) do
-  if looked >= MOST_CODES then
-    return { OUT.OK, unpack(ARGV, i) }
-  end
+  if looked >= MOST_CODES then return { OUT.OK, unpack(ARGV, i) } end
   local bucket, at = string.match(argument, '^(%d+) ?(%d*)$')
   local key = W .. 'd:' .. bucket
   local function write(verb, of, codes) redis.call(verb, W .. 'f:' .. of, bucket, whole(codes)) end
@@ -35,7 +35,9 @@ for i, argument in ipairs(ARGV) do
     if at ~= '0' then return { OUT.OK, bucket .. ' ' .. at, unpack(ARGV, i + 1) } end
     codes = MOST_CODES
   else
-    for of, count in pairs((free_codes(key))) do write('HSET', of, count) end
+    for of, count in pairs((free_codes(key))) do
+      write('HSET', of, count)
+    end
   end
   looked = looked + codes
 end

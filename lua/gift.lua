@@ -9,9 +9,9 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request, then the requested facts
 Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event A
-Cost  at most 71 commands, 22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each of at
-      most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of their own,
-      where their number is limited ]]
+Cost  at most 71 commands, 22 for each of at most 50 coupons whose locks have ended and that it takes back, 2 for each
+      of at most 400 such locks, and 1 for each of at most 1,000 books of which the user holds coupons with an end of
+      their own, where their number is limited ]]
 -- @include gate book coupon request
 -- @include idempotency coupon_counts view gifts assigning repeats
 -- @limits
@@ -30,7 +30,8 @@ if given_before then
     -- @include facts
     return recall()
   end
-  local stored = not workspace.is_anew and entry_of(ARGV[1], 'OUT.REPEATED', payload) -- that of an event stays as Postgres has it
+  -- that of an event stays as Postgres has it
+  local stored = not workspace.is_anew and entry_of(ARGV[1], 'OUT.REPEATED', payload)
   keep_entry(KEYS[3], stored, workspace.keep_ms, workspace.sampled_at)
   return { OUT.REPEATED, payload, '', 0 }
 end

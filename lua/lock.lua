@@ -1,6 +1,6 @@
 --[[ lock: hold one use of a coupon for one user and order until a deadline.
-Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in calls
-     with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
+Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua
+     runs it in calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -9,13 +9,13 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 order_bucket  7 lock_ms  8 token
-      9 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u><amount_e4 of a card>/<items or ->'),
-      then the requested facts
-Reply {OK|REPEATED, "book_id code user order token deadline left_ms[ hold]", "", replayed}, of a usual lock this text alone;
-      {RECALL, events, as_of} or {outcome, retry_ms|figures}
+      9 price ('-', or '<value_e4 or ->/<currency or ->/<digits that they need>/<k or u><amount_e4 of a card>/<items
+      or ->'), then the requested facts
+Reply {OK|REPEATED, "book_id code user order token deadline left_ms[ hold]", "", replayed}, of a usual lock this text
+      alone; {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 43 commands, 10 more where locks are limited, 190 more where the book has
-      budgets, and 3 for each of at most 20 locks of it that have ended ]]
+Cost  O(log n) in the coupon's live locks, at most 43 commands, 10 more where locks are limited, 190 more where the book
+      has budgets, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined
 
@@ -27,17 +27,30 @@ local book = read_book(number, text)
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max, ends_at = limits_of(c, book)
 local ask = {
-  kind = 'lock', user = user, users = users_key, order = order, entry = order ~= '-' and places_in(redis.call('HGET', orders_key, order)),
-  per_order = per_order, value = '-', digits = '0', items = '-', usual_currency = usual_currency, usual_digits = usual_digits,
+  kind = 'lock',
+  user = user,
+  users = users_key,
+  order = order,
+  entry = order ~= '-' and redis.call('HGET', orders_key, order),
+  per_order = per_order,
+  value = '-',
+  digits = '0',
+  items = '-',
+  usual_currency = usual_currency,
+  usual_digits = usual_digits,
+  saved_e4 = 0,
 }
-if price ~= '-' then read_price(ask, price) end
+if price ~= '-' then
+  -- @include pricing
+  read_price(ask, price)
+end
 make_ask(ask)
 local refusal = judge(c, book, max, ask, now)
 if refusal then return refusal end
 local own = ask.own
 
--- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each '-'
--- where the workspace's applies, or a '-' alone. HOLDER and HOLDS are the key's, if limited (includes/limits.lua).
+-- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each
+-- '-' where the workspace's applies, or a '-' alone. HOLDER and HOLDS are the key's, if limited (includes/limits.lua).
 local of_user
 if not own and (HOLDER or limits or book.limits) then
   local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end
@@ -51,7 +64,8 @@ if not own and (HOLDER or limits or book.limits) then
   -- book's total, uses of the code, free codes. Nil for none; one lock is always allowed.
   local function full_share()
     local function is_full(taken, left) return taken >= math.max(1, math.floor(left * percent / 100)) end
-    local n = redis.call('HMGET', W .. 'n:' .. book.number, 'taken', 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
+    local n =
+      redis.call('HMGET', W .. 'n:' .. book.number, 'taken', 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
     local key = W .. 'lb:' .. book.number
     if book.total and is_full(live(key), book.total - (n[1] or 0)) then return key end
     if c.user or not max then return nil end
@@ -63,7 +77,8 @@ if not own and (HOLDER or limits or book.limits) then
   end
 
   local users, keys = W .. 'lu:' .. book.number .. ':' .. user, W .. 'lk:' .. (HOLDER or '')
-  local full = of_user and live(users) >= of_user and users or HOLDS and live(keys) >= HOLDS and keys
+  local full = of_user and live(users) >= of_user and users
+    or HOLDS and live(keys) >= HOLDS and keys
     or percent and full_share()
   if full then
     local first = redis.call('ZRANGEBYSCORE', full, '(' .. whole(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
@@ -82,20 +97,44 @@ local counted, set, score = place(c, book) -- before the lock changes: the recor
 local l, asked = own, now + (tonumber(asked_ms) or book.lock_ms)
 ends_at = ends_at or math.huge
 if l and book.status then asked = l.deadline end -- as extend, which is refused then
-if l then l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, ends_at))
+if l then
+  l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, ends_at))
 else
-  l = { token = new_token, user = user, order = order, order_bucket = order_bucket, deadline = math.min(asked, now + book.max_lock_ms, ends_at),
-    started = now_text, counted = book.ended .. ((book.per_user or of_user) and 'u' or '')
-      .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
+  l = {
+    token = new_token,
+    user = user,
+    order = order,
+    order_bucket = order_bucket,
+    deadline = math.min(asked, now + book.max_lock_ms, ends_at),
+    started = now_text,
+    counted = book.ended
+      .. ((book.per_user or of_user) and 'u' or '')
+      .. (book.total and 'b' or '')
+      .. '.'
+      .. (HOLDER or ''),
+  }
 end
 l.ends = whole(l.deadline)
 local hold, was = ask.value ~= '-' and hold_of(ask) or l.hold, own and (own.hold or '')
 l.counted = string.gsub(l.counted, 'i?%.', hold_bytes(hold) > 0 and 'i.' or '.', 1)
 local view = view_of_hold(hold, book)
-local payload = book.id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
-  .. whole(l.deadline - now) .. view
+local payload = book.id
+  .. ' '
+  .. code
+  .. ' '
+  .. user
+  .. ' '
+  .. order
+  .. ' '
+  .. l.token
+  .. ' '
+  .. l.ends
+  .. ' '
+  .. whole(l.deadline - now)
+  .. view
 
--- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the script.
+-- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the
+-- script.
 local touches, counters = c.uses == 0 and not own, W .. 'n:' .. number
 if touches and type(redis.pcall('HSET', counters, 'touched', '1')) == 'number' then
   commit()

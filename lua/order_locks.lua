@@ -23,17 +23,37 @@ local function add(bucket, code, token)
   local book = c and read_book(book_number_of(c.entry))
   local max = book and limits_of(c, book)
   local l
-  if not c then return
-  elseif token then l = lock_by_token(c, max, token, now)
-  elseif c.lock and c.lock.deadline > now then l = c.lock end
+  if not c then
+    return
+  elseif token then
+    l = lock_by_token(c, max, token, now)
+  elseif c.lock and c.lock.deadline > now then
+    l = c.lock
+  end
   if l and l.order == ARGV[1] then
     local view = view_of_hold(l.hold, book)
-    reply[#reply + 1] = book.id .. ' ' .. code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' ' .. l.ends .. ' '
-      .. whole(l.deadline - now) .. view
+    reply[#reply + 1] = book.id
+      .. ' '
+      .. code
+      .. ' '
+      .. l.user
+      .. ' '
+      .. l.order
+      .. ' '
+      .. l.token
+      .. ' '
+      .. l.ends
+      .. ' '
+      .. whole(l.deadline - now)
+      .. view
   end
 end
 
 local text = redis.call('HGET', KEYS[3], ARGV[1]) or ''
-for bucket, code in string.gmatch(string.match(text, '=.*$') or '', '=(%d+)/([^=]+)') do add(bucket, code) end
-for bucket, code, token in string.gmatch(got[3] or '', '(%d+)/(%S-)/(%S+)') do add(bucket, code, token) end
+for bucket, code in string.gmatch(string.match(text, '=.*$') or '', '=(%d+)/([^=]+)') do
+  add(bucket, code)
+end
+for bucket, code, token in string.gmatch(got[3] or '', '(%d+)/(%S-)/(%S+)') do
+  add(bucket, code, token)
+end
 return reply

@@ -1,5 +1,5 @@
---[[ put_book: project a book's settings. Where the merchant has ended its locks (`ended` has changed), set its locked coupons
-     aside, from where lua/sweep_locks.lua takes them.
+--[[ put_book: project a book's settings. Where the merchant has ended its locks (`ended` has changed), set its locked
+     coupons aside, from where lua/sweep_locks.lua takes them.
 Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  not read
@@ -17,10 +17,9 @@ local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
-if not is_whole_book(book) then
-  return redis.error_reply('ERR settings that no script can read')
-end
-local version, is_unreadable = string.match(got[2] or '', '^%S+'), string.find(got[2] or '', ' status=unreadable', 1, true)
+if not is_whole_book(book) then return redis.error_reply('ERR settings that no script can read') end
+local version, is_unreadable =
+  string.match(got[2] or '', '^%S+'), string.find(got[2] or '', ' status=unreadable', 1, true)
 -- A book that a worker closed, as it could not read it, may be put again with the same version.
 if not version or tonumber(version) < tonumber(ARGV[1]) or version == ARGV[1] and is_unreadable then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])

@@ -3,12 +3,13 @@ Called by service/engine/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings; only its name is read
       3 newest       string  the newest version that anything is of
-ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
-      one that says nothing of its own or "owner at max expires_at active amount" (service/engine/formats/stored_settings.py);
-      amount: what a card is issued with, e4
+ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and
+      '' for one that says nothing of its own or "owner at max expires_at active amount"
+      (service/engine/formats/stored_settings.py); amount: what a card is issued with, e4
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
-Cost  at most 6 commands, and 25 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
+Cost  at most 6 commands, and 25 for each of at most 200 codes; 1 for each of them that is new and says nothing of its
+      own ]]
 -- @include gate gate_refuses unlogged failing newest book coupon counters place coupon_counts locking
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
@@ -56,15 +57,22 @@ for i = 4, #ARGV, 3 do
   local idle = special == ''
   local is_new = redis.call('HSETNX', W .. 'd:' .. bucket, code, idle and number or number .. '!') == 1
   local is_put, failure = true, nil
-  if not (idle and is_new) then is_put, failure = pcall(put, bucket, code, idle and PLAIN or special, is_new)
-  elseif not fills_later then filled[bucket] = (filled[bucket] or 0) + 1 end
+  if not (idle and is_new) then
+    is_put, failure = pcall(put, bucket, code, idle and PLAIN or special, is_new)
+  elseif not fills_later then
+    filled[bucket] = (filled[bucket] or 0) + 1
+  end
   if not is_put then -- nobody can use a code that the directory doesn't have
     end_unless_own(failure)
     if is_new then redis.call('HDEL', W .. 'd:' .. bucket, code) end
     left_out[#left_out + 1] = (i - 4) / 3
-  elseif is_new then added = added + 1 end
+  elseif is_new then
+    added = added + 1
+  end
 end
-for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, whole(codes)) end
+for bucket, codes in pairs(filled) do
+  redis.call('HINCRBY', W .. 'f:' .. number, bucket, whole(codes))
+end
 if added > 0 then count(number, 'codes', added) end
 note_version(KEYS[3], got[2], ARGV[2])
 return { OUT.OK, added, unpack(left_out) }

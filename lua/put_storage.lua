@@ -1,5 +1,5 @@
---[[ put_storage: mark the settings of a workspace that has reached its bound of storage, and store its use and bound; or
-     remove both.
+--[[ put_storage: mark the settings of a workspace that has reached its bound of storage, and store its use and bound;
+     or remove both.
 Called by service/server/tasks/storage_watch.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
@@ -15,8 +15,11 @@ local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.OK } end -- a new workspace, without settings yet
-if ARGV[1] == '' then redis.call('HDEL', KEYS[3], 'used', 'limit')
-else redis.call('HSET', KEYS[3], 'used', ARGV[2], 'limit', ARGV[3]) end
+if ARGV[1] == '' then
+  redis.call('HDEL', KEYS[3], 'used', 'limit')
+else
+  redis.call('HSET', KEYS[3], 'used', ARGV[2], 'limit', ARGV[3])
+end
 local mark = mark_of(got[2])
 if mark ~= ARGV[1] then
   local text = marked(string.gsub(got[2], mark, '', 1), ARGV[1])

@@ -13,7 +13,9 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
-if not is_whole_workspace(ARGV[1] .. ' ' .. ARGV[2]) then return redis.error_reply('ERR settings that no script can read') end
+if not is_whole_workspace(ARGV[1] .. ' ' .. ARGV[2]) then
+  return redis.error_reply('ERR settings that no script can read')
+end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   local text = marked(ARGV[1] .. ' ' .. ARGV[2], mark_of(got[2] or ''))
   redis.call('SET', KEYS[2], text)

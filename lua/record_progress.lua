@@ -10,7 +10,8 @@ Event none
 Cost  at most 3 commands ]]
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
-if ARGV[1] ~= '' then redis.call('SET', KEYS[2], ARGV[1])
+if ARGV[1] ~= '' then
+  redis.call('SET', KEYS[2], ARGV[1])
 else
   redis.call('SET', KEYS[3], ARGV[2])
   redis.call('DEL', KEYS[2])

@@ -1,6 +1,6 @@
 --[[ redeem: spend one use of a coupon, once.
-Called by service/engine/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
-     calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
+Called by service/engine/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua
+     runs it in calls with others. service/engine/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -15,8 +15,8 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_b
 Reply {OK|REPEATED, record, book_id, replayed}, of a usual redemption "record\nbook_id";
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R
-Cost  O(log n) in the coupon's uses, O(items), at most 52 commands, 160 more where the book has budgets, 3 for each of at
-      most 100 places of the order, and 3 for each of at most 20 locks of it that have ended ]]
+Cost  O(log n) in the coupon's uses, O(items), at most 52 commands, 160 more where the book has budgets, 3 for each of
+      at most 100 places of the order, and 3 for each of at most 20 locks of it that have ended ]]
 -- @limits
 -- @joined
 
@@ -28,11 +28,28 @@ local book = read_book(number, text)
 local c = read_coupon(code, bucket, entry, coupon_key)
 local max = limits_of(c, book)
 local ask = make_ask({
-  kind = 'redeem', user = user, users = users_key, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-  entry = order ~= '-' and places_in(redis.call('HGET', orders_key, order)), per_order = per_order, token = token, value = value,
-  currency = currency, digits = digits, items = items, whose = 'k', usual_currency = usual_currency, usual_digits = usual_digits,
+  kind = 'redeem',
+  user = user,
+  users = users_key,
+  user_bucket = user_bucket,
+  order = order,
+  order_bucket = order_bucket,
+  entry = order ~= '-' and redis.call('HGET', orders_key, order),
+  per_order = per_order,
+  token = token,
+  value = value,
+  currency = currency,
+  digits = digits,
+  items = items,
+  whose = 'k',
+  usual_currency = usual_currency,
+  usual_digits = usual_digits,
+  saved_e4 = 0,
 })
-if asks ~= '-' then read_asks(ask, asks) end
+if asks ~= '-' then
+  -- @include pricing
+  read_asks(ask, asks)
+end
 if ask.entry then
   -- @include facts orders idempotency
   facts_from = ARGS.redeem + 1

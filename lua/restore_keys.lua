@@ -20,8 +20,11 @@ for i = 1, #ARGV, 3 do
   redis.call('SET', key, entry, 'PX', ARGV[i + 2])
   if not is_known then
     local kept, left_ms = string.match(key, '^{p%d+}:w%d+:') .. 'y', tonumber(ARGV[i + 2])
-    if is_counted_entry(entry) then count_kept(kept, entry, now, left_ms)
-    else count_hot(kept, key, entry, now, left_ms, 1) end
+    if is_counted_entry(entry) then
+      count_kept(kept, entry, now, left_ms)
+    else
+      count_hot(kept, key, entry, now, left_ms, 1)
+    end
   end
 end
 return { OUT.OK }

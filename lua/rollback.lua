@@ -1,12 +1,12 @@
 --[[ rollback: take a redemption back, once.
-Called by service/engine/operations/rollback.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
-     calls with others
+Called by service/engine/operations/rollback.py; with limits it runs within lua/includes/limits.lua;
+     lua/run_requests.lua runs it in calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 outbox       stream  one event
-ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event (that its id is made of), then the facts
-      that were asked for, '' where there is no such redemption
+ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event (that its id is made of), then the
+      facts that were asked for, '' where there is no such redemption
 Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 46 commands, 140 more where the book has

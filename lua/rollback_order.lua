@@ -10,8 +10,8 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order, then the reques
 Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events or
       "order:<order>", as_of} or {outcome}
 Event B for each redemption, U for the gift
-Cost  O(log n) in the coupons' uses, at most 60 commands, 36 for each of at most 100 redemptions, 2 for each of at most 400
-      locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
+Cost  O(log n) in the coupons' uses, at most 60 commands, 36 for each of at most 100 redemptions, 2 for each of at
+      most 400 locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
 -- @include gate book coupon request
 -- @include idempotency facts orders coupon_counts counters locking place redemption outbox events
 -- @include rolling gifts assignment

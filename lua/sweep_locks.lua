@@ -1,5 +1,5 @@
---[[ sweep_locks: remove locks of coupons that no request has touched since: expired ones, and those that the merchant ended; or
-     what expired ones held of a book's budgets.
+--[[ sweep_locks: remove locks of coupons that no request has touched since: expired ones, and those that the merchant
+     ended; or what expired ones held of a book's budgets.
 Called by service/engine/hot/expired_locks.py, in the worker alone, and service/engine/hot/projection.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
@@ -35,7 +35,11 @@ local function sweep(member, cursor)
   local counted, set, score = place(c, book)
   local max = limits_of(c, book)
   local next_cursor, removed = 0, 0
-  if cursor and max ~= 1 then next_cursor, removed = drop_ended(c, whole(cursor), book) else prune_locks(c, max, now, book) end
+  if cursor and max ~= 1 then
+    next_cursor, removed = drop_ended(c, whole(cursor), book)
+  else
+    prune_locks(c, max, now, book)
+  end
   left = left - removed
   settle(c, book, counted, set, score)
   return next_cursor, c
@@ -43,7 +47,9 @@ end
 
 if #ARGV[2] == 1 then
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, 20)
-  for _, member in ipairs(due) do sweep(member) end
+  for _, member in ipairs(due) do
+    sweep(member)
+  end
   -- A coupon with more such locks than prune_locks removes is still due.
   return { OUT.OK, #due, #due > 0 and redis.call('ZCOUNT', key, '-inf', whole(now)) > 0 and 1 or 0 }
 end

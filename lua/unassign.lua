@@ -1,6 +1,6 @@
 --[[ unassign: take an assignment back, while nothing of the coupon is locked or used.
-Called by service/engine/operations/unassign.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in
-     calls with others
+Called by service/engine/operations/unassign.py; with limits it runs within lua/includes/limits.lua;
+     lua/run_requests.lua runs it in calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -26,8 +26,15 @@ if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, m
 if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
 
-local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,
-  assigned_at = '-' }
+local unassigned = {
+  code = c.code,
+  bucket = c.bucket,
+  uses = 0,
+  max = c.max,
+  off = c.off,
+  expires_at = c.expires_at,
+  assigned_at = '-',
+}
 local payload = view(unassigned, book, now)
 local entry = entry_of(ARGV[1], 'OUT.OK', payload)
 -- @include outbox counters locking place events assignment

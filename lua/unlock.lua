@@ -1,6 +1,6 @@
 --[[ unlock: release a lock; succeeds also if the lock was released before or has expired.
-Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua runs it in calls
-     with others
+Called by service/engine/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/run_requests.lua
+     runs it in calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry

@@ -4,5 +4,10 @@
 -- '1'), lock_ms, max_lock_ms, ended (what its locks begin with, includes/locks.lua), low, terms (the rest, for
 -- fast/terms.lua). For fast/usual.lua.
 
-local for_lock, for_redeem, for_used_up, for_sold_out, book_id, from, till, per_user, codes_per_user, locked, lock_ms, max_lock_ms, ended, low, terms =
-  string.match(text, '{book usual: id from till per_user codes_per_user require_lock lock_ms max_lock_ms ended low *discount}')
+-- stylua: ignore
+local for_lock, for_redeem, for_used_up, for_sold_out, book_id, from, till, per_user, codes_per_user, locked, lock_ms,
+  max_lock_ms, ended, low, terms =
+  string.match(
+    text,
+    '{book usual: id from till per_user codes_per_user require_lock lock_ms max_lock_ms ended low *discount}'
+  )

@@ -1,6 +1,6 @@
--- What a usual lock or redemption of a call reads. Returns nil where that isn't usual. Reads workspaces, got, command; of the
--- functions' arguments: settings_at, entry_at, settings_key, bucket_key, code. Leaves workspace_read, book (what the
--- call has read), W, keep_ms, sampled_at, now, now_text (as text), entry, number, book_id, from, till, per_user,
+-- What a usual lock or redemption of a call reads. Returns nil where that isn't usual. Reads workspaces, got, command;
+-- of the functions' arguments: settings_at, entry_at, settings_key, bucket_key, code. Leaves workspace_read, book (what
+-- the call has read), W, keep_ms, sampled_at, now, now_text (as text), entry, number, book_id, from, till, per_user,
 -- gathered (the book). For fast/usual.lua.
 
 local workspace_read = workspaces[settings_at]

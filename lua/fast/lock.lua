@@ -26,7 +26,8 @@ local discount_type, discount_terms, cap, least, book_currency, book_digits -- o
 if is_usual and price ~= '-' then
   -- @step terms
 end
-local touched, gathered, now_text, command, ms_text, ends_text = false, nil, string.format('%d', now), redis.pcall, nil, nil
+local touched, gathered, now_text, command, ms_text, ends_text =
+  false, nil, string.format('%d', now), redis.pcall, nil, nil
 if is_usual then
   -- @step lock_end
 end

@@ -1,8 +1,8 @@
 -- How lua/redeem.lua starts: it reads what each redemption needs, and decides the usual one. Reads passes_full,
--- passes_behind, named (nil). Leaves now, per_order, usual_currency, usual_digits, keep_ms, sampled_at (fast/settings.lua);
--- number, entry, text (the book's settings); of the call: fingerprint, code, bucket, user, user_bucket, order,
--- order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, coupon_key, orders_key, outbox,
--- users_key. For lua/redeem.lua.
+-- passes_behind, named (nil). Leaves now, per_order, usual_currency, usual_digits, keep_ms, sampled_at
+-- (fast/settings.lua); number, entry, text (the book's settings); of the call: fingerprint, code, bucket, user,
+-- user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks, idempotency_key, coupon_key,
+-- orders_key, outbox, users_key. For lua/redeem.lua.
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
@@ -16,14 +16,20 @@ if not entry then return { OUT.coupon_not_found } end
 local number = string.match(entry, '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)
 -- Nothing is read of a book with a setting that usual redemptions don't know.
-local book_id, from, till, per_user, locked, ended, low, discount_type, discount_terms, cap, least, book_currency, book_digits =
-  string.match(text, '{book r: id from till per_user require_lock ended low discount discount_terms cap least currency digits}')
+-- stylua: ignore
+local book_id, from, till, per_user, locked, ended, low, discount_type, discount_terms, cap, least, book_currency,
+  book_digits =
+  string.match(
+    text,
+    '{book r: id from till per_user require_lock ended low discount discount_terms cap least currency digits}'
+  )
 local is_usual = book_id and (usual == '{workspace usual}' or usual == '{workspace limited}')
 low, cap, least = tonumber(low), tonumber(cap), tonumber(least)
 if discount_type == '-' then discount_type = nil end
 if book_currency == '-' then book_currency = nil end
-local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, asks =
-  unpack(ARGV)
+-- stylua: ignore
+local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
+  items, asks = unpack(ARGV)
 local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
 local orders_key, outbox, users_key = KEYS[6], KEYS[7], KEYS[8]
 local now_text, workspace, command, gathered = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall, nil

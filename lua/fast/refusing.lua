@@ -1,15 +1,16 @@
 -- The usual refusals in a call of many requests, of books and codes that a process remembers as sold out
--- (service/engine/hot/sold_out.py, docs/internals/decisions/0058). Needs usual. For lua/run_requests.lua. Settings, time, and a book
--- with its stock or a coupon are read once for the call; of each request an assignment's user, and a redemption's order.
--- The functions return nil, having written nothing, where the case isn't usual. A refusal in a call of 16 takes 25,000
--- to 38,000 instructions instead of 140,000 to 210,000.
+-- (service/engine/hot/sold_out.py, docs/internals/decisions/0058). Needs usual. For lua/run_requests.lua. Settings,
+-- time, and a book with its stock or a coupon are read once for the call; of each request an assignment's user, and a
+-- redemption's order. The functions return nil, having written nothing, where the case isn't usual. A refusal in a call
+-- of 16 takes 25,000 to 38,000 instructions instead of 140,000 to 210,000.
 
 local function refuse_assignment(settings_at, entry_at, settings_key, _, books_key, _, _, book_id, user)
   if got[entry_at] then return nil end
   local workspace_read = workspaces[settings_at]
   if workspace_read == nil then workspace_read = read_workspace_once(settings_at, settings_key) end
   if not workspace_read then return nil end
-  local W, now, numbers = workspace_read.prefix, workspace_read.now, workspace_read.numbers or {} -- books' numbers by their ids
+  -- books' numbers by their ids
+  local W, now, numbers = workspace_read.prefix, workspace_read.now, workspace_read.numbers or {}
   local number = numbers[book_id]
   if not number then
     number = command('HGET', books_key, book_id)
@@ -49,12 +50,54 @@ local function find_used_up(settings_at, entry_at, settings_key, bucket_key, cou
   return book, workspace_read
 end
 
-local function refuse_lock(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, _, _, _, code, _, _, _, _, _, _, price)
-  return price == '-' and find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code) and OUT.coupon_exhausted
+local function refuse_lock(
+  settings_at,
+  entry_at,
+  settings_key,
+  _,
+  bucket_key,
+  coupon_key,
+  _,
+  _,
+  _,
+  code,
+  _,
+  _,
+  _,
+  _,
+  _,
+  _,
+  price
+)
+  return price == '-'
+    and find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code)
+    and OUT.coupon_exhausted
 end
 
-local function refuse_redemption(settings_at, entry_at, settings_key, _, bucket_key, coupon_key, orders_key,
-  _, _, _, code, _, _, _, order, _, token, _, currency, _, digits, items)
+local function refuse_redemption(
+  settings_at,
+  entry_at,
+  settings_key,
+  _,
+  bucket_key,
+  coupon_key,
+  orders_key,
+  _,
+  _,
+  _,
+  code,
+  _,
+  _,
+  _,
+  order,
+  _,
+  token,
+  _,
+  currency,
+  _,
+  digits,
+  items
+)
   local book, workspace_read = find_used_up(settings_at, entry_at, settings_key, bucket_key, coupon_key, code)
   if not book or token ~= '-' or book.locked ~= '0' or items ~= '-' then return nil end
   if currency == '-' and digits - workspace_read.digits > 0 then return nil end

@@ -1,7 +1,8 @@
 -- Read a workspace's settings into variables (read_workspace of includes/book.lua), and the time on its clock. Reads
--- settings. Leaves full, sampled_at (as there), usual (a letter for each usual text that knows all of the settings, '-' for
--- others: lock, redeem, used up, sold out), per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id
--- (as text, '-' for none), offset_ms (a number), limits (nil for none), now (ms). For fast/usual.lua and fast/enter.lua.
+-- settings. Leaves full, sampled_at (as there), usual (a letter for each usual text that knows all of the settings, '-'
+-- for others: lock, redeem, used up, sold out), per_order, usual_currency, usual_digits, max_coupons, keep_ms,
+-- gift_book_id (as text, '-' for none), offset_ms (a number), limits (nil for none), now (ms). For fast/usual.lua and
+-- fast/enter.lua.
 
 local usual, per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, rest =
   string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')

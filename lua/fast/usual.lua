@@ -1,8 +1,8 @@
 -- The usual lock and redemption in a call of many requests. Settings, time and books are read once, and the end of a
 -- book's locks is reckoned once (3,000 instructions less a lock); the keys of all requests are read in one command;
--- counters of redemptions are summed, and what changes a book's free codes and locks is gathered. For lua/run_requests.lua,
--- which passes the places of keys in `got`, then keys and arguments as the scripts have them. `usual_lock` and
--- `usual_redeem` return nil, having written nothing, where the case isn't usual.
+-- counters of redemptions are summed, and what changes a book's free codes and locks is gathered. For
+-- lua/run_requests.lua, which passes the places of keys in `got`, then keys and arguments as the scripts have them.
+-- `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't usual.
 
 local command, OUTBOX = redis.pcall, string.sub(KEYS[1], 1, -5) .. 'outbox'
 local workspaces = {} -- by the place of their settings, each with its books by number; false where there is none
@@ -12,11 +12,22 @@ local function read_workspace_once(settings_at, settings_key)
   local settings, workspace_read = got[settings_at], false
   if settings then
     -- @step settings
-    workspace_read = not full and { -- in a full workspace each request's own script decides
-      sampled_at = sampled_at, prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
-      currency = usual_currency, digits = usual_digits, usual = usual, now = now, now_text = string.format('%d', now),
-      max_coupons = max_coupons, books = {}, numbers = nil, used_up = nil,
-    }
+    workspace_read = not full
+      and { -- in a full workspace each request's own script decides
+        sampled_at = sampled_at,
+        prefix = string.sub(settings_key, 1, -2),
+        workspace = string.match(settings_key, 'w(%d+):w$'),
+        keep_ms = keep_ms,
+        currency = usual_currency,
+        digits = usual_digits,
+        usual = usual,
+        now = now,
+        now_text = string.format('%d', now),
+        max_coupons = max_coupons,
+        books = {},
+        numbers = nil,
+        used_up = nil,
+      }
   end
   workspaces[settings_at] = workspace_read
   return workspace_read
@@ -34,13 +45,33 @@ local function read_usual_book(workspace_read, number)
       local function number_of(text) return tonumber(text) or text end -- once for the requests of a call
       book = {
         is_lock_usual = for_lock == 'l' and usual_workspace,
-        is_redeem_usual = for_redeem == 'r' and is_passed, is_used_up_usual = for_used_up == 'x' and is_passed,
+        is_redeem_usual = for_redeem == 'r' and is_passed,
+        is_used_up_usual = for_used_up == 'x' and is_passed,
         is_sold_out_usual = for_sold_out == 's' and is_passed,
-        id = book_id, from = number_of(from), till = number_of(till), per_user = number_of(per_user), locked = locked,
-        lock_ms = lock_ms, max_lock_ms = max_lock_ms, ended = ended, low = tonumber(low),
-        discount_type = discount_type, discount_terms = number_of(discount_terms), cap = cap, least = least, currency = book_currency,
-        digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
-        ends = {}, taken = {}, ms_text = nil, ends_text = nil,
+        id = book_id,
+        from = number_of(from),
+        till = number_of(till),
+        per_user = number_of(per_user),
+        locked = locked,
+        lock_ms = lock_ms,
+        max_lock_ms = max_lock_ms,
+        ended = ended,
+        low = tonumber(low),
+        discount_type = discount_type,
+        discount_terms = number_of(discount_terms),
+        cap = cap,
+        least = least,
+        currency = book_currency,
+        digits = book_digits,
+        number = number,
+        codes_per_user = codes_per_user,
+        touched = false,
+        sums = nil,
+        sold_out = nil,
+        ends = {},
+        taken = {},
+        ms_text = nil,
+        ends_text = nil,
       }
     end
   end
@@ -48,8 +79,25 @@ local function read_usual_book(workspace_read, number)
   return book
 end
 
-local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
-  users_key, fingerprint, code, bucket, user, order, order_bucket, asked_ms, new_token, price)
+local function usual_lock(
+  settings_at,
+  entry_at,
+  settings_key,
+  idempotency_key,
+  bucket_key,
+  coupon_key,
+  orders_key,
+  users_key,
+  fingerprint,
+  code,
+  bucket,
+  user,
+  order,
+  order_bucket,
+  asked_ms,
+  new_token,
+  price
+)
   -- @step joined_reads
   local is_usual, usual_currency, usual_digits = book.is_lock_usual, nil, nil
   local discount_type, discount_terms, cap, least, book_currency, book_digits
@@ -62,7 +110,9 @@ local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, 
   if asked_ms ~= '-' or not ms_text then -- else as an earlier one of the call
     local lock_ms, max_lock_ms = book.lock_ms, book.max_lock_ms
     -- @step lock_end
-    if asked_ms == '-' then book.ms_text, book.ends_text = ms_text, ends_text end
+    if asked_ms == '-' then
+      book.ms_text, book.ends_text = ms_text, ends_text
+    end
   end
   -- @step usual_lock
   if not held then return nil end
@@ -104,7 +154,9 @@ end
 -- taken: by bucket how many of its free codes were taken.
 local function write_taken(taken, key)
   local buckets, stay, go = {}, {}, {}
-  for bucket in pairs(taken) do buckets[#buckets + 1] = bucket end
+  for bucket in pairs(taken) do
+    buckets[#buckets + 1] = bucket
+  end
   local counts = command('HMGET', key, unpack(buckets))
   if counts.err then return end -- of the wrong type
   for at, bucket in ipairs(buckets) do
@@ -136,9 +188,31 @@ local function write_gathered()
   end
 end
 
-local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
-  outbox, users_key, fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
-  items, asks)
+local function usual_redeem(
+  settings_at,
+  entry_at,
+  settings_key,
+  idempotency_key,
+  bucket_key,
+  coupon_key,
+  orders_key,
+  outbox,
+  users_key,
+  fingerprint,
+  code,
+  bucket,
+  user,
+  user_bucket,
+  order,
+  order_bucket,
+  token,
+  value,
+  currency,
+  request,
+  digits,
+  items,
+  asks
+)
   -- @step joined_reads
   local is_usual, workspace, locked, ended = book.is_redeem_usual, workspace_read.workspace, book.locked, book.ended
   local usual_currency, usual_digits = workspace_read.currency, workspace_read.digits

@@ -23,30 +23,14 @@
 --   left         number, e4: what it may take of a card
 --   spent        what the user's bucket has of the book, nil if it wasn't read
 --   refusal      the reply
--- A redemption adds text: discount, slot, and what its event says of holds, balance_after (of a card) and counted_at (ms);
--- nil for none..
+-- A redemption adds text: discount, slot, and what its event says of holds, balance_after (of a card) and counted_at
+-- (ms); nil for none..
 
--- The places of an order, by its text in Redis; false for none.
-local function places_in(text) return text and string.match(text, '^[^=]+') or false end
-
--- ask: what the request says of these, '-' for none; completed here.
+-- Complete what a script made of a request: '-' is none, and entry an order's whole text. It has saved_e4 already:
+-- with 17 fields Lua makes room for those that judging adds.
 local function make_ask(ask)
   if ask.token == '-' then ask.token = nil end
   if ask.currency == '-' then ask.currency = nil end
-  ask.saved_e4, ask.is_held = 0, false
+  if ask.entry then ask.entry = string.match(ask.entry, '^[^=]+') end
   return ask
-end
-
--- Take from a redemption's '<expected final amount, e4, or ->/<k or u><amount or nothing>' what it expects.
-local function read_asks(ask, asks)
-  local expected, whose, amount = string.match(asks, '^(%S+)/(%a)(%d*)$')
-  ask.expected, ask.whose, ask.amount = tonumber(expected), whose, tonumber(amount)
-end
-
--- The same of a lock's price '<value_e4 or ->/<currency or ->/<digits>/<k or u><amount or nothing>/<items or ->'.
-local function read_price(ask, price)
-  local amount
-  ask.value, ask.currency, ask.digits, ask.whose, amount, ask.items =
-    string.match(price, '^([^/]+)/([^/]+)/(%d)/(%a)(%d*)/(.*)$')
-  ask.amount = tonumber(amount)
 end

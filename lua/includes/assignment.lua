@@ -3,8 +3,18 @@
 
 -- The coupon's view (includes/view.lua) after the assignment. at: now, as text.
 local function assigned_view(c, book, user, now, at)
-  local assigned = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
-    last = c.last, lock = c.lock, user = user, assigned_at = at }
+  local assigned = {
+    code = c.code,
+    bucket = c.bucket,
+    uses = c.uses,
+    max = c.max,
+    off = c.off,
+    expires_at = c.expires_at,
+    last = c.last,
+    lock = c.lock,
+    user = user,
+    assigned_at = at,
+  }
   return view(assigned, book, now)
 end
 
@@ -35,8 +45,8 @@ local function apply_unassign(c, book, at)
   settle(c, book, counted, set, score)
 end
 
--- Assign it, and return the reply. KEYS[3] is the idempotency key's entry, ARGV[1] the fingerprint. request: the event's
--- line `r`; gift: as apply_assign has it.
+-- Assign it, and return the reply. KEYS[3] is the idempotency key's entry, ARGV[1] the fingerprint. request: the
+-- event's line `r`; gift: as apply_assign has it.
 local function assign(c, book, workspace, now, user, outbox, request, gift)
   local at = whole(now)
   local payload = assigned_view(c, book, user, now, at)

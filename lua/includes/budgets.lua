@@ -1,14 +1,14 @@
 -- A book's budgets and limits of uses (docs/internals/formats.md, Budgets): the second part of its setting `total`,
--- '<generation>[!]/<zone>/<bound>,…'. A bound is '<a or u>:<b or u>:<l, d or m>:<most>': of amounts (e4) or uses, of the
--- book or a user, in its lifetime, a day or a month. A zone is '<offset>,<from>:<offset>,…' in minutes. '!': every
+-- '<generation>[!]/<zone>/<bound>,…'. A bound is '<a or u>:<b or u>:<l, d or m>:<most>': of amounts (e4) or uses, of
+-- the book or a user, in its lifetime, a day or a month. A zone is '<offset>,<from>:<offset>,…' in minutes. '!': every
 -- redemption was counted under this generation once; a Redis that has lost that refuses.
 -- A period is 'l', 'd<number of the local day>' or 'm<number of the local month>'. What is spent in it is in the book's
 -- counters '<generation>:<period>', …High and …Uses, and in the user's bucket, '<book>/<user>/', as '<generation>
--- <period>:<amount>:<uses> …'. The counter `accounts` is the generation; while what was redeemed before is not yet counted,
--- the generation, the last event before, and the last user whose count is complete (lua/count_before.lua).
--- What stored locks hold are shares: members '<generation> <token> <amount> <day> <month>' of the sets of deadlines bl:<book>
--- and bu:<book>:<user>. The hash bh:<book> has the sums of the members of bl:, as the counters are named. Needs gate; what
--- changes a user's counts needs counters (or tally), whose `userAccounts` is how many users have some.
+-- <period>:<amount>:<uses> …'. The counter `accounts` is the generation; while what was redeemed before is not yet
+-- counted, the generation, the last event before, and the last user whose count is complete (lua/count_before.lua).
+-- What stored locks hold are shares: members '<generation> <token> <amount> <day> <month>' of the sets of deadlines
+-- bl:<book> and bu:<book>:<user>. The hash bh:<book> has the sums of the members of bl:, as the counters are named.
+-- Needs gate; what changes a user's counts needs counters (or tally), whose `userAccounts` is how many users have some.
 -- In Python: service/engine/formats/bounds.py.
 -- @kind budget where book.bounds; includes discount_sum
 
@@ -49,7 +49,8 @@ local function month_of(day)
   local past = day + 719468
   local era = math.floor(past / 146097)
   local of_era = past - era * 146097
-  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+  local year =
+    math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
   local of_year = of_era - 365 * year - math.floor(year / 4) + math.floor(year / 100)
   return (year + era * 400) * 12 + math.floor((5 * of_year + 2) / 153) + 2
 end
@@ -57,8 +58,12 @@ end
 local function first_day_of(month)
   local year = math.floor((month - 2) / 12)
   local of_year = month - 2 - year * 12
-  return 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
-    + math.floor((153 * of_year + 2) / 5) - 719468
+  return 365 * year
+    + math.floor(year / 4)
+    - math.floor(year / 100)
+    + math.floor(year / 400)
+    + math.floor((153 * of_year + 2) / 5)
+    - 719468
 end
 
 -- The periods of a time, by their letter.
@@ -105,7 +110,9 @@ local function sum_shares(key, shares, sign)
   local function add(name, by) total[name] = (total[name] or 0) + sign * by end
   for _, share in ipairs(shares) do
     local generation, amount, day, month = string.match(share, '^(%d+) %S+ (%d+) (%S+) (%S+)$')
-    for _, period in ipairs({ generation and 'l', day, month }) do add_spent(add, generation .. ':' .. period, amount, 1) end
+    for _, period in ipairs({ generation and 'l', day, month }) do
+      add_spent(add, generation .. ':' .. period, amount, 1)
+    end
   end
   for name, by in pairs(total) do
     if by ~= 0 then redis.call('HINCRBY', key, name, whole(by)) end
@@ -119,7 +126,11 @@ local function drop_shares(book, shares)
     if redis.call('ZREM', set, share) == 1 then removed[#removed + 1] = share end
   end
   if not removed[1] then return end
-  if redis.call('ZCARD', set) == 0 then redis.call('UNLINK', key) else sum_shares(key, removed, -1) end
+  if redis.call('ZCARD', set) == 0 then
+    redis.call('UNLINK', key)
+  else
+    sum_shares(key, removed, -1)
+  end
 end
 
 -- Remove the shares of these locks.
@@ -192,18 +203,27 @@ local MOST_EXPIRED = 1000 -- shares that a refusal looks at
 local function expired_shares(set, now)
   local list = {}
   for from = 0, MOST_EXPIRED, 500 do
-    local some = redis.call('ZRANGEBYSCORE', set, '-inf', whole(now), 'LIMIT', whole(from),
-      whole(math.min(500, MOST_EXPIRED + 1 - from)))
-    for i, share in ipairs(some) do list[from + i] = share end
+    local some = redis.call(
+      'ZRANGEBYSCORE',
+      set,
+      '-inf',
+      whole(now),
+      'LIMIT',
+      whole(from),
+      whole(math.min(500, MOST_EXPIRED + 1 - from))
+    )
+    for i, share in ipairs(some) do
+      list[from + i] = share
+    end
     if #some < 500 then break end
   end
   WORK = (WORK or 0) + #list / 10
   return list
 end
 
--- Which outcomes refuse an amount (e4, nil or 0 where it isn't judged) and, unless it is held, a use, at the time of the own
--- lock or now; a list of {outcome, figures}: the last moment at which one of the bounds renews, '-' for never. own: the live
--- lock, whose share is free, or nil; user: nil for none; users: the key of the user's bucket.
+-- Which outcomes refuse an amount (e4, nil or 0 where it isn't judged) and, unless it is held, a use, at the time of
+-- the own lock or now; a list of {outcome, figures}: the last moment at which one of the bounds renews, '-' for never.
+-- own: the live lock, whose share is free, or nil; user: nil for none; users: the key of the user's bucket.
 local function judge_bounds(book, user, users, own, amount, is_use_held, now)
   local bounds = bounds_of(book)
   local at, set = own and tonumber(own.started) or now, W .. 'bl:' .. book.number
@@ -216,8 +236,19 @@ local function judge_bounds(book, user, users, own, amount, is_use_held, now)
   local of_user, shares_of_user = {}, {}
   if bounds.of_users and user then
     of_user = read_user_spent(redis.call('HGET', users, book.number .. '/' .. user .. '/'), generation)
-    for _, one in ipairs(redis.call('ZRANGEBYSCORE', W .. 'bu:' .. book.number .. ':' .. user, '(' .. whole(now), '+inf',
-      'LIMIT', 0, 1000)) do
+    for _, one in
+      ipairs(
+        redis.call(
+          'ZRANGEBYSCORE',
+          W .. 'bu:' .. book.number .. ':' .. user,
+          '(' .. whole(now),
+          '+inf',
+          'LIMIT',
+          0,
+          1000
+        )
+      )
+    do
       if one ~= share then shares_of_user[#shares_of_user + 1] = one end
     end
     WORK = (WORK or 0) + #shares_of_user / 10
@@ -226,7 +257,11 @@ local function judge_bounds(book, user, users, own, amount, is_use_held, now)
   local expired
   local function refuses(i, bound)
     local period, more, taken = periods[bound.period], 1, nil
-    if bound.what == 'a' then more = amount or 0 elseif is_use_held then more = 0 end
+    if bound.what == 'a' then
+      more = amount or 0
+    elseif is_use_held then
+      more = 0
+    end
     if more == 0 or bound.whose == 'u' and not user then return false end
     if bound.whose == 'u' then
       local counts = of_user[period] or { 0, 0 }
@@ -258,7 +293,9 @@ end
 
 -- Remove what a user has spent.
 local function drop_user_spent(number, user, user_bucket)
-  if redis.call('HDEL', W .. 'o:' .. user_bucket, number .. '/' .. user .. '/') == 1 then count(number, 'userAccounts', '-1') end
+  if redis.call('HDEL', W .. 'o:' .. user_bucket, number .. '/' .. user .. '/') == 1 then
+    count(number, 'userAccounts', '-1')
+  end
 end
 
 -- Change what a user has spent: `change` gets a function, to which it gives a period, an amount and uses. Kept are a
@@ -272,7 +309,9 @@ local function add_user_spent(number, user, user_bucket, generation, change)
     spent[period] = { was[1] + amount, was[2] + uses }
   end)
   local names, latest = {}, {}
-  for period in pairs(spent) do names[#names + 1] = period end
+  for period in pairs(spent) do
+    names[#names + 1] = period
+  end
   table.sort(names, function(a, b) return #a > #b or #a == #b and a > b end)
   local parts, is_any = { generation }, false
   for _, period in ipairs(names) do
@@ -297,10 +336,14 @@ local function count_spent(book, user, user_bucket, e4, at, sign)
   local periods = periods_of(bounds.zone, at)
   local signed = e4 == '0' and e4 or sign .. e4
   local function add(name, by) count(number, name, by) end
-  for _, period in pairs(periods) do add_spent(add, generation .. ':' .. period, signed, sign .. '1') end
+  for _, period in pairs(periods) do
+    add_spent(add, generation .. ':' .. period, signed, sign .. '1')
+  end
   if bounds.of_users then
     add_user_spent(number, user, user_bucket, generation, function(add_to)
-      for _, period in pairs(periods) do add_to(period, signed + 0, tonumber(sign .. '1')) end
+      for _, period in pairs(periods) do
+        add_to(period, signed + 0, tonumber(sign .. '1'))
+      end
     end)
   end
 end
@@ -314,15 +357,19 @@ local function move_spent(book, user, user_bucket, to, to_bucket, e4, at)
   end
   local periods = periods_of(bounds.zone, at)
   add_user_spent(book.number, user, user_bucket, bounds.generation, function(add_to)
-    for _, period in pairs(periods) do add_to(period, -e4, -1) end
+    for _, period in pairs(periods) do
+      add_to(period, -e4, -1)
+    end
   end)
   add_user_spent(book.number, to, to_bucket, bounds.generation, function(add_to)
-    for _, period in pairs(periods) do add_to(period, tonumber(e4), 1) end
+    for _, period in pairs(periods) do
+      add_to(period, tonumber(e4), 1)
+    end
   end)
 end
 
--- Append a notice for each of the book's budgets of which a redemption spent the first of 80 % or the last. at: the time in
--- whose periods it counts.
+-- Append a notice for each of the book's budgets of which a redemption spent the first of 80 % or the last. at: the
+-- time in whose periods it counts.
 local function watch_budgets(outbox, book, e4, at, now)
   local bounds = bounds_of(book)
   local periods = periods_of(bounds.zone, at)
@@ -331,13 +378,19 @@ local function watch_budgets(outbox, book, e4, at, now)
   for i, bound in ipairs(bounds.list) do
     if bound.what == 'a' and bound.whose == 'b' then
       -- @include crossing
-      local of = 'budget:' .. bound.period .. ':' .. whole(bound.most) .. ':' .. renews_at(bounds.zone, bound.period, at)
+      local of = 'budget:'
+        .. bound.period
+        .. ':'
+        .. whole(bound.most)
+        .. ':'
+        .. renews_at(bounds.zone, bound.period, at)
       cross(outbox, book.number, now, of, bound.most - spent[i], e4, math.floor(bound.most / 5) + 1)
     end
   end
 end
 
--- What is spent and held now of each of the book's budgets, in their order: '<l, d or m> <amount> <spent> <held> <renews or ->'.
+-- What is spent and held now of each of the book's budgets, in their order: '<l, d or m> <amount> <spent> <held>
+-- <renews or ->'.
 local function budgets_now(book, now)
   local bounds, lines = bounds_of(book), {}
   local periods, set = periods_of(bounds.zone, now), W .. 'bl:' .. book.number
@@ -347,21 +400,35 @@ local function budgets_now(book, now)
   for i, bound in ipairs(bounds.list) do
     if bound.what == 'a' and bound.whose == 'b' then
       local live = held[i] - held_in(expired, bounds.generation, bound, periods[bound.period])
-      lines[#lines + 1] = bound.period .. ' ' .. whole(bound.most) .. ' ' .. whole(spent[i]) .. ' ' .. whole(math.max(live, 0))
-        .. ' ' .. renews_at(bounds.zone, bound.period, now)
+      lines[#lines + 1] = bound.period
+        .. ' '
+        .. whole(bound.most)
+        .. ' '
+        .. whole(spent[i])
+        .. ' '
+        .. whole(math.max(live, 0))
+        .. ' '
+        .. renews_at(bounds.zone, bound.period, now)
     end
   end
   return lines
 end
 
--- What a lock holds of budgets and limits of uses, and a redemption spends: the functions of this kind, as includes/cards.lua.
+-- What a lock holds of budgets and limits of uses, and a redemption spends: the functions of this kind, as
+-- includes/cards.lua.
 local function budget_needs_amount(book) return string.find(book.bounds, '/a:', 1, true) end
 
 -- value: the order's, nil for none. A request under a lock is judged by what it wants beyond the lock's price alone.
 local function budget_judge_amount(book, ask, value, now)
   local wanted
-  if ask.is_priced and not ask.is_held and value and book.discount and (ask.currency or ask.usual_currency) == ask.its_currency
-    and not (book.least and value < book.least) then
+  if
+    ask.is_priced
+    and not ask.is_held
+    and value
+    and book.discount
+    and (ask.currency or ask.usual_currency) == ask.its_currency
+    and not (book.least and value < book.least)
+  then
     wanted = saving_of(book, ask, value)
   end
   if wanted or not ask.own then return judge_bounds(book, ask.user, ask.users, ask.own, wanted, ask.own ~= nil, now) end

@@ -10,8 +10,8 @@ local function free_left(counters)
   return not n.err and (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
 end
 
--- Append a notice if a change that took free codes, or uses of the total, let the book run low or out. Locks don't count.
--- Needs outbox.
+-- Append a notice if a change that took free codes, or uses of the total, let the book run low or out. Locks don't
+-- count. Needs outbox.
 local function watch_stock(outbox, book, now, took, uses)
   local left = took > 0 and free_left(W .. 'n:' .. book.number)
   if left and (left <= 0 or book.low and left < book.low) then

@@ -22,18 +22,50 @@ local function read_coupon(code, bucket, entry, key)
   local record = text or string.find(entry, ' ', 1, true) and '0 - - 0 1 - - - ' .. string.match(entry, '!(.*)$')
   if not record then
     local last = string.match(entry, '!(.+)$')
-    return { code = code, bucket = bucket, entry = entry, version = '0', user = nil, assigned_at = '-',
-      uses = last and 1 or 0, max = last and 1, off = nil, expires_at = nil, last = last, lock = nil }
+    return {
+      code = code,
+      bucket = bucket,
+      entry = entry,
+      version = '0',
+      user = nil,
+      assigned_at = '-',
+      uses = last and 1 or 0,
+      max = last and 1,
+      off = nil,
+      expires_at = nil,
+      last = last,
+      lock = nil,
+    }
   end
-  local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, order_bucket, ends, started, counted,
-    hold = string.match(record, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%S*)$')
+  -- stylua: ignore
+  local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, order_bucket, ends,
+    started, counted, hold = string.match(
+      record, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%S*)$')
   local deadline = tonumber(ends)
   return {
-    code = code, bucket = bucket, entry = entry, text = text, version = version, user = user ~= '-' and user or nil,
-    assigned_at = assigned_at, uses = uses + 0, max = tonumber(limit), off = off ~= '-' and off or nil,
-    expires_at = tonumber(expires_at), last = last ~= '-' and last or nil, lock = deadline and { token = token, user = holder,
-      order = order, order_bucket = order_bucket, deadline = deadline, ends = ends, started = started, counted = counted,
-      hold = hold ~= '' and hold or nil },
+    code = code,
+    bucket = bucket,
+    entry = entry,
+    text = text,
+    version = version,
+    user = user ~= '-' and user or nil,
+    assigned_at = assigned_at,
+    uses = uses + 0,
+    max = tonumber(limit),
+    off = off ~= '-' and off or nil,
+    expires_at = tonumber(expires_at),
+    last = last ~= '-' and last or nil,
+    lock = deadline and {
+      token = token,
+      user = holder,
+      order = order,
+      order_bucket = order_bucket,
+      deadline = deadline,
+      ends = ends,
+      started = started,
+      counted = counted,
+      hold = hold ~= '' and hold or nil,
+    },
   }
 end
 
@@ -47,12 +79,38 @@ end
 local function record_text(c)
   local l, lock = c.lock, UNLOCKED
   if l then
-    lock = l.token .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.order_bucket .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
+    lock = l.token
+      .. ' '
+      .. l.user
+      .. ' '
+      .. l.order
+      .. ' '
+      .. l.order_bucket
+      .. ' '
+      .. l.ends
+      .. ' '
+      .. l.started
+      .. ' '
+      .. l.counted
     if l.hold then lock = lock .. ' ' .. l.hold end
   end
-  local text = c.version .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. whole(c.uses) .. ' '
-    .. (c.max and whole(c.max) or '-') .. ' ' .. (c.off or '-') .. ' ' .. (c.expires_at and whole(c.expires_at) or '-')
-    .. ' ' .. (c.last or '-') .. ' ' .. lock
+  local text = c.version
+    .. ' '
+    .. (c.user or '-')
+    .. ' '
+    .. c.assigned_at
+    .. ' '
+    .. whole(c.uses)
+    .. ' '
+    .. (c.max and whole(c.max) or '-')
+    .. ' '
+    .. (c.off or '-')
+    .. ' '
+    .. (c.expires_at and whole(c.expires_at) or '-')
+    .. ' '
+    .. (c.last or '-')
+    .. ' '
+    .. lock
   return text ~= IDLE and text or nil, lock
 end
 
@@ -76,7 +134,8 @@ local function limits_of(c, book)
     if c.lock and has_ended(c, c.lock.counted) then c.lock.deadline = 0 end
   end
   local max = c.max or book.per_code
-  return max ~= 0 and max or nil, c.expires_at and book.till and math.min(c.expires_at, book.till) or c.expires_at or book.till
+  return max ~= 0 and max or nil,
+    c.expires_at and book.till and math.min(c.expires_at, book.till) or c.expires_at or book.till
 end
 
 -- Whether the redemption of this event, of this coupon or any other, is one of this coupon's that stand.

@@ -1,6 +1,6 @@
--- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`). Those with an end of
--- their own are counted there again (`x<book>`), and a set has their ends (`ue:<book>:<user>`), so that those past their
--- window are counted, not read (docs/internals/decisions/0099). No count is 0. In Python:
+-- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`). Those with an
+-- end of their own are counted there again (`x<book>`), and a set has their ends (`ue:<book>:<user>`), so that those
+-- past their window are counted, not read (docs/internals/decisions/0099). No count is 0. In Python:
 -- service/server/reconcile/user_differences.py. Needs gate.
 
 local BOOKS_A_READ = 200
@@ -15,12 +15,17 @@ local function count_assigned(c, book, by)
   left = redis.call('HINCRBY', key, 'x' .. number, by)
   if type(left) == 'number' and left < 1 then redis.call('HDEL', key, 'x' .. number) end
   key = W .. 'ue:' .. number .. ':' .. c.user
-  if by == '1' then redis.call('ZADD', key, whole(c.expires_at), c.code) else redis.call('ZREM', key, c.code) end
+  if by == '1' then
+    redis.call('ZADD', key, whole(c.expires_at), c.code)
+  else
+    redis.call('ZREM', key, c.code)
+  end
 end
 
--- How many coupons the user holds now, of the books in one read of the hash from a cursor on; then the next cursor, '0' at
--- the end. With `wanted`: whether they are at least so many over all books. Books are read as far as their ends may decide
--- it, at most MOST_JUDGED: coupons of others count as held. True where there are more books, or fields, than it reads.
+-- How many coupons the user holds now, of the books in one read of the hash from a cursor on; then the next cursor, '0'
+-- at the end. With `wanted`: whether they are at least so many over all books. Books are read as far as their ends may
+-- decide it, at most MOST_JUDGED: coupons of others count as held. True where there are more books, or fields, than it
+-- reads.
 local function count_coupons_of(user, now, cursor, wanted)
   local byte, find, sub = string.byte, string.find, string.sub -- without patterns, which cost twice as much
   local numbers, counts, dated, most, books, at = {}, {}, {}, 0, 0, cursor
@@ -29,7 +34,8 @@ local function count_coupons_of(user, now, cursor, wanted)
     local fields = page[2]
     for i = 1, #fields, 2 do
       local number = sub(fields[i], 2)
-      if byte(fields[i]) == 120 then dated[number] = true -- x
+      if byte(fields[i]) == 120 then
+        dated[number] = true -- x
       else
         books = books + 1
         numbers[books], counts[books], most = number, fields[i + 1], most + fields[i + 1]
@@ -50,10 +56,15 @@ local function count_coupons_of(user, now, cursor, wanted)
     end
     for i, text in ipairs(redis.call('MGET', unpack(keys))) do
       local number, space, gone = numbers[before + i], 0, 0
-      for _ = 1, 4 do space = find(text, ' ', space + 1, true) end
+      for _ = 1, 4 do
+        space = find(text, ' ', space + 1, true)
+      end
       local till = tonumber(sub(text, space + 1, find(text, ' ', space + 1, true) - 1))
-      if till and till <= now then gone = counts[before + i]
-      elseif dated[number] or is_part then gone = redis.call('ZCOUNT', W .. 'ue:' .. number .. ':' .. user, '-inf', due_by) end
+      if till and till <= now then
+        gone = counts[before + i]
+      elseif dated[number] or is_part then
+        gone = redis.call('ZCOUNT', W .. 'ue:' .. number .. ':' .. user, '-inf', due_by)
+      end
       most, least = most - gone, least + counts[before + i] - gone
     end
   end

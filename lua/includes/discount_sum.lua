@@ -1,7 +1,8 @@
--- Sums of amounts in 10^-4 units, which may pass 2^63: two counters, `<name>` and, in units of 10^9, `<name>High`. In Python:
--- service/engine/formats/discount_sum.py; lua/fast/discount_parts.lua repeats it for a book's `discount`.
+-- Sums of amounts in 10^-4 units, which may pass 2^63: two counters, `<name>` and, in units of 10^9, `<name>High`. In
+-- Python: service/engine/formats/discount_sum.py; lua/fast/discount_parts.lua repeats it for a book's `discount`.
 
--- Add an amount, or take it off again if it is negative. add: a function of a counter's name and what to add; e4: as text.
+-- Add an amount, or take it off again if it is negative. add: a function of a counter's name and what to add; e4: as
+-- text.
 local function add_amount(add, name, e4)
   if #e4 < 10 then return add(name, e4) end -- nearly always: below 10^9
   local low = math.fmod(e4, 1e9)

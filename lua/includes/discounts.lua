@@ -1,7 +1,7 @@
--- What a book's discount takes off an amount, in integers of 10^-4 units, rounded half-even at `digits`. kind and terms:
--- the discount's; cap: the most it takes, nil for none; items: the order's. amount < 10^15 and a percentage in 10^-4 parts
--- make a product past 2^53, so it is taken in two limbs. service/engine/formats/stored_settings.py writes the terms,
--- service/engine/operations/order_fields.py the items.
+-- What a book's discount takes off an amount, in integers of 10^-4 units, rounded half-even at `digits`. kind and
+-- terms: the discount's; cap: the most it takes, nil for none; items: the order's. amount < 10^15 and a percentage
+-- in 10^-4 parts make a product past 2^53, so it is taken in two limbs. service/engine/formats/stored_settings.py
+-- writes the terms, service/engine/operations/order_fields.py the items.
 local function discount_of(kind, terms, cap, amount, items, digits)
   local taken, part = 0, 0 -- part: the 10^-6 parts
   if kind == 'tiered' then -- the last tier that the amount reaches; terms: 'from:kind:terms,…', ascending
@@ -19,8 +19,9 @@ local function discount_of(kind, terms, cap, amount, items, digits)
   elseif kind == 'fixed' then
     taken = tonumber(terms)
   elseif kind == 'buyXGetY' then
-    -- What is free of the items, the amount at most. terms: 'buy:get'; items: 'units:count:price,…', a sku's cheapest first,
-    -- units its sum in the first of its lines and 0 in the others. An inexact sum is past 2^53: above every amount.
+    -- What is free of the items, the amount at most. terms: 'buy:get'; items: 'units:count:price,…', a sku's cheapest
+    -- first, units its sum in the first of its lines and 0 in the others. An inexact sum is past 2^53: above every
+    -- amount.
     local buy, get = string.match(terms, '^(%d+):(%d+)$')
     local each, free = buy + get, 0
     WORK = (WORK or 0) + #items / 250
@@ -31,7 +32,9 @@ local function discount_of(kind, terms, cap, amount, items, digits)
     end
     taken = math.min(taken, amount)
   end
-  if cap and taken >= cap then taken, part = cap, 0 end
+  if cap and taken >= cap then
+    taken, part = cap, 0
+  end
   -- Amounts are rounded too: without a currency of their own they may have more digits than the workspace's has now.
   local unit = 10 ^ (4 - digits)
   local rest = taken % unit

@@ -1,16 +1,16 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is
--- only after it was recorded; then Postgres has them, and service/engine/deciding/recall.py hands them in at the end of ARGV, from
--- facts_from on (includes/gate.lua): 'as of', the moment that they are of, then pairs: a name that was asked for, and
--- its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…',
--- includes/repeats.lua for 'rolled:…'. A record is '<event> R …', as in the outbox without a gift (includes/events.lua),
--- and the request's part. In Python: service/engine/formats/events.py, service/engine/record/facts/redemption_records.py.
--- Needs gate; replayed, book.
+-- only after it was recorded; then Postgres has them, and service/engine/deciding/recall.py hands them in at the end of
+-- ARGV, from facts_from on (includes/gate.lua): 'as of', the moment that they are of, then pairs: a name that was asked
+-- for, and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for
+-- 'order:…', includes/repeats.lua for 'rolled:…'. A record is '<event> R …', as in the outbox without a gift
+-- (includes/events.lua), and the request's part. In Python: service/engine/formats/events.py,
+-- service/engine/record/facts/redemption_records.py. Needs gate; replayed, book.
 
 local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the field `last` of `e`
 
 -- The moment that facts must be of: this opening (in another, the same id may be another event's) and after the last
--- deletion of a user of the workspace (before it, Postgres named the user), which `last` counts. Facts of another moment
--- are ignored, and asked for again.
+-- deletion of a user of the workspace (before it, Postgres named the user), which `last` counts. Facts of another
+-- moment are ignored, and asked for again.
 local function as_of()
   erased = erased or redis.call('HGET', W .. 'e', 'last') or ''
   return NONCE .. ':' .. EPOCH .. '/' .. erased
@@ -29,7 +29,9 @@ local function record_of(name)
   if not handed then
     handed = {}
     if ARGV[facts_from + 1] == as_of() then
-      for i = facts_from + 2, #ARGV, 2 do handed[ARGV[i]] = ARGV[i + 1] end
+      for i = facts_from + 2, #ARGV, 2 do
+        handed[ARGV[i]] = ARGV[i + 1]
+      end
     end
   end
   if handed[name] then return handed[name] end
@@ -45,11 +47,23 @@ end
 
 -- A record's table; without an event where it can't be read.
 local function read_record(record)
-  local event, w, book, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, _, _, counted_at, user_bucket =
-    string.match(record, '^(%S+) {R} ')
+  -- stylua: ignore
+  local event, w, book, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, _, _, counted_at,
+    user_bucket = string.match(record, '^(%S+) {R} ')
   return {
-    event = event, workspace = w, book = book, code = code, user = user, order = order, discount = discount,
-    at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket, record = record,
+    event = event,
+    workspace = w,
+    book = book,
+    code = code,
+    user = user,
+    order = order,
+    discount = discount,
+    at = at,
+    slot = slot,
+    bucket = bucket,
+    order_bucket = order_bucket,
+    user_bucket = user_bucket,
+    record = record,
     counted_at = counted_at ~= '-' and counted_at or at,
   }
 end
@@ -77,8 +91,8 @@ end
 -- The reply of a script that can't go on without facts; before it writes anything.
 local function recall() return { OUT.RECALL, table.concat(lacking, ' '), as_of() } end
 
--- A stored reply that names redemptions ('@<event>,<event>': includes/idempotency.lua) with their records and books; any
--- other as it is.
+-- A stored reply that names redemptions ('@<event>,<event>': includes/idempotency.lua) with their records and books;
+-- any other as it is.
 local function replayed(reply)
   local names, more = string.match(reply[2] or '', '^@(%S*) ?(.*)$')
   if not names then return reply end

@@ -1,5 +1,5 @@
--- How many free codes these entries of the directory are of, by the number of their book. `entries`: from `first` on each,
--- or each second. For lua/fill_pool.lua and compare_pools.lua.
+-- How many free codes these entries of the directory are of, by the number of their book. `entries`: from `first` on
+-- each, or each second. For lua/fill_pool.lua and compare_pools.lua.
 local function count_free(entries, first, step)
   local free = {}
   for at = first, #entries, step do

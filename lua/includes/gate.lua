@@ -8,11 +8,12 @@
 -- named: the request's user, or nil; scripts set it before they read a key's entry (includes/idempotency.lua).
 -- W: '{pN}:w<workspace>:', before every key of the workspace; from the name of KEYS 2.
 
--- For includes/facts.lua, which may stand within a block: where in ARGV the facts begin, the script's own arguments + 1;
--- and the names of facts that are neither in the outbox nor handed in (facts_of adds them), nil for none.
+-- For includes/facts.lua, which may stand within a block: where in ARGV the facts begin, the script's own arguments
+-- + 1; and the names of facts that are neither in the outbox nor handed in (facts_of adds them), nil for none.
 local facts_from, lacking = 0, nil
 
--- For includes/locking.lua: how many expired, and how many live, locks the run still removes. It may be about many coupons.
+-- For includes/locking.lua: how many expired, and how many live, locks the run still removes. It may be about many
+-- coupons.
 local prunable, droppable = 400, 1000
 
 -- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of

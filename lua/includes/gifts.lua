@@ -1,6 +1,7 @@
 -- An order's gift, in the order's bucket `g:<bucket>`: '<code> <bucket> <user> <assigned_at>'. It stands while the
 -- coupon is that user's since then; an entry whose coupon was taken back, or left with its book, is as good as none.
--- apply_assign of includes/assignment.lua and service/engine/formats/order_entries.py write it, too. Needs coupon, book.
+-- apply_assign of includes/assignment.lua and service/engine/formats/order_entries.py write it, too. Needs coupon,
+-- book.
 
 local function gift_text(code, bucket, user, at) return code .. ' ' .. bucket .. ' ' .. user .. ' ' .. at end
 

@@ -1,19 +1,20 @@
 -- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request
 -- outside the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space
--- (includes/facts.lua completes these); anything else is answered as it is. In the event it came with, '@.' is that event.
--- Where a script says by `named` which user its request names, that user is '/' in the payload (no id holds one): the
--- repeat names the same, and an entry that names nobody needs no change when a user is deleted. In Python:
+-- (includes/facts.lua completes these); anything else is answered as it is. In the event it came with, '@.' is that
+-- event. Where a script says by `named` which user its request names, that user is '/' in the payload (no id holds
+-- one): the repeat names the same, and an entry that names nobody needs no change when a user is deleted. In Python:
 -- service/engine/formats/idempotency_entry.py.
 
--- The entry of an answer; nil for a request without a key, whose fingerprint is '-'. outcome: as text, which costs 2,300
--- instructions less: 'OUT.OK' becomes its number within quotes, too (service/engine/hot/scripts.py).
+-- The entry of an answer; nil for a request without a key, whose fingerprint is '-'. outcome: as text, which
+-- costs 2,300 instructions less: 'OUT.OK' becomes its number within quotes, too (service/engine/hot/scripts.py).
 local function entry_of(fingerprint, outcome, payload)
   if fingerprint == '-' then return nil end
   if named then payload = string.gsub(payload, '%S+', { [named] = '/' }) end
   return fingerprint .. ' ' .. outcome .. ' ' .. payload
 end
 
--- entry: nil or false for none. sampled_at: the time if this request is counted for 64 (includes/kept_bytes.lua), else nil or false.
+-- entry: nil or false for none. sampled_at: the time if this request is counted for 64 (includes/kept_bytes.lua), else
+-- nil or false.
 local function keep_entry(key, entry, keep_ms, sampled_at)
   if not entry then return end
   redis.call('SET', key, entry, 'PX', keep_ms)

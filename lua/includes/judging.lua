@@ -1,5 +1,5 @@
--- The rules of lock, redeem, checkout and validate, in the order in which they are named. Needs gate, coupon; ask is a table
--- of includes/asks.lua. CONTRIBUTING.md says how to add a rule.
+-- The rules of lock, redeem, checkout and validate, in the order in which they are named. Needs gate, coupon; ask is a
+-- table of includes/asks.lua. CONTRIBUTING.md says how to add a rule.
 --
 -- A function returns true where it ends the judgement: a refusal, unless all are listed. They write nothing.
 
@@ -13,24 +13,24 @@ local function fail(ask, outcome, figures)
   reasons[#reasons + 1] = figures and outcome .. '/' .. figures or outcome
 end
 
--- The live lock that the request is under.
-local function find_own_lock(c, max, ask, now)
-  if max == 1 and not c.lock then return end
-  -- @include locks
-  local l
-  if ask.token then
-    l = lock_by_token(c, max, ask.token, now)
-    if l and not ((not ask.user or l.user == ask.user) and (l.order == '-' or l.order == ask.order)) then l = nil end
-  elseif ask.user then
-    l = lock_of(c, max, ask.user, ask.order, now)
+-- The live lock that the request is under, and the order's amounts: those that the lock holds, or the request's in
+-- their currency. A lock without a price has none, unless its book's kinds of holds need an amount.
+local function judge_amounts(c, book, max, ask, now)
+  local own, token, user
+  if max ~= 1 or c.lock then
+    token, user = ask.token, ask.user
   end
-  ask.own = l
-end
+  if token then
+    -- @include locks
+    own = lock_by_token(c, max, token, now)
+    if own and not ((not user or own.user == user) and (own.order == '-' or own.order == ask.order)) then own = nil end
+  elseif user then
+    -- @include locks
+    own = lock_of(c, max, user, ask.order, now)
+  end
+  ask.own = own
 
--- The order's amounts: those that the lock holds, or the request's in their currency. A lock without a price has none,
--- unless its book's kinds of holds need an amount.
-local function judge_amounts(book, ask)
-  local hold, needs_amount = ask.own and ask.own.hold, nil
+  local hold, needs_amount = own and own.hold, nil
   -- @holds needs_amount book -> needs_amount
   ask.needs_amount = needs_amount and not hold
   ask.is_priced = ask.kind ~= 'lock' or ask.value ~= '-' or ask.currency or ask.amount or ask.needs_amount
@@ -39,10 +39,13 @@ local function judge_amounts(book, ask)
     ask.is_held = take_hold(ask, read_hold(hold), book.discount)
   end
   if ask.is_priced and not ask.is_held then
-    ask.its_currency, ask.its_digits = book.currency or ask.usual_currency, book.currency and book.digits or ask.usual_digits
+    ask.its_currency, ask.its_digits =
+      book.currency or ask.usual_currency, book.currency and book.digits or ask.usual_digits
     local currency, digits = ask.currency or ask.usual_currency, ask.currency and ask.its_digits or ask.usual_digits
     -- Where the request names a currency, its own amounts were checked before; what it leaves out is the lock's.
-    if (ask.items ~= '-' or ask.digits - digits > 0) and (not ask.currency or hold and currency == ask.its_currency) then
+    if
+      (ask.items ~= '-' or ask.digits - digits > 0) and (not ask.currency or hold and currency == ask.its_currency)
+    then
       -- @include pricing
       local misfit = misfit_of(ask, currency, digits)
       if misfit and fail(ask, OUT.invalid, misfit) then return true end
@@ -55,22 +58,21 @@ local function judge_amounts(book, ask)
   end
 end
 
--- The coupon and its book. A live lock keeps what was true of the book, the window and the owner when it was made.
-local function judge_coupon(c, book, ask, now)
+-- The coupon and its book, then the code's locks and uses. A live lock keeps what was true of the book, the window and
+-- the owner when it was made.
+local function judge_coupon(c, book, max, ask, now)
+  local own, retry_ms = ask.own, nil
   if c.off and fail(ask, OUT.coupon_inactive) then return true end
   if book.status == 'unreadable' and fail(ask, OUT.unavailable) then return true end
-  if ask.own then return end
-  if book.status and fail(ask, OUT.book_inactive) then return true end
-  if book.from and now < book.from and fail(ask, OUT.not_started, whole(book.from)) then return true end
-  local _, ends_at = limits_of(c, book)
-  if ends_at and now >= ends_at and fail(ask, OUT.expired, whole(ends_at)) then return true end
-  if book.require_assignment and not c.user and fail(ask, OUT.coupon_not_assigned) then return true end
-  return c.user and ask.user and c.user ~= ask.user and fail(ask, OUT.coupon_assigned_to_other)
-end
+  if not own then
+    if book.status and fail(ask, OUT.book_inactive) then return true end
+    if book.from and now < book.from and fail(ask, OUT.not_started, whole(book.from)) then return true end
+    local _, ends_at = limits_of(c, book)
+    if ends_at and now >= ends_at and fail(ask, OUT.expired, whole(ends_at)) then return true end
+    if book.require_assignment and not c.user and fail(ask, OUT.coupon_not_assigned) then return true end
+    if c.user and ask.user and c.user ~= ask.user and fail(ask, OUT.coupon_assigned_to_other) then return true end
+  end
 
--- The code's locks and uses.
-local function judge_uses(c, book, max, ask, now)
-  local own, retry_ms = ask.own, nil
   if ask.token and not own and fail(ask, OUT.lock_lost) then return true end
   if max and (max ~= 1 or c.lock) and not own and c.uses < max then
     -- @include locks
@@ -83,7 +85,9 @@ local function judge_uses(c, book, max, ask, now)
   local refused
   -- @holds judge_held c, ask, now -> refused
   if refused and fail(ask, refused[1], refused[2]) then return true end
-  if book.require_lock and ask.kind ~= 'lock' and not own and not ask.token and fail(ask, OUT.lock_required) then return true end
+  if book.require_lock and ask.kind ~= 'lock' and not own and not ask.token and fail(ask, OUT.lock_required) then
+    return true
+  end
   if max and c.uses >= max and fail(ask, max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted) then return true end
   refused = nil
   -- @holds judge_left c -> refused
@@ -131,8 +135,12 @@ end
 local function judge_price(book, ask)
   local value, currency, needs_value = tonumber(ask.value), ask.its_currency, book.discount
   if ask.kind == 'lock' then needs_value = ask.needs_amount end
-  if needs_value and not value and not ask.is_held
-    and fail(ask, OUT.order_value_required, currency or book.currency or ask.usual_currency) then
+  if
+    needs_value
+    and not value
+    and not ask.is_held
+    and fail(ask, OUT.order_value_required, currency or book.currency or ask.usual_currency)
+  then
     return true
   end
   if ask.is_priced and not ask.is_held then
@@ -162,8 +170,9 @@ end
 
 -- The reply of the first rule that refuses; nil for none, or where ask.reasons lists all.
 local function judge(c, book, max, ask, now)
-  find_own_lock(c, max, ask, now)
-  local _ = judge_amounts(book, ask) or judge_coupon(c, book, ask, now) or judge_uses(c, book, max, ask, now)
-    or judge_limits(book, ask, now) or judge_price(book, ask)
+  local _ = judge_amounts(c, book, max, ask, now)
+    or judge_coupon(c, book, max, ask, now)
+    or judge_limits(book, ask, now)
+    or judge_price(book, ask)
   return ask.refusal
 end

@@ -1,6 +1,6 @@
--- The bytes of stored answers: hash `y`, hour of expiry → bytes off the hot path, `h<hour>` → bytes of the hot path; `key`
--- is its name. The microseconds of the time choose one in 64 requests of the hot path, which counts for 64: no client can
--- choose, and the others pay nothing. Needs gate.
+-- The bytes of stored answers: hash `y`, hour of expiry → bytes off the hot path, `h<hour>` → bytes of the hot path;
+-- `key` is its name. The microseconds of the time choose one in 64 requests of the hot path, which counts for 64: no
+-- client can choose, and the others pay nothing. Needs gate.
 
 local HOUR_MS = 3600000
 
@@ -26,8 +26,11 @@ local function sum_kept(key, now)
   local total, past, flat = 0, {}, redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
     local hour = tonumber(string.match(flat[i], '^h?(%d+)$'))
-    if hour and hour >= hour_of(now) then total = total + flat[i + 1]
-    elseif hour and #past < 100 then past[#past + 1] = flat[i] end
+    if hour and hour >= hour_of(now) then
+      total = total + flat[i + 1]
+    elseif hour and #past < 100 then
+      past[#past + 1] = flat[i]
+    end
   end
   if past[1] then redis.call('HDEL', key, unpack(past)) end
   return total

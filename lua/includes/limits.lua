@@ -1,9 +1,10 @@
--- Around a script, where the request is under limits: service/engine/hot/scripts.py puts the script in the place of `@script`.
--- After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV comes
--- '<requests> <misses> <misses of an address> <locks> <key> <sees_reasons>', '-' for no limit. With sees_reasons '0',
--- of a validate that hides its reasons, every refusal is a miss, but those that the book tells. The reply ends with the remaining limits: name, limit,
--- left, seconds, in turn. service/engine/operations/run.py and service/engine/domain/limits.py have these formats, too. validate sets
--- MISSED if a reason is a miss, or all are hidden. A counter's minute begins with its first request; `begin`'s refusals aren't counted.
+-- Around a script, where the request is under limits: service/engine/hot/scripts.py puts the script in the place of
+-- `@script`. After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV
+-- comes '<requests> <misses> <misses of an address> <locks> <key> <sees_reasons>', '-' for no limit. With sees_reasons
+-- '0', of a validate that hides its reasons, every refusal is a miss, but those that the book tells. The reply ends
+-- with the remaining limits: name, limit, left, seconds, in turn. service/engine/operations/run.py and
+-- service/engine/domain/limits.py have these formats, too. validate sets MISSED if a reason is a miss, or all are
+-- hidden. A counter's minute begins with its first request; `begin`'s refusals aren't counted.
 
 local limits, used, counters, sees_reasons = {}, {}, {}, nil
 local NAMES = { 'requests', 'misses', 'address' }
@@ -15,7 +16,8 @@ local function rates(number)
   for i = 1, 3 do
     if limits[i] then
       local ms = used[i] > 0 and redis.call('PTTL', counters[i]) or MINUTE_MS
-      parts[#parts + 1] = string.format('%s %d %d %d', NAMES[i], limits[i], math.max(limits[i] - used[i], 0), math.ceil(ms / 1000))
+      parts[#parts + 1] =
+        string.format('%s %d %d %d', NAMES[i], limits[i], math.max(limits[i] - used[i], 0), math.ceil(ms / 1000))
       if i == number then retry_ms = ms end
     end
   end
@@ -28,7 +30,9 @@ local function raise(key)
   return count
 end
 
-local function spend(number) if limits[number] then used[number] = raise(counters[number]) end end
+local function spend(number)
+  if limits[number] then used[number] = raise(counters[number]) end
+end
 
 -- Whether the book of the script's coupon has had as many misses as it may; else it has one more. Who asks for another
 -- coupon of it is not in the way: nobody can close a book by missing.
@@ -50,12 +54,18 @@ local function begin()
   sees_reasons, HOLDS = sees == '1', tonumber(locks)
   HOLDER = HOLDS and key
   limits = { tonumber(requests), tonumber(misses), tonumber(address) }
-  for i = 3, 1, -1 do counters[i] = table.remove(KEYS) end
+  for i = 3, 1, -1 do
+    counters[i] = table.remove(KEYS)
+  end
   local got = redis.call('MGET', KEYS[1], counters[1], counters[2], counters[3])
-  for i = 1, 3 do used[i] = tonumber(got[i + 1] or '0') end
+  for i = 1, 3 do
+    used[i] = tonumber(got[i + 1] or '0')
+  end
   for i = 1, 3 do
     if limits[i] and used[i] >= limits[i] then
-      if got[1] ~= OPEN and got[1] ~= EPOCH .. ' full' and got[1] ~= EPOCH .. ' behind' then return { OUT.recovering } end
+      if got[1] ~= OPEN and got[1] ~= EPOCH .. ' full' and got[1] ~= EPOCH .. ' behind' then
+        return { OUT.recovering }
+      end
       local left, retry_ms = rates(i)
       return { i == 1 and OUT.rate_limited or OUT.too_many_misses, retry_ms, left }
     end
@@ -63,7 +73,7 @@ local function begin()
 end
 
 local function decide()
--- @script
+  -- @script
 end
 
 local refused = begin()

@@ -6,8 +6,9 @@ local USUAL_HOLD = 128
 -- What a price takes beyond a usual lock's: 0, or all of it where it has many items. nil for none.
 local function hold_bytes(hold) return hold and #hold > USUAL_HOLD and #hold or 0 end
 
--- Count the memory of so many more locks, and of what they hold, for the bound of storage: in the book's `lockBytes`, which
--- has all of codes with several uses, and of others what is beyond usual. Of the former `k:<code>` has the second in '+'.
+-- Count the memory of so many more locks, and of what they hold, for the bound of storage: in the book's `lockBytes`,
+-- which has all of codes with several uses, and of others what is beyond usual. Of the former `k:<code>` has the second
+-- in '+'.
 local function count_bytes(c, max, book, locks, held)
   local by = held + (max ~= 1 and locks * SEVERAL_BYTES or 0)
   if by ~= 0 then count(book.number, 'lockBytes', whole(by)) end
@@ -39,7 +40,9 @@ local function forget_holders(c, holders, book)
   if fields[1] then redis.call('HDEL', key, unpack(fields)) end
   local locks = redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
   count_bytes(c, nil, book, -(tonumber(locks) or 0), -held) -- or a key of the wrong type
-  for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
+  for set, tokens in pairs(counting) do
+    redis.call('ZREM', set, unpack(tokens))
+  end
   -- @holds release c, book, gone
 end
 
@@ -54,7 +57,9 @@ local function drop_lock(c, max, l, book)
   count_bytes(c, max, book, -1, -hold_bytes(l.hold))
   -- @holds release c, book, { l }
   if l.counted == '.' then return end
-  if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
+  if string.find(l.counted, 'u', 1, true) then
+    redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token)
+  end
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
   local holder = string.match(l.counted, '[^.]+$')
   if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
@@ -69,8 +74,8 @@ local function drop_rest(c, book)
   -- @holds release_rest c, book
 end
 
--- Remove expired locks of this code, at most 20, with their uses of limits: a clock that goes back would count them again.
--- Returns their number for a code with several uses.
+-- Remove expired locks of this code, at most 20, with their uses of limits: a clock that goes back would count them
+-- again. Returns their number for a code with several uses.
 local function prune_locks(c, max, now, book)
   if max == 1 then
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
@@ -86,14 +91,22 @@ local function prune_locks(c, max, now, book)
   return #due
 end
 
--- Remove all of this code's locks. The uses of limits of those beyond a hundred, or `droppable`, count until their deadlines.
+-- Remove all of this code's locks. The uses of limits of those beyond a hundred, or `droppable`, count until their
+-- deadlines.
 local function drop_locks(c, max, book, now)
   if max == 1 then
     if c.lock then drop_lock(c, max, c.lock, book) end
     return
   end
-  local live = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0,
-    whole(math.min(100, droppable)))
+  local live = redis.call(
+    'ZRANGEBYSCORE',
+    W .. 'kd:' .. c.code,
+    '(' .. whole(now),
+    '+inf',
+    'LIMIT',
+    0,
+    whole(math.min(100, droppable))
+  )
   droppable = droppable - #live
   if live[1] then forget_holders(c, live, book) end
   drop_rest(c, book)
@@ -105,7 +118,9 @@ local function drop_ended(c, at, book)
   local page, holders, removed = redis.call('HSCAN', W .. 'k:' .. c.code, at, 'COUNT', '100'), {}, 0
   for i = 1, #page[2], 2 do
     local counted = string.match(page[2][i + 1], '^%S+ %S+ %S+ (%S+)')
-    if counted and has_ended(c, counted) then holders[#holders + 1], removed = page[2][i], removed + 1 end
+    if counted and has_ended(c, counted) then
+      holders[#holders + 1], removed = page[2][i], removed + 1
+    end
     if #holders == 100 then
       forget_holders(c, holders, book)
       holders = {}
@@ -115,10 +130,12 @@ local function drop_ended(c, at, book)
   return page[1] + 0, removed
 end
 
--- Store the lock l, and count it where it holds a use of a limit. was: what it held before, '' for nothing; nil for a new one.
+-- Store the lock l, and count it where it holds a use of a limit. was: what it held before, '' for nothing; nil for a
+-- new one.
 local function put_lock(c, max, l, book, now, was)
   local added = 0
-  if max == 1 then c.lock = l
+  if max == 1 then
+    c.lock = l
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
     if not was and redis.call('HEXISTS', key, holder) == 1 then forget_holders(c, { holder }, book) end -- expired

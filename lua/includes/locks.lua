@@ -1,13 +1,13 @@
 -- Locks: holds on one use, each for one user and order until a deadline. A code with a single use has its lock in its
 -- record. One with several has a hash `k:<code>`, '<user> <order>' → '<token> <ends> <started> <counted>[ <hold>]' and
 -- '=<token>' → '<user> <order>', and the deadlines `kd:<code>`. A lock is a table {token, user, order ('-' for none),
--- order_bucket (nil where the code has several uses), deadline, ends (the same as text), started (text), counted, hold (the
--- price that it holds, includes/pricing.lua; nil for none)}; `counted` is the book's `ended`, then which limits it holds a
--- use of: u(ser), b(ook); i where its items are counted (count_bytes of includes/locking.lua), which fast/usual_redeem.lua
--- leaves to others; then a '.', and the id of the key that took it, in digits and capitals, where that key's locks are limited.
--- The merchant ends all locks of a book by another `ended`, the configuration's version; a lock with another is worth as
--- little as one that has expired. Until lua/sweep_locks.lua has removed it, it counts: of a user, of a code with several
--- uses, of a key.
+-- order_bucket (nil where the code has several uses), deadline, ends (the same as text), started (text), counted, hold
+-- (the price that it holds, includes/pricing.lua; nil for none)}; `counted` is the book's `ended`, then which limits it
+-- holds a use of: u(ser), b(ook); i where its items are counted (count_bytes of includes/locking.lua), which
+-- fast/usual_redeem.lua leaves to others; then a '.', and the id of the key that took it, in digits and capitals, where
+-- that key's locks are limited. The merchant ends all locks of a book by another `ended`, the configuration's version;
+-- a lock with another is worth as little as one that has expired. Until lua/sweep_locks.lua has removed it, it counts:
+-- of a user, of a code with several uses, of a key.
 -- includes/locking.lua changes them; lua/coupon_locks.lua lists them. Needs gate.
 
 -- The number of live locks.
@@ -27,8 +27,18 @@ local function lock_of(c, max, user, order, now)
   local token, ends, started, counted, hold = string.match(text, '^(%S+) (%S+) (%S+) (%S+) ?(%S*)$')
   local deadline = tonumber(ends)
   if has_ended(c, counted) then deadline = 0 end
-  return deadline > now and { token = token, user = user, order = order, deadline = deadline, ends = ends, started = started,
-    counted = counted, hold = hold ~= '' and hold or nil } or nil
+  return deadline > now
+      and {
+        token = token,
+        user = user,
+        order = order,
+        deadline = deadline,
+        ends = ends,
+        started = started,
+        counted = counted,
+        hold = hold ~= '' and hold or nil,
+      }
+    or nil
 end
 
 -- The live lock with this token; nil where it was released, has expired or never was.

@@ -1,11 +1,11 @@
 -- An order's text in its bucket: its places, then marks of its locks. For each redemption that takes a place a word
--- '<event>', then ':<slot>' where that isn't 1, and '!' where it was rolled back without restore; for each lock of a code
--- with a single use '=<code's bucket>/<code>'. Locks of other codes are in `lo:<order>`, '<code's bucket>/<code>/<token>'
--- with a space between, which ends with the last of them. An order of which nothing is known has neither. A mark names a lock,
--- and may stay longer than it: only the reader of an order's locks looks at marks (lua/order_locks.lua). Decisions see the
--- places alone, an order's `entry`; they edit the text, so that a change's cost doesn't grow with the places that it leaves
--- alone. fast/usual_lock.lua and fast/usual_redeem.lua, and in Python service/engine/formats/order_entries.py write such texts,
--- too: change all. redemption_before needs coupon, facts.
+-- '<event>', then ':<slot>' where that isn't 1, and '!' where it was rolled back without restore; for each lock of a
+-- code with a single use '=<code's bucket>/<code>'. Locks of other codes are in `lo:<order>`, '<code's
+-- bucket>/<code>/<token>' with a space between, which ends with the last of them. An order of which nothing is known
+-- has neither. A mark names a lock, and may stay longer than it: only the reader of an order's locks looks at marks
+-- (lua/order_locks.lua). Decisions see the places alone, an order's `entry`; they edit the text, so that a change's
+-- cost doesn't grow with the places that it leaves alone. fast/usual_lock.lua and fast/usual_redeem.lua, and in Python
+-- service/engine/formats/order_entries.py write such texts, too: change all. redemption_before needs coupon, facts.
 
 -- The places; nil for none.
 local function entry_of_order(key, order)
@@ -21,7 +21,11 @@ local function without_mark(text, mark)
 end
 
 local function save_text(key, order, text)
-  if text ~= '' then redis.call('HSET', key, order, text) else redis.call('HDEL', key, order) end
+  if text ~= '' then
+    redis.call('HSET', key, order, text)
+  else
+    redis.call('HDEL', key, order)
+  end
 end
 
 -- The marks stay, but for the one that is `gone` (nil for none). entry: nil for none.
@@ -38,7 +42,9 @@ local function mark_lock(c, max, l, now)
     local key = W .. 'o:' .. l.order_bucket
     local text, mark = redis.call('HGET', key, l.order) or '', mark_of(c)
     local _, count = string.gsub(text, '=', '')
-    if count < 100 and not string.find(text .. '=', mark .. '=', 1, true) then redis.call('HSET', key, l.order, text .. mark) end
+    if count < 100 and not string.find(text .. '=', mark .. '=', 1, true) then
+      redis.call('HSET', key, l.order, text .. mark)
+    end
     return
   end
   local key, mark, lock_ms = W .. 'lo:' .. l.order, c.bucket .. '/' .. c.code .. '/' .. l.token, whole(l.deadline - now)
@@ -82,9 +88,13 @@ end
 -- The lowest slot that none of these places has.
 local function free_slot(list)
   local taken = {}
-  for _, p in ipairs(list) do taken[p.nth] = true end
+  for _, p in ipairs(list) do
+    taken[p.nth] = true
+  end
   local nth = 1
-  while taken[nth] do nth = nth + 1 end
+  while taken[nth] do
+    nth = nth + 1
+  end
   return nth
 end
 
@@ -92,7 +102,8 @@ end
 -- again. The event's id may also be the beginning of another's.
 local function without_place(entry, event, restore)
   local text, from, to = ' ' .. entry .. ' ', nil, 0
-  repeat from, to = string.find(text, ' ' .. event, to + 1, true)
+  repeat
+    from, to = string.find(text, ' ' .. event, to + 1, true)
   until not from or string.find(text, '^%D', to + 1)
   if not from then return entry end
   local past = string.find(text, ' ', to + 1, true)

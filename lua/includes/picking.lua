@@ -63,7 +63,9 @@ local function pick(book, now, but)
     if #free > 0 then return load_coupon(free[micros % #free + 1], bucket) end
     passed = passed or partly
   end
-  for _, dated in ipairs(redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':x', '(' .. whole(now), '+inf', 'LIMIT', 0, 2)) do
+  for _, dated in
+    ipairs(redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':x', '(' .. whole(now), '+inf', 'LIMIT', 0, 2))
+  do
     local bucket, code = string.match(dated, '^(%d+) (%S+)$')
     if code ~= but then return load_coupon(code, bucket) end
   end
@@ -77,7 +79,9 @@ local function find_free(book, now, but)
   for _ = 1, 10 do
     taken, work = take_back(book, now, but, work)
     local c, passed = picked_before(book, now, but), false
-    if not c then c, passed = pick(book, now, but) end
+    if not c then
+      c, passed = pick(book, now, but)
+    end
     if c or passed or not taken then return c, passed end
     if work >= MOST_WORK then break end
   end

@@ -50,12 +50,19 @@ local function save_coupon(c, number, is_free)
   else
     local record, lock = record_text(c)
     local is_short = is_plain and c.lock and c.uses == 0 and #entry + #lock <= ENTRY_BYTES
-    if is_short then entry = entry .. lock else text = record end
+    if is_short then
+      entry = entry .. lock
+    else
+      text = record
+    end
     if is_free and text then entry = entry .. '+' end
   end
   if entry ~= c.entry then redis.call('HSET', W .. 'd:' .. c.bucket, c.code, entry) end
-  if text then redis.call('SET', W .. 'c:' .. c.code, text)
-  elseif c.text then redis.call('DEL', W .. 'c:' .. c.code) end
+  if text then
+    redis.call('SET', W .. 'c:' .. c.code, text)
+  elseif c.text then
+    redis.call('DEL', W .. 'c:' .. c.code)
+  end
   c.entry, c.text = entry, text
 end
 

@@ -9,10 +9,40 @@ local function redeemed_event(c, book, max, ask, now)
     -- @include orders
     ask.slot = whole(free_slot(places(ask.entry)))
   end
-  return 'R ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. ask.user .. ' ' .. ask.order .. ' '
-    .. ask.value .. ' ' .. ask.its_currency .. ' ' .. ask.its_digits .. ' ' .. ask.discount .. ' ' .. whole(now) .. ' '
-    .. ask.slot .. ' ' .. c.bucket .. ' ' .. ask.order_bucket .. ' ' .. whole(max or 0) .. ' ' .. (ask.balance_after or '-') .. ' '
-    .. (ask.counted_at or '-') .. ' ' .. ask.user_bucket
+  return 'R '
+    .. workspace_number()
+    .. ' '
+    .. book.number
+    .. ' '
+    .. c.code
+    .. ' '
+    .. ask.user
+    .. ' '
+    .. ask.order
+    .. ' '
+    .. ask.value
+    .. ' '
+    .. ask.its_currency
+    .. ' '
+    .. ask.its_digits
+    .. ' '
+    .. ask.discount
+    .. ' '
+    .. whole(now)
+    .. ' '
+    .. ask.slot
+    .. ' '
+    .. c.bucket
+    .. ' '
+    .. ask.order_bucket
+    .. ' '
+    .. whole(max or 0)
+    .. ' '
+    .. (ask.balance_after or '-')
+    .. ' '
+    .. (ask.counted_at or '-')
+    .. ' '
+    .. ask.user_bucket
 end
 
 -- What a user has spent of a book, in the user's bucket: '<taken>' (counts against the limit) where as many stand, else
@@ -28,14 +58,17 @@ local function count_user(user, user_bucket, number, taken, standing, spent)
   if spent == nil then spent = redis.call('HGET', key, field) end
   local was_taken, was_standing = read_user_counts(type(spent) == 'string' and spent or '0')
   taken, standing = was_taken + taken, was_standing + standing
-  if taken == 0 then redis.call('HDEL', key, field)
-  else redis.call('HSET', key, field, taken == standing and whole(taken) or whole(taken) .. ' ' .. whole(standing)) end
+  if taken == 0 then
+    redis.call('HDEL', key, field)
+  else
+    redis.call('HSET', key, field, taken == standing and whole(taken) or whole(taken) .. ' ' .. whole(standing))
+  end
   return standing
 end
 
 -- Apply it. event: its id; at: ms; ask: own (the lock that it is under), entry (its order's places), nil or false for
--- none, spent (nil if it wasn't read); as text user, user_bucket, order ('-' for none), order_bucket, slot, discount (e4), counted_at (ms; nil or false for `at`).
--- Returns how many free codes that took.
+-- none, spent (nil if it wasn't read); as text user, user_bucket, order ('-' for none), order_bucket, slot, discount
+-- (e4), counted_at (ms; nil or false for `at`). Returns how many free codes that took.
 local function apply_redeem(c, book, max, ask, event, at)
   local own, order, number = ask.own, ask.order, book.number
   local counted, set, score = place(c, book)
@@ -50,8 +83,8 @@ local function apply_redeem(c, book, max, ask, event, at)
   end
   c.uses, c.max, c.last = c.uses + 1, max or 0, event
   if max ~= 1 then
-    -- So that the one decided last stands at the end: by epoch, then by number. A score can't hold both, so it is of the
-    -- epoch and of how many digits the number has: members of one score stand in the order of their texts.
+    -- So that the one decided last stands at the end: by epoch, then by number. A score can't hold both, so it is of
+    -- the epoch and of how many digits the number has: members of one score stand in the order of their texts.
     local epoch, seq = string.match(event, '^(%d+)-(%d+)$')
     redis.call('ZADD', W .. 's:' .. c.code, whole(epoch * 16 + #seq), event)
   end

@@ -1,10 +1,10 @@
--- What becomes of a stored reply (docs/internals/decisions/0116). It answers the repeat while its lock lives, or what it gave
--- or redeemed stands. If a rollback took that back, the repeat is refused; else the functions return nil, and it is decided
--- anew. reply: of `replay`, with a payload. Needs gate, book, coupon; while_locked also locks; while_redeemed and while_bought
--- also facts, events.
+-- What becomes of a stored reply (docs/internals/decisions/0116). It answers the repeat while its lock lives, or what
+-- it gave or redeemed stands. If a rollback took that back, the repeat is refused; else the functions return nil, and
+-- it is decided anew. reply: of `replay`, with a payload. Needs gate, book, coupon; while_locked also locks;
+-- while_redeemed and while_bought also facts, events.
 
--- Of a lock or an extension, whose keys and arguments of the coupon are at the same places. A code that is switched off ends
--- its locks.
+-- Of a lock or an extension, whose keys and arguments of the coupon are at the same places. A code that is switched off
+-- ends its locks.
 local function while_locked(reply, now)
   local entry = redis.call('HGET', KEYS[4], ARGV[2])
   local c = entry and read_coupon(ARGV[2], ARGV[3], entry, KEYS[5])
@@ -14,8 +14,8 @@ local function while_locked(reply, now)
   return lock_by_token(c, c.max, token, now) and reply or nil
 end
 
--- The code and time of an assignment that a coupon's view (includes/view.lua) shows, and whether it stands: the coupon is
--- somebody's since then. After a deletion of the user it has a pseudonym.
+-- The code and time of an assignment that a coupon's view (includes/view.lua) shows, and whether it stands: the coupon
+-- is somebody's since then. After a deletion of the user it has a pseudonym.
 local function assignment_of(payload)
   local code, at = string.match(payload, '^%S+ (%S+) %S+ %S+ %S+ %S+ (%S+)')
   local record = redis.call('GET', W .. 'c:' .. code)

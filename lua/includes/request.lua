@@ -2,11 +2,11 @@
 -- find_coupon, coupon.
 
 -- Judge the gate and the entry of the request's key. KEYS 1 gate 2 workspace 3 idempotency; ARGV 1 fingerprint;
--- passes_full, passes_behind: whether the script runs while the gate is full, or behind (service/engine/hot/scripts.py parses its
--- call: REFUSED_BY_STATE); adds_nothing: whether it runs in a full workspace (includes/storage.lua); lasting: of
--- includes/repeats.lua, what becomes of a stored reply, nil where that answers for good. Returns the reply, of the gate or the
--- stored one; nil to go on, then the workspace's settings (with is_anew where the key has a reply that no longer answers) and
--- the time on its clock.
+-- passes_full, passes_behind: whether the script runs while the gate is full, or behind (service/engine/hot/scripts.py
+-- parses its call: REFUSED_BY_STATE); adds_nothing: whether it runs in a full workspace (includes/storage.lua);
+-- lasting: of includes/repeats.lua, what becomes of a stored reply, nil where that answers for good. Returns the reply,
+-- of the gate or the stored one; nil to go on, then the workspace's settings (with is_anew where the key has a reply
+-- that no longer answers) and the time on its clock.
 local function open_request(passes_full, passes_behind, adds_nothing, lasting)
   local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
   if got[1] ~= OPEN or REPLID then -- where there are replicas, gate_refuses checks the history of an open gate, too

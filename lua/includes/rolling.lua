@@ -1,8 +1,8 @@
 -- A redemption rolled back: its event, then what it changes. Needs gate, outbox, events, counters (or tally), coupon,
 -- locks, locking, place, orders, redemption.
 
--- e: the redemption, which stands; restore: whether its use is given back; entry: its order's, nil where the caller writes
--- it.
+-- e: the redemption, which stands; restore: whether its use is given back; entry: its order's, nil where the caller
+-- writes it.
 local function apply_rollback(c, book, e, at, restore, entry)
   local counted, set, score = place(c, book)
   local max = limits_of(c, book)
@@ -30,8 +30,8 @@ local function apply_rollback(c, book, e, at, restore, entry)
   settle(c, book, counted, set, score)
 end
 
--- Returns its event, nil if this epoch may not write. order: its order's entry, nil if the caller writes it; request: the
--- event's line `r`; entry: the key's or nil.
+-- Returns its event, nil if this epoch may not write. order: its order's entry, nil if the caller writes it; request:
+-- the event's line `r`; entry: the key's or nil.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
   -- @holds note_back c, e, restore, now
   local event = append(outbox, rolled_back_event(e, whole(now), restore), request, entry)

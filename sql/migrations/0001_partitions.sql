@@ -71,8 +71,8 @@ CREATE TABLE processes (
   -- Since when the row was never expired: a worker that comes and goes gets no leases from others.
   alive_since timestamptz NOT NULL DEFAULT clock_timestamp(),
   alive_until timestamptz NOT NULL,
-  -- What the process has measured and may open, for `scrip doctor` and metrics: by how many seconds its clock is ahead of
-  -- this server's, its connections to Postgres, and those that an API accepts from clients. NULL: not stored yet.
+  -- What the process has measured and may open, for `scrip doctor` and metrics: by how many seconds its clock is ahead
+  -- of this server's, its connections to Postgres, and those that an API accepts from clients. NULL: not stored yet.
   clock_ahead_s float8,
   connections int,
   clients int
@@ -116,8 +116,9 @@ CREATE TABLE recoveries (
   PRIMARY KEY (partition, epoch)
 );
 
--- Orders to rebuild a partition's Redis. `surplus` says what becomes of what Redis has and this Postgres lacks; without it
--- such a Redis is not rebuilt. With `old_is_off` an operator says that the server of the last open epoch no longer runs.
+-- Orders to rebuild a partition's Redis. `surplus` says what becomes of what Redis has and this Postgres lacks; without
+-- it such a Redis is not rebuilt. With `old_is_off` an operator says that the server of the last open epoch no longer
+-- runs.
 CREATE TABLE rebuild_orders (
   partition int PRIMARY KEY,
   surplus text CHECK (surplus IN ('apply', 'discard')),
@@ -126,8 +127,8 @@ CREATE TABLE rebuild_orders (
   reason text NOT NULL DEFAULT ''
 );
 
--- The worker's failing tasks, a row each while they fail (docs/internals/decisions/0030), and the things that tasks have set
--- aside (docs/internals/decisions/0095).
+-- The worker's failing tasks, a row each while they fail (docs/internals/decisions/0030), and the things that tasks
+-- have set aside (docs/internals/decisions/0095).
 CREATE TABLE failing_tasks (
   partition int,
   task text,

@@ -15,7 +15,8 @@ CREATE TABLE workspaces (
   created_at timestamptz NOT NULL DEFAULT now(),
   -- The difference of a test workspace's clock from the server's, for windows and locks.
   clock_offset_ms bigint NOT NULL DEFAULT 0,
-  -- Limits of requests, misses and locks (docs/internals/decisions/0028-limits.md), as for keys and books; null for none.
+  -- Limits of requests, misses and locks (docs/internals/decisions/0028-limits.md), as for keys and books; null for
+  -- none.
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   time_zone text NOT NULL DEFAULT 'UTC', -- an IANA name: of the hours, days and weeks of reports
   storage_mib int NOT NULL DEFAULT 4096 CHECK (storage_mib >= 1), -- how much it may have in Redis; an operator sets it
@@ -55,16 +56,16 @@ CREATE TABLE keys_version (
 );
 INSERT INTO keys_version (version) VALUES (0);
 
--- The version of each workspace's last change of a key: processes read the keys of these workspaces alone. Without a foreign
--- key, whose lock could wait for a change that waits for keys_version.
+-- The version of each workspace's last change of a key: processes read the keys of these workspaces alone. Without a
+-- foreign key, whose lock could wait for a change that waits for keys_version.
 CREATE TABLE key_changes (
   workspace int PRIMARY KEY,
   version bigint NOT NULL
 );
 CREATE INDEX key_changes_version ON key_changes (version);
 
--- Sessions of the console, of a key or a person. Only a digest of the browser's secret is stored. A key's session has its
--- rights, and ends with it; a person's has `scopes`. Without a foreign key, as keys are never deleted.
+-- Sessions of the console, of a key or a person. Only a digest of the browser's secret is stored. A key's session has
+-- its rights, and ends with it; a person's has `scopes`. Without a foreign key, as keys are never deleted.
 CREATE TABLE sessions (
   session_hash bytea PRIMARY KEY CHECK (octet_length(session_hash) = 32),
   workspace int NOT NULL REFERENCES workspaces (workspace),
@@ -120,8 +121,8 @@ CREATE TABLE books (
   counted_from bigint NOT NULL DEFAULT 0, -- the version from which on Redis counts for these; 0 without any
   is_counted boolean NOT NULL DEFAULT true, -- whether Redis has counted what was redeemed before that
   own_currency text, -- of its discount, also of one that was taken away
-  -- A book that ended long ago, by its window or archived by the merchant, left Redis for good; `archiving` while the worker removes it there. `last_counts`: what
-  -- the script book_stats returned before.
+  -- A book that ended long ago, by its window or archived by the merchant, left Redis for good; `archiving` while the
+  -- worker removes it there. `last_counts`: what the script book_stats returned before.
   archived_at timestamptz,
   archiving boolean NOT NULL DEFAULT false,
   ended_at timestamptz GENERATED ALWAYS AS (
@@ -212,8 +213,8 @@ CREATE UNIQUE INDEX erasures_user ON erasures (workspace, user_id) WHERE user_id
 CREATE INDEX erasures_pending ON erasures (partition, workspace, started_at) WHERE user_id IS NOT NULL;
 CREATE INDEX erasures_ordered ON erasures (workspace, ordered_at);
 
--- Work that takes longer than a request: the worker of the workspace's partition generates codes, compares a workspace, or
--- changes many codes of a book (docs/internals/decisions/0065-bulk-changes.md).
+-- Work that takes longer than a request: the worker of the workspace's partition generates codes, compares a workspace,
+-- or changes many codes of a book (docs/internals/decisions/0065-bulk-changes.md).
 CREATE TABLE jobs (
   job_id uuid PRIMARY KEY,
   workspace int NOT NULL REFERENCES workspaces (workspace),

@@ -1,9 +1,10 @@
--- Facts: assignments, unassignments, redemptions, rollbacks, changes of balances. Each row is one event of the outbox, named by (epoch,
--- seq).
+-- Facts: assignments, unassignments, redemptions, rollbacks, changes of balances. Each row is one event of the outbox,
+-- named by (epoch, seq).
 -- Facts have no foreign keys. The record must take what Redis has decided, even if a book, code or user was deleted
 -- since; and some ten thousand rows a second would each need a look-up. `workspace` and `book` are the inner numbers.
--- Each table has one partition a month, by the time of the fact; a rollback is in the month of its redemption. The cursor
--- records each event once; a primary key is a second check. What is unique over all months has a small table of its own.
+-- Each table has one partition a month, by the time of the fact; a rollback is in the month of its redemption. The
+-- cursor records each event once; a primary key is a second check. What is unique over all months has a small table of
+-- its own.
 
 CREATE TABLE assignments (
   partition int NOT NULL,
@@ -123,8 +124,8 @@ CREATE TABLE balance_changes (
 ) PARTITION BY RANGE (changed_at);
 CREATE INDEX balance_changes_code ON balance_changes (workspace, code, epoch, seq);
 
--- A book ran low, or out, of free codes, of uses of its total, or of a budget, whose amounts are in 10⁻⁴ units; once for each crossing. A rebuild of Redis needs no
--- notices.
+-- A book ran low, or out, of free codes, of uses of its total, or of a budget, whose amounts are in 10⁻⁴ units; once
+-- for each crossing. A rebuild of Redis needs no notices.
 CREATE TABLE stock_notices (
   partition int NOT NULL,
   epoch bigint NOT NULL,
@@ -214,7 +215,9 @@ BEGIN
   FOR fact IN
     SELECT name, key, start::date AS month, fact_partition(name, start::date) AS partition
     FROM generate_series(0, months_ahead) AS ahead,
-      LATERAL (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS start) AS months,
+      LATERAL (
+        SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS start
+      ) AS months,
       fact_tables()
     ORDER BY start, name
   LOOP
@@ -222,7 +225,8 @@ BEGIN
     BEGIN
       EXECUTE format('LOCK TABLE %I', fact.name || '_default');
       EXECUTE format(
-        'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)', fact.partition, fact.name
+        'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)',
+        fact.partition, fact.name
       );
       PERFORM attach_fact_partition(fact.name, fact.key, fact.month);
       INSERT INTO fact_months VALUES (fact.month) ON CONFLICT DO NOTHING;
@@ -245,14 +249,24 @@ SELECT
   (extract(epoch FROM redeemed_at) * 1000)::bigint AS redeemed_at_ms,
   (extract(epoch FROM rolled_back_at) * 1000)::bigint AS rolled_back_at_ms,
   r.ip, r.user_agent, r.metadata, (r.balance_after * 10000)::bigint AS balance_after_e4
-FROM redemptions r LEFT JOIN rollbacks USING (redemption_id) LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
+FROM redemptions r
+LEFT JOIN rollbacks USING (redemption_id)
+LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
 
 -- All facts, for rebuilds: columns that a kind lacks are null. A checkout's redemption and gift have one event. A
--- rollback is applied again by its redemption's event and discount, as Redis stores no more of it. Each branch reads one
--- table, without a join, so that Postgres merges the months' indexes and sorts nothing.
+-- rollback is applied again by its redemption's event and discount, as Redis stores no more of it. Each branch reads
+-- one table, without a join, so that Postgres merges the months' indexes and sorts nothing.
 CREATE VIEW facts AS
 SELECT
-  'A' AS kind, partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
+  'A' AS kind,
+  partition,
+  epoch,
+  seq,
+  workspace,
+  book,
+  code,
+  user_id,
+  (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
   ip, user_agent, order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
   NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
   NULL AS metadata, NULL::boolean AS restore, NULL AS reason, NULL::bigint AS balance_after_e4, NULL AS change,
@@ -271,13 +285,23 @@ SELECT
   'R', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
   ip, user_agent, order_id, redemption_id::text, (order_value * 10000)::bigint, currency,
   digits, (discount_amount * 10000)::bigint, slot, max_redemptions,
-  metadata::text, NULL, NULL, (balance_after * 10000)::bigint, NULL, NULL, NULL, (extract(epoch FROM counted_at) * 1000)::bigint
+  metadata::text,
+  NULL,
+  NULL,
+  (balance_after * 10000)::bigint,
+  NULL,
+  NULL,
+  NULL,
+  (extract(epoch FROM counted_at) * 1000)::bigint
 FROM redemptions
 UNION ALL
 SELECT
   'B', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
   ip, user_agent, order_id, redemption_id::text, NULL, NULL,
-  NULL, (SELECT (discount_amount * 10000)::bigint FROM redemptions r WHERE r.redemption_id = b.redemption_id), NULL, NULL,
+  NULL,
+  (SELECT (discount_amount * 10000)::bigint FROM redemptions r WHERE r.redemption_id = b.redemption_id),
+  NULL,
+  NULL,
   NULL, restore, reason, (balance_after * 10000)::bigint, NULL,
   (SELECT r.epoch FROM redemptions r WHERE r.redemption_id = b.redemption_id),
   (SELECT r.seq FROM redemptions r WHERE r.redemption_id = b.redemption_id),
@@ -340,9 +364,9 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_recorded ON idempotency_keys USING brin (recorded_at);
 
--- Quarantined events, as they were decided. Each is an alarm until an operator has resolved it. Cause: Postgres refused to
--- record it; it is recorded, and Redis could not apply it again; Redis was rebuilt before it was recorded. `ordered` is
--- what an operator wants a worker to do with it, `failure` why that failed, `resolution` what was done.
+-- Quarantined events, as they were decided. Each is an alarm until an operator has resolved it. Cause: Postgres refused
+-- to record it; it is recorded, and Redis could not apply it again; Redis was rebuilt before it was recorded. `ordered`
+-- is what an operator wants a worker to do with it, `failure` why that failed, `resolution` what was done.
 CREATE TABLE quarantine (
   partition int,
   epoch bigint,

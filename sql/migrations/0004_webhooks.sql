@@ -3,7 +3,8 @@
 -- A UUIDv7 of now; Postgres has one of its own only since 18.
 CREATE FUNCTION new_uuid7() RETURNS uuid VOLATILE LANGUAGE sql AS $$
   SELECT encode(set_bit(set_bit(overlay(
-    uuid_send(gen_random_uuid()) PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+    uuid_send(gen_random_uuid())
+    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
     FROM 1 FOR 6
   ), 52, 1), 53, 1), 'hex')::uuid
 $$;

@@ -30,7 +30,10 @@ CREATE FUNCTION keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF
     TG_OP = 'UPDATE' AND OLD.action LIKE 'user.%' AND num_nonnulls(NEW.before, NEW.after, NEW.ip, NEW.user_agent) = 0
-    AND EXISTS (SELECT FROM erasures WHERE workspace = OLD.workspace AND user_id = OLD.subject AND pseudonym = NEW.subject)
+    AND EXISTS (
+      SELECT FROM erasures
+      WHERE workspace = OLD.workspace AND user_id = OLD.subject AND pseudonym = NEW.subject
+    )
     AND to_jsonb(NEW) - '{subject,before,after,ip,user_agent}'::text[]
       = to_jsonb(OLD) - '{subject,before,after,ip,user_agent}'::text[]
   THEN

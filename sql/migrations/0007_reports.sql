@@ -1,7 +1,8 @@
--- Roll-ups of facts for reports (docs/internals/decisions/0092-reports.md). The transaction that records facts adds them, and
--- `scrip reports` compares them with the facts.
+-- Roll-ups of facts for reports (docs/internals/decisions/0092-reports.md). The transaction that records facts adds
+-- them, and `scrip reports` compares them with the facts.
 
--- What happened within an hour or a day of the workspace's time zone. Book 0 is all books together; currency '' is none.
+-- What happened within an hour or a day of the workspace's time zone. Book 0 is all books together; currency '' is
+-- none.
 CREATE TABLE report_sums (
   workspace int,
   step text COLLATE "C" CHECK (step IN ('hour', 'day')),
@@ -24,8 +25,8 @@ CREATE TABLE report_sums (
   PRIMARY KEY (workspace, step, start, book, currency)
 ) WITH (fillfactor = 50);
 
--- The first and last redemption of each user in each book, and in all (book 0) once there are several: the row of the lowest
--- book is that of all. A deleted user has no row.
+-- The first and last redemption of each user in each book, and in all (book 0) once there are several: the row of the
+-- lowest book is that of all. A deleted user has no row.
 CREATE TABLE report_users (
   workspace int,
   user_id text COLLATE "C",
@@ -35,8 +36,9 @@ CREATE TABLE report_users (
   PRIMARY KEY (workspace, user_id, book)
 ) WITH (fillfactor = 90);
 
--- What happened to a book's cards within a day of the workspace's time zone, at its own time: a redemption that is rolled
--- back stays spent, and is returned later, or never. `issued` is added with the codes, the others with their facts.
+-- What happened to a book's cards within a day of the workspace's time zone, at its own time: a redemption that is
+-- rolled back stays spent, and is returned later, or never. `issued` is added with the codes, the others with their
+-- facts.
 CREATE TABLE card_sums (
   workspace int,
   book int,
@@ -46,9 +48,9 @@ CREATE TABLE card_sums (
   PRIMARY KEY (workspace, book, start, kind)
 ) WITH (fillfactor = 50);
 
--- Whether a redemption counts its user in the hour, day or week that began at `start`: as a new user, as a returning one
--- (false), or not at all (null), as the user's last redemption before it is within the same one. `first` is the user's
--- first in the workspace.
+-- Whether a redemption counts its user in the hour, day or week that began at `start`: as a new user, as a returning
+-- one (false), or not at all (null), as the user's last redemption before it is within the same one. `first` is the
+-- user's first in the workspace.
 CREATE FUNCTION is_new_user(start timestamptz, last timestamptz, first timestamptz) RETURNS boolean
 IMMUTABLE LANGUAGE sql AS $$
   SELECT CASE WHEN last >= start THEN NULL ELSE first IS NULL OR first >= start END

@@ -22,8 +22,8 @@ INSERT INTO audit (workspace, actor, key_id, person, ip, user_agent, request_id,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 
 -- name: names_of_objects
--- The books, keys, webhooks and jobs of the workspace with these ids: id, name, and the book's id. A webhook's name is its
--- address, a job's is its book's.
+-- The books, keys, webhooks and jobs of the workspace with these ids: id, name, and the book's id. A webhook's name is
+-- its address, a job's is its book's.
 -- $1 workspace int  $2 ids uuid[]
 SELECT book_id AS id, name, book_id FROM books WHERE workspace = $1 AND book_id = ANY ($2)
 UNION ALL
@@ -35,8 +35,8 @@ SELECT job_id, books.name, books.book_id FROM jobs JOIN books USING (workspace, 
 WHERE workspace = $1 AND job_id = ANY ($2);
 
 -- name: page_audit
--- A workspace's audited actions, newest first, filtered by action, actor kind, key, person and time where given. The rows
--- of an upload are one, at the first one's place, with the sum of their codes, and of cards' amounts.
+-- A workspace's audited actions, newest first, filtered by action, actor kind, key, person and time where given. The
+-- rows of an upload are one, at the first one's place, with the sum of their codes, and of cards' amounts.
 -- $1 workspace int  $2 before bigint  $3 limit int  $4 action text  $5 actor text  $6 key_id uuid  $7 since timestamptz
 -- $8 until timestamptz  $9 person text
 SELECT
@@ -44,7 +44,8 @@ SELECT
     before, CASE WHEN after ? 'upload' THEN (
         SELECT jsonb_strip_nulls(jsonb_build_object(
             'count', (audit.after ->> 'count')::bigint + coalesce(sum((part.after ->> 'count')::bigint), 0),
-            'amount', ((audit.after ->> 'amount')::numeric + coalesce(sum((part.after ->> 'amount')::numeric), 0))::text,
+            'amount',
+            ((audit.after ->> 'amount')::numeric + coalesce(sum((part.after ->> 'amount')::numeric), 0))::text,
             'currency', audit.after ->> 'currency'
         )) FROM audit AS part
         WHERE part.workspace = $1 AND part.action = 'codes.added' AND part.after ->> 'partOf' = audit.after ->> 'upload'

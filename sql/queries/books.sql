@@ -5,8 +5,8 @@ UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2
 RETURNING book;
 
 -- name: books_that_ran_low
--- A partition's active books with a threshold of which one of the workspace's last notices said that free codes were few,
--- without those that are set aside: the last noticed one of each workspace, then the next one of each.
+-- A partition's active books with a threshold of which one of the workspace's last notices said that free codes were
+-- few, without those that are set aside: the last noticed one of each workspace, then the next one of each.
 -- $1 partition int  $2 limit int  $3 notices_of_workspace int
 WITH noticed AS (
   SELECT DISTINCT ON (workspace, book) workspace, name, book, epoch, seq FROM workspaces CROSS JOIN LATERAL (
@@ -21,7 +21,8 @@ WHERE status = 'active' AND low_stock_threshold IS NOT NULL AND archived_at IS N
 ORDER BY row_number() OVER (PARTITION BY workspace ORDER BY epoch DESC, seq DESC), epoch DESC, seq DESC LIMIT $2;
 
 -- name: budgeted_books
--- A partition's books with budgets or limits of uses, or one workspace's, with the offset of their clock. Without archived ones.
+-- A partition's books with budgets or limits of uses, or one workspace's, with the offset of their clock. Without
+-- archived ones.
 -- $1 partition int  $2 workspace int
 SELECT {book}, clock_offset_ms FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND ($2::int IS NULL OR workspace = $2) AND counted_from > 0 AND archived_at IS NULL
@@ -57,7 +58,8 @@ SELECT coalesce(max(book), 0) + 1 FROM books WHERE workspace = $1;
 -- name: note_counted
 -- Store that Redis has counted all under a book's generation. Returns no row for another generation.
 -- $1 workspace int  $2 book int  $3 counted_from bigint  $4 version bigint
-UPDATE books SET is_counted = true, version = $4 WHERE workspace = $1 AND book = $2 AND counted_from = $3 AND NOT is_counted
+UPDATE books SET is_counted = true, version = $4
+WHERE workspace = $1 AND book = $2 AND counted_from = $3 AND NOT is_counted
 RETURNING book;
 
 -- name: page_books
@@ -70,10 +72,12 @@ WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR
 ORDER BY book DESC LIMIT $3;
 
 -- name: page_stocked_books
--- A partition's next books with `keepFree`, and whether each is set aside: of each workspace those after its last book, and
--- its first ones after its last; one of each workspace, then the next one of each, beginning after the last workspace.
+-- A partition's next books with `keepFree`, and whether each is set aside: of each workspace those after its last book,
+-- and its first ones after its last; one of each workspace, then the next one of each, beginning after the last
+-- workspace.
 -- $1 partition int  $2 limit int  $3 last_workspace int  $4 workspaces int[]  $5 last_books int[]
-SELECT workspace, book, book_id, version, keep_free, is_set_aside($1, 'restocking', 'book ' || book_id) AS is_set_aside FROM (
+SELECT workspace, book, book_id, version, keep_free, is_set_aside($1, 'restocking', 'book ' || book_id) AS is_set_aside
+FROM (
   SELECT
     workspace, book, book_id, books.version, keep_free,
     row_number() OVER (PARTITION BY workspace ORDER BY book <= coalesce(last_book, 0), book) AS turn
@@ -101,9 +105,10 @@ SELECT {book} FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book = ANY ($2);
 
 -- name: spent_of_book
--- What was redeemed of a book up to an event and not given back, in 10⁻⁴ units, and how often: in all, in a day, in a month.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 book int  $6 day_begins bigint  $7 day_ends bigint
--- $8 month_begins bigint  $9 month_ends bigint
+-- What was redeemed of a book up to an event and not given back, in 10⁻⁴ units, and how often: in all, in a day, in a
+-- month.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 book int  $6 day_begins bigint
+-- $7 day_ends bigint  $8 month_begins bigint  $9 month_ends bigint
 SELECT
   coalesce(sum(discount_amount), 0) * 10000 AS e4, count(*) AS uses,
   coalesce(sum(discount_amount) FILTER (WHERE counted_ms >= $6 AND counted_ms < $7), 0) * 10000 AS day_e4,
@@ -114,8 +119,8 @@ FROM redemptions_at($1, $2, $3, $4) WHERE book = $5 AND taken;
 
 -- name: spent_of_users
 -- The same of a book's users, of all after one or of these, in their order.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 book int  $6 day_begins bigint  $7 day_ends bigint
--- $8 month_begins bigint  $9 month_ends bigint  $10 after text  $11 users text[]
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 book int  $6 day_begins bigint
+-- $7 day_ends bigint  $8 month_begins bigint  $9 month_ends bigint  $10 after text  $11 users text[]
 SELECT
   user_id, sum(discount_amount) * 10000 AS e4, count(*) AS uses,
   coalesce(sum(discount_amount) FILTER (WHERE counted_ms >= $6 AND counted_ms < $7), 0) * 10000 AS day_e4,

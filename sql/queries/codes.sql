@@ -1,19 +1,41 @@
 -- name: change_codes
--- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, whether they
--- differ from that, and how many were changed. The planner often has no statistics of new codes. So each code is looked
--- up by the primary key, the only index in this order, without sorts, and changed at its place: any join may compare all
--- with all. A row that the deletion of a user changes at the same time is not at its place: then fewer are changed than
--- differ.
+-- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, whether
+-- they differ from that, and how many were changed. The planner often has no statistics of new codes. So each code is
+-- looked up by the primary key, the only index in this order, without sorts, and changed at its place: any join may
+-- compare all with all. A row that the deletion of a user changes at the same time is not at its place: then fewer are
+-- changed than differ.
 -- $1 workspace int  $2 book int  $3 codes text[]  $4 version bigint  $5 active boolean  $6 has_expiry boolean
 -- $7 expires_at timestamptz
 WITH old AS (
   SELECT
-    workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount, position,
+    workspace,
+    partition,
+    book,
+    version,
+    code,
+    owner_id,
+    max_redemptions,
+    expires_at,
+    active,
+    created_at,
+    amount,
+    position,
     place,
     active <> $5 OR ($6 AND expires_at IS DISTINCT FROM $7) AS is_changed
   FROM unnest($3::text[]) AS named (name) CROSS JOIN LATERAL (
     SELECT
-      workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at, amount, position,
+      workspace,
+      partition,
+      book,
+      version,
+      code,
+      owner_id,
+      max_redemptions,
+      expires_at,
+      active,
+      created_at,
+      amount,
+      position,
       ctid AS place
     FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
   ) AS one
@@ -32,7 +54,8 @@ FROM old ORDER BY position DESC;
 -- name: extent_of_book
 -- How many codes a book has, and the position after the newest.
 -- $1 workspace int  $2 book int
-SELECT code_count, (SELECT coalesce(max(position), 0) + 1 FROM codes WHERE codes.workspace = $1 AND codes.book = $2) AS after
+SELECT
+  code_count, (SELECT coalesce(max(position), 0) + 1 FROM codes WHERE codes.workspace = $1 AND codes.book = $2) AS after
 FROM books WHERE workspace = $1 AND book = $2;
 
 -- name: find_codes_of_book
@@ -41,8 +64,8 @@ FROM books WHERE workspace = $1 AND book = $2;
 SELECT code FROM codes WHERE workspace = $1 AND book = $2 AND code = ANY ($3) ORDER BY position DESC;
 
 -- name: insert_codes
--- Insert the codes that the workspace lacks; a card without an amount gets its book's value. Returns their time, the new
--- codes unless all are new, and the discount of a book of cards.
+-- Insert the codes that the workspace lacks; a card without an amount gets its book's value. Returns their time, the
+-- new codes unless all are new, and the discount of a book of cards.
 -- $1 workspace int  $2 book int  $3 partition int  $4 version bigint  $5 codes text[]  $6 owner_ids text[]
 -- $7 expires_at timestamptz[]  $8 max_redemptions int[]  $9 amounts_e4 bigint[]
 WITH card AS (

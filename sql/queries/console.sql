@@ -15,13 +15,15 @@ SELECT
 -- name: redemptions_of_user_between
 -- A user's redemptions, newest first, before one and from one on, of one book if it is given.
 -- $1 workspace int  $2 limit int  $3 before uuid  $4 since uuid  $5 book_id uuid  $6 user text
-SELECT {redemption} FROM past_redemptions WHERE workspace = $1 AND user_id = $6 AND redemption_id < $3 AND redemption_id >= $4
+SELECT {redemption}
+FROM past_redemptions
+WHERE workspace = $1 AND user_id = $6 AND redemption_id < $3 AND redemption_id >= $4
     AND ($5::uuid IS NULL OR book_id = $5)
 ORDER BY redemption_id DESC LIMIT $2;
 
 -- name: redemptions_of_workspace
--- A workspace's redemptions, newest first, before one and from one on, of one book if it is given. It takes the newest of
--- each book, and of these the newest, so that it reads nothing of other workspaces.
+-- A workspace's redemptions, newest first, before one and from one on, of one book if it is given. It takes the newest
+-- of each book, and of these the newest, so that it reads nothing of other workspaces.
 -- $1 workspace int  $2 limit int  $3 before uuid  $4 since uuid  $5 book_id uuid
 WITH newest AS (
   SELECT r.redemption_id AS id FROM books b CROSS JOIN LATERAL (

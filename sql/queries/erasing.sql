@@ -1,7 +1,8 @@
 -- name: begin_erasure
 -- Order the replacement of a user by a pseudonym, up to an event and up to the newest code. An unfinished deletion of
 -- the user keeps its pseudonym and extends to these.
--- $1 workspace int  $2 partition int  $3 user text  $4 pseudonym text  $5 version bigint  $6 epoch bigint  $7 seq bigint
+-- $1 workspace int  $2 partition int  $3 user text  $4 pseudonym text  $5 version bigint  $6 epoch bigint
+-- $7 seq bigint
 INSERT INTO erasures AS old (workspace, partition, user_id, pseudonym, version, epoch, seq, position)
 VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce(pg_sequence_last_value(pg_get_serial_sequence('codes', 'position')), 0))
 ON CONFLICT (workspace, user_id) WHERE user_id IS NOT NULL DO UPDATE SET
@@ -13,7 +14,8 @@ RETURNING pseudonym;
 -- name: change_entries
 -- Replace entries of idempotency keys, as Redis stores them, unless they have changed.
 -- $1 workspace int  $2 keys text[]  $3 old text[]  $4 new text[]
-UPDATE idempotency_keys SET entry = changed.new FROM unnest($2::text[], $3::text[], $4::text[]) AS changed (key, old, new)
+UPDATE idempotency_keys SET entry = changed.new
+FROM unnest($2::text[], $3::text[], $4::text[]) AS changed (key, old, new)
 WHERE workspace = $1 AND idempotency_keys.key = changed.key
   AND regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) = changed.old;
 
@@ -54,7 +56,9 @@ UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partiti
 -- UUIDv7 of a job and of a pseudonym sort by time. What was not decided for the user is refused.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
 UPDATE job_users SET
-  user_id = $3, reason = CASE WHEN result IS NULL THEN 'user_deleted' ELSE reason END, result = coalesce(result, 'refused')
+  user_id = $3,
+  reason = CASE WHEN result IS NULL THEN 'user_deleted' ELSE reason END,
+  result = coalesce(result, 'refused')
 WHERE (job_id, number) IN (
   SELECT job_id, number FROM job_users
   WHERE workspace = $1 AND user_id = $2 AND 'deleted-' || job_id < $3 COLLATE "C" LIMIT $4
@@ -85,8 +89,9 @@ WHERE redemptions.redemption_id = theirs.redemption_id;
 DELETE FROM report_users WHERE workspace = $1 AND user_id = $2;
 
 -- name: erase_unassignments
--- Replace the user in a bounded number of unassignments, recorded up to a second event, and in the assignments that they
--- took back. Skip those of a new user of this name: of assignments after the first event, or of codes after the position.
+-- Replace the user in a bounded number of unassignments, recorded up to a second event, and in the assignments that
+-- they took back. Skip those of a new user of this name: of assignments after the first event, or of codes after the
+-- position.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 position bigint
 -- $7 last_epoch bigint  $8 last_seq bigint  $9 limit int
 WITH theirs AS (
@@ -104,11 +109,12 @@ WITH theirs AS (
     = (theirs.partition, theirs.assigned_epoch, theirs.assigned_seq, theirs.assigned_at)
 )
 UPDATE unassignments u SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
-WHERE (u.partition, u.epoch, u.seq, u.unassigned_at) = (theirs.partition, theirs.epoch, theirs.seq, theirs.unassigned_at);
+WHERE (u.partition, u.epoch, u.seq, u.unassigned_at)
+  = (theirs.partition, theirs.epoch, theirs.seq, theirs.unassigned_at);
 
 -- name: finish_erasure
--- Remove the user's id, and store the deletion's last event. Nothing is recorded until the transaction ends. Returns no row
--- if the deletion was ordered again meanwhile.
+-- Remove the user's id, and store the deletion's last event. Nothing is recorded until the transaction ends. Returns no
+-- row if the deletion was ordered again meanwhile.
 -- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint  $6 partition int
 WITH recording AS MATERIALIZED (SELECT id FROM partitions WHERE id = $6 FOR SHARE)
 UPDATE erasures SET user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5
@@ -173,7 +179,8 @@ ORDER BY created_at, code LIMIT $6;
 -- $7 after text  $8 limit int  $9 small_bytes int
 SELECT
   key, octet_length(entry) AS bytes,
-  CASE WHEN octet_length(entry) <= $9 THEN regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) END AS entry
+  CASE WHEN octet_length(entry) <= $9 THEN regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) END
+    AS entry
 FROM idempotency_keys
 WHERE workspace = $1 AND key > $7 AND (epoch, seq) > ($3, $4) AND (epoch, seq) <= ($5, $6) AND CASE
     WHEN left(entry, 600) ~ '^\S+ \S+ \d{3} \S+ B' THEN false
@@ -200,8 +207,8 @@ WHERE r.workspace = $1 AND r.user_id = $2 AND (r.epoch, r.seq) <= ($3, $4) AND r
 ORDER BY redemption_id LIMIT $6;
 
 -- name: pending_erasures
--- Users to delete of a partition's next workspace after one, or of its first one after the last; without busy workspaces
--- and users that are set aside; the oldest order first.
+-- Users to delete of a partition's next workspace after one, or of its first one after the last; without busy
+-- workspaces and users that are set aside; the oldest order first.
 -- $1 partition int  $2 limit int  $3 after_workspace int  $4 busy int[]
 WITH pending AS NOT MATERIALIZED (
   SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position, started_at FROM erasures

@@ -30,8 +30,8 @@ SELECT ensure_fact_partitions($1);
 SELECT {fact} FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
 -- name: facts_of_event
--- The facts of an event: two for a checkout with a gift. With its workspace, also if that has moved to another partition
--- since.
+-- The facts of an event: two for a checkout with a gift. With its workspace, also if that has moved to another
+-- partition since.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspace int
 SELECT {fact} FROM facts
 WHERE partition = ANY (ARRAY[$1, (SELECT partition FROM workspaces WHERE workspace = $4)]) AND epoch = $2 AND seq = $3
@@ -82,7 +82,9 @@ WHERE workspaces.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
 -- name: missing_months
 -- The partitions of this month's and the next one's facts that don't exist.
 SELECT month FROM pg_class CROSS JOIN generate_series(0, 1) AS ahead CROSS JOIN LATERAL (
-  SELECT relname || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '_YYYY_MM') AS month
+  SELECT
+    relname
+    || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '_YYYY_MM') AS month
 ) AS months
 WHERE relkind = 'p' AND relnamespace = 'public'::regnamespace AND to_regclass(month) IS NULL ORDER BY month;
 
@@ -103,8 +105,9 @@ DELETE FROM idempotency_keys WHERE (workspace, key) IN (
 -- name: store_keys
 -- Insert idempotency keys. A key may be used again an hour after its last use (the shortest lifetime), and by the same
 -- request if that assigned a code without a redemption, which was taken back: then the code in its entry is no longer
--- assigned by that event. Any other repetition is not stored, and the caller counts. In a test workspace a key may be used
--- again at any time: its clock may have been set back, and the last use may have been recorded less than an hour ago.
+-- assigned by that event. Any other repetition is not stored, and the caller counts. In a test workspace a key may be
+-- used again at any time: its clock may have been set back, and the last use may have been recorded less than an hour
+-- ago.
 -- $1 epoch bigint  $2 seqs bigint[]  $3 workspaces int[]  $4 keys text[]  $5 ops text[]  $6 times text[]
 -- $7 entries text[]
 INSERT INTO idempotency_keys AS old (epoch, seq, workspace, key, op, at, entry)
@@ -118,7 +121,9 @@ WHERE old.at <= excluded.at - interval '1 hour' OR old.recorded_at <= now() - in
   OR EXISTS (SELECT FROM workspaces WHERE workspaces.workspace = old.workspace AND mode = 'test')
   OR old.op IN ('assign', 'gift', 'checkout') AND old.op = excluded.op AND split_part(old.entry, ' ', 3) !~ '^@.'
     AND split_part(old.entry, ' ', 1) = split_part(excluded.entry, ' ', 1) AND NOT EXISTS (
-      SELECT FROM open_assignments AS open WHERE open.workspace = old.workspace AND (open.epoch, open.seq) = (old.epoch, old.seq)
+      SELECT
+      FROM open_assignments AS open
+      WHERE open.workspace = old.workspace AND (open.epoch, open.seq) = (old.epoch, old.seq)
         AND open.code = split_part(old.entry, ' ', CASE split_part(old.entry, ' ', 3) WHEN '@' THEN 6 ELSE 4 END)
     );
 

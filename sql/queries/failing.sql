@@ -33,9 +33,10 @@ SELECT thing FROM failing_tasks WHERE partition = $1 AND task = $2 AND next_try_
 SELECT thing FROM failing_tasks WHERE partition = $1 AND task = $2 AND thing <> '';
 
 -- name: set_aside
--- Count a thing's failure, and leave it out for so many seconds, twice as many after each failure up to a maximum. Returns
--- the failures and the seconds.
--- $1 partition int  $2 task text  $3 thing text  $4 workspace int  $5 reason text  $6 first_s float8  $7 longest_s float8
+-- Count a thing's failure, and leave it out for so many seconds, twice as many after each failure up to a maximum.
+-- Returns the failures and the seconds.
+-- $1 partition int  $2 task text  $3 thing text  $4 workspace int  $5 reason text  $6 first_s float8
+-- $7 longest_s float8
 INSERT INTO failing_tasks AS old (partition, task, thing, workspace, failures, reason, next_try_at)
 VALUES ($1, $2, $3, $4, 1, $5, clock_timestamp() + $6 * interval '1 second')
 ON CONFLICT (partition, task, thing) DO UPDATE SET

@@ -20,15 +20,27 @@ SELECT code FROM open_assignments WHERE workspace = $1 AND order_id = $2;
 
 -- name: ledger_of_card
 -- The changes of a card's balance, newest first, before an event; its issue is the first, of event 0-0. Amounts are in
--- 10⁻⁴ units. A rollback without restore changes nothing. Who ordered a rollback is known of those in the console, by the
--- audit, whose entry is begun just before.
+-- 10⁻⁴ units. A rollback without restore changes nothing. Who ordered a rollback is known of those in the console, by
+-- the audit, whose entry is begun just before.
 -- $1 workspace int  $2 code text  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
 SELECT
-  epoch, seq, ms_of(at) AS at_ms, kind, (amount * 10000)::bigint AS amount_e4, (available * 10000)::bigint AS available_e4,
+  epoch,
+  seq,
+  ms_of(at) AS at_ms,
+  kind,
+  (amount * 10000)::bigint AS amount_e4,
+  (available * 10000)::bigint AS available_e4,
   redemption_id, order_id, coalesce(person, name) AS actor, reason
 FROM (
   (
-    SELECT epoch, seq, redeemed_at AS at, 'spent' AS kind, discount_amount AS amount, balance_after AS available, redemption_id,
+    SELECT
+      epoch,
+      seq,
+      redeemed_at AS at,
+      'spent' AS kind,
+      discount_amount AS amount,
+      balance_after AS available,
+      redemption_id,
       order_id, NULL AS reason, NULL::uuid AS key_id, NULL AS person
     FROM redemptions WHERE workspace = $1 AND code = $2 AND balance_after IS NOT NULL AND (epoch, seq) < ($4, $5)
     ORDER BY epoch DESC, seq DESC LIMIT $3
@@ -66,7 +78,9 @@ ORDER BY epoch DESC, seq DESC LIMIT $3;
 -- A book's stock notices, newest first, after a last event.
 -- $1 workspace int  $2 book int  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
 SELECT epoch, seq, notice, what, remaining, (extract(epoch FROM noticed_at) * 1000)::bigint FROM stock_notices
-WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) AND what IN ('codes', 'uses') ORDER BY epoch DESC, seq DESC LIMIT $3;
+WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) AND what IN ('codes', 'uses')
+ORDER BY epoch DESC, seq DESC
+LIMIT $3;
 
 -- name: prune_notices
 -- Delete a bounded number of old notices, the oldest first, which no webhook still needs. A webhook that is on, or was

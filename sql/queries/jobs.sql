@@ -8,10 +8,14 @@ WHERE job_id = $1
 RETURNING status;
 
 -- name: assigned_users
--- What became of the users of a job after one of them so far: number, code, result, status before and after, reason, user.
+-- What became of the users of a job after one of them so far: number, code, result, status before and after, reason,
+-- user.
 -- $1 job_id uuid  $2 after int  $3 limit int
 SELECT
-  number, coalesce(code, ''), result, CASE result WHEN 'changed' THEN 'available' WHEN 'unchanged' THEN 'assigned' ELSE '' END,
+  number,
+  coalesce(code, ''),
+  result,
+  CASE result WHEN 'changed' THEN 'available' WHEN 'unchanged' THEN 'assigned' ELSE '' END,
   CASE result WHEN 'refused' THEN '' ELSE 'assigned' END, coalesce(reason, ''), user_id
 FROM job_users WHERE job_id = $1 AND number > $2 AND result IS NOT NULL ORDER BY number LIMIT $3;
 
@@ -34,8 +38,8 @@ FROM unnest($2::int[], $3::text[], $4::text[], $5::text[]) AS decided (number, r
 WHERE job_users.job_id = $1 AND job_users.number = decided.number;
 
 -- name: end_job
--- Store a job's end, and notify the webhooks. Returns what it has done, or no row if it was paused or cancelled. Requires
--- lock_job.
+-- Store a job's end, and notify the webhooks. Returns what it has done, or no row if it was paused or cancelled.
+-- Requires lock_job.
 -- $1 job_id uuid  $2 status text  $3 errors jsonb
 WITH ended AS (
   UPDATE jobs SET
@@ -52,7 +56,8 @@ FROM ended;
 
 -- name: insert_job
 -- Insert a job.
--- $1 job_id uuid  $2 workspace int  $3 kind text  $4 book int  $5 parameters jsonb  $6 requested bigint  $7 before bigint
+-- $1 job_id uuid  $2 workspace int  $3 kind text  $4 book int  $5 parameters jsonb  $6 requested bigint
+-- $7 before bigint
 INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested, before) VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: insert_job_results
@@ -132,8 +137,8 @@ SELECT job_id, CASE WHEN $3 = 'cancelled' THEN tell_webhooks($1, 'job.finished',
 
 -- name: take_job
 -- Begin a turn of a job of a kind: of the workspace that was served longest ago, the job with the least left to do. For
--- each second since its order or its last turn, a job counts as 10,000 codes smaller. Of a cancelled change the codes that
--- scripts were deciding are still to be stored. Returns no row if another worker has the lease. A job that another
+-- each second since its order or its last turn, a job counts as 10,000 codes smaller. Of a cancelled change the codes
+-- that scripts were deciding are still to be stored. Returns no row if another worker has the lease. A job that another
 -- transaction has locked is left out, so that nothing waits for it; so is one that the task has set aside.
 -- $1 partition int  $2 fence bigint  $3 kind text  $4 served int[]
 UPDATE jobs SET turn_at = now()
@@ -141,7 +146,9 @@ WHERE job_id = (
   SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN partitions ON id = partition
   WHERE id = $1 AND fence = $2 AND kind = $3 AND (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
     AND NOT is_set_aside(
-      $1, CASE kind WHEN 'generate' THEN 'generating' WHEN 'change' THEN 'changing' ELSE 'reconciling' END, 'job ' || job_id
+      $1,
+      CASE kind WHEN 'generate' THEN 'generating' WHEN 'change' THEN 'changing' ELSE 'reconciling' END,
+      'job ' || job_id
     )
   ORDER BY
     array_position($4::int[], workspace) NULLS FIRST,

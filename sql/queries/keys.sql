@@ -46,8 +46,8 @@ WHERE workspace = $1 AND revoked_at IS NULL AND ($2::bigint IS NULL OR position 
 ORDER BY position DESC LIMIT $3;
 
 -- name: read_callers
--- Every valid key and every live session of a person, of all workspaces or of these, with the workspace, the limits, and
--- whether a book limits misses.
+-- Every valid key and every live session of a person, of all workspaces or of these, with the workspace, the limits,
+-- and whether a book limits misses.
 -- $1 workspaces int[]
 WITH credentials AS (
     SELECT secret_hash, key_id, NULL AS person, workspace, scopes, expires_at, limits FROM keys WHERE revoked_at IS NULL
@@ -66,7 +66,8 @@ WHERE coalesce(expires_at, 'infinity') > now() AND ($1::int[] IS NULL OR workspa
 -- name: read_key
 -- A valid key, and whether another replaces it.
 -- $1 workspace int  $2 key_id uuid
-SELECT name, scopes, expires_at, replaces, limits, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
+SELECT
+  name, scopes, expires_at, replaces, limits, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
 FROM keys
 WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 

@@ -1,8 +1,8 @@
 -- name: listed_codes
 -- A book's codes before a position, newest first, with their assignments, redemptions and status apart from locks.
 -- LATERAL with LIMIT or count(*) looks up each code of the page separately, whatever the planner knows of table sizes.
--- A card is exhausted once nothing is left of it. A redeemed code has the limit under which it was redeemed. Ids are drawn
--- before Redis decides, so the latest redemption is searched among the last hundred.
+-- A card is exhausted once nothing is left of it. A redeemed code has the limit under which it was redeemed. Ids are
+-- drawn before Redis decides, so the latest redemption is searched among the last hundred.
 -- $1 workspace int  $2 book int  $3 limit int  $4 before bigint
 SELECT
   position, code,
@@ -25,7 +25,9 @@ FROM (
     coalesce(a.assigned_at, owner.assigned_at) AS assigned_at,
     (made - restored)::int AS taken, least(c.expires_at, b.valid_until) AS ends_at, last.user_id AS redeemed_by,
     last.redeemed_at,
-    CASE WHEN used_under IS NULL THEN coalesce(c.max_redemptions, b.max_redemptions_per_code) ELSE nullif(used_under, 0) END
+    CASE
+      WHEN used_under IS NULL THEN coalesce(c.max_redemptions, b.max_redemptions_per_code) ELSE nullif(used_under, 0)
+    END
       AS most
   FROM (
     SELECT position, code, active, owner_id, created_at, expires_at, max_redemptions, amount FROM codes

@@ -13,8 +13,8 @@ WHERE partition = $1 AND EXISTS (SELECT FROM partitions WHERE id = $1 AND incarn
 RETURNING version;
 
 -- name: close_for_wait
--- Close a partition for so many seconds, unless it waits already. Returns the seconds that are left; no row if the fence
--- has changed.
+-- Close a partition for so many seconds, unless it waits already. Returns the seconds that are left; no row if the
+-- fence has changed.
 -- $1 partition int  $2 fence bigint  $3 seconds float8
 UPDATE partitions SET
   state = 'closed', waits_until = coalesce(waits_until, clock_timestamp() + $3 * interval '1 second')
@@ -122,14 +122,14 @@ SELECT setval('epochs', $1) WHERE (SELECT last_value FROM epochs) < $1;
 SELECT id, cursor_epoch, cursor_seq FROM partitions WHERE id = ANY($1);
 
 -- name: read_flushed
--- The cursor, a position of the WAL behind its commit, and the position that so many standbys have flushed; null if fewer
--- stream. Copies that are no standbys don't count: subscribers, backups, archives.
+-- The cursor, a position of the WAL behind its commit, and the position that so many standbys have flushed; null if
+-- fewer stream. Copies that are no standbys don't count: subscribers, backups, archives.
 -- $1 partition int  $2 standbys int
 SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0/0')::bigint, (
   SELECT (flush_lsn - '0/0')::bigint FROM pg_stat_replication
   WHERE state = 'streaming' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')
     AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical')
-  ORDER BY flush_lsn DESC NULLS LAST OFFSET $2::int - 1 LIMIT 1
+  ORDER BY flush_lsn DESC NULLS LAST LIMIT 1 OFFSET $2::int - 1
 ) FROM partitions WHERE id = $1;
 
 -- name: read_partitions
@@ -142,8 +142,8 @@ SELECT
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
 -- name: read_replica
--- The position of the WAL that this server has applied, or written if it is a primary; and the age in seconds of the last
--- transaction that it applied.
+-- The position of the WAL that this server has applied, or written if it is a primary; and the age in seconds of the
+-- last transaction that it applied.
 SELECT
   (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint,
   coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::float8;
@@ -168,7 +168,9 @@ WITH renewed AS (
   VALUES ($1, 'worker', $3, $4, clock_timestamp() + $2 * interval '1 ms')
   ON CONFLICT (id) DO UPDATE SET
     alive_since = CASE
-      WHEN old.alive_until > clock_timestamp() AND cardinality($5::int[]) = 0 THEN old.alive_since ELSE clock_timestamp() END,
+      WHEN old.alive_until > clock_timestamp() AND cardinality($5::int[]) = 0 THEN old.alive_since ELSE
+        clock_timestamp()
+      END,
     alive_until = excluded.alive_until
 ), released AS (
   UPDATE partitions SET lease_holder = NULL WHERE id = ANY($5) AND lease_holder = $1
@@ -190,14 +192,30 @@ SELECT
   NULL AS config_version, NULL AS confirmed, NULL AS due
 FROM processes WHERE kind = 'worker' AND alive_until > clock_timestamp() AND id NOT IN (SELECT id FROM ended)
 UNION ALL
-SELECT id, fence, CASE WHEN lease_holder <> $1 OR id <> ALL($5) THEN lease_holder END, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
+SELECT
+  id,
+  fence,
+  CASE WHEN lease_holder <> $1 OR id <> ALL($5) THEN lease_holder END,
+  NULL,
+  NULL,
+  version,
+  incarnation = incarnation(),
+  CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
   CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,
-  CASE WHEN EXISTS (SELECT FROM quarantine WHERE partition = id AND ordered IS NOT NULL AND resolution IS NULL) THEN 'settling' END,
+  CASE
+    WHEN
+      EXISTS (SELECT FROM quarantine WHERE partition = id AND ordered IS NOT NULL AND resolution IS NULL)
+      THEN 'settling'
+  END,
   CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'reconcile') THEN 'reconciling' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'change') THEN 'changing' END,
-  CASE WHEN EXISTS (SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND archiving) THEN 'retaining' END,
+  CASE
+    WHEN
+      EXISTS (SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND archiving)
+      THEN 'retaining'
+  END,
   CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
     THEN 'sending' END
 ], NULL) ELSE '{}' END

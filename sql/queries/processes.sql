@@ -18,7 +18,10 @@ SELECT clock_timestamp();
 
 -- name: read_descriptions
 -- What the living processes have stored of themselves.
-SELECT id, kind, clock_ahead_s, connections, clients FROM processes WHERE alive_until > clock_timestamp() ORDER BY kind, id;
+SELECT id, kind, clock_ahead_s, connections, clients
+FROM processes
+WHERE alive_until > clock_timestamp()
+ORDER BY kind, id;
 
 -- name: read_processes
 -- The living processes of a kind.
@@ -34,7 +37,9 @@ SELECT
   (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL) AS sessions,
   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true)::int, 0) AS most_sessions,
-  current_setting('archive_mode') <> 'off' AS archives, last_archived_time AS archived_at, last_failed_time AS failed_at,
+  current_setting('archive_mode') <> 'off' AS archives,
+  last_archived_time AS archived_at,
+  last_failed_time AS failed_at,
   -- Names of files are in the order of the log, but for those of back-ups and timelines, which are longer.
   CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' AND last_archived_time < now() - $1::interval
     AND NOT pg_is_in_recovery()

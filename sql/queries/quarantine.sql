@@ -9,7 +9,9 @@ FROM partitions ORDER BY id;
 -- name: count_ordered
 -- The number of unresolved events for which something is ordered, of a partition or all.
 -- $1 partition int
-SELECT count(*) FROM quarantine WHERE resolution IS NULL AND ordered IS NOT NULL AND ($1::int IS NULL OR partition = $1);
+SELECT count(*)
+FROM quarantine
+WHERE resolution IS NULL AND ordered IS NOT NULL AND ($1::int IS NULL OR partition = $1);
 
 -- name: count_quarantines
 -- How many unresolved events are in quarantine, by partition and cause.
@@ -29,8 +31,10 @@ SELECT EXISTS (
   SELECT FROM quarantine
   WHERE partition = $1 AND resolution IS NULL AND cause = 'refused' AND (epoch, seq) <= ($5, $6)
     AND CASE
-      WHEN substring(d FOR 2) = 'S '::bytea THEN false
-      WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]+ ' AND position(convert_to(' ' || $2::int || ' ', 'UTF8') IN d) <> 2 THEN false
+      WHEN substring(d, 1, 2) = 'S '::bytea THEN false
+      WHEN
+        encode(d, 'escape') ~ '^[A-Z] [0-9]+ ' AND position(convert_to(' ' || $2::int || ' ', 'UTF8') IN d) <> 2
+        THEN false
       WHEN (epoch, seq) > ($3, $4) THEN true
       ELSE EXISTS (
         SELECT FROM unnest($7::text[], $8::text[]) AS wanted (code, user_id)
@@ -73,7 +77,9 @@ WITH ordered AS (
       WHEN 'settle' THEN encode(d, 'escape') ~ '^[AURB] [0-9]{1,9} '
       ELSE encode(d, 'escape') ~ '^[AURB] [0-9]{1,9}( [^ ]+){5,}$'
     END
-  RETURNING CASE WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]{1,9} ' THEN split_part(encode(d, 'escape'), ' ', 2)::int ELSE 0 END AS workspace
+  RETURNING
+    CASE WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]{1,9} ' THEN split_part(encode(d, 'escape'), ' ', 2)::int ELSE 0 END
+      AS workspace
 )
 SELECT workspace, count(*) AS events FROM ordered GROUP BY workspace ORDER BY workspace;
 
@@ -100,8 +106,10 @@ FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) AS new (epoch, 
 ON CONFLICT DO NOTHING RETURNING epoch, seq;
 
 -- name: quarantine_unrecorded
--- Quarantine events that were not recorded before Redis was rebuilt, each once. What an operator has dropped is released.
--- $1 partition int  $2 reason text  $3 is_dropped boolean  $4 epochs bigint[]  $5 seqs bigint[]  $6 d bytea[]  $7 r bytea[]
+-- Quarantine events that were not recorded before Redis was rebuilt, each once. What an operator has dropped is
+-- released.
+-- $1 partition int  $2 reason text  $3 is_dropped boolean  $4 epochs bigint[]  $5 seqs bigint[]  $6 d bytea[]
+-- $7 r bytea[]
 INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r, resolution, resolved_at)
 SELECT $1, epoch, seq, 'unrecorded', $2, d, r, CASE WHEN $3 THEN 'release' END, CASE WHEN $3 THEN now() END
 FROM unnest($4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[]) AS event (epoch, seq, d, r)
@@ -118,13 +126,13 @@ WHERE epoch = $1 AND seq = $2 ORDER BY partition;
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT d, r FROM quarantine
 WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL AND cause <> 'unrecorded'
-  AND substring(d FOR 2) = 'R '::bytea;
+  AND substring(d, 1, 2) = 'R '::bytea;
 
 -- name: refused_rollback
 -- A rollback in quarantine: the event with this start and this word.
 -- $1 partition int  $2 start bytea  $3 word bytea
 SELECT epoch, seq, d, r FROM quarantine
-WHERE partition = $1 AND substring(d FOR octet_length($2::bytea)) = $2 AND position($3::bytea IN d) > 0
+WHERE partition = $1 AND substring(d, 1, octet_length($2::bytea)) = $2 AND position($3::bytea IN d) > 0
 LIMIT 1;
 
 -- name: reject_resolution

@@ -12,7 +12,9 @@ SELECT EXISTS (
   SELECT FROM rollbacks JOIN books USING (workspace, book)
   WHERE workspace = $2 AND order_id = $3 AND archived_at IS NULL
 ) OR EXISTS (
-  SELECT FROM quarantine WHERE partition = $1 AND substring(d FOR octet_length($4::bytea)) = $4 AND position($5::bytea IN d) > 0
+  SELECT
+  FROM quarantine
+  WHERE partition = $1 AND substring(d, 1, octet_length($4::bytea)) = $4 AND position($5::bytea IN d) > 0
 );
 
 -- name: redemption_by_event

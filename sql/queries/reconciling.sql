@@ -23,7 +23,20 @@ SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
 -- books.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]
 SELECT
-  bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special,
+  bucket_of(code) AS bucket,
+  code,
+  book,
+  version,
+  active,
+  expires_ms,
+  owner,
+  at_ms,
+  uses,
+  max,
+  last,
+  standing,
+  stand,
+  special,
   issued_e4, credited_e4, spent_e4, closed_e4
 FROM codes_at($1, $2, $3, $4, $5, NULL)
 WHERE book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
@@ -69,7 +82,10 @@ SELECT * FROM (
   UNION ALL SELECT book, 'redemptions', count(*) FROM redeemed WHERE stands GROUP BY book
   UNION ALL SELECT book, 'rolledBack', count(*) FROM redeemed WHERE NOT stands GROUP BY book
   UNION ALL SELECT book, 'discount', sum(discount_amount) * 10000 FROM redeemed WHERE stands GROUP BY book
-  UNION ALL SELECT book, 'users', count(*) FROM (SELECT DISTINCT book, user_id FROM redeemed WHERE stands) AS users GROUP BY book
+  UNION ALL
+  SELECT book, 'users', count(*)
+  FROM (SELECT DISTINCT book, user_id FROM redeemed WHERE stands) AS users
+  GROUP BY book
 ) AS counts;
 
 -- name: gifts_after
@@ -82,7 +98,8 @@ SELECT order_id FROM open_assignments WHERE workspace = $1 AND order_id > $2 ORD
 -- may have the position without the event.
 -- $1 partition int  $2 position bigint  $3 epoch bigint  $4 seq bigint
 SELECT (cursor_epoch, cursor_seq) >= ($3, $4)
-  AND (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0') >= $2::bigint
+  AND (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0')
+  >= $2::bigint
 FROM partitions WHERE id = $1;
 
 -- name: keys_in_order
@@ -91,9 +108,13 @@ FROM partitions WHERE id = $1;
 -- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int  $5 after text  $6 most int
 SELECT key, bytes, CASE WHEN bytes <= $4 THEN entry ELSE md5(entry) END AS entry
 FROM (
-  SELECT key, octet_length(entry) AS bytes, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry
+  SELECT
+    key, octet_length(entry) AS bytes, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry
   FROM idempotency_keys
-  WHERE workspace = $1 AND (epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes' AND key > $5
+  WHERE workspace = $1
+    AND (epoch, seq) <= ($2, $3)
+    AND least(at, recorded_at) > now() - interval '58 minutes'
+    AND key > $5
 ) AS recent
 ORDER BY key LIMIT $6;
 
@@ -161,7 +182,10 @@ SELECT coalesce((SELECT removals FROM reconciling WHERE partition = $1), 0),
 -- $1 partition int  $2 turn timestamptz
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
-  WHERE partition = $1 AND status = 'running' AND kind = 'reconcile' AND NOT is_set_aside($1, 'reconciling', 'job ' || job_id)
+  WHERE partition = $1
+    AND status = 'running'
+    AND kind = 'reconcile'
+    AND NOT is_set_aside($1, 'reconciling', 'job ' || job_id)
 ) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn, EXISTS (
   SELECT FROM failing_tasks
   WHERE partition = $1 AND task = 'reconciling' AND thing LIKE 'workspace %' AND next_try_at <= clock_timestamp()
@@ -182,18 +206,21 @@ SELECT * FROM (
 
 -- name: redemptions_of_orders
 -- The redemptions with places in these orders now or right after an event; and those of these events.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 orders text[]  $6 epochs bigint[]  $7 seqs bigint[]
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 orders text[]  $6 epochs bigint[]
+-- $7 seqs bigint[]
 SELECT redemption_id FROM order_uses WHERE workspace = $2 AND order_id = ANY ($5)
 UNION
 SELECT redemption_id FROM rollbacks
 WHERE partition = $1 AND (epoch, seq) > ($3, $4) AND workspace = $2 AND order_id = ANY ($5)
 UNION
-SELECT redemption_id FROM unnest($6::bigint[], $7::bigint[]) AS wanted (epoch, seq) JOIN redemptions r USING (epoch, seq)
+SELECT redemption_id
+FROM unnest($6::bigint[], $7::bigint[]) AS wanted (epoch, seq)
+JOIN redemptions r USING (epoch, seq)
 WHERE r.partition = $1;
 
 -- name: served_workspaces
--- A partition's workspaces with a comparison job that waits, and with an earlier turn: the one whose turn was longest ago
--- first.
+-- A partition's workspaces with a comparison job that waits, and with an earlier turn: the one whose turn was longest
+-- ago first.
 -- $1 partition int
 SELECT workspace FROM (
   SELECT DISTINCT workspace FROM jobs JOIN workspaces USING (workspace)
@@ -230,7 +257,8 @@ SELECT user_id FROM (
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 users text[]
 WITH owned AS (
   SELECT owner, book, code, expires_ms,
-    coalesce(max > 0 AND uses >= max, false) OR coalesce(issued_e4 + credited_e4 = spent_e4 + closed_e4, false) AS used_up
+    coalesce(max > 0 AND uses >= max, false)
+    OR coalesce(issued_e4 + credited_e4 = spent_e4 + closed_e4, false) AS used_up
   FROM codes_at($1, $2, $3, $4, $5, NULL) WHERE owner IS NOT NULL AND ($6::text[] IS NULL OR owner = ANY ($6))
     AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
 )
@@ -250,7 +278,8 @@ ORDER BY 1;
 -- The expected fields of orders' buckets after an event, in their order: orders' places and users' counts by book
 -- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without archived
 -- books.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]  $7 orders text[]
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]
+-- $7 orders text[]
 WITH uses AS NOT MATERIALIZED (
   SELECT * FROM redemptions_at($1, $2, $3, $4)
   WHERE taken AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_at IS NOT NULL)
@@ -268,8 +297,13 @@ SELECT bucket_of(word_of(user_id)), 'o', book || '/' || word_of(user_id), count(
 FROM uses
 WHERE ($6::text[] IS NULL OR user_id COLLATE "C" = ANY ($6)) GROUP BY book, user_id
 UNION ALL
-SELECT bucket_of(word_of(order_id)), 'g', word_of(order_id), code || ' ' || bucket_of(code) || ' ' || word_of(user_id) || ' ' || at_ms
-FROM assignments_at($1, $2, $3, $4) WHERE order_id IS NOT NULL AND ($7::text[] IS NULL OR order_id COLLATE "C" = ANY ($7))
+SELECT
+  bucket_of(word_of(order_id)),
+  'g',
+  word_of(order_id),
+  code || ' ' || bucket_of(code) || ' ' || word_of(user_id) || ' ' || at_ms
+FROM assignments_at($1, $2, $3, $4)
+WHERE order_id IS NOT NULL AND ($7::text[] IS NULL OR order_id COLLATE "C" = ANY ($7))
 ORDER BY 1;
 
 -- name: watch_reconciling

@@ -4,11 +4,12 @@
 UPDATE recoveries SET done = $3 WHERE partition = $1 AND epoch = $2;
 
 -- name: begin_recovery
--- Store a recovery's start, and roughly its size: facts and codes. Those of a whole one are not counted, which would take
--- seconds for ten millions: recorded events, without codes of archived books.
+-- Store a recovery's start, and roughly its size: facts and codes. Those of a whole one are not counted, which would
+-- take seconds for ten millions: recorded events, without codes of archived books.
 -- $1 partition int  $2 epoch bigint  $3 kind text  $4 reason text  $5 after_epoch bigint  $6 after_seq bigint
 -- $7 after_version bigint  $8 nonce text
-INSERT INTO recoveries (partition, epoch, kind, reason, nonce, total) SELECT $1, $2, $3, $4, $8, CASE $3::text WHEN 'whole' THEN
+INSERT INTO recoveries (partition, epoch, kind, reason, nonce, total)
+SELECT $1, $2, $3, $4, $8, CASE $3::text WHEN 'whole' THEN
   greatest(0, (SELECT recorded_events FROM partitions WHERE id = $1) + (
     SELECT coalesce(sum(
       CASE WHEN archived_at IS NULL THEN code_count ELSE 0 END
@@ -40,8 +41,9 @@ WITH done AS (
 DELETE FROM rebuild_orders WHERE partition = $1 AND ordered_at <= (SELECT max(started_at) FROM done);
 
 -- name: known_events
--- Those of these events of codes that are recorded, or in quarantine, of any partition that has had their workspace. Where
--- Redis lost its end and decided anew, two events have the same id: they differ in code, time or content, if given.
+-- Those of these events of codes that are recorded, or in quarantine, of any partition that has had their workspace.
+-- Where Redis lost its end and decided anew, two events have the same id: they differ in code, time or content, if
+-- given.
 -- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]  $4 workspaces int[]  $5 codes text[]  $6 times_ms bigint[]
 -- $7 d bytea[]
 SELECT event.epoch, event.seq, is_recorded
@@ -55,7 +57,10 @@ LATERAL (SELECT EXISTS (
 ) AS is_recorded) AS record
 WHERE is_recorded OR EXISTS (
   SELECT FROM quarantine q WHERE q.epoch = event.epoch AND q.seq = event.seq
-    AND CASE WHEN event.d IS NULL THEN position(convert_to(' ' || event.code || ' ', 'UTF8') IN q.d || ' '::bytea) > 0 ELSE q.d = event.d END
+    AND CASE
+      WHEN event.d IS NULL THEN position(convert_to(' ' || event.code || ' ', 'UTF8') IN q.d || ' '::bytea) > 0 ELSE
+        q.d = event.d
+    END
 );
 
 -- name: order_rebuild
@@ -85,7 +90,9 @@ SELECT epoch, kind, reason, total, done, finished_at FROM recoveries WHERE parti
 -- name: switch_off_book
 -- Take a book out of sale.
 -- $1 workspace int  $2 book int
-UPDATE books SET status = 'inactive', updated_at = now() WHERE workspace = $1 AND book = $2 AND status = 'active' RETURNING book_id;
+UPDATE books SET status = 'inactive', updated_at = now()
+WHERE workspace = $1 AND book = $2 AND status = 'active'
+RETURNING book_id;
 
 -- name: taken_by_users
 -- How often these users have redeemed of each book, without what was given back.

@@ -12,8 +12,11 @@ ON CONFLICT (workspace, book, start, kind) DO UPDATE SET amount = old.amount + e
 INSERT INTO report_sums AS old VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   redemptions = old.redemptions + excluded.redemptions, rolled_back = old.rolled_back + excluded.rolled_back,
-  order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount,
-  balance_spent = old.balance_spent + excluded.balance_spent, assigned = old.assigned + excluded.assigned, new_users = old.new_users + excluded.new_users,
+  order_value = old.order_value + excluded.order_value,
+  discount_amount = old.discount_amount + excluded.discount_amount,
+  balance_spent = old.balance_spent + excluded.balance_spent,
+  assigned = old.assigned + excluded.assigned,
+  new_users = old.new_users + excluded.new_users,
   returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
   week_returning = old.week_returning + excluded.week_returning;
 
@@ -59,7 +62,8 @@ FROM hours CROSS JOIN LATERAL (
     coalesce(sum(redemptions), 0)::bigint AS redemptions, coalesce(sum(rolled_back), 0)::bigint AS rolled_back,
     coalesce(sum(order_value), 0) AS order_value, coalesce(sum(discount_amount), 0) AS discount_amount,
     coalesce(sum(balance_spent), 0) AS balance_spent
-  FROM report_sums s WHERE s.workspace = hours.workspace AND step = 'hour' AND s.start = hours.start AND s.book = hours.book
+  FROM report_sums s
+  WHERE s.workspace = hours.workspace AND step = 'hour' AND s.start = hours.start AND s.book = hours.book
 ) AS rollups
 WHERE facts.redemptions + facts.rolled_back <= $4;
 
@@ -88,18 +92,21 @@ WHERE workspace = $1 AND book_id = ANY ($4);
 
 -- name: read_funnel
 -- Assignments and standing redemptions of a report by interval and group.
--- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid
--- $8 tag text  $9 limit int
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text
+-- $7 book uuid  $8 tag text  $9 limit int
 WITH groups AS MATERIALIZED (SELECT book, name FROM report_groups($1, $6, $7, $8))
 SELECT
-  ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, sum(assigned)::bigint AS assigned, sum(redemptions)::bigint AS redeemed
+  ms_of(date_trunc($2, start, $5)) AS from_ms,
+  name COLLATE "C" AS name,
+  sum(assigned)::bigint AS assigned,
+  sum(redemptions)::bigint AS redeemed
 FROM report_sums JOIN groups USING (book)
 WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END AND start >= $3 AND start < $4
 GROUP BY date_trunc($2, start, $5), 2 HAVING sum(assigned + redemptions + rolled_back) > 0 ORDER BY 1, 2 LIMIT $9;
 
 -- name: read_liability
--- What happened to a workspace's cards by day and book, and what was outstanding of them at the day's end. A day on which
--- nothing happened is left out, unless it is the first of the report and something is outstanding.
+-- What happened to a workspace's cards by day and book, and what was outstanding of them at the day's end. A day on
+-- which nothing happened is left out, unless it is the first of the report and something is outstanding.
 -- $1 workspace int  $2 from timestamptz  $3 to timestamptz  $4 zone text  $5 book uuid  $6 limit int
 WITH days AS (
   SELECT
@@ -121,10 +128,25 @@ WITH days AS (
   GROUP BY 1, 2
 )
 SELECT
-  ms_of(day) AS from_ms, book_id::text AS name, own_currency AS currency, issued, credited, spent, returned, closed, outstanding
+  ms_of(day) AS from_ms,
+  book_id::text AS name,
+  own_currency AS currency,
+  issued,
+  credited,
+  spent,
+  returned,
+  closed,
+  outstanding
 FROM (
   SELECT
-    book, day, issued, credited, spent, returned, closed, sum(added) OVER (PARTITION BY book ORDER BY day) AS outstanding
+    book,
+    day,
+    issued,
+    credited,
+    spent,
+    returned,
+    closed,
+    sum(added) OVER (PARTITION BY book ORDER BY day) AS outstanding
   FROM days
 ) AS ended JOIN books b ON b.workspace = $1 AND b.book = ended.book
 WHERE (issued, credited, spent, returned, closed, outstanding) <> (0, 0, 0, 0, 0, 0)
@@ -142,11 +164,14 @@ FROM workspaces WHERE workspace = $1;
 
 -- name: read_sales
 -- The redemptions of a report by interval, group and currency.
--- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid
--- $8 tag text  $9 limit int
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text
+-- $7 book uuid  $8 tag text  $9 limit int
 WITH groups AS MATERIALIZED (SELECT book, name FROM report_groups($1, $6, $7, $8))
 SELECT
-  ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, currency, sum(redemptions)::bigint AS redemptions,
+  ms_of(date_trunc($2, start, $5)) AS from_ms,
+  name COLLATE "C" AS name,
+  currency,
+  sum(redemptions)::bigint AS redemptions,
   sum(order_value) AS order_value, sum(discount_amount) AS discount_amount, sum(balance_spent) AS balance_spent,
   sum(rolled_back)::bigint AS rolled_back,
   sum(CASE $2 WHEN 'week' THEN week_new ELSE new_users END)::bigint AS new_users,
@@ -165,8 +190,8 @@ SELECT ms_of(start) AS from_ms, key, sum(value::bigint)::bigint AS count FROM (
 GROUP BY start, key;
 
 -- name: recount_new_user
--- Count the redemptions of a user whom roll-ups took for a deleted one of the same name, now under a pseudonym, as a new
--- user's. They are all later than the deleted one's, which are read once: nothing is recorded meanwhile.
+-- Count the redemptions of a user whom roll-ups took for a deleted one of the same name, now under a pseudonym, as a
+-- new user's. They are all later than the deleted one's, which are read once: nothing is recorded meanwhile.
 -- $1 workspace int  $2 user text  $3 pseudonym text
 WITH deleted AS MATERIALIZED (
   SELECT book, min(redeemed_at) AS first, max(redeemed_at) AS last FROM redemptions
@@ -274,7 +299,9 @@ WITH made AS (
     AND redemption_id BETWEEN $5::text::uuid AND $6::text::uuid
   WINDOW
     of_user AS (PARTITION BY r.workspace, r.user_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
-    of_book AS (PARTITION BY r.workspace, r.user_id, r.book ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    of_book AS (
+      PARTITION BY r.workspace, r.user_id, r.book ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    )
 ), users AS (
   INSERT INTO report_users AS old
   SELECT workspace, user_id, book, min(at), max(at) FROM made GROUP BY 1, 2, 3
@@ -292,11 +319,15 @@ WITH made AS (
     workspace, hour, day, one.book, currency, order_value, discount_amount, balance_spent,
     is_new_user(hour, last, user_first) AS of_hour, is_new_user(day, last, user_first) AS of_day,
     is_new_user(week, last, user_first) AS of_week
-  FROM made JOIN hours USING (hour, zone) CROSS JOIN LATERAL (VALUES (made.book, book_last), (0, user_last)) AS one (book, last)
+  FROM made
+  JOIN hours USING (hour, zone)
+  CROSS JOIN LATERAL (VALUES (made.book, book_last), (0, user_last)) AS one (book, last)
 ), sums AS (
   SELECT
     workspace, hour, day, book, currency, count(*) AS redemptions, sum(order_value) AS order_value,
-    sum(discount_amount) AS discount_amount, sum(balance_spent) AS balance_spent, count(*) FILTER (WHERE of_hour) AS hour_new,
+    sum(discount_amount) AS discount_amount,
+    sum(balance_spent) AS balance_spent,
+    count(*) FILTER (WHERE of_hour) AS hour_new,
     count(*) FILTER (WHERE NOT of_hour) AS hour_returning, count(*) FILTER (WHERE of_day) AS day_new,
     count(*) FILTER (WHERE NOT of_day) AS day_returning, count(*) FILTER (WHERE of_week) AS week_new,
     count(*) FILTER (WHERE NOT of_week) AS week_returning
@@ -340,7 +371,13 @@ INSERT INTO report_sums AS old (
   workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount, balance_spent
 )
 SELECT
-  r.workspace, step, date_trunc(step, redeemed_at, time_zone), counted.book, coalesce(r.currency, ''), -count(*), count(*),
+  r.workspace,
+  step,
+  date_trunc(step, redeemed_at, time_zone),
+  counted.book,
+  coalesce(r.currency, ''),
+  -count(*),
+  count(*),
   -coalesce(sum(order_value), 0), -sum(discount_amount),
   -coalesce(sum(discount_amount) FILTER (WHERE balance_after IS NOT NULL), 0)
 FROM redemptions r JOIN workspaces USING (workspace)
@@ -349,7 +386,8 @@ WHERE redemption_id = ANY ($1::text[]::uuid[])
 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   redemptions = old.redemptions + excluded.redemptions, rolled_back = old.rolled_back + excluded.rolled_back,
-  order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount,
+  order_value = old.order_value + excluded.order_value,
+  discount_amount = old.discount_amount + excluded.discount_amount,
   balance_spent = old.balance_spent + excluded.balance_spent;
 
 -- name: rolled_back_by
@@ -395,7 +433,9 @@ WHERE (
 -- name: store_report_user
 -- Store that a user redeemed in a book, or in all (0), within this time.
 -- $1 workspace int  $2 user text  $3 book int  $4 first timestamptz  $5 last timestamptz
-INSERT INTO report_users AS old (workspace, user_id, book, first_at, last_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (workspace, user_id, book) DO UPDATE SET
+INSERT INTO report_users AS old (workspace, user_id, book, first_at, last_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (
+  workspace, user_id, book
+) DO UPDATE SET
   first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at);
 
 -- name: store_report_users

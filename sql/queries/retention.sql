@@ -18,8 +18,8 @@ RETURNING book;
 SELECT drop_old_months($1);
 
 -- name: find_archiving_books
--- Books of a partition of which Redis may have something, without those that are set aside, and of workspaces in which a
--- user is being deleted.
+-- Books of a partition of which Redis may have something, without those that are set aside, and of workspaces in which
+-- a user is being deleted.
 -- $1 partition int  $2 limit int
 SELECT workspace, book, book_id, books.version FROM books JOIN workspaces w USING (workspace)
 WHERE w.partition = $1 AND archiving AND NOT is_set_aside($1, 'retaining', 'book ' || book_id)
@@ -53,11 +53,14 @@ SELECT DISTINCT order_id FROM assignments WHERE workspace = $1 AND code = ANY ($
 -- Remove redemptions' places in orders.
 -- $1 workspace int  $2 orders text[]  $3 redemptions uuid[]
 DELETE FROM order_uses USING unnest($2::text[], $3::uuid[]) AS gone (order_id, redemption_id)
-WHERE order_uses.workspace = $1 AND order_uses.order_id = gone.order_id AND order_uses.redemption_id = gone.redemption_id;
+WHERE order_uses.workspace = $1
+  AND order_uses.order_id = gone.order_id
+  AND order_uses.redemption_id = gone.redemption_id;
 
 -- name: history_start
--- All facts in Redis are after this event, all codes after this version: those of the partition's oldest book in Redis; if
--- none is, of its newest book. Under the lock of the configuration's version, a later book never has an earlier event.
+-- All facts in Redis are after this event, all codes after this version: those of the partition's oldest book in Redis;
+-- if none is, of its newest book. Under the lock of the configuration's version, a later book never has an earlier
+-- event.
 -- $1 partition int
 SELECT after_epoch, after_seq, after_version FROM books JOIN workspaces USING (workspace) WHERE partition = $1
 ORDER BY archived_at IS NOT NULL, CASE WHEN archived_at IS NULL THEN after_version ELSE -after_version END LIMIT 1;

@@ -16,8 +16,8 @@ SELECT step_s, to_timestamp($1::bigint / step_s * step_s) FROM (VALUES (10), (30
 ON CONFLICT DO NOTHING;
 
 -- name: add_traffic
--- Add a process's counts and response times of workspaces to all steps. That of an hour has no response times, and is of
--- the workspace's time zone.
+-- Add a process's counts and response times of workspaces to all steps. That of an hour has no response times, and is
+-- of the workspace's time zone.
 -- $1 at_s bigint  $2 workspaces int[]  $3 counts text[]  $4 times text[]
 INSERT INTO traffic_samples AS old (workspace, step_s, at, counts, times)
 SELECT
@@ -25,7 +25,8 @@ SELECT
     WHEN step_s < 3600 THEN to_timestamp($1::bigint / step_s * step_s)
     ELSE date_trunc('hour', to_timestamp($1::bigint), coalesce(time_zone, 'UTC'))
   END, counts::jsonb, CASE WHEN step_s < 3600 THEN times ELSE '{}' END::jsonb
-FROM unnest($2::int[], $3::text[], $4::text[]) AS sample (workspace, counts, times) LEFT JOIN workspaces USING (workspace)
+FROM unnest($2::int[], $3::text[], $4::text[]) AS sample (workspace, counts, times)
+LEFT JOIN workspaces USING (workspace)
 CROSS JOIN (VALUES (10), (300), (3600)) AS steps (step_s) ORDER BY 1, 2
 ON CONFLICT (workspace, step_s, at) DO UPDATE SET
   counts = add_counts(old.counts, excluded.counts), times = add_counts(old.times, excluded.times);

@@ -12,10 +12,10 @@ LEFT JOIN books b ON b.workspace = u.workspace AND b.book = u.book
 WHERE partition = $1;
 
 -- name: due_deliveries
--- Due deliveries of active webhooks, the oldest first, at most so many of each, without those that the sender has taken;
--- of a subject only the first. That one is looked up for each delivery, as a join took a second; in the order of the index
--- for it, as Postgres may else look for the least position among all deliveries, from the oldest on. Returns nothing if the
--- fence has changed.
+-- Due deliveries of active webhooks, the oldest first, at most so many of each, without those that the sender has
+-- taken; of a subject only the first. That one is looked up for each delivery, as a join took a second; in the order of
+-- the index for it, as Postgres may else look for the least position among all deliveries, from the oldest on. Returns
+-- nothing if the fence has changed.
 -- $1 webhooks int[]  $2 rooms int[]  $3 taken bigint[]  $4 partition int  $5 fence bigint
 SELECT
   position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
@@ -42,7 +42,14 @@ WHERE EXISTS (SELECT FROM partitions WHERE id = $4 AND fence = $5);
 -- nothing if the fence has changed.
 -- $1 partition int  $2 fence bigint  $3 count_to int
 SELECT
-  webhook, workspace, webhook_id, url, secret, CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret, epoch, seq,
+  webhook,
+  workspace,
+  webhook_id,
+  url,
+  secret,
+  CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret,
+  epoch,
+  seq,
   cursor_epoch, cursor_seq, pending, due, oldest_s
 FROM (SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1 AND fence = $2) AS cursor
 CROSS JOIN webhooks
@@ -53,7 +60,9 @@ CROSS JOIN LATERAL (
     coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s
   FROM (
     SELECT next_attempt_at, created_at FROM webhook_deliveries
-    WHERE webhook_deliveries.webhook = webhooks.webhook AND webhook_deliveries.status = 'pending' ORDER BY position LIMIT $3
+    WHERE webhook_deliveries.webhook = webhooks.webhook AND webhook_deliveries.status = 'pending'
+    ORDER BY position
+    LIMIT $3
   ) AS waiting
 ) AS counts
 WHERE webhooks.partition = $1 AND status = 'active' AND deleted_at IS NULL
@@ -73,7 +82,16 @@ WITH listening AS MATERIALIZED (
   FOR UPDATE
 ), batch AS MATERIALIZED (
   SELECT * FROM (
-    (SELECT 1 AS part, 'coupon.redeemed' AS event, epoch, seq, workspace, code AS subject, redeemed_at AS at, redemption_id AS about
+    (
+      SELECT
+        1 AS part,
+        'coupon.redeemed' AS event,
+        epoch,
+        seq,
+        workspace,
+        code AS subject,
+        redeemed_at AS at,
+        redemption_id AS about
      FROM redemptions WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
      ORDER BY epoch, seq LIMIT $8)
     UNION ALL
@@ -162,7 +180,8 @@ UPDATE webhook_deliveries AS one SET
   last_attempt_at = now(),
   next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.http_status, last_error = ended.error,
   attempt_log = coalesce(
-    CASE WHEN jsonb_array_length(attempt_log) < $9 THEN attempt_log ELSE attempt_log - 0 END || ended.attempt, attempt_log
+    CASE WHEN jsonb_array_length(attempt_log) < $9 THEN attempt_log ELSE attempt_log - 0 END || ended.attempt,
+    attempt_log
   )
 FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::int[], $7::text[], $8::jsonb[])
   AS ended (position, state, pause_ms, http_status, error, attempt)

@@ -6,7 +6,11 @@ SELECT code FROM codes WHERE workspace = $1 AND code >= $2 AND code < $2 || '~' 
 -- name: events_around
 -- The events of redemptions with ids between two.
 -- $1 workspace int  $2 first uuid  $3 last uuid  $4 limit int
-SELECT epoch, seq FROM redemptions WHERE redemption_id BETWEEN $2 AND $3 AND workspace = $1 ORDER BY redemption_id LIMIT $4;
+SELECT epoch, seq
+FROM redemptions
+WHERE redemption_id BETWEEN $2 AND $3 AND workspace = $1
+ORDER BY redemption_id
+LIMIT $4;
 
 -- name: events_of_code
 -- A code's events, the newest of each kind.
@@ -21,7 +25,9 @@ SELECT epoch, seq FROM open_assignments WHERE workspace = $1 AND code = $2
 UNION
 (
   SELECT assigned_epoch, assigned_seq FROM unassignments
-  WHERE workspace = $1 AND code = $2 AND assigned_seq IS NOT NULL ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
+  WHERE workspace = $1 AND code = $2 AND assigned_seq IS NOT NULL
+  ORDER BY assigned_epoch DESC, assigned_seq DESC
+  LIMIT $3
 )
 UNION
 (SELECT epoch, seq FROM balance_changes WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3);
@@ -68,11 +74,22 @@ UNION
 );
 
 -- name: facts_of_timeline
--- The newest facts of these events, newest first. All facts of a workspace are of its partition: a move changes them all at
--- once. What changed a card is in its book's currency; who credited or closed it is stored with that.
+-- The newest facts of these events, newest first. All facts of a workspace are of its partition: a move changes them
+-- all at once. What changed a card is in its book's currency; who credited or closed it is stored with that.
 -- $1 workspace int  $2 epochs bigint[]  $3 seqs bigint[]  $4 limit int
 SELECT
-  kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
+  kind,
+  f.epoch,
+  f.seq,
+  b.book_id,
+  f.code,
+  f.user_id,
+  f.at_ms,
+  f.ip,
+  f.user_agent,
+  f.order_id,
+  f.redemption_id,
+  f.value_e4,
   coalesce(f.currency, CASE WHEN f.balance_after_e4 IS NOT NULL THEN b.own_currency END) AS currency, f.discount_e4,
   f.restore, f.reason, f.change, f.balance_after_e4, made.key_id, keys.name AS key_name, made.person
 FROM workspaces w CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) CROSS JOIN LATERAL (

@@ -12,7 +12,8 @@ WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL RETURNING webhoo
 INSERT INTO webhooks (workspace, partition, url, events, description, secret, epoch, seq)
 SELECT $1, id, $2, $3, $4, $5, cursor_epoch, cursor_seq FROM workspaces JOIN partitions ON id = partition
 WHERE workspace = $1 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL) < $6
-RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
+RETURNING
+  webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: lock_webhooks
 -- Serialize the creation of a workspace's webhooks, and their test deliveries and redeliveries, until the transaction
@@ -36,25 +37,31 @@ FROM webhook_deliveries WHERE webhook = $1 AND ($2::bigint IS NULL OR position <
 -- name: page_webhooks
 -- A workspace's webhooks, newest first.
 -- $1 workspace int  $2 before int  $3 limit int
-SELECT webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at
+SELECT
+  webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at
 FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL AND ($2::int IS NULL OR webhook < $2)
 ORDER BY webhook DESC LIMIT $3;
 
 -- name: patch_webhook
 -- Change what is not null. A webhook that is switched on continues at its position, unless it was off for too long.
--- $1 workspace int  $2 webhook_id uuid  $3 url text  $4 events text[]  $5 description text  $6 status text  $7 keep_days int
+-- $1 workspace int  $2 webhook_id uuid  $3 url text  $4 events text[]  $5 description text  $6 status text
+-- $7 keep_days int
 UPDATE webhooks SET
   url = coalesce($3, url), events = coalesce($4, events), description = coalesce($5, description),
   status = coalesce($6, status),
   reason = CASE WHEN coalesce($6, status) = 'inactive' THEN reason END,
   inactive_since = CASE WHEN coalesce($6, status) = 'inactive' THEN coalesce(inactive_since, now()) END,
   failing_since = CASE WHEN $6 = 'active' THEN NULL ELSE failing_since END,
-  epoch = CASE WHEN $6 = 'active' AND inactive_since < now() - $7 * interval '1 day' THEN cursor_epoch ELSE webhooks.epoch END,
+  epoch
+  = CASE
+    WHEN $6 = 'active' AND inactive_since < now() - $7 * interval '1 day' THEN cursor_epoch ELSE webhooks.epoch
+  END,
   seq = CASE WHEN $6 = 'active' AND inactive_since < now() - $7 * interval '1 day' THEN cursor_seq ELSE seq END,
   updated_at = now()
 FROM partitions
 WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL AND partitions.id = partition
-RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
+RETURNING
+  webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: prune_deliveries
 -- Among a bounded number of the oldest deliveries, delete the expired ones.
@@ -92,12 +99,13 @@ FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
 -- name: read_webhook
 -- A webhook of a workspace.
 -- $1 workspace int  $2 webhook_id uuid
-SELECT webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at
+SELECT
+  webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at
 FROM webhooks WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL;
 
 -- name: redeliver
--- Send a delivery again, or a pending one at once. One in flight is not affected. Returns no row if there is none, or if
--- so many others of the webhook are pending. Requires lock_webhooks.
+-- Send a delivery again, or a pending one at once. One in flight is not affected. Returns no row if there is none, or
+-- if so many others of the webhook are pending. Requires lock_webhooks.
 -- $1 webhook int  $2 delivery_id uuid  $3 most int
 UPDATE webhook_deliveries SET
   attempts = CASE status WHEN 'pending' THEN attempts ELSE 0 END,
@@ -118,7 +126,8 @@ UPDATE webhooks SET
   old_secret_until = CASE WHEN $4 > 0 THEN now() + $4 * interval '1 second' END,
   secret = $3, updated_at = now()
 WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL
-RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
+RETURNING
+  webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: send_test_event
 -- Make a test delivery. Returns no row if so many of the webhook are pending. Requires lock_webhooks.

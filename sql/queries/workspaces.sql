@@ -46,7 +46,8 @@ SELECT workspace FROM workspaces WHERE name = $1;
 -- name: suspend_workspace
 -- Suspend a workspace, or end that.
 -- $1 workspace int  $2 version bigint  $3 is_suspended boolean
-UPDATE workspaces SET version = $2, suspended_at = CASE WHEN $3 THEN coalesce(suspended_at, now()) END WHERE workspace = $1;
+UPDATE workspaces SET version = $2, suspended_at = CASE WHEN $3 THEN coalesce(suspended_at, now()) END
+WHERE workspace = $1;
 
 -- name: update_operator_limits
 -- Set the most that limits of a workspace's keys may be.

@@ -29,8 +29,8 @@ GIVEN = {*WORDS.split()}
 
 def declared(text: str) -> set[str]:
     """The variables that a text declares at its margin."""
-    lists: list[str] = re.findall(r"^local (?!function)([\w, ]+?)(?: =|$)", _expand(text), re.MULTILINE)
-    return {name for one in lists for name in one.split(", ")}
+    lists: list[str] = re.findall(r"^local (?!function)((?:[\w, ]+,\n)*[\w, ]+?)(?: =|$)", _expand(text), re.MULTILINE)
+    return {name for one in lists for name in re.findall(r"\w+", one)}
 
 
 SHARED = {name for part in FUNCTIONS for name in re.findall(r"^local function (\w+)", PARTS[part], re.MULTILINE)}

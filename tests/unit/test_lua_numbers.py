@@ -15,7 +15,7 @@ from tests.harness.lua_syntax import files, nodes_of, parse, source_of, text_of
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
 TEXT_CALLS |= {"gift_text", "id_of", "renews_at", "unpack", "unpack_values", "view_of_account"}
 TEXT = set(
-    """a added assigned_at at balance_after book book_id books_key bucket bucket_key by c code counted counted_at
+    """a assigned_at at balance_after book book_id books_key bucket bucket_key by c code counted counted_at
     counters coupon_key currency decided digits discount discount_terms due_by e4 ended ends ends_text entry EPOCH
     erased event field figures fingerprint full generation gift_view had head hold HOLDER holder id
     idempotency_key items its_currency its_digits its_own its_token its_value keep_ms kept key last lock
@@ -23,7 +23,7 @@ TEXT = set(
     now_text number of off old_key order order_bucket orders_key outbox outcome owner payload period periods
     place place_text prefix pseudonym redeemed REPLID request rest saved score set share shares sign slot
     started state status stored text token user user_bucket users users_key users_locks value verb version view
-    W w wanted was_set whose why workspace""".split()
+    W w wanted was_set whose why workspace UP_TO_MARK""".split()
 )
 TEXT_LISTS = set("parts lacking events records book_ids books reasons set_aside sums words".split())
 CALLS = {"redis.call", "redis.pcall", "command"}
