@@ -67,6 +67,8 @@ class ProcessConfig(Config):
     def load(self) -> None:
         """Make the application, and count in the shared tally from now on."""
         gc.disable()
+        import redis.asyncio.connection  # noqa: F401, or the first connection would: its objects are frozen, too
+
         from service.server.answers.accounting import answers
         from service.serving.process_metrics import process_metrics
         from service.serving.server import Lifespan, make_server_config

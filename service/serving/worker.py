@@ -41,6 +41,8 @@ def run(settings: Settings) -> None:
         return Parts(make_flusher, lambda opened: partition_tasks(settings, opened, make_poster))
 
     serve = partial(serve_metrics, settings.host, settings.metrics_port)
+    import redis.asyncio.connection  # noqa: F401, or the first connection would: its objects are frozen, too
+
     # A batch of the outbox is some ten thousand live lists. Collecting cycles after every 700 cost 1.2 µs an event.
     gc.freeze()
     gc.set_threshold(100_000)

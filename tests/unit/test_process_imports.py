@@ -32,6 +32,10 @@ _PROCESSES = {
         "from service.cli.main import main; main(['--help'], standalone_mode=False)",
         _NEVER | _OF_THE_API | {"uvicorn", "asyncpg", "pydantic", "asyncio", "service.cli.process_commands"},
     ),
+    "every command": (
+        "from service.cli.main import main; [main.get_command(None, name) for name in main.list_commands(None)]",
+        {"redis"},
+    ),
 }
 
 

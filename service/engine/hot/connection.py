@@ -17,7 +17,7 @@ import structlog
 from service.common.certificates import note_certificate
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.engine.hot.cluster import Report, parse_report
-from service.engine.hot.discovery import CONNECT_S, locate, open_stream, read_slots
+from service.engine.hot.discovery import CONNECT_S, limit, locate, open_stream, read_slots
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -201,7 +201,7 @@ async def connect(
     Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again.
     """
     address = _parse(where)
-    async with asyncio.timeout(CONNECT_S):
+    async with limit(CONNECT_S):
         host = await locate(address, partition)
         stream = await open_stream(address, host, name)
     note_certificate("redis", stream)

@@ -1,22 +1,21 @@
-"""Find a partition's server, and open connections: for connection.py and all else that connects.
+"""Find a partition's server, and open connections by redis-py: for connection.py and all else that connects.
 
 All sentinels, or nodes of a cluster, are asked at once, and the newest configuration of a majority's replies counts:
-one of them may have missed a failover.
+one of them may have missed a failover. redis-py is imported in functions: `scrip --help` and most commands need none.
 """
 
 import asyncio
 import contextlib
-import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import hiredis
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.engine.hot.cluster import Report, SlotMap, parse_report
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection as Connection
 
 CONNECT_S = 2.0
 REPLY_S = 0.5
@@ -24,8 +23,6 @@ REPLY_S = 0.5
 MAX_PASSWORD_BYTES = 4096
 MAX_ASKED = 9
 """Nodes that are asked at once: the seeds, then primaries that were found before."""
-_REFUSALS = ("WRONGPASS", "NOAUTH", "NOPERM")
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 T = TypeVar("T")
 
@@ -56,108 +53,67 @@ class SentinelView(NamedTuple):
     """All that it knows of, also those that are away."""
 
 
-class Client:
-    """A connection to one server, for one command at a time. It never reconnects. All errors are OSErrors."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        self._reader = reader
-        self._replies = hiredis.Reader(encoding="utf-8", protocolError=OSError, replyError=_make_error)
-
-    async def call(self, *command: Any) -> Any:
-        """Send a command, and return its reply."""
-        self.writer.write(hiredis.pack_command(command))
-        return await self.read()
-
-    async def read(self) -> Any:
-        """The next reply, or message of a channel. It may be cancelled, and called again."""
-        while (reply := self._replies.gets()) is False:
-            data = await self._reader.read(1 << 16)
-            if not data:
-                raise ConnectionResetError("Connection closed by server.")
-            self._replies.feed(data)
-        if isinstance(reply, OSError):
-            raise reply
-        return reply
-
-
-def _make_error(text: str) -> OSError:
-    """Redis's error without its code."""
-    code, _, reason = text.partition(" ")
-    return AccessRefused(reason) if code in _REFUSALS or "password" in reason else OSError(reason)
-
-
 @contextlib.asynccontextmanager
 async def open_client(
     address: RedisAddress, host: Host | None, name: str = "", *, is_sentinel: bool = False
-) -> AsyncIterator[Client]:
-    """A client of one server. Raises OSError if it is not there within CONNECT_S."""
-    client = await _log_in(address, host, name, address.sentinel_options if is_sentinel else address.options)
+) -> AsyncIterator["Connection"]:
+    """redis-py's connection to one server, for `ask`. Raises OSError if it is not there within CONNECT_S, and for
+    errors of redis-py in the block.
+
+    The caller limits the time: redis-py's own limit, `socket_timeout`, may swallow a cancellation (asyncio.wait_for).
+    """
+    from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+    client = _make_client(address, host, name, address.sentinel_options if is_sentinel else address.options)
     try:
+        async with asyncio.timeout(CONNECT_S):
+            await client.connect()
         yield client
+    except RedisError as error:
+        reason = error.__cause__ or error  # a refused login at a socket is a ConnectionError with this cause
+        kind = AccessRefused if isinstance(reason, (AuthenticationError, NoPermissionError)) else OSError
+        raise kind(str(reason)) from error.__context__ or error
     finally:
-        client.writer.transport.abort()
+        await client.disconnect(nowait=True)
 
 
-async def _log_in(address: RedisAddress, host: Host | None, name: str, options: Mapping[str, Any]) -> Client:
-    async with asyncio.timeout(CONNECT_S):
-        client = Client(*await _connect(address, host, options))
-        try:
-            if login := _read_login(options):
-                await client.call("AUTH", *login)
-            if name:
-                await client.call("CLIENT", "SETNAME", name)
-            if options.get("db"):
-                await client.call("SELECT", options["db"])
-        except BaseException:
-            client.writer.transport.abort()
-            raise
-    return client
+def _make_client(address: RedisAddress, host: Host | None, name: str, options: Mapping[str, Any]) -> "Connection":
+    from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
-
-async def _connect(
-    address: RedisAddress, host: Host | None, options: Mapping[str, Any]
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    try:
-        if host is None:
-            return await asyncio.open_unix_connection(options["path"])
-        streams = await asyncio.open_connection(*host, ssl=_make_tls(options) if address.is_tls else None)
-    except OSError as error:
-        raise OSError(f"{host or options['path']}: {error}") from error
-    connected = streams[1].get_extra_info("socket")
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if option := getattr(socket, name, None):  # macOS lacks one
-            connected.setsockopt(socket.IPPROTO_TCP, option, value)
-    return streams
-
-
-def _make_tls(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """It always checks certificate and name."""
-    context = ssl.create_default_context()
-    if "ssl_certfile" in options or "ssl_keyfile" in options:
-        context.load_cert_chain(options.get("ssl_certfile", ""), options.get("ssl_keyfile"))
-    if "ssl_ca_certs" in options:
-        context.load_verify_locations(options["ssl_ca_certs"])
-    return context
-
-
-def _read_login(options: Mapping[str, Any]) -> tuple[Any, ...]:
-    """User and password, if there are some. A file is read at each connection, so that it can be rotated."""
-    if path := options.get("password_file"):
+    options = {**options, "client_name": name, "protocol": 2, "decode_responses": True, "driver_info": None}
+    if path := options.pop("password_file", ""):  # read at each connection, so that it can be rotated
         with Path(path).open("rb") as file:
-            return options.get("username", "default"), file.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
-    if user := options.get("username"):
-        return user, options.get("password", "")
-    return (options["password"],) if options.get("password") else ()
+            options["password"] = file.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
+    kind: type[Any] = UnixDomainSocketConnection
+    if host is not None:
+        kind = SSLConnection if address.is_tls else Connection  # it always checks certificate and name
+        options |= {"host": host.name, "port": host.port}
+    return kind(**options, retry=Retry(NoBackoff(), 0), socket_timeout=None, socket_connect_timeout=None)
+
+
+async def ask(client: "Connection", *command: Any) -> Any:
+    """Send a command, and return its reply. redis-py alone would reconnect, perhaps to another server."""
+    if not client.is_connected:
+        raise ConnectionResetError("Connection closed by server.")
+    await client.send_command(*command)
+    return await client.read_response()
+
+
+def limit(seconds: float) -> asyncio.Timeout:
+    """As asyncio.timeout. It imports redis-py first, so that the time is the servers'."""
+    import redis.asyncio.connection  # noqa: F401
+
+    return asyncio.timeout(seconds)
 
 
 async def check_access(redis_url: str, *command: str) -> None:
     """Raises AccessRefused if Redis refuses the login or this command. It may be away."""
     address = parse_redis_address(redis_url)
     try:
-        async with asyncio.timeout(CONNECT_S), open_client(address, await locate(address)) as client:
-            await client.call(*command)
+        async with limit(CONNECT_S), open_client(address, await locate(address)) as client:
+            await ask(client, *command)
     except AccessRefused:
         raise
     except OSError:
@@ -176,8 +132,10 @@ def advise_access(refusal: str) -> str:
 
 
 async def open_stream(address: RedisAddress, host: Host | None, name: str) -> asyncio.StreamWriter:
-    """A stream that has authenticated. Raises OSError."""
-    return (await _log_in(address, host, name, address.options)).writer
+    """A stream that redis-py has opened, and on which it has authenticated. Raises OSError."""
+    async with open_client(address, host, name) as client:
+        stream, client._writer = client._writer, None  # noqa: SLF001, or it would be closed
+        return cast("asyncio.StreamWriter", stream)
 
 
 async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
@@ -235,9 +193,9 @@ async def _ask_node(address: RedisAddress, host: Host) -> Report:
         return await read_report(client, address, host)
 
 
-async def read_report(client: Client, address: RedisAddress, host: Host) -> Report:
+async def read_report(client: "Connection", address: RedisAddress, host: Host) -> Report:
     """What a node reports of its cluster. Raises OSError if it knows of no slots."""
-    report = parse_report(address.is_tls, host, await client.call("CLUSTER", "NODES"))
+    report = parse_report(address.is_tls, host, await ask(client, "CLUSTER", "NODES"))
     if report is None:
         raise SlotsUnknown(f"the node {host} reports no slots")
     return report
@@ -248,7 +206,7 @@ async def ask_sentinels(address: RedisAddress) -> list[SentinelView | None]:
 
     async def ask(host: Host) -> SentinelView | None:
         with contextlib.suppress(OSError):  # TimeoutError among them
-            async with asyncio.timeout(CONNECT_S):
+            async with limit(CONNECT_S):
                 return await _ask_sentinel(address, host)
         return None
 
@@ -257,7 +215,7 @@ async def ask_sentinels(address: RedisAddress) -> list[SentinelView | None]:
 
 async def _ask_sentinel(address: RedisAddress, host: Host) -> SentinelView:
     async with open_client(address, host, is_sentinel=True) as client:
-        fields = iter(await client.call("SENTINEL", "MASTER", address.service))
+        fields = iter(await ask(client, "SENTINEL", "MASTER", address.service))
         state = dict(zip(fields, fields, strict=True))
     return SentinelView(
         config_epoch=int(state["config-epoch"]),
@@ -274,7 +232,7 @@ async def _ask_majority(hosts: Sequence[Host], ask: Callable[[Host], Awaitable[T
     known: list[T] = []
     try:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REPLY_S):
+            async with limit(REPLY_S):
                 for one in asyncio.as_completed(asking):
                     with contextlib.suppress(Exception):  # that host is away
                         known.append(await one)

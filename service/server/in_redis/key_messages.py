@@ -11,7 +11,7 @@ import structlog
 from service.common.redis_address import parse_redis_address
 from service.engine.domain.errors import Refusal
 from service.engine.hot.decider import Decider
-from service.engine.hot.discovery import CONNECT_S, locate, open_client
+from service.engine.hot.discovery import CONNECT_S, ask, locate, open_client
 
 CHANNEL = "scrip:keys"
 PAUSE_S = 0.5
@@ -82,12 +82,10 @@ class KeyMessages:
         host = await locate(self._address)
         async with open_client(self._address, host, "scrip-api") as client:
             async with asyncio.timeout(CONNECT_S):
-                await client.call("SUBSCRIBE", CHANNEL)
+                await ask(client, "SUBSCRIBE", CHANNEL)
             while self._decider.link(0).generation == generation:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        _kind, _channel, message = await client.read()
-                        self._take_message(message)
+                if message := await client.read_response(timeout=LOOK_S):  # None: no message came in time
+                    self._take_message(message[2])
 
     def _take_message(self, message: str) -> None:
         process, _, version = message.partition(" ")
