@@ -84,7 +84,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     assert pauses[:failures] == [0.5, 1, 2, 4, 8, 16]
     assert keeper._backoff.next_s() == worker.LONGEST_RETRY_S
     assert [(one.task, one.failures, one.reason) for one in noted] == [
-        ("opening", failures, "ScriptFailed redo WRONGTYPE user_script:7")
+        ("opening", failures, "ScriptFailed apply_events WRONGTYPE user_script:7")
     ]
     assert await read_failing(setup.pool, 0) == []
 
