@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Locator, expect
 
 from tests.browser.operator import Operator
 from tests.harness.service_fixture import Service, new_code, new_id, ok
@@ -79,6 +79,53 @@ async def test_what_cards_are_worth(browser: Browser, service: Service, tmp_path
     await page.get_by_label("Time").select_option("This month")
     await expect(facts.first).to_contain_text("5,000 JPY")
     await expect(facts.nth(1)).to_have_text(re.compile("Issued\\s*0 JPY"))
+    operator.assert_no_errors()
+
+
+async def test_a_card_pays(browser: Browser, service: Service) -> None:
+    """What a card took is a payment by card, and no discount, in the lists of redemptions, in the question before a
+    rollback, in the overview, on its book's page and in the report."""
+    shop = service.make_workspace(new_id("shop"), "test")
+    operator = Operator(page := await browser.new_page(viewport={"width": 1280, "height": 900}), shop)
+    card, coupon = new_code(), new_code()
+    cards = shop.book(card, name="Cards", discount=_CARD, client=shop.admin)
+    coupons = shop.book(coupon, name="Coupons", discount={"type": "fixed", "value": 5}, client=shop.admin)
+    for code in (card, coupon):
+        body = {"userId": "ann", "orderId": code, "orderValue": "12.34"}
+        ok(shop.admin.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    await operator.sign_in()
+
+    async def assert_cells(place: Locator, discount: str, paid: str) -> None:
+        await expect(place).to_be_visible()
+        names = await place.locator("xpath=ancestor::table").locator("thead th").all_text_contents()
+        for name, text in (("Discount", discount), ("Paid by card", paid)):
+            (at,) = (at for at, title in enumerate(names) if title.startswith(name))
+            await expect(place.locator("td").nth(at)).to_have_text(text)
+
+    await assert_cells(operator.row("Cards"), "–", "12.34 USD")
+    await assert_cells(operator.row("Coupons"), "5.00 USD", "–")
+    await operator.picture("console-overview-cards")
+    await operator.open_page("redemptions", "Redemptions")
+    await assert_cells(operator.row(card), "–", "12.34 USD")
+    await assert_cells(operator.row(coupon), "5.00 USD", "–")
+    for code in (card, coupon):
+        await page.get_by_label(f"Select the redemption of {code} by ann").check()
+    await operator.picture("console-redemptions-cards")
+    await operator.button("Roll back 2 redemptions").click()
+    question = "with discounts of 5.00 USD and payments by card of 12.34 USD in total."
+    await expect(page.get_by_role("dialog")).to_contain_text(question)
+    await page.keyboard.press("Escape")
+    facts = page.locator(".facts > div")
+    for book, name, amount in ((cards, "Paid by card", "12.34 USD"), (coupons, "Discounts given", "5.00 USD")):
+        await operator.open_page(f"book/{book}", "Cards" if book == cards else "Coupons")
+        await expect(facts.last).to_have_text(re.compile(f"{name}\\s*{amount}$"))
+    await operator.open_page("reports", "Reports")
+    await expect(facts.filter(has_text="Discount")).to_have_text(re.compile("Discount\\s*5.00 USD"))
+    await expect(facts.filter(has_text="Paid by card")).to_have_text(re.compile("Paid by card\\s*12.34 USD"))
+    await expect(page.get_by_role("img", name="Discount in USD: This period 5, Before 0")).to_be_visible()
+    await expect(page.get_by_role("img", name="Paid by card in USD: This period 12.3, Before 0")).to_be_visible()
+    await assert_cells(operator.row("Cards"), "0.00 USD", "12.34 USD")
+    await operator.assert_fits("console-reports-cards", ((360, "dark"), (1600, "light")))
     operator.assert_no_errors()
 
 

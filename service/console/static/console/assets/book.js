@@ -26,7 +26,7 @@ function counts({ counts: stats, currency, why }) {
     ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]].filter(Boolean);
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
-      h("div", {}, h("dt", {}, "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
+      h("div", {}, h("dt", {}, stats.balance ? "Paid by card" : "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
     h("div", { class: "row spread hint" }, stockWords(), why), stock(stats), budgetBars(stats.budgets, currency),
   ];
 }

@@ -52,6 +52,7 @@ function partitions({ partitions: all, open, shown }, consistency) {
 }
 
 function stocks(books, more) {
+  const total = (ofCards) => ({ counts, currency }) => money(counts && Boolean(counts.balance) === ofCards ? counts.discountTotal : null, currency);
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "Status", of: (book) => [bookState(book), h("div", { class: "hint" }, bounds(book))] },
@@ -61,8 +62,9 @@ function stocks(books, more) {
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
     { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
-    { name: "Discounts given", number: true, class: "amount", of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
-  ];
+    { name: "Discounts given", number: true, class: "amount", of: total(false) },
+    books.some(({ counts }) => counts?.balance) && { name: "Paid by card", number: true, class: "amount", of: total(true) },
+  ].filter(Boolean);
   return [
     books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
