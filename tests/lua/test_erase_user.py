@@ -335,15 +335,15 @@ async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) ->
     one["text"] = "redeemed, code C by user ann in order ann."
     bodies = {"small": one, "large": one | {"reason": "x" * PACKED_BYTES}}
     for key, body in bodies.items():
-        await workspace.claim(still.caller, key, "print")
-        await workspace.settle(still.caller, key, "print", 202, msgspec.json.encode(body), "")
+        await workspace.claim_key(still.caller, key, "print")
+        await workspace.store_answer(still.caller, key, "print", 202, msgspec.json.encode(body), "")
     async for page in kept_entries(eraser.server, eraser.run, still.workspace, none_recorded):
         changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE, "-": "deleted-2"})) for key, entry in page]
         assert all(change.new != change.old for change in changes)
         await eraser.of().entries(changes)
     gone = {"userId": GONE, "text": f"redeemed, code C by user {GONE} in order ann."}
     for key, body in bodies.items():
-        answer = await workspace.claim(still.caller, key, "print")
+        answer = await workspace.claim_key(still.caller, key, "print")
         assert answer is not None
         assert (answer[0], msgspec.json.decode(answer[1])) == (202, body | gone)
 

@@ -119,8 +119,8 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     await workspace.user_coupons(CALLER, "ann")
     await workspace.coupon_locks(CALLER, "CODE-1")
     await workspace.order_locks(CALLER, "A-1")
-    await workspace.claim(CALLER, "key", "print")
-    await workspace.settle(CALLER, "key", "print", 200, b"{}", "")
+    await workspace.claim_key(CALLER, "key", "print")
+    await workspace.store_answer(CALLER, "key", "print", 200, b"{}", "")
     return listener.calls
 
 

@@ -53,8 +53,8 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     async def race(*args: Any) -> AsyncIterator[list[tuple[str, str]]]:
         first.extend([await setup.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
         workspace = Workspace(setup.decider)
-        assert await workspace.claim(setup.caller, "k-json", "f") is None
-        await workspace.settle(setup.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
+        assert await workspace.claim_key(setup.caller, "k-json", "f") is None
+        await workspace.store_answer(setup.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
         await setup.record()
         async for page in read_entries(*args):
             yield page
