@@ -14,7 +14,7 @@ from service.engine.hot.projection import Run
 from service.engine.hot.redis_server import Server
 
 THINGS_A_RUN = 10
-KEYS_A_LOOK = 200
+KEYS_A_RUN = 200
 """These bound a run as the heads of lua/erase_user.lua and read_prefixes.lua say."""
 
 log = structlog.get_logger()
@@ -115,8 +115,8 @@ async def kept_entries(
     Large entries only if Postgres does not have them (`unrecorded`); recorded ones are changed from there.
     """
     async for page in server.walk_keys_of(workspace, "i"):
-        for start in range(0, len(page), KEYS_A_LOOK):
-            some = page[start : start + KEYS_A_LOOK]
+        for start in range(0, len(page), KEYS_A_RUN):
+            some = page[start : start + KEYS_A_RUN]
             reply = await run(
                 server.partition, "read_prefixes", (server.gate,), (SMALL_BYTES, *(key.name for key in some))
             )
@@ -127,6 +127,6 @@ async def kept_entries(
             if large:
                 alone = await unrecorded([key.parts[0] for key, _ in large])
                 large = [(key, length) for key, length in large if key.parts[0] in alone]
-            for part in split_by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
+            for part in split_by_bytes(large, lambda one: one[1], KEYS_A_RUN):
                 entries = await server.command("MGET", *(key.name for key, _ in part))
                 yield [(key.parts[0], entry) for (key, _), entry in zip(part, entries, strict=True) if entry]
