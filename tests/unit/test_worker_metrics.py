@@ -112,7 +112,7 @@ async def test_clocks_and_sentinels(standbys: int, missing: dict[str, float], mo
     }
     for name, value in looks.items():
         monkeypatch.setattr(server_metrics, name, lambda *_, value=value: answer(value))
-    monkeypatch.setattr(server_metrics, "LOOK_S", 0.0)
+    monkeypatch.setattr(server_metrics, "POLL_S", 0.0)
     shown = ServerMetrics()
     view = SentinelView(1, Host("a", 1), 2, 3, 1)
 

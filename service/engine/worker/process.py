@@ -32,7 +32,7 @@ from service.engine.worker.server_watch import RETRY_S
 from service.engine.worker.task_supervisor import Supervisor, TaskFailures
 from service.engine.worker.waiting import pause
 
-LOOK_S = 0.5
+POLL_S = 0.5
 
 log = structlog.get_logger()
 
@@ -126,7 +126,7 @@ async def _publish_unreached(shared: Shared, stopping: asyncio.Event) -> None:
             await failures.clear("reaching")
         was_released = bool(released)
         metrics.show_task_failing(0, "reaching", is_failing=was_released)  # a handover of partition 0 removes it
-        await pause(LOOK_S, stopping)
+        await pause(POLL_S, stopping)
     if was_released:
         await failures.clear("reaching")
 

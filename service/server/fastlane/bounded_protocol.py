@@ -32,7 +32,7 @@ LAST_BYTES = 1 << 20
 """A connection ends with a request whose body is longer, so that no early response leaves much to be read."""
 DRAIN_S = 0.5
 """How long an idle connection stays open at shutdown, for a request in flight."""
-LOOK_S = 1.0
+CHECK_S = 1.0
 PIPELINED_BYTES = 64 << 10
 TURN_BYTES = 8 << 10
 """Chunks of a body that a connection has read in one turn of the event loop: up to a millisecond of work."""
@@ -72,7 +72,7 @@ class Bounded(HttpToolsProtocol):
 
     __slots__ = (
         "_age_s", "_early", "_ending", "_heads", "_in_body", "_in_head", "_is_due", "_is_new", "_joined", "_kept",
-        "_left", "_max_connections", "_noted", "_passed", "_raw", "_room", "_state", "_timer", "_turn", "_turn_seen",
+        "_left", "_max_connections", "_noted", "_passed", "_raw", "_room", "_state", "_timer", "_turn", "_turn_checked",
         "_unsent", "owner",
     )  # fmt: skip
 
@@ -98,7 +98,7 @@ class Bounded(HttpToolsProtocol):
         self._kept = bytearray()  # data to be read after a response, or in the owner's turn
         self._is_due = False  # whether it waits for its owner's turn
         self._ending = False
-        self._turn = self._turn_seen = 0  # grows with all progress
+        self._turn = self._turn_checked = 0  # grows with all progress
         self._unsent = 0
         self._in_body = 0  # bytes of the body of the request in progress, at most PROGRESS_BYTES
         self._noted = 0  # bytes that the room knows of
@@ -113,7 +113,7 @@ class Bounded(HttpToolsProtocol):
         self._raw = transport
         self._joined = JoiningTransport(transport, self.loop, self._end)
         super().connection_made(self._joined)  # type: ignore[arg-type]
-        self._timer = self.loop.call_later(LOOK_S, self._look)
+        self._timer = self.loop.call_later(CHECK_S, self._check_progress)
         over = len(self.connections) - self._max_connections
         if over > 0:
             answers.note_refused_connection()
@@ -243,10 +243,10 @@ class Bounded(HttpToolsProtocol):
 
     def _join_head(self, data: bytes) -> bytes:
         """The head that began earlier, and this data; nothing while its end is missing."""
-        seen = len(self._early)
+        checked = len(self._early)
         self._early += data
-        if self._early.find(b"\r\n\r\n", max(seen - 3, 0)) < 0:
-            self._check_start(seen)
+        if self._early.find(b"\r\n\r\n", max(checked - 3, 0)) < 0:
+            self._check_start(checked)
             return b""
         data = bytes(self._early)
         self._early.clear()
@@ -254,9 +254,9 @@ class Bounded(HttpToolsProtocol):
             self._note_bytes()
         return data
 
-    def _check_start(self, seen: int) -> None:
-        """Refuse an incomplete head that can't become one. Earlier calls have checked `seen` bytes of it."""
-        if refusal := refused_start(self._early, seen):
+    def _check_start(self, checked: int) -> None:
+        """Refuse an incomplete head that can't become one. Earlier calls have checked `checked` bytes of it."""
+        if refusal := refused_start(self._early, checked):
             self._refuse(refusal)
         else:
             self._turn += not self._passed
@@ -378,14 +378,14 @@ class Bounded(HttpToolsProtocol):
         self._note_bytes()
         return True
 
-    def _look(self) -> None:
-        if self._note_unsent() or self._turn != self._turn_seen or self._is_due:
-            self._turn_seen, self._age_s = self._turn, 0.0
+    def _check_progress(self) -> None:
+        if self._note_unsent() or self._turn != self._turn_checked or self._is_due:
+            self._turn_checked, self._age_s = self._turn, 0.0
         else:
-            self._age_s += LOOK_S
+            self._age_s += CHECK_S
             if self._age_s >= self._patience_s():
                 self._give_up()
-        self._timer = self.loop.call_later(LOOK_S, self._look)
+        self._timer = self.loop.call_later(CHECK_S, self._check_progress)
 
     def _patience_s(self) -> float:
         """How long the connection may make no progress."""

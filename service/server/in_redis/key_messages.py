@@ -16,7 +16,7 @@ from service.engine.hot.discovery import CONNECT_S, locate, open_client
 CHANNEL = "scrip:keys"
 PAUSE_S = 0.5
 """Before a new connection."""
-LOOK_S = 0.2
+POLL_S = 0.2
 """Between two comparisons of the subscription with the process's other connection."""
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ class KeyMessages:
                 await client.call("SUBSCRIBE", CHANNEL)
             while self._decider.link(0).generation == generation:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(POLL_S):
                         _kind, _channel, message = await client.read()
                         self._take_message(message)
 

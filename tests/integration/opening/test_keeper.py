@@ -130,7 +130,7 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
     setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
-    monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
+    monkeypatch.setattr(worker, "IDLE_POLL_S", 1_000.0)
     monkeypatch.setattr(write_behind, "CHECK_S", 1_000.0)
     monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
     monkeypatch.setattr(worker, "FITNESS_POLL_S", 0.05)
