@@ -114,7 +114,7 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     await projector.book(_row(BookRow))
     await projector.codes(3, 2, 1, [_row(CodeRow), _row(CodeRow, owner_id="ann")])
     await projector.user(_row(UserRow))
-    await projector.seen(2, 5)
+    await projector.confirm_version(2, 5)
     await workspace.book_counts(CALLER, ID)
     await workspace.user_coupons(CALLER, "ann")
     await workspace.coupon_locks(CALLER, "CODE-1")

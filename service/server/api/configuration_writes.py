@@ -86,7 +86,7 @@ class Change:
         try:
             async with asyncio.timeout(rest_s):
                 await write
-                await self._context.projector.seen(self._partition, version)
+                await self._context.projector.confirm_version(self._partition, version)
         except TimeoutError:
             return False
         return True
@@ -95,7 +95,7 @@ class Change:
         """Return when Redis has all changes up to this one. Raises Refusal `recovering`."""
         give_up_at = time.monotonic() + CATCH_UP_S
         while self._is_open() and time.monotonic() < give_up_at:
-            if await self._context.projector.last_seen(self._partition) >= version:
+            if await self._context.projector.read_last_version(self._partition) >= version:
                 return
             await asyncio.sleep(POLL_S)
         raise Refusal.temporary("recovering")

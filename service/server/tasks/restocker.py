@@ -112,7 +112,7 @@ class Restocker:
             return False
         self._last_workspace = page[-1].workspace
         self._after = self._after | {one.workspace: one.book for one in page} if len(page) == BOOKS_A_PAGE else {}
-        projected = await self._projector.last_seen(self._partition)
+        projected = await self._projector.read_last_version(self._partition)
         due = [one for one in page if one.version <= projected and not (one.is_set_aside or self._is_paused(one))]
         await self._aside.each(due, lambda book: Thing(f"book {book.book_id}", book.workspace), self._restock)
         return True

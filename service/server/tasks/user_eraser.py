@@ -135,11 +135,11 @@ class Eraser:
     async def _write_cap(self, user: Erasure) -> None:
         about = {"workspace": user.workspace, "partition": user.partition, "version": user.version}
         await self._projector.user(UserRow(**about, user_id=user.user_id, max_coupons=None, metadata={}, created_ms=0))
-        await self._projector.seen(user.partition, user.version)
+        await self._projector.confirm_version(user.partition, user.version)
 
     async def _wait_for_projection(self, version: int) -> None:
         async def is_projected() -> bool:
-            return await self._projector.last_seen(self._server.partition) >= version
+            return await self._projector.read_last_version(self._server.partition) >= version
 
         await wait_until(is_projected, WAIT_S, NotYet("an earlier change is not in Redis"))
 

@@ -115,7 +115,7 @@ async def projecting(setup: PartitionSetup) -> AsyncIterator[RedisProjector]:
 async def project(setup: PartitionSetup) -> None:
     """Project configuration to Redis, as the worker does."""
     async with projecting(setup) as projector:
-        async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
+        async for change in changes_since(setup.pool, 0, await projector.read_last_version(0)):
             await restorer.project(projector, 0, change, SetAside(setup.pool, 0, PROJECTING))
 
 

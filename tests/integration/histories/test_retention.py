@@ -88,7 +88,7 @@ async def project(setup: PartitionSetup) -> None:
     row = await read_partition(setup.pool, 0)
     async with setup.server() as server:
         projector = projector_of(server, await setup.scripts())
-        async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
+        async for change in changes_since(setup.pool, 0, await projector.read_last_version(0)):
             await restorer.project(projector, 0, change, SetAside(setup.pool, 0, PROJECTING))
     assert row
 
