@@ -52,7 +52,6 @@ function partitions({ partitions: all, open, shown }, consistency) {
 }
 
 function stocks(books, more) {
-  const total = (ofCards) => ({ counts, currency }) => money(counts && Boolean(counts.balance) === ofCards ? counts.discountTotal : null, currency);
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "Status", of: (book) => [bookState(book), h("div", { class: "hint" }, bounds(book))] },
@@ -62,9 +61,9 @@ function stocks(books, more) {
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
     { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
-    { name: "Discounts given", number: true, class: "amount", of: total(false) },
-    books.some(({ counts }) => counts?.balance) && { name: "Paid by card", number: true, class: "amount", of: total(true) },
-  ].filter(Boolean);
+    { name: "Amount", number: true, class: "amount", of: ({ counts, currency }) => counts && [
+      money(counts.discountTotal, currency), h("div", { class: "hint" }, counts.balance ? "paid by card" : "discounts given")] },
+  ];
   return [
     books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
