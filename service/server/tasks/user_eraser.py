@@ -23,7 +23,7 @@ from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet, has_recorded, wait_until
 from service.server.in_postgres import user_deletion
 from service.server.in_postgres.user_deletion import Erasure
-from service.server.in_redis.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
+from service.server.in_redis.pseudonyms import KeyChange, UserCoupon, UserEraser, UserRedemption, page_entries
 
 WORKSPACES_AT_ONCE, USERS_AT_ONCE = 4, 100
 """Users of one workspace."""
@@ -123,7 +123,7 @@ class Eraser:
     async def _finish(self, user: Erasure) -> None:
         eraser = self._eraser(user)
         async for page in user_deletion.redemptions_of(self._pool, user, user.pseudonym):
-            await eraser.recorded(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
+            await eraser.recall_redemptions(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
         await eraser.finish(user.version)
         if await user_deletion.finish_erasure(self._pool, user, await self._last_event()):
             self._keys_done.pop(user.pseudonym, None)
@@ -146,16 +146,18 @@ class Eraser:
     async def _replace_in_redis(self, user: Erasure) -> None:
         eraser = self._eraser(user)
         async for page in user_deletion.assignments_of(self._pool, user):
-            await eraser.coupons(Held(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page)
+            await eraser.move_coupons(
+                UserCoupon(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page
+            )
         async for page in user_deletion.codes_of(self._pool, user):
-            await eraser.coupons(Held(row["code"], to_ms(row["created_at"])) for row in page)
+            await eraser.move_coupons(UserCoupon(row["code"], to_ms(row["created_at"])) for row in page)
         await self._replace_in_counts(user)
 
     async def _replace_in_counts(self, user: Erasure) -> None:
         eraser = self._eraser(user)
         async for page in user_deletion.redemptions_of(self._pool, user, user.user_id):
-            await eraser.redemptions(
-                Spent(
+            await eraser.move_redemptions(
+                UserRedemption(
                     EventId(row["epoch"], row["seq"]),
                     row["book"],
                     row["code"],
@@ -188,18 +190,18 @@ class Eraser:
         async for page in user_deletion.entries_with(self._pool, workspace, list(pseudonyms), after, last):
             # In a thread: decompressing takes a millisecond each.
             if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):
-                await eraser.entries(changes)
+                await eraser.replace_entries(changes)
                 await user_deletion.change_entries(self._pool, workspace, changes)
         self._keys_done |= {user.pseudonym: last for user in users}
 
         async def unrecorded(keys: Sequence[str]) -> set[str]:
             return set(keys) - await user_deletion.keys_after(self._pool, workspace, keys, START)
 
-        async for page in kept_entries(self._server, self._run, workspace, unrecorded):
+        async for page in page_entries(self._server, self._run, workspace, unrecorded):
             if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):
                 await self._wait_for_record()
                 later = await user_deletion.keys_after(self._pool, workspace, [change.key for change in changes], last)
-                await eraser.entries(change for change in changes if change.key not in later)
+                await eraser.replace_entries(change for change in changes if change.key not in later)
 
 
 def make_erasing_gate() -> FairGate:
