@@ -38,7 +38,7 @@ from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.opening.unappliable_events import TooManyFailed
 from service.engine.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.engine.worker.script_versions import LoadedScripts, own_scripts
-from service.engine.worker.server_watch import ServerWatch, SharedRedis, until_turn
+from service.engine.worker.server_watch import ServerWatch, SharedRedis, wait_for_turn
 from service.engine.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.engine.worker.waiting import is_cancelled, pause, run_until, wait_for_any
 from service.engine.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
@@ -162,7 +162,7 @@ class PartitionWorker:
             pause_s, self._task = 0.0, "opening"
             fence = None
             try:
-                await run_until(stopping, self._redis.until_reached(self._partition))
+                await run_until(stopping, self._redis.wait_until_reached(self._partition))
                 if self._redis.has_reached(self._partition):
                     await wait_for_any(stopping, self._lease.is_due, self._redis.lost)
                 can_work = self._lease.is_due.is_set() and self._redis.has_reached(self._partition)
@@ -268,7 +268,7 @@ class PartitionWorker:
             outbox.close()
 
     async def _run_behind_openings(self, task: str, begin: Callable[[], Awaitable[None]]) -> None:
-        await self._openings.until_idle()
+        await self._openings.wait_until_idle()
         await self._supervisor.run(task, begin)
 
     def _background(self, server: Server, scripts: Scripts, fence: int) -> Tasks:
@@ -352,7 +352,7 @@ class PartitionWorker:
     async def _watch_rebuild_orders(self) -> None:
         """Start only after the opening, which may just be executing an order."""
         while True:
-            await self._lease.until_due("rebuilding")
+            await self._lease.wait_until_due("rebuilding")
             with contextlib.suppress(*postgres.ERRORS):  # the reading may be from before the end of the opening
                 if await rebuild_order(self._pool, self._partition):
                     raise Unverified("a rebuild was ordered")
@@ -363,7 +363,7 @@ class PartitionWorker:
         Unverified."""
         gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, has_log=self._has_log)
         while True:
-            is_idle_turn = await until_turn(GATE_POLL_S, round(IDLE_POLL_S / GATE_POLL_S))
+            is_idle_turn = await wait_for_turn(GATE_POLL_S, round(IDLE_POLL_S / GATE_POLL_S))
             if flusher.is_idle and gate.state == "open" and not is_idle_turn and not self._must_check:
                 if parse_nonce(scripts.nonce).fencing:
                     self._check_fencing(fencing, await watch.replication())
@@ -400,7 +400,7 @@ class PartitionWorker:
         command and also shows whether keys or scripts are gone. Raises Unverified, UnfitRedis."""
         last = await watch.pulse()
         while True:
-            is_idle_turn = await until_turn(FITNESS_POLL_S, round(IDLE_POLL_S / FITNESS_POLL_S))
+            is_idle_turn = await wait_for_turn(FITNESS_POLL_S, round(IDLE_POLL_S / FITNESS_POLL_S))
             if self._asks_report:
                 self._report = await watch.report()
             if flusher.is_idle and not is_idle_turn:

@@ -73,7 +73,7 @@ class ProjectionCatchUp:
             with wait_out_outage(log):
                 version = await self._catch_up()
             if version is not None:
-                await lease.until_configured(version)
+                await lease.wait_until_configured(version)
 
     async def _catch_up(self) -> int | None:
         """Return the version of the configuration if Redis has everything, and Postgres was compared with it."""

@@ -25,7 +25,7 @@ GATHER_S = 0.02
 _STRINGS = [kind for kind, type_ in key_names.OWN.items() if type_ == "string"]
 
 
-async def until_turn(period_s: float, turns: int) -> bool:
+async def wait_for_turn(period_s: float, turns: int) -> bool:
     """Wait for the next turn, at the same moment in all partitions; return whether it is every `turns`-th."""
     turn = int(time.monotonic() / period_s) + 1
     await asyncio.sleep(turn * period_s - time.monotonic())
@@ -195,7 +195,7 @@ class SharedRedis:
         is_lost = any(watch.connection.lost for watch in self._watches.values())
         return bool(self._watches) and not is_lost and partition not in self._unreached
 
-    async def until_reached(self, partition: int) -> None:
+    async def wait_until_reached(self, partition: int) -> None:
         """Return once there is a connection to the partition's server."""
         while not self.has_reached(partition):
             with contextlib.suppress(OSError):

@@ -43,7 +43,7 @@ async def settle_keys(context: Context) -> None:
         version = await read_version(context.pool)
         context.key_messages.announce_change()
         readers = await read_processes(context.pool, "api")
-        if await context.key_messages.until_read(version, readers, settled_at - time.monotonic()):
+        if await context.key_messages.wait_until_read(version, readers, settled_at - time.monotonic()):
             return
     await asyncio.sleep(settled_at - time.monotonic())
 

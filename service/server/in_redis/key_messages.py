@@ -51,7 +51,7 @@ class KeyMessages:
         self._take_message(report)  # this process does not need Redis to learn it
         self._publish(report)
 
-    async def until_read(self, version: int, processes: Collection[str], timeout_s: float) -> bool:
+    async def wait_until_read(self, version: int, processes: Collection[str], timeout_s: float) -> bool:
         """Wait until these processes have read this version, or a later one. Returns whether they have."""
         living = {*processes}
         self._versions = {process: read for process, read in self._versions.items() if process in living}

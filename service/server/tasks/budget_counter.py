@@ -73,7 +73,7 @@ class BudgetCounter:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_S):
-                    await lease.until_configured(version)
+                    await lease.wait_until_configured(version)
                 continue
             self._done.clear()  # a repair may have removed counters of a wrong type
 

@@ -59,7 +59,7 @@ class JobRunner(ABC):
             except Refusal as refusal:  # Redis or Postgres takes no changes now
                 log.info("job_waits", kind=self.kind, reason=refusal.code)
             if is_idle:
-                await lease.until_due(self.task)
+                await lease.wait_until_due(self.task)
 
     async def run_one(self) -> bool:
         """Work on one job for its turn; return False if there was none. Raises a temporary Refusal."""

@@ -102,7 +102,7 @@ class Restocker:
             with wait_out_outage(self._log):
                 has_books = await self.restock_next()
             if not has_books:
-                await lease.until_configured(version)
+                await lease.wait_until_configured(version)
 
     async def restock_next(self) -> bool:
         """Return whether any book has `keepFree`."""

@@ -99,7 +99,7 @@ class Retention:
             except (NotYet, Refusal) as reason:
                 log.info("archiving_waits", partition=self._partition, reason=str(reason))
             if is_idle:
-                await lease.until_due("retaining", POLL_S)
+                await lease.wait_until_due("retaining", POLL_S)
 
     async def archive_books(self) -> bool:
         """Archive some books to the end; return False if there is none. Raises NotYet, LeaseLost, and Refusal

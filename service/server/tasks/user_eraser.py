@@ -83,7 +83,7 @@ class Eraser:
                         continue
             except NotYet as not_yet:
                 log.warning("erasing_waits", reason=str(not_yet))
-            await lease.until_due("erasing")
+            await lease.wait_until_due("erasing")
 
     async def erase_next(self) -> bool:
         """Delete users of the next workspace of which none are being deleted; return whether there was one. Raises

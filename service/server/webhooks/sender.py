@@ -98,7 +98,7 @@ class Sender:
         try:
             while True:
                 if not (self._endpoints or self._results or "sending" in lease.due):
-                    await lease.until_due("sending")
+                    await lease.wait_until_due("sending")
                 is_away = True
                 with wait_out_outage(self._log):
                     await self.turn()

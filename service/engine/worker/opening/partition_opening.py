@@ -80,7 +80,7 @@ class Begun(NamedTuple):
     settled_at: float
     """From then on (time.monotonic) no process uses an earlier epoch, on any server."""
 
-    async def until_settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         began_s = time.monotonic()
         await asyncio.sleep(self.settled_at - began_s)
         metrics.time_opening("settle", began_s)
@@ -147,7 +147,7 @@ class Opening:
         Fenced: the next opening removes all keys."""
         begun = await self.begin()
         restored = await self.restore(begun)
-        await begun.until_settled()
+        await begun.wait_until_settled()
         return await self.finish(restored)
 
     async def is_rebuild(self) -> bool:
