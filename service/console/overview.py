@@ -175,7 +175,7 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
     now = RedisNow(connected=link.connected, gate="", epoch=decider.epoch(caller.partition))
     try:
         async with asyncio.timeout(ASK_S):
-            now.gate = await decider.gate(caller.partition)
+            now.gate = await decider.read_verified_gate(caller.partition)
             server = await check_server(link.call)
     except (Refusal, Broken, TimeoutError):
         return now

@@ -126,9 +126,9 @@ class _Redis:
 def make_watch() -> tuple[_Redis, PartitionWatch]:
     redis = _Redis()
     decider = SimpleNamespace(
-        gate_state=lambda _: redis._answer(""),
-        outbox_length=lambda _: redis._answer(redis.length),
-        tail=lambda _: redis._answer(redis.tail),
+        read_gate_state=lambda _: redis._answer(""),
+        read_outbox_length=lambda _: redis._answer(redis.length),
+        read_tail=lambda _: redis._answer(redis.tail),
         restrict=lambda *_: None,
     )
     return redis, PartitionWatch(cast("Any", decider), 900)

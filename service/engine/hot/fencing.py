@@ -124,9 +124,9 @@ class Confirmed(NamedTuple):
     def is_fresh(self, now: float) -> bool:
         return now - self.at <= FRESH_S.get(self.nonce.fencing, now - self.at)
 
-    def by_postgres(self, asked_at: float) -> Self:
-        """Postgres, asked then, reports this epoch as open."""
-        return self._replace(at=max(asked_at, self.at))
+    def by_postgres(self, polled_at: float) -> Self:
+        """Postgres, polled then, reports this epoch as open."""
+        return self._replace(at=max(polled_at, self.at))
 
     def by_node(self, sent_at: float, now: float, claim: Claim) -> Self:
         """A node, asked at `sent_at`, reports now who has the partition's slot.

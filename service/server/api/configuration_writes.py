@@ -112,4 +112,4 @@ class Change:
 
     def _is_open(self) -> bool:
         """Whether Redis is the one that was open when the change began."""
-        return self._context.decider.is_since(self._partition, self._epoch)
+        return self._context.decider.is_in_epoch(self._partition, self._epoch)

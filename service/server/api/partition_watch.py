@@ -99,11 +99,11 @@ class PartitionWatch:
     async def _read(self, partition: int) -> None:
         decider = self._decider
         if partition not in self._open:
-            await decider.outbox_length(partition)
+            await decider.read_outbox_length(partition)
             self.gates[partition] = "closed"
             return
         gate, length, tail = await asyncio.gather(
-            decider.gate_state(partition), decider.outbox_length(partition), decider.tail(partition)
+            decider.read_gate_state(partition), decider.read_outbox_length(partition), decider.read_tail(partition)
         )
         self.gates[partition] = gate or "missing"
         unrecorded = self.unrecorded[partition]

@@ -53,7 +53,7 @@ class DyingPool:
 async def begin(setup: PartitionSetup, user: str) -> str:
     """Record everything and begin the deletion; return the pseudonym."""
     await setup.record()
-    last = await setup.decider.tail(0)
+    last = await setup.decider.read_tail(0)
     return await begin_erasure(setup.pool, setup.caller.workspace, 0, user, last)
 
 
@@ -334,7 +334,7 @@ async def test_a_slow_deletion_delays_no_other_workspace(
     async with setup.pool.acquire() as connection:
         other = (await create_workspace(connection, "other")).workspace
     slow = await begin(setup, "ann")
-    begun = await setup.decider.tail(0)
+    begun = await setup.decider.read_tail(0)
     theirs = await begin_erasure(setup.pool, other, 0, "ann", begun)
     await project(setup)
     is_over, lease, replace = asyncio.Event(), Lease(), Eraser._replace_in_redis

@@ -129,7 +129,7 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
     """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
     monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)  # half a second is short on a busy machine
     epoch, nonce = await _followed(setup)
-    setup.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
+    setup.decider.learn(0, epoch, nonce, polled_at=time.monotonic() - FRESH_S["postgres"])
     assert await setup.refusal(coupon_view.READ, "CODE-9") == "recovering"
     setup.decider.learn(0, epoch, nonce)
     assert await setup.do(coupon_view.READ, "CODE-9")
