@@ -280,8 +280,8 @@ def find_misspelt() -> list[str]:
     """The variables that are no settings, and nearly have the name of one."""
     known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OF_MIGRATE
     names = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)} - known
-    mine = sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
-    return [name for name in mine if get_close_matches(name, known, cutoff=0.85)]
+    prefixed = sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
+    return [name for name in prefixed if get_close_matches(name, known, cutoff=0.85)]
 
 
 class TraceSampler(NamedTuple):

@@ -70,7 +70,7 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
     """Connect to Redis and Postgres and yield the context of an API process; close everything at the end."""
     redis_url, database_url = find_servers(settings)
     max_size = max(LEAST, MAX_CONNECTIONS // settings.api_processes)
-    pool = await postgres.connect_when_there(
+    pool = await postgres.connect_with_retries(
         database_url, name="scrip-api", min_size=2, max_size=max_size, kind=SharedPool
     )
     durability = settings.redis_durability

@@ -15,7 +15,7 @@ from service.server.fastlane import bounded_protocol, protocol, shapes
 from service.server.fastlane.connection_room import Room
 from service.server.fastlane.shapes import (
     ATTEMPTS_A_SECOND,
-    MAX_SEEN,
+    MAX_NOTED,
     MAX_SHAPES,
     MAX_TEXT,
     RequestShape,
@@ -192,7 +192,7 @@ async def test_no_shape_has_a_credential_or_an_id() -> None:
     """A learned shape keeps no value of the request that it was learned from."""
     client = _client(request("/v1/coupons/redeem/ABCD", b'{"userId":"user-1"}', "Idempotency-Key: mine\r\n", "one"))
     (shape,) = client.protocol._usual.values()
-    kept = repr([getattr(shape, name) for name in RequestShape.__slots__]) + repr(client.protocol._shapes._seen)
+    kept = repr([getattr(shape, name) for name in RequestShape.__slots__]) + repr(client.protocol._shapes._noted)
     assert not [text for text in ("Bearer one", "user-1", "mine", "ABCD") if text in kept]
 
 
@@ -235,14 +235,14 @@ async def test_the_least_recently_adopted_shape_goes() -> None:
 
 
 async def test_attempts_are_bounded() -> None:
-    """A process tries to learn once in a tenth of a second, and notes at most MAX_SEEN texts."""
+    """A process tries to learn once in a tenth of a second, and notes at most MAX_NOTED texts."""
     store, client = RequestShapes(), _client(_USUAL)
     row, values = client.protocol._row, client.protocol._values
-    times = [number / ATTEMPTS_A_SECOND / 4 for number in range(1, 4 * MAX_SEEN * 2)]
+    times = [number / ATTEMPTS_A_SECOND / 4 for number in range(1, 4 * MAX_NOTED * 2)]
     for number, now_s in enumerate(times):
         data = request(body=b'{"userId":"user-1"}', more=f"X-New: {number}\r\n")
         assert store.adopt(row, values, data, now_s) is None
-    assert 0 < len(store._seen) <= MAX_SEEN
+    assert 0 < len(store._noted) <= MAX_NOTED
     assert store._next_s <= times[-1] + 1 / ATTEMPTS_A_SECOND
     assert store.adopt(row, values, _USUAL, times[-1]) is None
     assert store.adopt(row, values, _USUAL, times[-1]) is None

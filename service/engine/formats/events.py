@@ -345,8 +345,8 @@ def _unassigned(words: list[str], common: _Common) -> Unassigned:
 
 
 def _rolled_back(words: list[str], common: _Common) -> RolledBack:
-    _, w, b, code, user, order, own_id, at, restore, _, _, *after = words
-    about = _fact(w, b, code, user, at) | {"order": decode_field(order), "redemption_id": own_id}
+    _, w, b, code, user, order, redemption_id, at, restore, _, _, *after = words
+    about = _fact(w, b, code, user, at) | {"order": decode_field(order), "redemption_id": redemption_id}
     if after:
         about["balance_after_e4"] = _read_after(after)
     return RolledBack(**common, **about, restore=("0", "1").index(restore) == 1)

@@ -61,7 +61,7 @@ async def work(settings: EngineSettings, more: Work) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     connecting = asyncio.create_task(
-        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
+        postgres.connect_with_retries(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
     )
     await asyncio.wait({connecting, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
@@ -71,7 +71,7 @@ async def work(settings: EngineSettings, more: Work) -> None:
     async with (
         await connecting as pool,
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
-        await postgres.connect_when_there(settings.database_url, name=name_session(holder), max_size=1) as renewing,
+        await postgres.connect_with_retries(settings.database_url, name=name_session(holder), max_size=1) as renewing,
     ):
         partitions = await check_partitions(pool)
         await check_role(pool, "worker")

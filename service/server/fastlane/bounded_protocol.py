@@ -17,7 +17,7 @@ from service.server.answers.refused_requests import refused_requests
 from service.server.fastlane.connection_room import FREE_BYTES, STRANGERS, Room, owner_of
 from service.server.fastlane.joined_writes import JoiningTransport
 from service.server.fastlane.request_heads import drop_empty_lines, find_head, read_head, refused_start
-from service.server.fastlane.response_bytes import heads_of
+from service.server.fastlane.response_bytes import response_writer_of
 
 HEAD_S, BODY_S = 5.0, 10.0
 """For a head, from its first byte; for a hot body, or the next PROGRESS_BYTES of another body."""
@@ -71,9 +71,28 @@ class Bounded(HttpToolsProtocol):
     """
 
     __slots__ = (
-        "_age_s", "_early", "_ending", "_heads", "_in_body", "_in_head", "_is_due", "_is_new", "_joined", "_kept",
-        "_left", "_max_connections", "_noted", "_passed", "_raw", "_room", "_state", "_timer", "_turn", "_turn_checked",
-        "_unsent", "owner",
+        "_age_s",
+        "_early",
+        "_ending",
+        "_in_body",
+        "_in_head",
+        "_is_due",
+        "_is_new",
+        "_joined",
+        "_kept",
+        "_left",
+        "_max_connections",
+        "_noted",
+        "_passed",
+        "_raw",
+        "_room",
+        "_state",
+        "_timer",
+        "_turn",
+        "_turn_checked",
+        "_unsent",
+        "_writer",
+        "owner",
     )  # fmt: skip
 
     def __init__(
@@ -87,7 +106,7 @@ class Bounded(HttpToolsProtocol):
     ) -> None:
         """uvicorn's arguments. `room` is shared by the connections of a process."""
         super().__init__(config, server_state, app_state, _loop)
-        self._heads = heads_of(server_state)
+        self._writer = response_writer_of(server_state)
         self._max_connections = max_connections
         self._room = room or Room()
         self.owner, self._is_new = STRANGERS, True
@@ -342,7 +361,7 @@ class Bounded(HttpToolsProtocol):
                 return
         request_id, status, began_s = new_request_id(), refusal.outcome.status, now_s()
         self._joined.flush()
-        self._raw.write(self._heads.refusal(refusal, request_id, True))
+        self._raw.write(self._writer.write_refusal(refusal, request_id, True))
         answers.note(NOBODY, "-", status, refusal.code, request_id, began_s)
         refused_requests.add(NOBODY, "-", status, refusal.code, request_id, began_s, None)
         self._linger()

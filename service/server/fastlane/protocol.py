@@ -249,7 +249,7 @@ class Protocol(Bounded):
 
     def _rendered(self, caller: Caller, rendered: Rendered) -> None:
         closes = self._ending or self._values[CLOSES] is not None
-        self._answer(self._heads.answer(rendered, self._request_id, closes), rendered.status, "", closes)
+        self._answer(self._writer.write_answer(rendered, self._request_id, closes), rendered.status, "", closes)
 
     def _refused(self, refusal: Refusal) -> None:
         caller = self._caller
@@ -262,7 +262,7 @@ class Protocol(Bounded):
             workspace, self._row.route, status, refusal.code, self._request_id, self._began_s, self._name
         )
         closes = self._ending or self._values[CLOSES] is not None
-        answer = self._heads.refusal(refusal, self._request_id, closes)
+        answer = self._writer.write_refusal(refusal, self._request_id, closes)
         self._answer(answer, status, refusal.code, closes)
 
     def _failed(self, error: Exception) -> None:

@@ -38,7 +38,7 @@ class KeyMessages:
         self._address, self._decider = parse_redis_address(redis_url), decider
         self._versions: dict[str, int] = {}
         """By process, the version that it has read."""
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
 
     def announce_change(self) -> None:
         """Make every process read the keys."""
@@ -58,8 +58,8 @@ class KeyMessages:
         try:
             async with asyncio.timeout(timeout_s):
                 while any(self._versions.get(process, -1) < version for process in living):
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._received.clear()
+                    await self._received.wait()
         except TimeoutError:
             return False
         return True
@@ -93,7 +93,7 @@ class KeyMessages:
         process, _, version = message.partition(" ")
         if version.isdecimal():
             self._versions[process] = int(version)
-            self._heard.set()
+            self._received.set()
         else:
             self.changed.set()
 

@@ -319,7 +319,7 @@ class _Batch:
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         redeemed, request, answer = read_redemption(d, r, kept)
         w, code, value, currency = redeemed.workspace, redeemed.code, redeemed.value_e4, redeemed.currency
-        at, own_id = _time(redeemed.at_ms), id_from_numbers(self._epoch, seq, int(redeemed.at_ms))
+        at, redemption_id = _time(redeemed.at_ms), id_from_numbers(self._epoch, seq, int(redeemed.at_ms))
         user, order = decode_id(redeemed.user), _NULL if redeemed.order == "-" else decode_id(redeemed.order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
@@ -329,28 +329,28 @@ class _Batch:
         counted_at = _time(counted_ms) if counted_ms else _NULL
         if after:
             self._has_cards = True
-        self._redeemed_ids.append(own_id)
+        self._redeemed_ids.append(redemption_id)
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{redemption_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
             f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{most}\t{counted_at}\t"
             f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\t{after + 'e-4' if after else _NULL}\n"
         )
         if order is not _NULL:
-            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{redeemed.slot}\n")
+            self._uses.take_place(f"{w}\t{order}\t{redemption_id}\t{redeemed.slot}\n")
         if most == "1":
-            self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
+            self._uses.use_up(f"{w}\t{code}\t{redemption_id}\n")
         if gift := redeemed.gift_code:
             self._assign(seq, int(w), gift, redeemed.gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)
         if answer is not None:
             self._keep(seq, w, at, request, answer)
 
     def _rolled_back(self, event: RolledBack) -> None:
-        order, own_id = event.order, event.redemption_id
-        self._rolled_back_ids.append(own_id)
+        order, redemption_id = event.order, event.redemption_id
+        self._rolled_back_ids.append(redemption_id)
         self._has_cards |= event.balance_after_e4 is not None
         self._rollbacks.append(
-            f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
+            f"{self._fact(event)}\t{order or _NULL}\t{redemption_id}\t{from_ms(event.at_ms)}\t"
             f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\t"
             f"{_NULL if event.balance_after_e4 is None else f'{event.balance_after_e4}e-4'}\n"
         )

@@ -11,7 +11,7 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Event, Fact, is_same_event, parse_entry
 from service.engine.hot.redis_server import Server
 from service.engine.record.facts.fact_reader import events_in_order
-from service.engine.record.facts.surplus_rows import NamedEvent, known_events
+from service.engine.record.facts.surplus_rows import NamedEvent, find_known_events
 from service.engine.record.partitions.partition_rows import read_partition
 
 PAGE_EVENTS = 500
@@ -76,5 +76,5 @@ async def _without_known(pool: asyncpg.Pool, partition: int, events: Sequence[Ou
         for one in events
         if isinstance(fact := one.event, Fact)
     ]
-    known = await known_events(pool, partition, facts)
+    known = await find_known_events(pool, partition, facts)
     return [one for one in events if one.at not in known]
