@@ -42,7 +42,7 @@ class _TracePart(msgspec.Struct, frozen=True, gc=False):
     trace: str = ""
 
 
-class ShownRequest(msgspec.Struct, gc=False):
+class PublicRequest(msgspec.Struct, gc=False):
     """The part of a RequestPart that responses show, still as JSON."""
 
     ip: msgspec.Raw = msgspec.Raw(b"null")
@@ -205,7 +205,7 @@ _RECORD_WORDS = len(REDEEMED_FIELDS) + 3
 _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 parse_request = msgspec.json.Decoder(RequestPart).decode
 _parse_trace = msgspec.json.Decoder(_TracePart).decode
-parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
+parse_public_request = msgspec.json.Decoder(PublicRequest).decode
 _WORD, _INT = "[^ ]+", r"-?\d+"
 _NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot user_bucket".split(), _INT)
 _NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": r"-?\d+(?:=\d+)?(?:@\d{1,15})?"}
@@ -354,10 +354,10 @@ def _rolled_back(words: list[str], common: _Common) -> RolledBack:
 
 def _read_after(words: list[str]) -> int:
     """The `=<available>` after the rollback of a card's redemption."""
-    (word,) = words
-    if not word.startswith("="):
+    (text,) = words
+    if not text.startswith("="):
         raise ValueError
-    return int(word[1:])
+    return int(text[1:])
 
 
 def _balance_changed(words: list[str], common: _Common) -> BalanceChanged:

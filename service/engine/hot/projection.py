@@ -58,15 +58,15 @@ class RedisProjector:
         names = _names(row.partition, w, key_names.books(w), key_names.book(w, row.book))
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
         if row.locks_ended:
-            for which in key_names.SETS_OF_LOCKS:
-                await self._drop_ended_locks(row, names[:2], f"{which}{row.locks_ended}")
+            for lock_set in key_names.SETS_OF_LOCKS:
+                await self._drop_ended_locks(row, names[:2], f"{lock_set}{row.locks_ended}")
 
-    async def _drop_ended_locks(self, row: BookRow, names: tuple[str, ...], which: str) -> None:
+    async def _drop_ended_locks(self, row: BookRow, names: tuple[str, ...], lock_set: str) -> None:
         """Remove the locks that lua/put_book.lua set aside: they can't be used, but still count."""
         more = True
         while more:
             async with self._pace.turn(row.workspace) if self._pace else nullcontext():
-                _, _, more = await self._run(row.partition, "sweep_locks", names, (row.book, which))
+                _, _, more = await self._run(row.partition, "sweep_locks", names, (row.book, lock_set))
 
     async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
         """Make a book that can't be projected inactive."""
@@ -139,5 +139,5 @@ def _arguments(rows: Sequence[CodeRow]) -> Iterator[Any]:
         yield from (key_names.bucket(row.code), row.code, code_settings(row))
 
 
-def _names(partition: int, w: str, *own: str) -> tuple[str, ...]:
-    return key_names.gate(partition), key_names.settings(w), *own, key_names.newest(partition)
+def _names(partition: int, w: str, *others: str) -> tuple[str, ...]:
+    return key_names.gate(partition), key_names.settings(w), *others, key_names.newest(partition)

@@ -75,7 +75,7 @@ class Change:
         """
         with committed():
             if not await self._write(version, write) or all_before:
-                await self._wait_seen(version)
+                await self._wait_projected(version)
 
     async def _write(self, version: int, write: Coroutine[Any, Any, None]) -> bool:
         """Run `write` while the change is younger than MAX_AGE_S; whether that was enough."""
@@ -91,7 +91,7 @@ class Change:
             return False
         return True
 
-    async def _wait_seen(self, version: int) -> None:
+    async def _wait_projected(self, version: int) -> None:
         """Return when Redis has all changes up to this one. Raises Refusal `recovering`."""
         give_up_at = time.monotonic() + CATCH_UP_S
         while self._is_open() and time.monotonic() < give_up_at:

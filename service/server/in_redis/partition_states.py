@@ -36,8 +36,8 @@ async def read_partition_states(redis_url: str, partitions: Iterable[int]) -> di
         if address.is_cluster and host is None:  # in a cluster: no node has these
             continue
         with suppress(OSError, Broken, hiredis.ReplyError):
-            where = address.at(host) if host else address
-            with closing(await connect(where, "scrip-command")) as connection:
+            node = address.at(host) if host else address
+            with closing(await connect(node, "scrip-command")) as connection:
                 memory = await Server(connection, some[0]).info("memory")
                 used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                 for partition in some:

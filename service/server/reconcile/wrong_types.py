@@ -228,8 +228,8 @@ _MASKED = {
 def _describe_key(key: Key, type_: str) -> str:
     """The key's description for the log, with codes, users and idempotency keys masked."""
     is_masked = key.kind in _MASKED
-    what = _MASKED[key.kind].format(mask(key.parts[-1])) if is_masked else _DESCRIPTIONS[key.kind].format(*key.parts)
-    return f"{what}: a {type_}, not a {key.type}"
+    text = _MASKED[key.kind].format(mask(key.parts[-1])) if is_masked else _DESCRIPTIONS[key.kind].format(*key.parts)
+    return f"{text}: a {type_}, not a {key.type}"
 
 
 def group_by_workspace(page: Iterable[Key]) -> dict[int, list[Key]]:

@@ -149,8 +149,8 @@ class Sender:
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
             self._drop(self._endpoints[webhook])
-        oldest_s, whose = max(((row.oldest_s, row.workspace) for row in rows), default=(0.0, 0))
-        self._metrics.set_pending(sum(row.pending for row in rows), oldest_s, _name_of(whose) if oldest_s else "")
+        oldest_s, owner = max(((row.oldest_s, row.workspace) for row in rows), default=(0.0, 0))
+        self._metrics.set_pending(sum(row.pending for row in rows), oldest_s, _name_of(owner) if oldest_s else "")
 
     def _drop(self, endpoint: Endpoint) -> None:
         """Send nothing more to a webhook that is switched off, deleted or set aside."""

@@ -235,9 +235,9 @@ class Restorer:
         self._events += (encode_event(fact), str(fact.id), extra)
         self._facts.append(fact)
 
-    async def _send_events(self, mark: str) -> None:
+    async def _send_events(self, progress: str) -> None:
         args, facts, self._events, self._facts = self._events, self._facts, [], []
-        await self._send("apply_events", self._names, [mark, *args], facts=facts)
+        await self._send("apply_events", self._names, [progress, *args], facts=facts)
         await self._count(len(facts))
 
     async def _send_keys(self) -> None:
