@@ -84,7 +84,7 @@ const parts = {
     ].filter(Boolean), (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), query.get("status") ? "No codes match." : "No codes yet: generate or upload some.");
   },
   async redemptions(place, book, page) {
-    await listing(place, "Redemptions", redemptionColumns(), (cursor) =>
+    await listing(place, "Redemptions", redemptionColumns(book), (cursor) =>
       page.get(at(`/v1/books/${book.bookId}/redemptions`, { limit: 50, cursor })), "No redemptions yet.");
   },
   async notices(place, book, page) {

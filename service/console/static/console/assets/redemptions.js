@@ -9,16 +9,18 @@ const BOOKS = 200; // the newest, to choose from
 // What a card took off an order is a payment, not a discount.
 export const isPaidByCard = ({ balanceAfter }) => balanceAfter !== null;
 
-export function redemptionColumns() {
-  const amount = (isByCard) => (row) => money(isPaidByCard(row) === isByCard ? row.discountAmount : null, row.currency);
+// Of a book, or of all: then each row says what its amount is.
+export function redemptionColumns(book = null) {
+  const amount = ({ discountAmount, currency }) => money(discountAmount, currency);
+  const kind = (row) => h("div", { class: "hint" }, isPaidByCard(row) ? "paid by card" : "discount");
   return [
     { name: "When", of: (row) => when(row.redeemedAt) },
     { name: "Code", class: "long", of: (row) => code(row.code) },
     { name: "User", class: "long", of: (row) => user(row.userId) },
     { name: "Order", class: "long", of: (row) => order(row.orderId) },
     { name: "Value", number: true, of: (row) => money(row.orderValue, row.currency) },
-    { name: "Discount", number: true, of: amount(false) },
-    { name: "Paid by card", number: true, of: amount(true) },
+    book ? { name: book.discount?.type === "balance" ? "Paid by card" : "Discount", number: true, of: amount }
+      : { name: "Amount", number: true, of: (row) => [amount(row), kind(row)] },
     { name: "Status", of: (row) => (row.rolledBackAt ? badge("rolled back") : badge("active")) },
   ];
 }
