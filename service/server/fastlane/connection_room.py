@@ -18,10 +18,10 @@ FOR_STRANGERS = 0.1
 """The part of the connections that new ones may take from known callers: time to send their credentials."""
 FREE_BYTES = 4 << 10
 """What a connection may keep uncounted: usual requests that arrive in pieces are shorter."""
-MAX_KEPT_BYTES = 64 << 20
+MAX_BUFFERED_BYTES = 64 << 20
 """What all connections of a process may keep together of heads, bodies and responses that clients have not ended."""
-LOOKED_AT = 1_000
-"""Connections that are looked at for one that may give way."""
+MAX_EXAMINED = 1_000
+"""Connections that are examined to find one that may give way."""
 _PUBLIC = frozenset(("public",))
 
 
@@ -50,10 +50,10 @@ class Room:
 
     def __init__(self) -> None:
         self._since_s: dict[int, OrderedDict[Connection, float]] = {STRANGERS: OrderedDict()}
-        self._kept: dict[int, OrderedDict[Connection, int]] = {}
-        self._kept_bytes: Counter[int] = Counter()
+        self._buffered: dict[int, OrderedDict[Connection, int]] = {}
+        self._buffered_bytes: Counter[int] = Counter()
         """By owner, as the others. They are ordered dicts, because a dict's first is slow to find."""
-        self.kept_bytes = 0
+        self.buffered_bytes = 0
         """Of all connections that keep more than FREE_BYTES."""
         self.turns = ReadingTurns()
 
@@ -63,12 +63,12 @@ class Room:
 
     def admit(self, connection: Connection, owner: int, now_s: float) -> None:
         """Give a connection its owner."""
-        kept = self._kept.get(connection.owner, {}).get(connection, 0)
+        size = self._buffered.get(connection.owner, {}).get(connection, 0)
         is_waiting = self.turns.remove(connection)
         self.leave(connection)
         connection.owner = owner
         self._since_s.setdefault(owner, OrderedDict())[connection] = now_s
-        self._set(connection, kept)
+        self._set(connection, size)
         if is_waiting:
             self.turns.add(connection)
 
@@ -91,20 +91,20 @@ class Room:
         if giving is None or (now_s - strangers[giving] < SILENT_S and len(strangers) <= most * FOR_STRANGERS):
             known = (connections for owner, connections in self._since_s.items() if owner != STRANGERS)
             largest = max(known, key=len, default=strangers)
-            idle = next((one for one in islice(largest, LOOKED_AT) if one.is_idle()), None)
-            giving = idle or next((one for one in islice(largest, LOOKED_AT) if one.may_give_way()), giving)
+            idle = next((one for one in islice(largest, MAX_EXAMINED) if one.is_idle()), None)
+            giving = idle or next((one for one in islice(largest, MAX_EXAMINED) if one.may_give_way()), giving)
         if giving is not None:
             self.leave(giving)
         return giving
 
-    def keep(self, connection: Connection, size: int) -> None:
+    def report_bytes(self, connection: Connection, size: int) -> None:
         """Note how much a connection keeps. If all keep too much, connections of the owner that keeps the most give
         way, its oldest first: another owner's requests are not touched."""
-        before = self._kept.get(connection.owner, {}).get(connection, 0)
+        before = self._buffered.get(connection.owner, {}).get(connection, 0)
         self._set(connection, size)
-        while size > before and self.kept_bytes > MAX_KEPT_BYTES:
-            owner = max(self._kept_bytes, key=self._kept_bytes.__getitem__)
-            giving = next((one for one in islice(self._kept[owner], LOOKED_AT) if one.may_give_way()), None)
+        while size > before and self.buffered_bytes > MAX_BUFFERED_BYTES:
+            owner = max(self._buffered_bytes, key=self._buffered_bytes.__getitem__)
+            giving = next((one for one in islice(self._buffered[owner], MAX_EXAMINED) if one.may_give_way()), None)
             if giving is None:
                 return
             self._set(giving, 0)
@@ -112,13 +112,13 @@ class Room:
 
     def _set(self, connection: Connection, size: int) -> None:
         owner = connection.owner
-        kept = self._kept.setdefault(owner, OrderedDict())
-        more = size - kept.get(connection, 0)
-        self._kept_bytes[owner] += more
-        self.kept_bytes += more
+        sizes = self._buffered.setdefault(owner, OrderedDict())
+        more = size - sizes.get(connection, 0)
+        self._buffered_bytes[owner] += more
+        self.buffered_bytes += more
         if size:
-            kept[connection] = size
+            sizes[connection] = size
         else:
-            kept.pop(connection, None)
-            if not kept:
-                del self._kept[owner], self._kept_bytes[owner]
+            sizes.pop(connection, None)
+            if not sizes:
+                del self._buffered[owner], self._buffered_bytes[owner]
