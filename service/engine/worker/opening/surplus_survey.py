@@ -84,7 +84,7 @@ class Recordable(NamedTuple):
     is_whole: bool
 
 
-class Sold(NamedTuple):
+class LostSale(NamedTuple):
     """A redemption or an assignment that only Redis knows, and not by its event."""
 
     workspace: int
@@ -149,7 +149,7 @@ class SurplusSurvey:
                 known = await self._find_recorded_redemptions(facts)
                 yield [Recordable(one, self._apply_if_whole(one, recorded, known)) for one in page]
 
-    async def codes(self, *, has_outbox: bool = False) -> AsyncGenerator[list[Sold], None]:
+    async def codes(self, *, has_outbox: bool = False) -> AsyncGenerator[list[LostSale], None]:
         """Pages of what Redis has sold by events that nobody has. `has_outbox`: the events of `outbox` are recorded, or
         in quarantine, by now."""
         if has_outbox:
@@ -267,7 +267,7 @@ class SurplusSurvey:
 
     async def _examine(
         self, entries: Sequence[tuple[int, str, str]], code_counts: Counter[tuple[int, int]]
-    ) -> list[Sold]:
+    ) -> list[LostSale]:
         stored = await self._read_stored(entries)
         recorded = await self._read(list(stored))
         suspects = [
@@ -285,7 +285,7 @@ class SurplusSurvey:
             if at not in known:
                 lost[workspace, code].append(at)
             aside[workspace, code] += known.get(at) is False
-        found: list[Sold] = []
+        found: list[LostSale] = []
         for code, one in stored.items():
             code_counts[code[0], one.book] += 1
             sold = self._compare(code, one, recorded.get(code), lost[code], aside[code])
@@ -321,7 +321,7 @@ class SurplusSurvey:
 
     def _compare(
         self, code: _Code, one: _StoredCode, was: RecordedCode | None, lost: Sequence[EventId], aside: int
-    ) -> list[Sold]:
+    ) -> list[LostSale]:
         """What Redis has sold of a code by events that nobody has. `aside` redemptions are in quarantine."""
         workspace, name = code
         changes, record, report = self._changes_of(code), one.record, self.report
@@ -336,9 +336,9 @@ class SurplusSurvey:
         report.returned += max(0, -nameless) + (not user and expected_owner is not None)
         report.orders += sum(at in self._orders for at in lost)
         head = f"R {workspace} {one.book} {name} {user}"
-        sold = [Sold(workspace, at, f"{head} {self._orders.get(at, '')}".rstrip().encode()) for at in lost]
+        sold = [LostSale(workspace, at, f"{head} {self._orders.get(at, '')}".rstrip().encode()) for at in lost]
         is_blocked = code in self._blocked
-        sold += [Sold(workspace, None, head.rstrip().encode())] * (nameless > 0 and not is_blocked)
+        sold += [LostSale(workspace, None, head.rstrip().encode())] * (nameless > 0 and not is_blocked)
         if is_assigned and decode_id(user) != expected_owner:
             order = self._gifts.get(code)
             at_ms = int(record.assigned_at)
@@ -348,7 +348,7 @@ class SurplusSurvey:
             )  # fmt: skip
             is_whole = was is not None and expected_owner is None
             report.assigned += is_whole
-            sold += [Sold(workspace, None, encode_event(fact).encode(), is_whole)] * (is_whole or not is_blocked)
+            sold += [LostSale(workspace, None, encode_event(fact).encode(), is_whole)] * (is_whole or not is_blocked)
         return sold
 
     async def _compare_books(self, code_counts: Counter[tuple[int, int]]) -> None:
