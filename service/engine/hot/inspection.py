@@ -104,7 +104,7 @@ class RedisInspector(Server):
         """Remove expired locks, which no repair changes."""
         await sweep_locks(self, lambda _, script, names, args: self.run(self._scripts, script, names, args), contain)
 
-    async def gate_is_ours(self) -> bool:
+    async def gate_serves_epoch(self) -> bool:
         """Whether the gate lets scripts of this epoch run."""
         return parse_gate(await self.read_gate()).serves(self._scripts.epoch)
 

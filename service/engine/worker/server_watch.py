@@ -33,7 +33,7 @@ async def wait_for_turn(period_s: float, turns: int) -> bool:
 
 
 class PartitionCheck(NamedTuple):
-    """What a partition sees of the server at one moment."""
+    """The state of the server and of a partition at one moment."""
 
     replication: Replication
     gate: str
@@ -128,7 +128,7 @@ class ServerWatch:
 
     async def _answer(self, name: str, check: Callable[[], Awaitable[Any]]) -> Any:
         await asyncio.sleep(GATHER_S)
-        del self._answering[name]  # who asks from now on gets a later answer
+        del self._answering[name]  # a partition that asks from now on gets a later answer
         return await check()
 
 

@@ -101,7 +101,7 @@ class Bounded(HttpToolsProtocol):
         self._progress = self._progress_checked = 0  # grows with all progress
         self._unsent = 0
         self._in_body = 0  # bytes of the body of the request in progress, at most PROGRESS_BYTES
-        self._reported_bytes = 0  # bytes that the room knows of
+        self._reported_bytes = 0  # bytes that were reported to the room
         self._age_s = 0.0
 
     @property
@@ -157,7 +157,7 @@ class Bounded(HttpToolsProtocol):
             self._refuse(Refusal.temporary("rate_limited", "Unfinished requests take too much memory; try again."))
 
     def _note_bytes(self) -> None:
-        """Tell the room what the connection keeps, if it is much. The room may then end this connection, or others."""
+        """Report buffered bytes to the room, if they are many. The room may then end this connection, or others."""
         size = len(self._partial_head) + len(self._buffered) + self._in_body + self._unsent
         size = 0 if size <= FREE_BYTES else size
         if size != self._reported_bytes:
@@ -186,7 +186,7 @@ class Bounded(HttpToolsProtocol):
             self._raw.pause_reading()
 
     def _read_soon(self) -> None:
-        """Read kept data in the owner's turn, unless it waits for a response."""
+        """Read buffered data in the owner's turn, unless it waits for a response."""
         waits = self._state == WAITING or (self._state == HEAD and self.flow.write_paused)
         if self._buffered and not waits and not self._is_due:
             self._is_due = True

@@ -17,9 +17,9 @@ SILENT_S = 1.0
 FOR_STRANGERS = 0.1
 """The part of the connections that new ones may take from known callers: time to send their credentials."""
 FREE_BYTES = 4 << 10
-"""What a connection may keep uncounted: usual requests that arrive in pieces are shorter."""
+"""Bytes that a connection may buffer uncounted: usual requests that arrive in pieces are shorter."""
 MAX_BUFFERED_BYTES = 64 << 20
-"""What all connections of a process may keep together of heads, bodies and responses that clients have not ended."""
+"""Bytes of unfinished heads, bodies and responses that all connections of a process may buffer together."""
 MAX_EXAMINED = 1_000
 """Connections that are examined to find one that may give way."""
 _PUBLIC = frozenset(("public",))
@@ -35,10 +35,10 @@ class Connection(Reader, Protocol):
         """Whether the connection has no whole request, and no response that is still to be sent."""
 
     def may_give_way(self) -> bool:
-        """Whether the connection keeps anything but a whole request that is being decided."""
+        """Whether the connection buffers anything but a whole request that is being decided."""
 
     def give_way(self) -> None:
-        """Keep nothing more, since the owner keeps the most bytes. Ends the connection, once no request is decided."""
+        """Drop all buffers, since the owner has the most bytes. Ends the connection, once no request is decided."""
 
 
 def owner_of(workspace: int, scopes: frozenset[str]) -> int:
@@ -46,7 +46,7 @@ def owner_of(workspace: int, scopes: frozenset[str]) -> int:
 
 
 class Room:
-    """The connections of a process and the bytes that they keep, by owner, from the oldest on."""
+    """The connections of a process and the bytes that they buffer, by owner, from the oldest on."""
 
     def __init__(self) -> None:
         self._since_s: dict[int, OrderedDict[Connection, float]] = {STRANGERS: OrderedDict()}
@@ -54,7 +54,7 @@ class Room:
         self._buffered_bytes: Counter[int] = Counter()
         """By owner, as the others. They are ordered dicts, because a dict's first is slow to find."""
         self.buffered_bytes = 0
-        """Of all connections that keep more than FREE_BYTES."""
+        """Of all connections that buffer more than FREE_BYTES."""
         self.turns = ReadingTurns()
 
     def enter(self, connection: Connection, now_s: float) -> None:
@@ -73,7 +73,7 @@ class Room:
             self.turns.add(connection)
 
     def leave(self, connection: Connection) -> None:
-        """Remove a connection and what it keeps."""
+        """Remove a connection and its buffers."""
         owner = connection.owner
         self._set(connection, 0)
         self.turns.remove(connection)
@@ -98,8 +98,8 @@ class Room:
         return giving
 
     def report_bytes(self, connection: Connection, size: int) -> None:
-        """Note how much a connection keeps. If all keep too much, connections of the owner that keeps the most give
-        way, its oldest first: another owner's requests are not touched."""
+        """Store how many bytes a connection buffers. If all buffer too much, connections of the owner with the most
+        give way, its oldest first: another owner's requests are not touched."""
         before = self._buffered.get(connection.owner, {}).get(connection, 0)
         self._set(connection, size)
         while size > before and self.buffered_bytes > MAX_BUFFERED_BYTES:

@@ -198,7 +198,7 @@ class Restorer:
             await self._send_keys()
 
     async def apply_events(self, after: EventId, *, whole: bool) -> int:
-        """Apply the events after one again, in order; and return their number. The mark follows unless `whole`."""
+        """Apply recorded events after one again, in order. Return their number. Unless `whole`, the mark moves along."""
         async with self._step("redo"), self._pool.acquire() as connection:
             events = await self._apply_facts(connection, after, whole)
         if self._skipped:

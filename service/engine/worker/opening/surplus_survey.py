@@ -198,7 +198,7 @@ class SurplusSurvey:
         return {event for event, is_recorded in known.items() if is_recorded}
 
     def _apply_if_whole(self, one: OutboxEvent, recorded: dict[_Code, RecordedCode], known: set[EventId]) -> bool:
-        """Whether Postgres has all that the event refers to. Then apply it to what is expected of its code."""
+        """Apply the event to the expected state of its code. Returns False if Postgres lacks what it refers to."""
         event = one.event
         if isinstance(event, StockNotice):
             return (event.workspace, event.book) in self._books
