@@ -198,7 +198,7 @@ class Restorer:
             await self._send_keys()
 
     async def apply_events(self, after: EventId, *, whole: bool) -> int:
-        """Apply recorded events after one again, in order. Return their number. Unless `whole`, the mark moves along."""
+        """Apply recorded events after one again, in order; return their number. Unless `whole`, move the mark along."""
         async with self._step("redo"), self._pool.acquire() as connection:
             events = await self._apply_facts(connection, after, whole)
         if self._skipped:
