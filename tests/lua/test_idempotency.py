@@ -9,7 +9,7 @@ from service.engine.domain.field_types import encode_field
 from service.engine.domain.outcomes import RECALL
 from service.engine.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Operation
-from service.engine.operations.batch import prepare_records, read_records
+from service.engine.operations.batch import parse_records, prepare_records
 from service.engine.operations.caller import Caller
 from service.server.in_redis.workspace_state import CLAIM_MS, Workspace
 from tests.harness.script_runner import NOW_MS
@@ -279,13 +279,13 @@ async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
         await still.redeem(code, "ann")
     names = [event[0] for event in await still.events()][-2:]
     command = prepare_records(still.caller, names)
-    redemptions = read_records(await still.decide(command))
+    redemptions = parse_records(await still.decide(command))
     assert {name: (record.split(" ")[4], of) for name, (record, of) in redemptions.items()} == {
         name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
     }
     assert (await still.decider.run(0, "read_records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
     await still.record()
-    assert read_records(await still.decide(command)) == redemptions
+    assert parse_records(await still.decide(command)) == redemptions
 
 
 async def test_restored_answers_are_counted_once(still: Shop) -> None:

@@ -105,7 +105,7 @@ def test_batches(operations: list[tuple[str, _Members]], space: str) -> None:
     ]
     body = f'{{"operations":{space}[{",".join(texts)}]}}'.encode()
     try:
-        read = [_batched(one) for one in batch.split(_CALL.caller, body)]
+        read = [_batched(one) for one in batch.split_batch(_CALL.caller, body)]
     except Refusal:  # no JSON
         return
     assert read == [_batched(msgspec.Raw(text.encode())) for text in texts]
@@ -113,7 +113,7 @@ def test_batches(operations: list[tuple[str, _Members]], space: str) -> None:
 
 def _batched(operation: msgspec.Raw | msgspec.Struct) -> Any:
     try:
-        row, code, request = batch.read(_CALL.caller, operation)
+        row, code, request = batch.read_operation(_CALL.caller, operation)
         command = row.operation.prepare(_CALL, code, request)
     except Refusal as refusal:
         return refusal.code, refusal.detail, refusal.errors
@@ -151,4 +151,4 @@ def test_a_batch_is_usual_as_a_whole() -> None:
     usual = '{"op":"lock","code":"ABCD","userId":"user"}'
     for more, kind in ((usual, msgspec.Struct), ('{"op":"lock","code":"ABCD","userId":"user-é"}', msgspec.Raw)):
         body = f'{{"operations":[{usual},{more}]}}'.encode()
-        assert all(isinstance(one, kind) for one in batch.split(_CALL.caller, body))
+        assert all(isinstance(one, kind) for one in batch.split_batch(_CALL.caller, body))
