@@ -84,7 +84,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     assert pauses[:failures] == [0.5, 1, 2, 4, 8, 16]
     assert keeper._backoff.next_s() == worker.LONGEST_RETRY_S
     assert [(one.task, one.failures, one.reason) for one in noted] == [
-        ("opening", failures, "ScriptFailed redo WRONGTYPE user_script:7")
+        ("opening", failures, "ScriptFailed apply_events WRONGTYPE user_script:7")
     ]
     assert await read_failing(setup.pool, 0) == []
 
@@ -129,16 +129,16 @@ async def test_a_server_that_is_away_is_asked_again_soon(
 async def test_the_pulse_of_an_idle_server_shows_a_loss(
     setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
+    """While a partition is idle its gate is rarely checked; but as soon as the server has fewer scripts or keys."""
     monkeypatch.setattr(worker, "IDLE_POLL_S", 1_000.0)
     monkeypatch.setattr(write_behind, "CHECK_S", 1_000.0)
     monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
     monkeypatch.setattr(worker, "FITNESS_POLL_S", 0.05)
     asked: Counter[str] = Counter()
-    for name in ("look", "pulse"):
+    for name in ("check_partition", "pulse"):
         monkeypatch.setattr(ServerWatch, name, _counting(name, asked))
     async with keeping(make_keeper(setup, database_url)):
-        await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
+        await wait_until(lambda: asked["check_partition"] and asked["pulse"] > 1, "a first check, and an idle server")
         epoch = (await read_partition(setup.pool, 0)).epoch
         await setup.redis.execute_command(*loss.split())
         is_open = "SELECT state = 'open' AND epoch > $1 FROM partitions"
