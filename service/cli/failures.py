@@ -18,7 +18,14 @@ from service.engine.hot.discovery import AccessRefused, advise_access, check_acc
 from service.engine.record.actor import Actor, current_actor
 from service.engine.record.login_roles import check_role
 from service.engine.record.partitions.partition_rows import check_partitions
-from service.engine.record.pool import UnfitDatabase, connect_once, connect_when_there, is_away, lacks_files, lacks_tls
+from service.engine.record.pool import (
+    UnfitDatabase,
+    connect_once,
+    connect_with_retries,
+    is_away,
+    lacks_files,
+    lacks_tls,
+)
 from service.engine.record.program_versions import UnusableRecord
 from service.engine.record.sessions import POOLER
 
@@ -120,7 +127,7 @@ async def check_servers(settings: Settings) -> None:
     from service.server.in_redis.key_messages import CHANNEL
 
     redis_url, database_url = find_servers(settings)
-    async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:
+    async with await connect_with_retries(database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool)
         await check_role(pool, "api")
     await check_access(redis_url, "PUBLISH", CHANNEL, "")  # the worker's user may not; other processes read the keys

@@ -10,7 +10,7 @@ from service.cli.tables import AS_JSON, render_json, render_table
 from service.common import config
 from service.common.running_service import find_service
 from service.engine.record.partitions.partition_rows import count_workspaces, read_partitions
-from service.server.in_redis.partition_glance import glance_at
+from service.server.in_redis.partition_states import read_partition_states
 
 PARTITION = click.IntRange(0, 1023)
 """The type of a partition's number in a command; a database has at most 1024 (process_commands.py)."""
@@ -29,7 +29,7 @@ async def partitions(connection: asyncpg.Connection, as_json: bool) -> None:
     rows = await read_partitions(connection)
     workspaces = await count_workspaces(connection)
     redis_url = find_service(config.load()).redis_url
-    seen = await glance_at(redis_url, [row.id for row in rows]) if redis_url else {}
+    states = await read_partition_states(redis_url, [row.id for row in rows]) if redis_url else {}
     listed: list[dict[str, Any]] = [
         {
             "partition": row.id,
@@ -37,7 +37,7 @@ async def partitions(connection: asyncpg.Connection, as_json: bool) -> None:
             "epoch": row.epoch,
             "owner": row.lease_holder if row.lease_live else None,
             "workspaces": workspaces.get(row.id, 0),
-            "backlog": row.unrecorded(seen[row.id].last) if row.id in seen else None,
+            "backlog": row.unrecorded(states[row.id].last) if row.id in states else None,
             "lacks": row.lacks,
         }
         for row in rows

@@ -77,11 +77,11 @@ async def _compare_all(settings: Settings, only: int | None, repair: bool, is_qu
                 continue
             differences_left, failed = differences_left + outcome.left.total(), failed + len(outcome.failed)
     if not_possible:
-        where = {
+        partitions_by_message = {
             message: "" if len(numbers) == len(partitions) else f" Partitions: {', '.join(map(str, numbers))}."
             for message, numbers in not_possible.items()
         }
-        raise Unusable("\n".join(message + partitions_of for message, partitions_of in where.items()))
+        raise Unusable("\n".join(message + partitions_of for message, partitions_of in partitions_by_message.items()))
     if is_quiet:
         return 0
     return 2 if failed else 1 if differences_left else 0

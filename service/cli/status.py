@@ -15,7 +15,7 @@ from service.common.durations import quantile_ms
 from service.common.running_service import find_service
 from service.engine.record.partitions.partition_rows import read_partitions
 from service.server.in_postgres.samples import STEP_S, NewestTraffic, count_endings, newest_backlog, newest_traffic
-from service.server.in_redis.partition_glance import glance_at
+from service.server.in_redis.partition_states import read_partition_states
 
 BUSIEST = 10
 _CLEAR = "\x1b[H\x1b[J"
@@ -41,36 +41,36 @@ async def status(connection: asyncpg.Connection, every: float, once: bool, as_js
     Requests of ten seconds, up to 22 s old: of all and of the ten busiest workspaces. `?`: unknown, or none.
     """
     while True:
-        seen = await _look(connection)
+        figures = await _read_figures(connection)
         if as_json:
-            click.echo(render_json(seen))
+            click.echo(render_json(figures))
             return
         is_live = sys.stdout.isatty() and not once
-        click.echo(f"{_CLEAR if is_live else ''}{_render(seen)}")
+        click.echo(f"{_CLEAR if is_live else ''}{_render(figures)}")
         if not is_live:
             return
         await asyncio.sleep(every)
 
 
-async def _look(connection: asyncpg.Connection) -> dict[str, Any]:
+async def _read_figures(connection: asyncpg.Connection) -> dict[str, Any]:
     rows = await read_partitions(connection)
     redis_url = find_service(config.load()).redis_url
-    glances = await glance_at(redis_url, [row.id for row in rows]) if redis_url else {}
+    states = await read_partition_states(redis_url, [row.id for row in rows]) if redis_url else {}
     backlog = await newest_backlog(connection)
     partitions: list[dict[str, Any]] = []
     for row in rows:
-        glance = glances.get(row.id)
+        state = states.get(row.id)
         partitions.append(
             {
                 "partition": row.id,
                 "state": row.state,
-                "gate": glance and glance.gate,
+                "gate": state and state.gate,
                 "epoch": row.epoch,
                 "owner": row.lease_holder if row.lease_live else None,
-                "backlog": glance and row.unrecorded(glance.last),
+                "backlog": state and row.unrecorded(state.last),
                 "oldestSeconds": round(backlog[row.id][1] / 1000, 1) if row.id in backlog else None,
-                "redisUsedMib": glance and round(glance.used_bytes / 2**20),
-                "redisLimitMib": (round(glance.limit_bytes / 2**20) or None) if glance else None,
+                "redisUsedMib": state and round(state.used_bytes / 2**20),
+                "redisLimitMib": (round(state.limit_bytes / 2**20) or None) if state else None,
             }
         )
     traffic = [_outline(one) for one in await newest_traffic(connection, BUSIEST)]
@@ -90,9 +90,9 @@ def _outline(traffic: NewestTraffic) -> dict[str, Any]:
     }
 
 
-def _render(seen: dict[str, Any]) -> str:
+def _render(figures: dict[str, Any]) -> str:
     tables: list[str] = []
-    for columns, rows in ((_PARTITION, seen["partitions"]), (_WORKSPACE, seen["workspaces"])):
+    for columns, rows in ((_PARTITION, figures["partitions"]), (_WORKSPACE, figures["workspaces"])):
         cells = [["?" if row[name] is None else row[name] for name in columns] for row in rows]
         tables.append(render_table([*columns.values()], cells))
-    return "\n\n".join([f"{seen['at']:%Y-%m-%d %H:%M:%S} UTC", *tables])
+    return "\n\n".join([f"{figures['at']:%Y-%m-%d %H:%M:%S} UTC", *tables])

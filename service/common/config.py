@@ -280,8 +280,8 @@ def find_misspelt() -> list[str]:
     """The variables that are no settings, and nearly have the name of one."""
     known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OF_MIGRATE
     names = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)} - known
-    mine = sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
-    return [name for name in mine if get_close_matches(name, known, cutoff=0.85)]
+    prefixed = sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
+    return [name for name in prefixed if get_close_matches(name, known, cutoff=0.85)]
 
 
 class TraceSampler(NamedTuple):
@@ -299,10 +299,10 @@ def find_sampler() -> TraceSampler | None:
     if read("OTEL_SDK_DISABLED", "").lower() == "true" or read("OTEL_TRACES_EXPORTER") == "none":
         return None
     name = read("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
-    own = name.removeprefix("parentbased_")
+    sampler = name.removeprefix("parentbased_")
     try:
-        ratio = {"always_on": 1.0, "always_off": 0.0}.get(own)
-        ratio = float(read("OTEL_TRACES_SAMPLER_ARG") or 1) if own == "traceidratio" else ratio
+        ratio = {"always_on": 1.0, "always_off": 0.0}.get(sampler)
+        ratio = float(read("OTEL_TRACES_SAMPLER_ARG") or 1) if sampler == "traceidratio" else ratio
         if ratio is None or not 0 <= ratio <= 1:
             raise ValueError
     except ValueError:
@@ -310,7 +310,7 @@ def find_sampler() -> TraceSampler | None:
             "settings that can't be used:\n  OTEL_TRACES_SAMPLER must be always_on, always_off or traceidratio, or one "
             "of them after parentbased_, and OTEL_TRACES_SAMPLER_ARG a ratio from 0 to 1"
         ) from None
-    return TraceSampler(ratio, follows=own != name)
+    return TraceSampler(ratio, follows=sampler != name)
 
 
 def is_safe_url(url: str) -> bool:

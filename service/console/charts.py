@@ -72,11 +72,11 @@ class History(Controller):
         """The workspace's charts of an hour or a day."""
         caller, context, params = unpack_request(request, Wanted)
         steps = complete_steps(time.time(), params.span)
-        where = (steps.step, steps.start, steps.stop)
-        traffic = await read_traffic(context.pool, caller.workspace, *where)
+        times = (steps.step, steps.start, steps.stop)
+        traffic = await read_traffic(context.pool, caller.workspace, *times)
         backlog = None
         if "operate" in caller.scopes:
-            backlog = await read_backlog(context.pool, caller.partition, *where)
+            backlog = await read_backlog(context.pool, caller.partition, *times)
         return draw(steps, traffic, backlog)
 
 

@@ -143,7 +143,7 @@ class _Sale:
         self._context, self._caller, self._size, self._book = context, caller, payload, book
         self._code = code
         self._began_s = time.monotonic()
-        self._seen = Counter[str]()
+        self._counts = Counter[str]()
         self._refused = Counter[str]()
 
     @classmethod
@@ -188,7 +188,7 @@ class _Sale:
             code=self._code,
             coupons=self._size.coupons,
             buyers=self._size.buyers,
-            **{name: self._seen[name] for name in _COUNTED},
+            **{name: self._counts[name] for name in _COUNTED},
             refused=dict(self._refused),
             proof=proof,
         )
@@ -202,13 +202,13 @@ class _Sale:
                 break
             await asyncio.sleep(_random.uniform(0.1, 0.4))
         if token:
-            self._seen["held"] += 1
+            self._counts["held"] += 1
             try:
                 await asyncio.sleep(_random.uniform(0.05, 0.6))
                 await self._decide(user, order, token)
             finally:
-                self._seen["held"] -= 1
-        self._seen["gone"] += 1
+                self._counts["held"] -= 1
+        self._counts["gone"] += 1
 
     async def _lock(self, user: str, order: str) -> str | None:
         """The lock's token; '' if a later attempt may succeed, None if not."""
@@ -222,19 +222,19 @@ class _Sale:
         with suppress(Refusal):
             if _random.random() < WALKS_AWAY:
                 await self._ask(UNLOCK, lock.UnlockRequest(lock_token=token))
-                self._seen["walked_away"] += 1
+                self._counts["walked_away"] += 1
                 return
             value = f"{_random.uniform(20, 200):.2f}"
             wanted = convert({"userId": user, "orderId": order, "orderValue": value}, redeem.RedeemRequest)
             clicks = 2 if _random.random() < CLICKS_TWICE else 1
-            self._seen["clicked_twice"] += clicks - 1
+            self._counts["clicked_twice"] += clicks - 1
             bodies = await asyncio.gather(*(self._ask(REDEEM, wanted) for _ in range(clicks)))
-            self._seen["sold"] += len({msgspec.json.decode(body)["redemptionId"] for body in bodies})
+            self._counts["sold"] += len({msgspec.json.decode(body)["redemptionId"] for body in bodies})
 
     async def _ask(self, row: Row, wanted: Any) -> bytes:
         """Run and count the operation like a request. Raises Refusal."""
         began_s, context = now_s(), self._context
-        self._seen["requests"] += 1
+        self._counts["requests"] += 1
         command = begin_decoded(row, Call(self._caller), self._code, wanted, counted=True)
         try:
             reply = await decide(context.decider, context.pool, self._caller, command)
@@ -247,7 +247,7 @@ class _Sale:
         return rendered.body or b""
 
     async def _proof(self) -> Proof:
-        context, caller, sold, coupons = self._context, self._caller, self._seen["sold"], self._size.coupons
+        context, caller, sold, coupons = self._context, self._caller, self._counts["sold"], self._size.coupons
         in_redis = in_postgres = None
         with suppress(Refusal):
             in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions

@@ -175,7 +175,7 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
     now = RedisNow(connected=link.connected, gate="", epoch=decider.epoch(caller.partition))
     try:
         async with asyncio.timeout(ASK_S):
-            now.gate = await decider.gate(caller.partition)
+            now.gate = await decider.read_verified_gate(caller.partition)
             server = await check_server(link.call)
     except (Refusal, Broken, TimeoutError):
         return now
@@ -205,9 +205,9 @@ async def _workers(context: Context, caller: Caller) -> Workers | None:
     rows = await _read_or_none(read_partitions(context.pool))
     if rows is None:
         return None
-    own = [row for row in rows if row.id == caller.partition]
+    of_workspace = [row for row in rows if row.id == caller.partition]
     idle = [row for row in rows if row.id != caller.partition and not (row.state == "open" and row.lease_live)]
-    shown = [_render_partition(row, is_own=row in own) for row in (own + idle)[:MAX_PARTITIONS]]
+    shown = [_render_partition(row, is_own=row in of_workspace) for row in (of_workspace + idle)[:MAX_PARTITIONS]]
     return Workers(partitions=len(rows), open=sum(row.state == "open" for row in rows), shown=shown)
 
 

@@ -282,10 +282,10 @@ async def _add_actors(pool: Any, workspace: int, events: list[Event]) -> None:
     subjects = {name for event in undone for name in (event.redemption_id, event.order_id) if name}
     actors = await read_rollback_actors(pool, workspace, subjects)
     for event in undone:
-        own = [(abs(at - datetime.fromisoformat(event.at)), actor) for name, at, actor in actors
+        candidates = [(abs(at - datetime.fromisoformat(event.at)), actor) for name, at, actor in actors
                if name in (event.redemption_id, event.order_id)]  # fmt: skip
-        if own:
-            event.actor, event.key_id, event.key_name, event.person = min(own, key=itemgetter(0))[1]
+        if candidates:
+            event.actor, event.key_id, event.key_name, event.person = min(candidates, key=itemgetter(0))[1]
 
 
 def _render_change(entry: CodeHistoryEntry) -> CodeChange:

@@ -214,9 +214,13 @@ async def test_a_card_pays_a_part(shopper: Shopper, service: Service) -> None:
     code = new_code()
     service.book(code, discount={"type": "balance", "value": 150})
     await shopper.apply(code)
-    await shopper.assert_texts(saving="Gift card", discount="−131.90 USD", total="0.00 USD", pay="Pay 0.00 USD")
+    await shopper.assert_texts(
+        saving="Payment by gift card", discount="−131.90 USD", total="0.00 USD", pay="Pay 0.00 USD"
+    )
     await shopper["pay"].click()
-    await shopper.assert_texts(receipt_saving="Gift card", receipt_discount="−131.90 USD", receipt_left="18.10 USD")
+    await shopper.assert_texts(
+        receipt_saving="Paid by gift card", receipt_discount="−131.90 USD", receipt_left="18.10 USD"
+    )
     await shopper.picture("checkout-card")
     await shopper["again"].click()
     await shopper.apply(code)
@@ -234,10 +238,10 @@ async def test_a_coupon_and_a_card(shopper: Shopper, shop: Service) -> None:
     change of the cart; the receipt has what each paid and what is left on the card. Cancelled, both are given back."""
     coupon, card = make_codes(shop, "150.00")
     await shopper.apply(card)
-    await shopper.assert_texts(saving="Gift card", discount="−131.90 USD", add="Add a coupon")
+    await shopper.assert_texts(saving="Payment by gift card", discount="−131.90 USD", add="Add a coupon")
     await shopper.add(coupon, coupon, card)
     both = {"discount": "−26.38 USD", "by_card": "−105.52 USD", "total": "0.00 USD", "pay": "Pay 0.00 USD"}
-    await shopper.assert_texts(saving="Discount", **both)
+    await shopper.assert_texts(saving="Discount", by_card_of="Payment by gift card", **both)
     await expect(shopper["pay"]).to_be_focused()
     assert read_left(shop, card) == ("0.00", "105.52", "44.48")
     await shopper.picture("checkout-both")
@@ -246,7 +250,7 @@ async def test_a_coupon_and_a_card(shopper: Shopper, shop: Service) -> None:
     await shopper.page.reload()
     await shopper.assert_texts(by_card="−150.00 USD", pay="Pay 1.92 USD")
     await shopper["remove"].click()
-    await shopper.assert_texts(held_code=card, saving="Gift card", discount="−150.00 USD", total="39.90 USD")
+    await shopper.assert_texts(held_code=card, saving="Payment by gift card", discount="−150.00 USD", total="39.90 USD")
     await expect(shopper["held-card"]).to_be_hidden()
     await shopper.add(coupon, coupon, card)
     await shopper["remove-card"].click()
@@ -261,7 +265,8 @@ async def test_a_coupon_and_a_card(shopper: Shopper, shop: Service) -> None:
     await shopper["pay"].click()
     await shopper.assert_texts(
         receipt_code=f"{coupon} and {card}", receipt_saving="Discount", receipt_discount="−26.38 USD",
-        receipt_by_card="−105.52 USD", receipt_left="44.48 USD", receipt_total="0.00 USD",
+        receipt_by_card_of="Paid by gift card", receipt_by_card="−105.52 USD", receipt_left="44.48 USD",
+        receipt_total="0.00 USD",
     )  # fmt: skip
     assert read_left(shop, card) == ("105.52", "0.00", "44.48")
     await shopper.picture("checkout-both-receipt")

@@ -82,6 +82,51 @@ async def test_what_cards_are_worth(browser: Browser, service: Service, tmp_path
     operator.assert_no_errors()
 
 
+async def test_a_card_pays(browser: Browser, service: Service) -> None:
+    """What a card took is a payment by card, and no discount, in the lists of redemptions, in the question before a
+    rollback, in the overview, on its book's page and in the report."""
+    shop = service.make_workspace(new_id("shop"), "test")
+    operator = Operator(page := await browser.new_page(viewport={"width": 1280, "height": 900}), shop)
+    card, coupon = new_code(), new_code()
+    cards = shop.book(card, name="Cards", discount=_CARD, client=shop.admin)
+    coupons = shop.book(coupon, name="Coupons", discount={"type": "fixed", "value": 5}, client=shop.admin)
+    for code in (card, coupon):
+        body = {"userId": "ann", "orderId": code, "orderValue": "12.34"}
+        ok(shop.admin.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    await operator.sign_in()
+
+    await expect(operator.row("Cards").locator("td").last).to_have_text("12.34 USDpaid by card")
+    await expect(operator.row("Coupons").locator("td").last).to_have_text("5.00 USDdiscounts given")
+    await operator.picture("console-overview-cards")
+    await operator.open_page("redemptions", "Redemptions")
+    await expect(operator.row(card)).to_contain_text("12.34 USDpaid by card")
+    await expect(operator.row(coupon)).to_contain_text("5.00 USDdiscount")
+    for code in (card, coupon):
+        await page.get_by_label(f"Select the redemption of {code} by ann").check()
+    await operator.picture("console-redemptions-cards")
+    await operator.button("Roll back 2 redemptions").click()
+    question = "with discounts of 5.00 USD and payments by card of 12.34 USD in total."
+    await expect(page.get_by_role("dialog")).to_contain_text(question)
+    await page.keyboard.press("Escape")
+    facts = page.locator(".facts > div")
+    for book, name, amount in ((cards, "Paid by card", "12.34 USD"), (coupons, "Discounts given", "5.00 USD")):
+        await operator.open_page(f"book/{book}", "Cards" if book == cards else "Coupons")
+        await expect(facts.last).to_have_text(re.compile(f"{name}\\s*{amount}$"))
+        await page.get_by_role("link", name="Redemptions", exact=True).last.click()
+        title = "Paid by card" if book == cards else "Discount"
+        await expect(page.get_by_role("columnheader", name=title, exact=True)).to_be_visible()
+    await operator.open_page("reports", "Reports")
+    await expect(facts.filter(has_text="Discount")).to_have_text(re.compile("Discount\\s*5.00 USD"))
+    await expect(facts.filter(has_text="Paid by card")).to_have_text(re.compile("Paid by card\\s*12.34 USD"))
+    await expect(page.get_by_role("img", name="Discount in USD: This period 5, Before 0")).to_be_visible()
+    await expect(page.get_by_role("img", name="Paid by card in USD: This period 12.3, Before 0")).to_be_visible()
+    names = await page.get_by_role("table", name="Redemptions by book").locator("thead th").all_text_contents()
+    cells = await operator.row("Cards").locator("td").all_text_contents()
+    assert (cells[names.index("Discount")], cells[names.index("Paid by card")]) == ("0.00 USD", "12.34 USD")
+    await operator.assert_fits("console-reports-cards", ((360, "dark"), (1600, "light")))
+    operator.assert_no_errors()
+
+
 async def test_who_may_see_it(browser: Browser, service: Service) -> None:
     """It needs the scope of the reports; the checkout's and the operators' keys open nothing."""
     operator = Operator(page := await browser.new_page(), service)

@@ -150,7 +150,7 @@ async def test_a_card(operator: Operator, service: Service) -> None:
     await expect(events).to_contain_text(
         [
             "The card got 40.00 USD back; 1,250.00 USD left on it. “sent back”",
-            f"by {user} for {body['orderId']}: 40.00 USD, 40.00 USD from the card; 1,210.00 USD left on it",
+            f"by {user} for {body['orderId']}: 40.00 USD, 40.00 USD paid by card; 1,210.00 USD left on it",
             "Added by upload or generation",
         ]
     )

@@ -48,9 +48,9 @@ async def _build(url: str, pool: Pool) -> None:
             restorer = Restorer(server, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
             await server.fence(EPOCH)
             await server.load(restorer.scripts)
-            await restorer.mark(WHOLE)
+            await restorer.record_progress(WHOLE)
             await restorer.configure(0, whole=True)
-            await restorer.apply_events(START, keep_mark=True)
+            await restorer.apply_events(START, whole=True)
             await restorer.fill_pools()
             await restorer.restore_keys(START)
 

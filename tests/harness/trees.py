@@ -19,8 +19,8 @@ class Change(NamedTuple):
 
     def made(self, text: str) -> str:
         """The file's text with the change; ValueError where the file doesn't say `old` exactly once."""
-        if (many := text.count(self.old)) != 1:
-            raise ValueError(f"{self.path} says {many} times, not once: {self.old!r}")
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.path} says {count} times, not once: {self.old!r}")
         return text.replace(self.old, self.new)
 
 

@@ -89,16 +89,16 @@ async def test_going_back_counts_no_lock_that_was_replaced(still: Shop) -> None:
 async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
     """A claim's minute, and the hours of stored answers, go by the real time, wherever the clock is set."""
     workspace, caller = Workspace(still.decider), still.caller
-    assert await workspace.claim(caller, "k", "f") is None
+    assert await workspace.claim_key(caller, "k", "f") is None
     await still.book("CODE-1")
     for offset_ms in (1000 * _DAY_MS, -1000 * _DAY_MS):
         await still.set_offset(offset_ms)
         with pytest.raises(Exception, match="request_in_progress"):
-            await workspace.claim(caller, "k", "f")
+            await workspace.claim_key(caller, "k", "f")
         assert (await still.lock("CODE-1", "ann", key="k", fingerprint="f"))[1] == "request_in_progress"
     await still.wait(CLAIM_MS)
-    assert await workspace.claim(caller, "k", "g") is None
-    await workspace.settle(caller, "k", "g", 201, b"{}", "")
+    assert await workspace.claim_key(caller, "k", "g") is None
+    await workspace.store_answer(caller, "k", "g", 201, b"{}", "")
     hours = (await still.everything())[f"{caller.prefix}y"]
     assert set(hours) == {str((NOW_MS + CLAIM_MS + _DAY_MS) // 3_600_000)}
 

@@ -19,7 +19,7 @@ from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.hot.decider import interpret_reply
 from service.engine.hot.expired_locks import sweep_locks
 from service.engine.hot.redis_server import Server
-from service.server.in_redis.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
+from service.server.in_redis.pseudonyms import KeyChange, UserCoupon, UserEraser, UserRedemption, page_entries
 from service.server.in_redis.workspace_state import Workspace
 from tests.harness.script_runner import NOW_MS
 from tests.harness.shop import Shop, together
@@ -45,11 +45,11 @@ class Eraser:
         self.shop.erased = True
         return UserEraser(self.run, 0, self.shop.workspace, user, GONE)
 
-    async def spent(self, user: str = "ann") -> list[Spent]:
+    async def spent(self, user: str = "ann") -> list[UserRedemption]:
         """The user's redemptions, as Postgres lists them."""
         outbox = read_outbox(await self.shop.read_outbox_entries(), is_erased=True)
         return [
-            Spent(
+            UserRedemption(
                 event.id,
                 event.book,
                 event.code,
@@ -61,11 +61,11 @@ class Eraser:
             if event.user == user and name not in self.shop.pseudonyms and not outbox.rolled_back.get(name)
         ]
 
-    async def count(self, spent: Sequence[Spent], user: str = "ann") -> None:
-        await self.of(user).redemptions(spent)
+    async def count(self, spent: Sequence[UserRedemption], user: str = "ann") -> None:
+        await self.of(user).move_redemptions(spent)
         self.shop.pseudonyms |= {str(one.event): GONE for one in spent}
 
-    async def finish(self, spent: Sequence[Spent], user: str = "ann") -> None:
+    async def finish(self, spent: Sequence[UserRedemption], user: str = "ann") -> None:
         """Put the pseudonym in what is recorded of them."""
         await self.shop.record()
         for one in spent:
@@ -75,18 +75,20 @@ class Eraser:
             record.user, record.user_bucket = GONE, str(key_names.bucket(GONE))
             record.request = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
             self.shop.recorded |= {event: str(record), id_from_numbers(*one.event, int(record.at_ms)): str(record)}
-        await self.of(user).recorded(max([NO_EVENT, *(one.event for one in spent)]), [one.event for one in spent])
+        await self.of(user).recall_redemptions(
+            max([NO_EVENT, *(one.event for one in spent)]), [one.event for one in spent]
+        )
 
     async def erase(self, user: str = "ann", orders: dict[str, str] | None = None) -> None:
         """All of the user's coupons and redemptions, as Postgres lists them; `orders` that coupons are gifts of."""
         w, everything = self.shop.caller.prefix, await self.shop.everything()
-        held: list[Held] = []
+        held: list[UserCoupon] = []
         for name, text in everything.items():
             if name.startswith(f"{w}c:"):
                 record, code = parse_coupon_record(text), name.removeprefix(f"{w}c:")
                 if record and record.user == encode_field(user):
-                    held.append(Held(code, int(record.assigned_at), (orders or {}).get(code)))
-        await self.of(user).coupons(held)
+                    held.append(UserCoupon(code, int(record.assigned_at), (orders or {}).get(code)))
+        await self.of(user).move_coupons(held)
         spent = await self.spent(user)
         await self.count(spent, user)
         await self.finish(spent, user)
@@ -172,8 +174,8 @@ async def test_what_is_not_the_users_stays(still: Shop, eraser: Eraser) -> None:
     await still.wait(5)
     await still.assign("CODE-2", "ann")
     before = await still.everything()
-    await eraser.of().coupons([Held(f"CODE-{n}", at_first) for n in (1, 2, 4, 5)])
-    await eraser.of().coupons([Held("CODE-2", at_first, "A-1")])
+    await eraser.of().move_coupons([UserCoupon(f"CODE-{n}", at_first) for n in (1, 2, 4, 5)])
+    await eraser.of().move_coupons([UserCoupon("CODE-2", at_first, "A-1")])
     assert await still.everything() == before
 
 
@@ -186,10 +188,10 @@ async def test_a_repeat_does_nothing(still: Shop, eraser: Eraser, uses: int | No
     await still.redeem("CODE-2", "ann", orderId="A-1")
     old = await eraser.spent()
     for _ in range(2):
-        await eraser.of().coupons([Held("CODE-1", NOW_MS), Held("CODE-2", NOW_MS)])
+        await eraser.of().move_coupons([UserCoupon("CODE-1", NOW_MS), UserCoupon("CODE-2", NOW_MS)])
         await eraser.count(old)
         before = await kept(still)
-        await eraser.of().coupons([Held("CODE-1", NOW_MS), Held("CODE-2", NOW_MS)])
+        await eraser.of().move_coupons([UserCoupon("CODE-1", NOW_MS), UserCoupon("CODE-2", NOW_MS)])
         await eraser.count(old)
         assert await kept(still) == before
     await still.redeem("CODE-3", "ann", orderId="A-2")
@@ -220,7 +222,7 @@ async def test_a_gift(still: Shop, eraser: Eraser) -> None:
     await still.rollback_order("A-2")
     orders = {gift: "A-1", back: "A-2"}
     await eraser.erase(orders=orders)
-    await eraser.of().coupons(Held(code, NOW_MS, order) for code, order in orders.items())
+    await eraser.of().move_coupons(UserCoupon(code, NOW_MS, order) for code, order in orders.items())
     assert "ann" not in json.dumps(await kept(still))
     await still.refuses("order_already_used", still.gift(book, "ann", "A-1"))
     assert (await still.gift(book, GONE, "A-1"))[1]["code"] == gift
@@ -309,9 +311,9 @@ async def test_what_idempotency_keys_answer(still: Shop, eraser: Eraser) -> None
     _, bought = await still.checkout("ann", "A-7", **purchase)
     ttl = await still.link.call("PTTL", f"{still.caller.prefix}i:k-0")
     await eraser.erase(orders={gift[1]["code"]: "A-9"})
-    async for page in kept_entries(eraser.server, eraser.run, still.workspace, none_recorded):
+    async for page in page_entries(eraser.server, eraser.run, still.workspace, none_recorded):
         changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE})) for key, entry in page]
-        await eraser.of().entries(change for change in changes if change.new != change.old)
+        await eraser.of().replace_entries(change for change in changes if change.new != change.old)
     entries = {name: text for name, text in (await kept(still)).items() if ":i:" in name}
     assert not [text for text in entries.values() if " ann " in text.replace(f"{GONE} ann ", "")]
     repeats = [await ask(code, user, key=f"k-{n}", **body) for n, (ask, code, user, body) in enumerate(asked)]
@@ -335,15 +337,15 @@ async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) ->
     one["text"] = "redeemed, code C by user ann in order ann."
     bodies = {"small": one, "large": one | {"reason": "x" * PACKED_BYTES}}
     for key, body in bodies.items():
-        await workspace.claim(still.caller, key, "print")
-        await workspace.settle(still.caller, key, "print", 202, msgspec.json.encode(body), "")
-    async for page in kept_entries(eraser.server, eraser.run, still.workspace, none_recorded):
+        await workspace.claim_key(still.caller, key, "print")
+        await workspace.store_answer(still.caller, key, "print", 202, msgspec.json.encode(body), "")
+    async for page in page_entries(eraser.server, eraser.run, still.workspace, none_recorded):
         changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE, "-": "deleted-2"})) for key, entry in page]
         assert all(change.new != change.old for change in changes)
-        await eraser.of().entries(changes)
+        await eraser.of().replace_entries(changes)
     gone = {"userId": GONE, "text": f"redeemed, code C by user {GONE} in order ann."}
     for key, body in bodies.items():
-        answer = await workspace.claim(still.caller, key, "print")
+        answer = await workspace.claim_key(still.caller, key, "print")
         assert answer is not None
         assert (answer[0], msgspec.json.decode(answer[1])) == (202, body | gone)
 
@@ -353,7 +355,7 @@ async def test_an_entry_that_changed_meanwhile_stays(still: Shop, eraser: Eraser
     await still.book("CODE-1")
     await still.assign("CODE-1", "ann", key="k")
     before = await still.everything()
-    await eraser.of().entries([KeyChange("k", "another", "new"), KeyChange("never", "old", "new")])
+    await eraser.of().replace_entries([KeyChange("k", "another", "new"), KeyChange("never", "old", "new")])
     assert await still.everything() == before
 
 

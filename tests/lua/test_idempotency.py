@@ -9,7 +9,7 @@ from service.engine.domain.field_types import encode_field
 from service.engine.domain.outcomes import RECALL
 from service.engine.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.engine.operations.base import Operation
-from service.engine.operations.batch import prepare_records, read_records
+from service.engine.operations.batch import parse_records, prepare_records
 from service.engine.operations.caller import Caller
 from service.server.in_redis.workspace_state import CLAIM_MS, Workspace
 from tests.harness.script_runner import NOW_MS
@@ -171,26 +171,26 @@ def workspace(still: Shop) -> Workspace:
 async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace: Workspace) -> None:
     """A claimed key is in progress for its request and reused for another; answered, it is replayed, and recorded."""
     caller: Caller = still.caller
-    assert await workspace.claim(caller, "k", "f") is None
+    assert await workspace.claim_key(caller, "k", "f") is None
     before = await still.everything()
-    await still.refuses("request_in_progress", workspace.claim(caller, "k", "f"))
-    await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
+    await still.refuses("request_in_progress", workspace.claim_key(caller, "k", "f"))
+    await still.refuses("idempotency_key_reused", workspace.claim_key(caller, "k", "g"))
     await still.refuses("request_in_progress", still.raw(lock.LOCK, "CODE-1", key="k", userId="ann"))
     assert await still.everything() == before
     await still.wait(7)
-    await workspace.settle(caller, "k", "f", 201, '{"name":"ä b"}'.encode(), "/v1/books/x")
+    await workspace.store_answer(caller, "k", "f", 201, '{"name":"ä b"}'.encode(), "/v1/books/x")
     event = await still.last_event()
     assert event["d"] == f"K 1 {NOW_MS + 7}"
     assert event["i"] == (await still.everything())[f"{caller.prefix}i:k"]
     assert event["i"].startswith("f 0 201 ")
     assert event["r"] == '{"key":"k","op":"request"}'
-    assert await workspace.claim(caller, "k", "f") == (201, '{"name":"ä b"}'.encode(), "/v1/books/x")
-    await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
-    await workspace.settle(caller, "k", "f", 200, b"{}", "")
-    assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
-    assert await workspace.claim(caller, "empty", "f") is None
-    await workspace.settle(caller, "empty", "f", 204, b"", "")
-    assert await workspace.claim(caller, "empty", "f") == (204, b"", "")
+    assert await workspace.claim_key(caller, "k", "f") == (201, '{"name":"ä b"}'.encode(), "/v1/books/x")
+    await still.refuses("idempotency_key_reused", workspace.claim_key(caller, "k", "g"))
+    await workspace.store_answer(caller, "k", "f", 200, b"{}", "")
+    assert (await workspace.claim_key(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
+    assert await workspace.claim_key(caller, "empty", "f") is None
+    await workspace.store_answer(caller, "empty", "f", 204, b"", "")
+    assert await workspace.claim_key(caller, "empty", "f") == (204, b"", "")
 
 
 async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
@@ -199,19 +199,19 @@ async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
     await still.put_workspace(idempotency_hours=2)
     await still.book("CODE-1")
     for n in range(3):
-        assert await workspace.claim(caller, f"k{n}", "f") is None
-        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")
-        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")  # counts once
+        assert await workspace.claim_key(caller, f"k{n}", "f") is None
+        await workspace.store_answer(caller, f"k{n}", "f", 201, b"x" * 1000, "")
+        await workspace.store_answer(caller, f"k{n}", "f", 201, b"x" * 1000, "")  # counts once
     with pytest.raises(Refusal) as refused:
-        await workspace.claim(caller, "another", "f")
+        await workspace.claim_key(caller, "another", "f")
     ends_ms = hour_ms * ((NOW_MS + 2 * hour_ms) // hour_ms + 1) - NOW_MS
     assert (refused.value.code, refused.value.retry_after_ms) == ("key_quota", ends_ms)
-    assert (await workspace.claim(caller, "k0", "f") or (0,))[0] == 201
+    assert (await workspace.claim_key(caller, "k0", "f") or (0,))[0] == 201
     assert (await still.lock("CODE-1", "ann", key="hot"))[0] == 201
     await still.wait(ends_ms - 1)
-    await still.refuses("key_quota", workspace.claim(caller, "another", "f"))
+    await still.refuses("key_quota", workspace.claim_key(caller, "another", "f"))
     await still.wait(1)
-    assert await workspace.claim(caller, "another", "f") is None
+    assert await workspace.claim_key(caller, "another", "f") is None
 
 
 async def test_stored_bytes_count_until_their_hour_is_over(still: Shop) -> None:
@@ -221,54 +221,55 @@ async def test_stored_bytes_count_until_their_hour_is_over(still: Shop) -> None:
     workspace, counts = Workspace(still.decider, 2000), f"{caller.prefix}y"
     await still.put_workspace(idempotency_hours=2)
     for n in range(3):
-        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")
+        await workspace.store_answer(caller, f"k{n}", "f", 201, b"x" * 1000, "")
         await still.wait(hour_ms if n < 2 else 0)
     first = NOW_MS // hour_ms + 2
     stored = (await still.everything())[counts]
     assert set(stored) == {str(first + n) for n in range(3)}
     with pytest.raises(Refusal) as refused:
-        await workspace.claim(caller, "another", "f")
+        await workspace.claim_key(caller, "another", "f")
     assert refused.value.retry_after_ms == hour_ms
     total = sum(map(int, stored.values()))
-    await still.refuses("key_quota", Workspace(still.decider, total).claim(caller, "another", "f"))
-    assert await Workspace(still.decider, total + 1).claim(caller, "another", "f") is None
+    await still.refuses("key_quota", Workspace(still.decider, total).claim_key(caller, "another", "f"))
+    assert await Workspace(still.decider, total + 1).claim_key(caller, "another", "f") is None
 
 
 async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
     """A request that runs isn't ended by others' answers."""
     workspace, caller = Workspace(still.decider, 500), still.caller
-    await workspace.claim(caller, "long", "f")
-    await workspace.claim(caller, "k", "f")
-    await workspace.settle(caller, "k", "f", 201, b"x" * 1000, "")
-    await still.refuses("key_quota", workspace.claim(caller, "another", "f"))
+    await workspace.claim_key(caller, "long", "f")
+    await workspace.claim_key(caller, "k", "f")
+    await workspace.store_answer(caller, "k", "f", 201, b"x" * 1000, "")
+    await still.refuses("key_quota", workspace.claim_key(caller, "another", "f"))
     await still.wait(CLAIM_MS // 2)
-    await workspace.renew(caller, "long", "f")
+    await workspace.renew_claim(caller, "long", "f")
     await still.wait(CLAIM_MS - 1)
-    await still.refuses("request_in_progress", workspace.claim(caller, "long", "f"))
+    await still.refuses("request_in_progress", workspace.claim_key(caller, "long", "f"))
 
 
 async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: Workspace) -> None:
     """A refused request releases its key; one that died leaves it for a minute; neither leaves an event."""
     caller = still.caller
-    await workspace.claim(caller, "k", "f")
-    await workspace.release(caller, "k", "f")
-    assert await workspace.claim(caller, "k", "g") is None
-    await workspace.release(caller, "k", "f")  # one that was late lets nothing of another's go
-    await workspace.settle(caller, "k", "f", 201, b"{}", "")
-    await still.refuses("request_in_progress", workspace.claim(caller, "k", "g"))
+    await workspace.claim_key(caller, "k", "f")
+    await workspace.release_key(caller, "k", "f")
+    assert await workspace.claim_key(caller, "k", "g") is None
+    await workspace.release_key(caller, "k", "f")  # one that was late lets nothing of another's go
+    await workspace.store_answer(caller, "k", "f", 201, b"{}", "")
+    await still.refuses("request_in_progress", workspace.claim_key(caller, "k", "g"))
     left = await still.link.call("PTTL", f"{caller.prefix}i:k")
     assert CLAIM_MS - 10_000 < left <= CLAIM_MS
     await still.wait(CLAIM_MS - 1)
-    await still.refuses("request_in_progress", workspace.claim(caller, "k", "g"))
+    await still.refuses("request_in_progress", workspace.claim_key(caller, "k", "g"))
     await still.wait(1)
-    assert await workspace.claim(caller, "k", "f") is None
+    assert await workspace.claim_key(caller, "k", "f") is None
     assert len(await still.events()) == 1
-    await workspace.settle(caller, "late", "f", 201, b"{}", "")  # its claim has ended, and nobody has taken the key
-    assert await workspace.claim(caller, "late", "f") == (201, b"{}", "")
+    # The claim of "late" has ended, and nobody has taken the key.
+    await workspace.store_answer(caller, "late", "f", 201, b"{}", "")
+    assert await workspace.claim_key(caller, "late", "f") == (201, b"{}", "")
     for key in ("late", "gone"):
-        await workspace.renew(caller, key, "f")  # there is no claim of it to renew
-    assert await workspace.claim(caller, "late", "f") == (201, b"{}", "")
-    assert await workspace.claim(caller, "gone", "g") is None
+        await workspace.renew_claim(caller, key, "f")  # there is no claim of it to renew
+    assert await workspace.claim_key(caller, "late", "f") == (201, b"{}", "")
+    assert await workspace.claim_key(caller, "gone", "g") is None
 
 
 async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
@@ -278,13 +279,13 @@ async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
         await still.redeem(code, "ann")
     names = [event[0] for event in await still.events()][-2:]
     command = prepare_records(still.caller, names)
-    redemptions = read_records(await still.decide(command))
+    redemptions = parse_records(await still.decide(command))
     assert {name: (record.split(" ")[4], of) for name, (record, of) in redemptions.items()} == {
         name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
     }
     assert (await still.decider.run(0, "read_records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
     await still.record()
-    assert read_records(await still.decide(command)) == redemptions
+    assert parse_records(await still.decide(command)) == redemptions
 
 
 async def test_restored_answers_are_counted_once(still: Shop) -> None:

@@ -208,15 +208,15 @@ async def test_the_last_version_of_which_all_is_here(still: Shop) -> None:
     """seen moves on only over what was seen, without a gap, and never back."""
     projector = still.projector
     await still.link.call("DEL", key_names.newest(0))
-    assert await projector.last_seen(0) == 0
-    await projector.seen(0, 1)
-    await projector.seen(0, 3)  # 2 is missing
-    assert await projector.last_seen(0) == 1
-    await projector.seen(0, 2)
-    assert await projector.last_seen(0) == 2
+    assert await projector.read_last_version(0) == 0
+    await projector.confirm_version(0, 1)
+    await projector.confirm_version(0, 3)  # 2 is missing
+    assert await projector.read_last_version(0) == 1
+    await projector.confirm_version(0, 2)
+    assert await projector.read_last_version(0) == 2
     await projector.advance_config(0, 9)
-    await projector.seen(0, 5)
-    assert await projector.last_seen(0) == 9
+    await projector.confirm_version(0, 5)
+    assert await projector.read_last_version(0) == 9
 
 
 async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
@@ -232,11 +232,11 @@ async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
     ]
     for write in writes:
         await write()
-        assert await projector.versions(0) == (0, still.version)
+        assert await projector.read_versions(0) == (0, still.version)
     await projector.book(book)
-    assert await projector.versions(0) == (0, still.version)
+    assert await projector.read_versions(0) == (0, still.version)
     await projector.advance_config(0, still.version + 3)
-    assert await projector.versions(0) == (still.version + 3, still.version + 3)
+    assert await projector.read_versions(0) == (still.version + 3, still.version + 3)
 
 
 async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> None:

@@ -87,7 +87,7 @@ async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
     assert (await still.rollback(other["redemptionId"]))[1]["userId"] == GONE
     assert still.recalled == 0
     still.recorded[str(event.id)] = record_text(event).replace(" ann ", f" {GONE} ")
-    await eraser.of().recorded(event.id, [event.id])
+    await eraser.of().recall_redemptions(event.id, [event.id])
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
     assert still.recalled == 1
 
@@ -118,7 +118,7 @@ async def test_a_deletion_leaves_facts_of_other_workspaces(still: Shop) -> None:
     assert event
     w = key_names.prefix(0, 2)
     await still.link.call("COPY", key_names.settings(still.caller.prefix), key_names.settings(w))
-    await UserEraser(Eraser(still).run, 0, 2, "ann", GONE).recorded(event.id, [])
+    await UserEraser(Eraser(still).run, 0, 2, "ann", GONE).recall_redemptions(event.id, [])
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == "ann"
     assert still.recalled == 0
     assert await still.link.call("DEL", key_names.settings(w), key_names.moved(w)) == 2

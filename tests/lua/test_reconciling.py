@@ -9,7 +9,7 @@ import pytest
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import Write
 from service.engine.formats.event_id import NO_EVENT
-from service.engine.hot.inspection import WRONG, Item, RedisInspector, Seen
+from service.engine.hot.inspection import WRONG, Item, RedisInspector, Snapshot
 from service.engine.hot.redis_server import Fenced
 from service.server.reconcile.examination import pair_up
 from tests.harness.dump import value
@@ -49,16 +49,16 @@ async def test_what_is_seen(shop: Shop, inspector: RedisInspector) -> None:
         Item("s", A), Item("s", "nothing"), Item("h", B, "two"), Item("h", B, "three"),
         Item("z", C, "six"), Item("z", C, "ten"), Item("Z", C), Item("n", C), Item("n", "nothing"),
     ]  # fmt: skip
-    seen = await inspector.read_values(items)
+    snapshot = await inspector.read_values(items)
     await _held(shop)
-    values = [sorted(value) if item.kind == "Z" else value for item, value in zip(items, seen.values, strict=True)]
+    values = [sorted(value) if item.kind == "Z" else value for item, value in zip(items, snapshot.values, strict=True)]
     assert values == ["text", None, "2", None, "6", None, ["5", "6", "five", "six"], 2, 0]
     last = (await shop.link.call("XREVRANGE", key_names.outbox(0), "+", "-", "COUNT", "1"))[0][0]
-    assert "{}-{}".format(*seen.at) == last
-    assert (seen.config, seen.newest) == (shop.version, shop.version)
+    assert "{}-{}".format(*snapshot.at) == last
+    assert (snapshot.config, snapshot.newest) == (shop.version, shop.version)
     await shop.record()
     await shop.link.call("DEL", key_names.config(0), key_names.newest(0))
-    assert await inspector.read_values([]) == Seen(NO_EVENT, 0, 0, [])
+    assert await inspector.read_values([]) == Snapshot(NO_EVENT, 0, 0, [])
 
 
 async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, inspector: RedisInspector) -> None:
@@ -143,12 +143,12 @@ async def test_a_look_reports_keys_of_the_wrong_type(shop: Shop, inspector: Redi
     await _fill(shop)
     wrong = f"{A}list"
     await shop.link.call("RPUSH", wrong, "x")
-    seen = await inspector.read_values(
+    snapshot = await inspector.read_values(
         [Item(way, wrong, "one"), Item("t", wrong), Item("t", f"{A}none"), Item("h", B, "one")]
     )
     await shop.link.call("DEL", wrong)
     await _held(shop)
-    assert seen.values == [WRONG, "list", "none", "1"]
+    assert snapshot.values == [WRONG, "list", "none", "1"]
 
 
 async def test_a_key_of_the_wrong_type_is_written_anew(shop: Shop, inspector: RedisInspector) -> None:

@@ -149,7 +149,7 @@ class Client:
         """Let so much time pass without any event."""
         for _ in range(seconds + 1):
             self.protocol._timer.cancel()
-            self.protocol._look()
+            self.protocol._check_progress()
 
     async def settle(self) -> bytes:
         """All bytes that the client receives once no task is left to run."""

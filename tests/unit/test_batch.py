@@ -10,7 +10,7 @@ from service.engine.domain.decoding import decode
 from service.engine.domain.errors import Refusal
 from service.engine.operations.assign import ASSIGN_ANY, ASSIGN_CODE
 from service.engine.operations.base import Operation
-from service.engine.operations.batch import AnyOperation, BatchAssign, read, split
+from service.engine.operations.batch import AnyOperation, BatchAssign, read_operation, split_batch
 from service.engine.operations.redeem import REDEEM
 from service.engine.operations.table import ROWS
 from service.server.api.controllers.batches import _cut
@@ -21,7 +21,7 @@ _SINGLE = {row.batch: [row.operation] for row in ROWS if row.batch} | {"assign":
 
 
 def _read(text: str) -> tuple[Operation, str | None, Any]:
-    row, code, asked = read(caller("one"), msgspec.Raw(text.encode()))
+    row, code, asked = read_operation(caller("one"), msgspec.Raw(text.encode()))
     return row.operation, code, asked
 
 
@@ -93,9 +93,9 @@ def test_an_operation_that_does_not_exist() -> None:
 
 
 def test_a_bad_operation_leaves_the_others_alone() -> None:
-    """`split` divides a batch without decoding its operations."""
+    """`split_batch` divides a batch without decoding its operations."""
     body = b'{"operations": [1, {"op": "\xff"}, {"op": "x", "op": []}, "y", {"op": "unlock"}]}'
-    assert [bytes(cast("msgspec.Raw", raw)) for raw in split(caller("one"), body)] == [
+    assert [bytes(cast("msgspec.Raw", raw)) for raw in split_batch(caller("one"), body)] == [
         b"1", b'{"op": "\xff"}', b'{"op": "x", "op": []}', b'"y"', b'{"op": "unlock"}',
     ]  # fmt: skip
 

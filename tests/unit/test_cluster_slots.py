@@ -75,6 +75,6 @@ def test_the_slot_of_a_hash_tag() -> None:
 def test_a_node_that_refuses_has_decided_nothing(error: str, code: str) -> None:
     """A node that doesn't have the slot has decided nothing; a script that failed may have."""
     decider = Decider(Link("redis://unused", "tests"))
-    decider.learn(0, 1, "0123456789abcdef!history", asked_at=0.0)
+    decider.learn(0, 1, "0123456789abcdef!history", polled_at=0.0)
     with pytest.raises(Refusal, match=code):
         decider.interpret(0, 1, hiredis.ReplyError(error))

@@ -17,8 +17,7 @@ from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import LONGEST, MAX_SENT, find_fault
 from service.engine.operations import lock, redeem, rollback
 from service.engine.operations.base import Call, Command, Operation, parse_code
-from service.engine.operations.batch import Batch
-from service.engine.operations.batch import read as read_operation
+from service.engine.operations.batch import Batch, read_operation
 from service.engine.operations.order_fields import order_amounts
 from service.server.api.controllers.users import CreateUser, PatchUser
 from service.server.api.durability import MAX_PREFERENCES, parse_preferred_wait_s

@@ -95,7 +95,7 @@ async def test_many_empty_lines(size: int) -> None:
     assert await client.ask(b"\r\n" * size + _GET + b"\r\n") == [200]
     client = Client()
     client.send(b"\r\n" * size)
-    assert (client.protocol._kept, client.protocol._early) == (b"", b"")
+    assert (client.protocol._buffered, client.protocol._partial_head) == (b"", b"")
     assert await client.ask(request()[:10], request()[10:]) == []
     assert len(client.decider.asked) == 1
 
@@ -124,13 +124,13 @@ async def test_many_chunks() -> None:
     client = Client()
     body = b"1\r\na\r\n" * 30_000 + b"0\r\n\r\n"
     client.send(_CHUNKED + body)
-    left = [len(client.protocol._kept)]
+    left = [len(client.protocol._buffered)]
     assert not client.wire.reading
-    while client.protocol._kept:
+    while client.protocol._buffered:
         client.protocol.flow.resume_reading()  # as a handler that has read what there was
         assert not client.wire.reading
         await asyncio.sleep(0)
-        left.append(len(client.protocol._kept))
+        left.append(len(client.protocol._buffered))
     assert max(before - after for before, after in pairwise(left)) == bounded_protocol.TURN_BYTES
     await client.settle()
     assert client.passed == [("POST /x", b"a" * 30_000)]
@@ -142,7 +142,7 @@ async def test_chunks_beside_a_client_that_does_not_read() -> None:
     client.send(_CHUNKED + b"1\r\na\r\n" * 3_000)
     client.protocol.pause_writing()
     await client.ask(b"0\r\n\r\n")
-    assert client.protocol._kept == b""
+    assert client.protocol._buffered == b""
     client.protocol.resume_writing()
     assert statuses(await client.settle()) == [200]
 
@@ -162,12 +162,12 @@ async def test_large_heads() -> None:
         assert await client.ask(_GET + b"A: b\r\n" * (lines - 1) + b"\r\n") == [200 if lines == MAX_HEADERS else 431]
     client = Client()
     for _ in range(MAX_HEAD_BYTES // 1024):
-        client.send(b"GET /" + b"x" * 1019 if not client.protocol._early else b"x" * 1024)
+        client.send(b"GET /" + b"x" * 1019 if not client.protocol._partial_head else b"x" * 1024)
     assert client.wire.sent == b""
     client.send(b"x")
     assert statuses(client.wire.sent) == [431]
     client.send(b"x" * 1_000_000)
-    assert client.protocol._early == b""
+    assert client.protocol._partial_head == b""
 
 
 _SLOW = {
@@ -351,7 +351,7 @@ async def test_what_a_connection_keeps(way: str) -> None:
     """The bytes of unfinished requests and unread responses are counted until they are ended, or the connection is."""
     client = Client()
     _keep(client, way)
-    assert 9 << 10 <= client.room.kept_bytes <= 12 << 10
+    assert 9 << 10 <= client.room.buffered_bytes <= 12 << 10
     client.send(_ENDS.get(way, b""))
     client.wire.unsent = 0
     client.protocol.resume_writing()
@@ -359,18 +359,18 @@ async def test_what_a_connection_keeps(way: str) -> None:
         await client.settle()
         if client.decider.waiting:
             client.decider.reply()
-    assert (client.protocol._state, client.room.kept_bytes) == (bounded_protocol.HEAD, 0)
+    assert (client.protocol._state, client.room.buffered_bytes) == (bounded_protocol.HEAD, 0)
     assert not client.wire.closed
     _keep(client, way)
     client.protocol.connection_lost(None)
-    assert client.room.kept_bytes == 0
+    assert client.room.buffered_bytes == 0
 
 
 @pytest.mark.parametrize("way", _KEPT)
 async def test_too_many_bytes(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the owner that keeps the most loses its oldest unfinished request; others keep theirs. What is
     being decided is answered, as the connection's last request."""
-    monkeypatch.setattr(connection_room, "MAX_KEPT_BYTES", 35 << 10)
+    monkeypatch.setattr(connection_room, "MAX_BUFFERED_BYTES", 35 << 10)
     other = Client()
     _keep(other, "body", "two")
     many = [Client(beside=other) for _ in range(3)]
@@ -388,7 +388,7 @@ async def test_too_many_bytes(way: str, monkeypatch: pytest.MonkeyPatch) -> None
     else:
         assert statuses(ended.wire.sent) == [429]
     assert [client for client in (other, *many) if client.wire.eof or client.wire.closed] == [ended]
-    assert other.room.kept_bytes <= 35 << 10
+    assert other.room.buffered_bytes <= 35 << 10
     assert not ended.protocol._body
     assert way != "elsewhere" or not ended.protocol.cycle.body
 

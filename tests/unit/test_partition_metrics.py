@@ -75,10 +75,10 @@ async def test_a_redis_that_is_away() -> None:
     redis, watch = make_watch()
     watch.take_rows([make_row(0, "open"), make_row(1, "closed")])
     for number in range(2):
-        await watch._look(number)
+        await watch._poll(number)
     assert watch.gates == {0: "missing", 1: "closed"}
     redis.is_away = True
-    await watch._look(0)
+    await watch._poll(0)
     assert watch.gates == {1: "closed"}
 
 
@@ -96,7 +96,7 @@ async def test_what_an_api_knows_of_unrecorded_events(monkeypatch: pytest.Monkey
     watch.take_rows([make_row(0, "open", EventId(3, 10))])
     assert show() == []
     redis.tail, redis.length = EventId(3, 18), 100
-    await watch._look(0)
+    await watch._poll(0)
     later = time.monotonic() + 400
     monkeypatch.setattr(unrecorded, "time", SimpleNamespace(monotonic=lambda: later))
     events, seconds = show()
@@ -104,10 +104,10 @@ async def test_what_an_api_knows_of_unrecorded_events(monkeypatch: pytest.Monkey
     watch.take_rows([make_row(0, "open", EventId(3, 18))])
     assert show() == [0, 0]
     redis.tail = EventId(3, 20)
-    await watch._look(0)
+    await watch._poll(0)
     assert show()[0] == 2
     redis.is_away = True
-    await watch._look(0)
+    await watch._poll(0)
     assert show() == []
 
 
@@ -126,9 +126,9 @@ class _Redis:
 def make_watch() -> tuple[_Redis, PartitionWatch]:
     redis = _Redis()
     decider = SimpleNamespace(
-        gate_state=lambda _: redis._answer(""),
-        outbox_length=lambda _: redis._answer(redis.length),
-        tail=lambda _: redis._answer(redis.tail),
+        read_gate_state=lambda _: redis._answer(""),
+        read_outbox_length=lambda _: redis._answer(redis.length),
+        read_tail=lambda _: redis._answer(redis.tail),
         restrict=lambda *_: None,
     )
     return redis, PartitionWatch(cast("Any", decider), 900)

@@ -22,7 +22,7 @@ from service.server.fastlane import bounded_protocol, protocol, shapes
 from service.server.fastlane.connection_room import Room
 from service.server.fastlane.shapes import (
     ATTEMPTS_A_SECOND,
-    MAX_SEEN,
+    MAX_NOTED,
     MAX_SHAPES,
     MAX_TEXT,
     RequestShape,
@@ -161,7 +161,7 @@ def _as_operation(data: bytes) -> bytes:
 
 def _in_a_batch(operation: msgspec.Raw | msgspec.Struct) -> Any:
     try:
-        row, code, asked = batch.read(_CALL.caller, operation)
+        row, code, asked = batch.read_operation(_CALL.caller, operation)
         command = row.operation.prepare(_CALL, code, asked)
     except Refusal as refusal:
         return refusal.code, refusal.detail, refusal.errors
@@ -228,7 +228,7 @@ def test_a_batch_reads_what_each_operation_is(base: bytes) -> None:
     compared = 0
     for pair in zip(texts, [*texts[7:], *texts[:7]], strict=True):
         try:
-            operations = batch.split(_CALL.caller, b'{"operations":[%b]}' % b",".join(pair))
+            operations = batch.split_batch(_CALL.caller, b'{"operations":[%b]}' % b",".join(pair))
         except Refusal:  # no JSON
             continue
         compared += 1
@@ -267,7 +267,7 @@ def test_a_batch_is_usual_as_a_whole() -> None:
     usual = '{"op":"lock","code":"ABCD","userId":"user"}'
     for more, kind in ((usual, msgspec.Struct), ('{"op":"lock","code":"ABCD","userId":"user-é"}', msgspec.Raw)):
         body = f'{{"operations":[{usual},{more}]}}'.encode()
-        assert all(isinstance(one, kind) for one in batch.split(_CALL.caller, body))
+        assert all(isinstance(one, kind) for one in batch.split_batch(_CALL.caller, body))
 
 
 def _count_shapes(client: Client) -> int:
@@ -294,7 +294,7 @@ async def test_no_shape_has_a_credential_or_an_id() -> None:
     """A learned shape keeps no value of the request that it was learned from."""
     client = _client(request("/v1/coupons/redeem/ABCD", b'{"userId":"user-1"}', "Idempotency-Key: mine\r\n", "one"))
     (shape,) = client.protocol._usual.values()
-    kept = repr([getattr(shape, name) for name in RequestShape.__slots__]) + repr(client.protocol._shapes._seen)
+    kept = repr([getattr(shape, name) for name in RequestShape.__slots__]) + repr(client.protocol._shapes._noted)
     assert not [text for text in ("Bearer one", "user-1", "mine", "ABCD") if text in kept]
 
 
@@ -337,14 +337,14 @@ async def test_the_least_recently_adopted_shape_goes() -> None:
 
 
 async def test_attempts_are_bounded() -> None:
-    """A process tries to learn once in a tenth of a second, and notes at most MAX_SEEN texts."""
+    """A process tries to learn once in a tenth of a second, and notes at most MAX_NOTED texts."""
     store, client = RequestShapes(), _client(_USUAL)
     row, values = client.protocol._row, client.protocol._values
-    times = [number / ATTEMPTS_A_SECOND / 4 for number in range(1, 4 * MAX_SEEN * 2)]
+    times = [number / ATTEMPTS_A_SECOND / 4 for number in range(1, 4 * MAX_NOTED * 2)]
     for number, now_s in enumerate(times):
         data = request(body=b'{"userId":"user-1"}', more=f"X-New: {number}\r\n")
         assert store.adopt(row, values, data, now_s) is None
-    assert 0 < len(store._seen) <= MAX_SEEN
+    assert 0 < len(store._noted) <= MAX_NOTED
     assert store._next_s <= times[-1] + 1 / ATTEMPTS_A_SECOND
     assert store.adopt(row, values, _USUAL, times[-1]) is None
     assert store.adopt(row, values, _USUAL, times[-1]) is None

@@ -136,7 +136,7 @@ async def test_a_connection_waits_among_those_of_its_owner() -> None:
 class _Failing:
     owner = 1
 
-    def read_kept(self) -> None:
+    def read_buffered(self) -> None:
         raise RuntimeError
 
 
@@ -144,7 +144,7 @@ class _Counting:
     def __init__(self, owner: int) -> None:
         self.owner, self.read = owner, 0
 
-    def read_kept(self) -> None:
+    def read_buffered(self) -> None:
         self.read += 1
 
 

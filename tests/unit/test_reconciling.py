@@ -10,7 +10,7 @@ import pytest
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import About, Difference, RecordedCode, Write
 from service.engine.formats.event_id import EventId
-from service.engine.hot.inspection import Item, Seen
+from service.engine.hot.inspection import Item, Snapshot
 from service.server.reconcile import examination, quarantine_exclusions
 from service.server.reconcile.counter_differences import COUNTERS, Books, Configuration, Keys
 from service.server.reconcile.coupon_differences import Coupons
@@ -20,7 +20,7 @@ from service.server.reconcile.user_differences import RecordedUser, Users
 from tests.harness.redemptions import redeemed_text
 
 AT = EventId(1, 9)
-SEEN = Seen(AT, 5, 5, [])
+SNAPSHOT = Snapshot(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
 UNLOCKED = " - - - - - - -"
 GIFT = UseField("g", 1, "A-1", code="CODE-1")
@@ -44,7 +44,7 @@ class Sometimes:
     async def fetch_expected(self, at: Any, things: Sequence[Any]) -> Any:
         return None
 
-    def find_difference(self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]) -> Any:
+    def find_difference(self, thing: Any, expected: Any, snapshot: Snapshot, values: Sequence[Any]) -> Any:
         assert self.verdicts, "looked at once more"
         return self.verdicts.pop(0)
 
@@ -57,8 +57,8 @@ class RedisInspector:
     def __init__(self, *as_seen: bool) -> None:
         self.as_seen, self.repaired = list(as_seen), 0
 
-    async def read_values(self, items: Sequence[Item]) -> Seen:
-        return Seen(AT, 5, 5, [None] * len(items))
+    async def read_values(self, items: Sequence[Item]) -> Snapshot:
+        return Snapshot(AT, 5, 5, [None] * len(items))
 
     async def repair(self, writes: Sequence[Write]) -> bool:
         self.repaired += 1
@@ -197,7 +197,10 @@ def _coupon(
 ) -> Any:
     flat = [part for pair in stands.items() for part in pair]
     return Coupons(cast("Any", HERE), None).find_difference(
-        "CODE-1", {} if expected is None else {"CODE-1": expected}, SEEN, [entry, text, flat, locks, account, held_e4]
+        "CODE-1",
+        {} if expected is None else {"CODE-1": expected},
+        SNAPSHOT,
+        [entry, text, flat, locks, account, held_e4],
     )
 
 
@@ -265,7 +268,7 @@ def test_users() -> None:
     users._suspected["ann"] = ["a1", "x1", "cap"]
 
     def judged(here: list[str | None], fields: dict[str, str], ends: int = 0, version: int = 5) -> Any:
-        return users.find_difference("ann", {"ann": RecordedUser(fields, version)}, SEEN, [*here, ends])
+        return users.find_difference("ann", {"ann": RecordedUser(fields, version)}, SNAPSHOT, [*here, ends])
 
     assert judged(["2", "0", None], {"a1": "2"}) is None
     assert judged(["3", None, None], {"a1": "2"}).classes == ("user_counts",)
@@ -302,7 +305,7 @@ def test_users() -> None:
 def test_orders_users_uses_and_gifts(field: UseField, recorded: str | None, values: list[Any], classes: Any) -> None:
     """An order without standing redemptions and a gift whose coupon has another user are no difference."""
     states = {} if recorded is None else {field._replace(recorded="", code=""): recorded}
-    difference = Uses(cast("Any", HERE), None).find_difference(field, states, SEEN, values)
+    difference = Uses(cast("Any", HERE), None).find_difference(field, states, SNAPSHOT, values)
     assert cast("Any", difference and cast("Any", difference).classes) == classes
 
 
@@ -310,45 +313,47 @@ def test_books_count_what_they_are_off() -> None:
     """A book's repair adds the difference of each counter, but not while the configuration changes."""
     books = Books(cast("Any", HERE))
     values = ["3", "1", *[None] * (len(COUNTERS) - 2)]
-    assert books.find_difference(7, ({7: {"codes": 3, "assigned": 1}}, 5), SEEN, values) is None
-    difference = cast("Any", books.find_difference(7, ({7: {"codes": 5}}, 5), SEEN, values))
+    assert books.find_difference(7, ({7: {"codes": 3, "assigned": 1}}, 5), SNAPSHOT, values) is None
+    difference = cast("Any", books.find_difference(7, ({7: {"codes": 5}}, 5), SNAPSHOT, values))
     assert difference.classes == ("book_counts",)
     assert [(write.kind, write.member, write.to) for write in difference.writes] == [
         ("n", "codes", "2"),
         ("n", "assigned", "-1"),
     ]
     summed = [*["0"] * 9, str(5 * 10**9), str(10**10), *["0"] * (len(COUNTERS) - 11)]
-    assert books.find_difference(7, ({7: {"discount": 10**19 + 5 * 10**9}}, 5), SEEN, summed) is None
-    difference = cast("Any", books.find_difference(7, ({7: {"discount": 3}}, 5), SEEN, summed))
+    assert books.find_difference(7, ({7: {"discount": 10**19 + 5 * 10**9}}, 5), SNAPSHOT, summed) is None
+    difference = cast("Any", books.find_difference(7, ({7: {"discount": 3}}, 5), SNAPSHOT, summed))
     assert [(write.member, int(write.to)) for write in difference.writes] == [
         ("discount", 3 - 10**9),
         ("discountHigh", 1 - 5 - 10**10),
     ]
     spent = {7: {"spent": 3 * 10**9 + 7}}
-    difference = cast("Any", books.find_difference(7, (spent, 5), SEEN, [None] * len(COUNTERS)))
+    difference = cast("Any", books.find_difference(7, (spent, 5), SNAPSHOT, [None] * len(COUNTERS)))
     assert [(write.member, write.to) for write in difference.writes] == [("spent", "7"), ("spentHigh", "3")]
-    assert books.find_difference(7, ({}, 6), SEEN, values) == UNDECIDABLE_NOW
-    assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == UNDECIDABLE_NOW
-    assert books.find_difference(7, ({}, 5), SEEN._replace(newest=6), values) == UNDECIDABLE_NOW
+    assert books.find_difference(7, ({}, 6), SNAPSHOT, values) == UNDECIDABLE_NOW
+    assert books.find_difference(7, ({}, 5), SNAPSHOT._replace(config=4), values) == UNDECIDABLE_NOW
+    assert books.find_difference(7, ({}, 5), SNAPSHOT._replace(newest=6), values) == UNDECIDABLE_NOW
 
 
 def test_blocked_codes_are_no_difference() -> None:
     """Of a book that quarantine names, the counters that a blocked code changes are not compared."""
     books = Books(cast("Any", SimpleNamespace(**vars(HERE) | {"quarantine": ALL})))
     values = ["3", "1", None, None, "2", *[None] * (len(COUNTERS) - 5)]
-    assert books.find_difference(7, ({7: {"codes": 3, "assigned": 2}}, 5), SEEN, values) is None
-    difference = cast("Any", books.find_difference(7, ({7: {"codes": 4, "assigned": 2}}, 5), SEEN, values))
+    assert books.find_difference(7, ({7: {"codes": 3, "assigned": 2}}, 5), SNAPSHOT, values) is None
+    difference = cast("Any", books.find_difference(7, ({7: {"codes": 4, "assigned": 2}}, 5), SNAPSHOT, values))
     assert [(write.member, write.to) for write in difference.writes] == [("codes", "1")]
 
 
 def test_settings_and_keys() -> None:
     """A newer version in the record is on its way; a key that only Redis has is no difference."""
     configuration, kept = Configuration(cast("Any", HERE)), Keys(cast("Any", HERE))
-    assert configuration.find_difference(7, {7: (5, "a b")}, SEEN, ["5 a b"]) is None
-    assert cast("Any", configuration.find_difference(7, {7: (5, "a b")}, SEEN, ["5 a c"])).classes == ("configuration",)
-    assert configuration.find_difference(7, {7: (6, "a b")}, SEEN, ["5 a c"]) == UNDECIDABLE_NOW
-    assert kept.find_difference("key", {}, SEEN, ["x 0 @1-1"]) is None
-    assert kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, ["x 0 @1-1"]) is None
-    difference = cast("Any", kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, [None]))
+    assert configuration.find_difference(7, {7: (5, "a b")}, SNAPSHOT, ["5 a b"]) is None
+    assert cast("Any", configuration.find_difference(7, {7: (5, "a b")}, SNAPSHOT, ["5 a c"])).classes == (
+        "configuration",
+    )
+    assert configuration.find_difference(7, {7: (6, "a b")}, SNAPSHOT, ["5 a c"]) == UNDECIDABLE_NOW
+    assert kept.find_difference("key", {}, SNAPSHOT, ["x 0 @1-1"]) is None
+    assert kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SNAPSHOT, ["x 0 @1-1"]) is None
+    difference = cast("Any", kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SNAPSHOT, [None]))
     assert difference.classes == ("idempotency_keys",)
     assert (difference.writes[0].kind, difference.writes[0].member) == ("i", "60000")

@@ -114,13 +114,13 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     await projector.book(_row(BookRow))
     await projector.codes(3, 2, 1, [_row(CodeRow), _row(CodeRow, owner_id="ann")])
     await projector.user(_row(UserRow))
-    await projector.seen(2, 5)
+    await projector.confirm_version(2, 5)
     await workspace.book_counts(CALLER, ID)
     await workspace.user_coupons(CALLER, "ann")
     await workspace.coupon_locks(CALLER, "CODE-1")
     await workspace.order_locks(CALLER, "A-1")
-    await workspace.claim(CALLER, "key", "print")
-    await workspace.settle(CALLER, "key", "print", 200, b"{}", "")
+    await workspace.claim_key(CALLER, "key", "print")
+    await workspace.store_answer(CALLER, "key", "print", 200, b"{}", "")
     return listener.calls
 
 

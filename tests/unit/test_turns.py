@@ -161,7 +161,7 @@ async def test_a_script_that_joins_no_call_keeps_its_place() -> None:
 async def test_commands_of_the_same_turn_share_the_write() -> None:
     """Calls, and commands that are no scripts, are one write at the end of the turn."""
     client = Client()
-    reading = asyncio.ensure_future(client.decider.time_ms(0))
+    reading = asyncio.ensure_future(client.decider.read_time_ms(0))
     await asyncio.sleep(0)
     client.start("extend", "a")
     client.start("extend", "b")

@@ -57,9 +57,9 @@ def test_servers() -> None:
     seen = SimpleNamespace(used_bytes=10, max_bytes=0, writes_fail=False, replication=two)
     failing = SimpleNamespace(used_bytes=20, max_bytes=40, writes_fail=True, replication=none)
     watches = [
-        SimpleNamespace(seen=seen, clock_offset_s=0.1, connection=SimpleNamespace(host="a:1")),
-        SimpleNamespace(seen=failing, clock_offset_s=-3.0, connection=SimpleNamespace(host=None)),
-        SimpleNamespace(seen=None, clock_offset_s=0.0, connection=SimpleNamespace(host="new:1")),
+        SimpleNamespace(last_fitness=seen, clock_offset_s=0.1, connection=SimpleNamespace(host="a:1")),
+        SimpleNamespace(last_fitness=failing, clock_offset_s=-3.0, connection=SimpleNamespace(host=None)),
+        SimpleNamespace(last_fitness=None, clock_offset_s=0.0, connection=SimpleNamespace(host="new:1")),
     ]
     shown = ServerMetrics()
     assert not [family for family in shown.collect() if family.samples]
@@ -112,7 +112,7 @@ async def test_clocks_and_sentinels(standbys: int, missing: dict[str, float], mo
     }
     for name, value in looks.items():
         monkeypatch.setattr(server_metrics, name, lambda *_, value=value: answer(value))
-    monkeypatch.setattr(server_metrics, "LOOK_S", 0.0)
+    monkeypatch.setattr(server_metrics, "POLL_S", 0.0)
     shown = ServerMetrics()
     view = SentinelView(1, Host("a", 1), 2, 3, 1)
 

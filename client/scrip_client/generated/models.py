@@ -356,7 +356,7 @@ class BookStats(Model, kw_only=True):
     rolled_back: int
     """Redemptions that were rolled back."""
     discount_total: Decimal
-    """The sum of the discounts of `redemptions`, in the currency of the book's discount."""
+    """The discounts of `redemptions`, or what cards paid, in the currency of the book's discount."""
     users: int
     """Users who have redeemed."""
     budgets: list[BudgetNow]
@@ -719,7 +719,7 @@ class DurableRedemption(Model, kw_only=True):
     currency: str
     """The currency of the amounts, as an ISO 4217 code."""
     discount_amount: Decimal
-    """What the coupon takes off the order's value, in `currency`."""
+    """What the coupon takes off the order's value, or the card pays of it, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
     balance_after: Decimal | None
@@ -1005,7 +1005,7 @@ class Lock(Model, kw_only=True):
     currency: str | None
     """The currency of the amounts, as an ISO 4217 code."""
     discount_amount: Decimal | None
-    """What the coupon takes off the order's value, in `currency`."""
+    """What the coupon takes off the order's value, or the card pays of it, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
     amount: Decimal | None
@@ -1108,7 +1108,7 @@ class Order(Model, kw_only=True):
     gift: Coupon | None
     """The coupon that the order was given; null for none."""
     discount_amount: Decimal | None
-    """What its coupons take off together; null in more than one currency."""
+    """What its coupons take off and its cards pay together; null in more than one currency."""
     final_amount: Decimal | None
     """What is left to pay; null without an order's value, or in more than one currency."""
 
@@ -1129,7 +1129,7 @@ class OrderLock(Model, kw_only=True):
     currency: str | None
     """The currency of the amounts, as an ISO 4217 code."""
     discount_amount: Decimal | None
-    """What the coupon takes off the order's value, in `currency`."""
+    """What the coupon takes off the order's value, or the card pays of it, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
     amount: Decimal | None
@@ -1312,7 +1312,7 @@ class Redemption(Model, kw_only=True):
     currency: str
     """The currency of the amounts, as an ISO 4217 code."""
     discount_amount: Decimal
-    """What the coupon takes off the order's value, in `currency`."""
+    """What the coupon takes off the order's value, or the card pays of it, in `currency`."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
     balance_after: Decimal | None
@@ -1397,9 +1397,9 @@ class SalesOfGroup(Model, kw_only=True):
     order_value: Decimal
     """The sum of the orders' values before the discount."""
     discount_amount: Decimal
-    """The sum of the discounts."""
+    """The sum of the discounts and of what gift cards paid."""
     balance_spent: Decimal
-    """The part of the discounts that gift cards paid."""
+    """The part of `discountAmount` that gift cards paid."""
     rolled_back: int
     """Redemptions of the interval that were rolled back since."""
     new_users: int
@@ -1597,7 +1597,7 @@ class Validation(Model, kw_only=True):
     currency: str | None
     """The currency of the amounts, as an ISO 4217 code. The order's; null with `coupon_not_available`."""
     discount_amount: Decimal | None
-    """What the coupon would take off the order's value; null if it can't be computed."""
+    """What the coupon would take off the order's value, or the card pay of it; null if it can't be computed."""
     final_amount: Decimal | None
     """What is left to pay, in `currency`; null without an order's value."""
     coupon: Coupon | None

@@ -645,7 +645,8 @@ def list_book_redemptions(
 
 
 def export_redemptions(book_id: str, *, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
-    """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`.
+    """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. `paidByCard` is the
+    part of `discountAmount` that a gift card paid. Scope `manage`.
 
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
       language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's

@@ -63,7 +63,7 @@ async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: 
 
 async def _wait_recorded(decider: Decider, pool: Pool, partition: int) -> None:
     """Wait until all events of the outbox are recorded. Raises Refusal `unavailable` after RECORDED_S."""
-    tail, deadline = await decider.tail(partition), time.monotonic() + RECORDED_S
+    tail, deadline = await decider.read_tail(partition), time.monotonic() + RECORDED_S
     while (await read_partition(pool, partition)).cursor < tail:
         if time.monotonic() >= deadline:
             raise Refusal.temporary("unavailable")

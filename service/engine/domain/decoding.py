@@ -89,14 +89,14 @@ def _explain_syntax(error: msgspec.DecodeError | UnicodeDecodeError, body: bytes
     if not body.strip():
         return "is empty; send a JSON object"
     if kind := name_kind(body):
-        what = f"the body is {kind}"
+        problem = f"the body is {kind}"
     elif body.startswith(BOM_UTF8):
-        what = "it begins with a byte order mark; send it without"
+        problem = "it begins with a byte order mark; send it without"
     elif isinstance(error, UnicodeDecodeError):
-        what = f"the byte 0x{error.object[error.start]:02x} is of another encoding"
+        problem = f"the byte 0x{error.object[error.start]:02x} is of another encoding"
     else:
-        what = str(error).removeprefix("JSON is malformed: ").replace("be strings", "be strings in double quotes")
-    return f"is not valid JSON in UTF-8: {what}"[:200]
+        problem = str(error).removeprefix("JSON is malformed: ").replace("be strings", "be strings in double quotes")
+    return f"is not valid JSON in UTF-8: {problem}"[:200]
 
 
 def _refuse(kind: Any, error: Exception, body: bytes, every: bool) -> Refusal:

@@ -77,14 +77,16 @@ Mistake = tuple[str, FieldError]
 def refuse_request(kind: Any, error: Exception, request: Any, strict: bool = True, every: bool = True) -> Refusal:
     """The Refusal of a decoded JSON value, of which `error` is the first mistake. `strict` is as msgspec's."""
     code, first = describe_error(error)
-    if first.reason.startswith("must be one of") and (choices := _choices_of(kind, first.field)):
+    if first.reason.startswith("must be one of") and (choices := _list_choices(kind, first.field)):
         reason = f"must be one of {', '.join(choices)}"
-        first = FieldError(first.field, reason + _echo(first.field, reason, _look_up(request, first.field)))
+        first = FieldError(first.field, reason + _quote_value(first.field, reason, _look_up(request, first.field)))
     mistakes = [first]
-    if isinstance(request, dict) and (struct := _struct_of(kind, request)):
+    if isinstance(request, dict) and (struct := _find_struct(kind, request)):
         members = cast("dict[str, Any]", request)
-        only = None if every else _step(first.field)
-        further = _first(_structural(struct, members, "", strict, only)) or _first(_semantic(struct, members, strict))
+        only = None if every else _find_first_name(first.field)
+        further = _take_first(_find_structural(struct, members, "", strict, only)) or _take_first(
+            _find_semantic(struct, members, strict)
+        )
         found = {field.field: field for _, field in further}
         mistakes = [found.pop(first.field, first), *found.values()][: MAX_MISTAKES if every else 1]
     return refuse_fields(code, mistakes)
@@ -125,11 +127,11 @@ def _explain(reason: str) -> str:
     return _REASONS.get(reason) or reason.replace("`", "")
 
 
-def _structural(
+def _find_structural(
     kind: type[msgspec.Struct], members: dict[str, Any], path: str, strict: bool, only: str | None = None
 ) -> Iterator[Mistake]:
     """The fields of wrong names, types and ranges."""
-    fields = _fields_of(kind)
+    fields = _list_fields(kind)
     tag = kind.__struct_config__.tag_field
     for name in members:
         if name not in fields and name != tag and only in (None, name):
@@ -138,93 +140,93 @@ def _structural(
         if only not in (None, name):
             continue
         if name in members:
-            yield from _of_value(field.type, members[name], _join(path, name), strict)
+            yield from _find_in_value(field.type, members[name], _join(path, name), strict)
         elif field.required:
             yield "malformed", FieldError(_join(path, name), _REQUIRED)
 
 
 @lru_cache(maxsize=256)
-def _fields_of(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+def _list_fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
-def _of_value(kind: Any, value: Any, path: str, strict: bool) -> Iterator[Mistake]:
+def _find_in_value(kind: Any, value: Any, path: str, strict: bool) -> Iterator[Mistake]:
     if _is_raw(describe_type(kind)):  # decoded later
         return
     try:
         msgspec.convert(value, kind, strict=strict)
         check_texts(kind, value)
     except (msgspec.ValidationError, BadField) as error:
-        yield from _first(_of_parts(kind, value, path, strict)) or [_of_whole(kind, value, path, error)]
+        yield from _take_first(_find_in_parts(kind, value, path, strict)) or [_describe_whole(kind, value, path, error)]
 
 
-def _first(mistakes: Iterator[Mistake]) -> list[Mistake]:
+def _take_first(mistakes: Iterator[Mistake]) -> list[Mistake]:
     return [*itertools.islice(mistakes, MAX_MISTAKES)]
 
 
-def _of_parts(kind: Any, value: Any, path: str, strict: bool) -> Iterator[Mistake]:
-    if isinstance(value, dict) and (struct := _struct_of(kind, value)):
-        yield from _structural(struct, cast("dict[str, Any]", value), path, strict)
+def _find_in_parts(kind: Any, value: Any, path: str, strict: bool) -> Iterator[Mistake]:
+    if isinstance(value, dict) and (struct := _find_struct(kind, value)):
+        yield from _find_structural(struct, cast("dict[str, Any]", value), path, strict)
     elif isinstance(value, list):
         for number, item in enumerate(cast("list[Any]", value)):
-            if isinstance(item, dict) and (struct := _struct_of(kind, item, of_items=True)):
-                yield from _structural(struct, cast("dict[str, Any]", item), f"{path}[{number}]", strict)
+            if isinstance(item, dict) and (struct := _find_struct(kind, item, of_items=True)):
+                yield from _find_structural(struct, cast("dict[str, Any]", item), f"{path}[{number}]", strict)
 
 
-def _of_whole(kind: Any, value: Any, path: str, error: Exception) -> Mistake:
+def _describe_whole(kind: Any, value: Any, path: str, error: Exception) -> Mistake:
     """The mistake of a value that has no structs with mistakes of their own."""
     code, (inner, reason) = describe_error(error)
     if isinstance(error.__cause__, BadField):
         return code, FieldError(inner, reason)
     inner = "" if inner == "body" else inner
     place = f"{path}{inner}" if inner.startswith("[") else _join(path, inner) if inner else path
-    if reason.startswith("must be one of") and (choices := _choices_of(kind, inner)):
+    if reason.startswith("must be one of") and (choices := _list_choices(kind, inner)):
         reason = f"must be one of {', '.join(choices)}"
-    return code, FieldError(place[:MAX_ECHO], reason + _echo(path, reason, _look_up(value, inner)))
+    return code, FieldError(place[:MAX_ECHO], reason + _quote_value(path, reason, _look_up(value, inner)))
 
 
-def _semantic(kind: type[msgspec.Struct], members: dict[str, Any], strict: bool) -> Iterator[Mistake]:
+def _find_semantic(kind: type[msgspec.Struct], members: dict[str, Any], strict: bool) -> Iterator[Mistake]:
     """The values that contradict others or are out of range, which a struct's `__post_init__` finds one at a time: the
     field of each is left out to find the next."""
-    members, seen = dict(members), set[str]()
-    while len(seen) < MAX_MISTAKES:
+    members, reported = dict(members), set[str]()
+    while len(reported) < MAX_MISTAKES:
         try:
             msgspec.convert(members, kind, strict=strict)
         except msgspec.ValidationError as error:
             code, (field, reason) = describe_error(error)
-            if field in seen or not isinstance(error.__cause__, BadField):
+            if field in reported or not isinstance(error.__cause__, BadField):
                 return
-            seen.add(field)
-            name = _step(field)
-            yield code, FieldError(field, reason + _echo(field, reason, _look_up(members, field)))
+            reported.add(field)
+            name = _find_first_name(field)
+            yield code, FieldError(field, reason + _quote_value(field, reason, _look_up(members, field)))
             if members.pop(name, None) is None:
                 return
         else:
             return
 
 
-def _struct_of(kind: Any, value: Any, of_items: bool = False) -> type[msgspec.Struct] | None:
+def _find_struct(kind: Any, value: Any, of_items: bool = False) -> type[msgspec.Struct] | None:
     """The struct that a JSON object is meant to be, or an object in an array."""
-    structs = [one for one in _members(kind, of_items) if isinstance(one, inspect.StructType)]
+    structs = [one for one in _list_members(kind, of_items) if isinstance(one, inspect.StructType)]
     if len(structs) <= 1:
         return structs[0].cls if structs else None
     return next((one.cls for one in structs if one.tag_field and value.get(one.tag_field) == one.tag), None)
 
 
-def _choices_of(kind: Any, inner: str) -> list[str]:
+def _list_choices(kind: Any, inner: str) -> list[str]:
     """The texts of which the value at this path must be one."""
-    members = _members(kind, inner.startswith("["))
+    members = _list_members(kind, inner.startswith("["))
     tags = [str(one.tag) for one in members if isinstance(one, inspect.StructType) and one.tag_field == inner]
     texts = [str(text) for one in members if isinstance(one, inspect.LiteralType) for text in one.values]
     return sorted(tags) or texts
 
 
 def _is_raw(kind: inspect.Type) -> bool:
-    members = (*_members(kind, False), *_members(kind, True))
+    members = (*_list_members(kind, False), *_list_members(kind, True))
     return any(isinstance(one, inspect.RawType) for one in members)
 
 
-def _members(kind: Any, of_items: bool) -> list[inspect.Type]:
+def _list_members(kind: Any, of_items: bool) -> list[inspect.Type]:
     """The members of a union type, or of its arrays' items."""
     pending: list[tuple[inspect.Type, bool]] = [
         (kind if isinstance(kind, inspect.Type) else describe_type(kind), of_items)
@@ -253,7 +255,7 @@ def _suggest(name: str, fields: dict[str, Any], members: dict[str, Any]) -> str:
     return f"; it may have {', '.join(absent.values())}" if 0 < len(absent) <= _LISTED else ""
 
 
-def _echo(path: str, reason: str, value: Any) -> str:
+def _quote_value(path: str, reason: str, value: Any) -> str:
     """What was sent, as the end of a reason."""
     if not reason.startswith("must ") or value is msgspec.UNSET or path.rpartition(".")[2] in _SECRET:
         return ""
@@ -280,7 +282,7 @@ def _look_up(value: Any, path: str) -> Any:
     return value
 
 
-def _step(path: str) -> str:
+def _find_first_name(path: str) -> str:
     """The first name of a path."""
     return re.split(r"[.\[]", path, maxsplit=1)[0]
 

@@ -79,7 +79,7 @@ def keep_batch(durability: str, request_id: str, answers: Iterable[tuple[OwnIds,
         if isinstance(reply, Refusal):
             lines.append(_encode_refusal(reply))
             continue
-        own = {text: mark for text, mark in zip(ids, ("/c", "/u", "/o"), strict=True) if text != "-"}
+        markers = {text: marker for text, marker in zip(ids, ("/c", "/u", "/o"), strict=True) if text != "-"}
         if redeemed := _is_redemption(str(reply[1])):  # its record names the book
             lines.append(f"{reply[0]}\t#{events.short(redeemed[1])}")
             continue
@@ -89,7 +89,7 @@ def keep_batch(durability: str, request_id: str, answers: Iterable[tuple[OwnIds,
         view = parts[-1]
         if len(view) == len(COUPON_VIEW) and view[_LAST] != "-":
             view[_LAST:] = ["#" + events.short(view[_LAST])]
-        parts = [[own.get(one, one) for one in words] for words in parts]
+        parts = [[markers.get(one, one) for one in words] for words in parts]
         naming = naming or any(parts[-1][index] != "-" and parts[-1][index][0] != "/" for index in _user_indexes(view))
         lines.append("\t".join([str(reply[0]), *map(" ".join, parts)]))
     return _compress(NAMING if naming else PLAIN, lines)
@@ -116,10 +116,10 @@ def read_batch(kept: str) -> KeptBatch:
 
 def reply_of(kept: KeptReply, ids: OwnIds, records: Mapping[str, tuple[str, str]]) -> list[object]:
     """The script's reply; `records` has each redemption's record and its book's id."""
-    own: dict[str, str] = dict(zip(("/c", "/u", "/o"), ids, strict=True))
+    ids_by_marker: dict[str, str] = dict(zip(("/c", "/u", "/o"), ids, strict=True))
     reply: list[object] = [kept.outcome]
     for part in kept.parts:
-        words = [own.get(one, one) for one in part.split(" ")]
+        words = [ids_by_marker.get(one, one) for one in part.split(" ")]
         if words[-1].startswith("#"):
             record, book_id = records[words[-1][1:]]
             if len(words) == 1:
@@ -187,8 +187,8 @@ class _Events:
 
     def in_full(self, part: str) -> str:
         """A part of a reply with its full event."""
-        before, mark, name = part.rpartition("#")
-        if not mark:
+        before, marker, name = part.rpartition("#")
+        if not marker:
             return part
         if self._last and name.startswith("+"):
             name = str(EventId(self._last.epoch, self._last.seq + int(name[1:])))

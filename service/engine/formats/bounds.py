@@ -35,8 +35,8 @@ def encode_bounds(bounds: Sequence[Bound], generation: int, *, is_counted: bool,
 
 
 def _encode_bound(bound: Bound) -> str:
-    what, most = ("a", bound.amount_e4) if isinstance(bound, BudgetRow) else ("u", bound.uses)
-    return f"{what}:{bound.per[0]}:{bound.period[0]}:{most}"
+    unit, most = ("a", bound.amount_e4) if isinstance(bound, BudgetRow) else ("u", bound.uses)
+    return f"{unit}:{bound.per[0]}:{bound.period[0]}:{most}"
 
 
 @lru_cache(maxsize=1024)

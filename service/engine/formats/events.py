@@ -42,7 +42,7 @@ class _TracePart(msgspec.Struct, frozen=True, gc=False):
     trace: str = ""
 
 
-class ShownRequest(msgspec.Struct, gc=False):
+class PublicRequest(msgspec.Struct, gc=False):
     """The part of a RequestPart that responses show, still as JSON."""
 
     ip: msgspec.Raw = msgspec.Raw(b"null")
@@ -202,7 +202,7 @@ _RECORD_WORDS = len(REDEEMED_FIELDS) + 3
 _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 parse_request = msgspec.json.Decoder(RequestPart).decode
 _parse_trace = msgspec.json.Decoder(_TracePart).decode
-parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
+parse_public_request = msgspec.json.Decoder(PublicRequest).decode
 _WORD, _INT = "[^ ]+", r"-?\d+"
 _NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot user_bucket".split(), _INT)
 _NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}", "max_uses": _INT}
@@ -251,7 +251,7 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
     check_characters(d)
     if d.startswith(b"R "):
         redemption, request, answer = read_redemption(d, r, kept)
-        return _redeemed(redemption, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
+        return _make_redeemed(redemption, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
     try:
         text = d.decode()
         if text == "O" and seq == 0:
@@ -265,7 +265,7 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
     except MalformedEvent:
         raise
     except (ValueError, msgspec.DecodeError) as error:
-        raise _unreadable(error) from error
+        raise _make_unreadable(error) from error
 
 
 def parse_entry(at: EventId, d: bytes, r: bytes) -> Event | None:
@@ -299,10 +299,10 @@ def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionR
         redemption = RedemptionRecord(*("", "R", *words[:-2], "", *words[-2:]))
         return redemption, parse_request(r), None if kept is None else kept.decode()
     except (ValueError, msgspec.DecodeError) as error:
-        raise _unreadable(error) from error
+        raise _make_unreadable(error) from error
 
 
-def _unreadable(error: Exception) -> MalformedEvent:
+def _make_unreadable(error: Exception) -> MalformedEvent:
     return MalformedEvent(f"a field can't be read ({type(error).__name__})")
 
 
@@ -310,90 +310,90 @@ _Common = dict[str, Any]
 """The fields of Event: epoch, seq, request, kept."""
 
 
-def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
+def _make_redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
     gift = None
     if r.gift_code:
-        about = _fact(r.workspace, r.gift_book, r.gift_code, r.user, r.at_ms)
+        about = _parse_fact(r.workspace, r.gift_book, r.gift_code, r.user, r.at_ms)
         gift = Assigned(**common | {"kept": None}, **about, order=decode_field(r.order))
     return Redeemed(
         **common,
-        **_fact(r.workspace, r.book, r.code, r.user, r.at_ms),
+        **_parse_fact(r.workspace, r.book, r.code, r.user, r.at_ms),
         order=decode_field(r.order),
-        value_e4=_read_number(r.value_e4),
+        value_e4=_parse_number(r.value_e4),
         currency=None if r.currency == "-" else r.currency,
         digits=int(r.digits),
         discount_e4=int(r.discount_e4),
         slot=int(r.slot),
         max_uses=int(r.max_uses),
-        balance_after_e4=_read_number(r.balance_after_e4),
-        counted_ms=None if r.counted_ms == "-" else moment(r.counted_ms),
+        balance_after_e4=_parse_number(r.balance_after_e4),
+        counted_ms=None if r.counted_ms == "-" else parse_ms(r.counted_ms),
         gift=gift,
     )
 
 
-def _assigned(words: list[str], common: _Common) -> Assigned:
+def _parse_assigned(words: list[str], common: _Common) -> Assigned:
     _, w, b, code, user, at, _, order, _ = words if len(words) > 7 else [*words, "-", ""]
-    about = _fact(w, b, code, user, at)
+    about = _parse_fact(w, b, code, user, at)
     return Assigned(**common, **about, order=decode_field(order))
 
 
-def _unassigned(words: list[str], common: _Common) -> Unassigned:
+def _parse_unassigned(words: list[str], common: _Common) -> Unassigned:
     _, w, b, code, user, at, _, order = words if len(words) > 7 else [*words, "-"]
-    return Unassigned(**common, **_fact(w, b, code, user, at), order=decode_field(order))
+    return Unassigned(**common, **_parse_fact(w, b, code, user, at), order=decode_field(order))
 
 
-def _rolled_back(words: list[str], common: _Common) -> RolledBack:
-    _, w, b, code, user, order, own_id, at, restore, _, _, after_e4 = words
-    about = _fact(w, b, code, user, at) | {"order": decode_field(order), "redemption_id": own_id}
+def _parse_rolled_back(words: list[str], common: _Common) -> RolledBack:
+    _, w, b, code, user, order, redemption_id, at, restore, _, _, after_e4 = words
+    about = _parse_fact(w, b, code, user, at) | {"order": decode_field(order), "redemption_id": redemption_id}
     if after_e4.startswith("-") and after_e4 != "-":
         raise MalformedEvent("its balance is below zero")
     is_restored = ("0", "1").index(restore) == 1
-    return RolledBack(**common, **about, restore=is_restored, balance_after_e4=_read_number(after_e4))
+    return RolledBack(**common, **about, restore=is_restored, balance_after_e4=_parse_number(after_e4))
 
 
-def _read_number(word: str) -> int | None:
-    return None if word == "-" else int(word)
+def _parse_number(text: str) -> int | None:
+    return None if text == "-" else int(text)
 
 
-def _balance_changed(words: list[str], common: _Common) -> BalanceChanged:
+def _parse_balance_changed(words: list[str], common: _Common) -> BalanceChanged:
     _, w, b, code, kind, amount, after, at, _ = words
     if kind not in ("credited", "closed"):
         raise MalformedEvent("its kind of change is unknown")
-    about: dict[str, Any] = {"workspace": int(w), "book": int(b), "code": code, "at_ms": moment(at), "kind": kind}
+    about: dict[str, Any] = {"workspace": int(w), "book": int(b), "code": code, "at_ms": parse_ms(at), "kind": kind}
     return BalanceChanged(**common, **about, amount_e4=int(amount), balance_after_e4=int(after))
 
 
-def _fact(w: str, b: str, code: str, user: str, at: str) -> dict[str, Any]:
-    return {"workspace": int(w), "book": int(b), "code": code, "user": decode_id(user), "at_ms": moment(at)}
+def _parse_fact(w: str, b: str, code: str, user: str, at: str) -> dict[str, Any]:
+    return {"workspace": int(w), "book": int(b), "code": code, "user": decode_id(user), "at_ms": parse_ms(at)}
 
 
-def _answered(words: list[str], common: _Common) -> Answered:
+def _parse_answered(words: list[str], common: _Common) -> Answered:
     _, w, at = words
-    return Answered(**common, workspace=int(w), at_ms=moment(at))
+    return Answered(**common, workspace=int(w), at_ms=parse_ms(at))
 
 
 _is_noticed = re.compile(r"codes|uses|budget:[ldm]:\d{1,16}:(?:-|\d{1,15})", re.ASCII).fullmatch
 
 
-def _noticed(words: list[str], common: _Common) -> StockNotice:
+def _parse_notice(words: list[str], common: _Common) -> StockNotice:
     _, w, b, notice, what, left, at = words
     if notice not in ("low", "out") or not _is_noticed(what):
         raise MalformedEvent("its notice is unknown")
     about: dict[str, Any] = {"workspace": int(w), "book": int(b), "notice": notice, "what": what}
-    return StockNotice(**common, **about, left=int(left), at_ms=moment(at))
+    return StockNotice(**common, **about, left=int(left), at_ms=parse_ms(at))
 
 
 _READERS: dict[str, Callable[[list[str], _Common], Event]] = {
-    "A": _assigned,
-    "U": _unassigned,
-    "B": _rolled_back,
-    "C": _balance_changed,
-    "K": _answered,
-    "S": _noticed,
+    "A": _parse_assigned,
+    "U": _parse_unassigned,
+    "B": _parse_rolled_back,
+    "C": _parse_balance_changed,
+    "K": _parse_answered,
+    "S": _parse_notice,
 }
 
 
-def moment(text: str) -> int:
+def parse_ms(text: str) -> int:
     """A time in milliseconds. Raises MalformedEvent if it is out of range, ValueError if it is not a number."""
     at_ms = int(text)
     if not 0 <= at_ms <= LATEST_MS:

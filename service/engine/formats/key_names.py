@@ -192,9 +192,9 @@ answer = _of_part("i")
 """The entry of an Idempotency-Key."""
 
 
-def set_of_codes(w: str, number: int | str, which: str) -> str:
+def set_of_codes(w: str, number: int | str, name: str) -> str:
     """One of SETS_OF_CODES."""
-    return f"{w}l:{number}:{which}"
+    return f"{w}l:{number}:{name}"
 
 
 def locks_of_user(w: str, number: int | str, user: str) -> str:
@@ -212,9 +212,9 @@ def ends_of_user(w: str, number: int | str, user: str) -> str:
     return f"{w}ue:{number}:{user}"
 
 
-def rate(w: str, which: str, of: str | int) -> str:
+def rate(w: str, counted: str, holder: str | int) -> str:
     """A counter per minute: requests (`r`) or misses (`m`) of a key, misses of an address (`a`) or of a book (`b`)."""
-    return f"{w}q:{which}:{of}"
+    return f"{w}q:{counted}:{holder}"
 
 
 class WorkspaceKeys(msgspec.Struct, frozen=True):

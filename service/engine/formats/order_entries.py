@@ -35,14 +35,14 @@ class Gift(NamedTuple):
 
 def split_marks(text: str) -> tuple[str, str]:
     """An order's places, and the marks of its locks; '' for none, as in a user's counts."""
-    places, is_marked, marks = text.partition("=")
-    return places, is_marked + marks
+    places, separator, marks = text.partition("=")
+    return places, separator + marks
 
 
 def parse_places(text: str) -> list[Place]:
     """The valid places of an order's entry."""
     matches = _places(split_marks(text)[0])
-    return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in matches]
+    return [Place(EventId(int(epoch), int(seq)), int(slot or 1), sign == "!") for epoch, seq, slot, sign in matches]
 
 
 def parse_gift(text: str) -> Gift:

@@ -57,7 +57,7 @@ class Decider:
         self._refused: dict[int, frozenset[str]] = {}
         """Scripts that are refused `behind`."""
         self._nonces: dict[int, Nonce] = {}
-        self._asked_on: dict[int, int] = {}
+        self._polled_on: dict[int, int] = {}
         """By partition, the connection (Link.generation) for which its epoch holds; 0 for none."""
         self._confirmed: dict[int, Confirmed] = {}
         """Only of partitions with an epoch, or an earlier one, that must be fresh."""
@@ -75,26 +75,26 @@ class Decider:
         return "fsynced" if self._links.syncs(partition) else "accepted"
 
     def learn(
-        self, partition: int, epoch: int, nonce: str, made: int | None = None, asked_at: float | None = None
+        self, partition: int, epoch: int, nonce: str, made: int | None = None, polled_at: float | None = None
     ) -> None:
         """Use this epoch's scripts from now on.
 
-        `made` (Link.made) and `asked_at` (time.monotonic) are of the moment when Postgres was asked, by default now. A
-        later connection may lead to a server of an older epoch.
+        `made` (Link.made) and `polled_at` (time.monotonic) are of the moment when Postgres was polled, by default now.
+        A later connection may lead to a server of an older epoch.
         """
         generation = self.link(partition).generation
-        self._asked_on[partition] = generation if made is None or generation <= made else 0
+        self._polled_on[partition] = generation if made is None or generation <= made else 0
         before = self._epochs.get(partition)
         if is_new := before != (epoch, nonce):
             self._turns.pop(partition, None)
             self._epochs[partition] = (epoch, nonce)
             self._nonces[partition] = parse_nonce(nonce)
             self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests
-        asked_at = time.monotonic() if asked_at is None else asked_at
+        polled_at = time.monotonic() if polled_at is None else polled_at
         if is_new and (self._nonces[partition].fencing or partition in self._confirmed):
-            self._confirmed[partition] = Confirmed(self._nonces[partition], asked_at)
+            self._confirmed[partition] = Confirmed(self._nonces[partition], polled_at)
         elif partition in self._confirmed:
-            self._confirmed[partition] = self._confirmed[partition].by_postgres(asked_at)
+            self._confirmed[partition] = self._confirmed[partition].by_postgres(polled_at)
 
     @property
     def committee(self) -> frozenset[str]:
@@ -121,7 +121,7 @@ class Decider:
         """The current epoch; 0 for none."""
         return self._epochs.get(partition, (0, ""))[0]
 
-    def is_since(self, partition: int, epoch: int) -> bool:
+    def is_in_epoch(self, partition: int, epoch: int) -> bool:
         """Whether the partition has been open since this epoch."""
         return self.epoch(partition) == epoch
 
@@ -156,7 +156,7 @@ class Decider:
 
     def _begin_turn(self, partition: int) -> Turn:
         digests = self._digests.get(partition)
-        if digests is None or self._is_other(partition):
+        if digests is None or self._may_differ(partition):
             raise Refusal.temporary("recovering")
         link, epoch, calls = self.link(partition), self.epoch(partition), self._calls.get(partition)
         if not calls or (calls.epoch, calls.digests) != (epoch, digests) or calls.connection is not link.connection:
@@ -221,34 +221,34 @@ class Decider:
         except Refusal as refusal:
             return refusal
 
-    def _is_other(self, partition: int) -> bool:
+    def _may_differ(self, partition: int) -> bool:
         """Whether the link's server may have other data than the verified one."""
         link = self.link(partition)
-        if self._asked_on[partition] != link.generation:
+        if self._polled_on[partition] != link.generation:
             return True
         if self._confirmed and self._is_stale(partition, self.epoch(partition)):
             return True
-        verified, here = self._nonces[partition].history, link.history
-        return verified != here and bool(verified) and bool(here)
+        verified, connected = self._nonces[partition].history, link.history
+        return verified != connected and bool(verified) and bool(connected)
 
     def _is_stale(self, partition: int, epoch: int) -> bool:
         """Whether another server may have been opened with a later epoch."""
         confirmed = self._confirmed.get(partition)
         if confirmed is None:
             return False
-        return not (self.is_since(partition, epoch) and confirmed.is_fresh(time.monotonic()))
+        return not (self.is_in_epoch(partition, epoch) and confirmed.is_fresh(time.monotonic()))
 
-    async def gate(self, partition: int) -> str:
+    async def read_verified_gate(self, partition: int) -> str:
         """The gate's state: `open`, `full`, `behind` or `closed`.
 
         '' if the gate is missing or has another epoch, or if the server lost the epoch's scripts in a restart.
         """
-        if partition not in self._digests or self._is_other(partition):
+        if partition not in self._digests or self._may_differ(partition):
             return ""
-        state, has_scripts = await asyncio.gather(self.gate_state(partition), self.has_scripts(partition))
+        state, has_scripts = await asyncio.gather(self.read_gate_state(partition), self.has_scripts(partition))
         return state if has_scripts else ""
 
-    async def gate_state(self, partition: int) -> str:
+    async def read_gate_state(self, partition: int) -> str:
         """As gate, without looking for scripts and other servers."""
         gate = parse_gate(await self._read(partition, "GET", key_names.gate(partition)) or "")
         return gate.state if gate.epoch == str(self.epoch(partition)) else ""
@@ -258,15 +258,15 @@ class Decider:
         digests = self._digests.get(partition, {}).values()
         return bool(digests) and all(await self._read(partition, "SCRIPT", "EXISTS", *digests))
 
-    async def outbox_length(self, partition: int) -> int:
+    async def read_outbox_length(self, partition: int) -> int:
         return await self._read(partition, "XLEN", key_names.outbox(partition))
 
-    async def tail(self, partition: int) -> EventId:
+    async def read_tail(self, partition: int) -> EventId:
         """The last event in the outbox; NO_EVENT for none."""
         reply = await self._read(partition, "XREVRANGE", key_names.outbox(partition), "+", "-", "COUNT", 1)
         return parse_event_id(reply[0][0]) if reply else NO_EVENT
 
-    async def after(self, partition: int, event: EventId) -> list[tuple[EventId, bytes, bytes]]:
+    async def read_entries_after(self, partition: int, event: EventId) -> list[tuple[EventId, bytes, bytes]]:
         """The outbox's first three entries after an event: id, decision, request's part."""
         entries: list[tuple[EventId, bytes, bytes]] = []
         reply = await self._read(partition, "XRANGE", key_names.outbox(partition), f"({event}", "+", "COUNT", 3)
@@ -275,7 +275,7 @@ class Decider:
             entries.append((parse_event_id(entry_id), d, r))
         return entries
 
-    async def time_ms(self, partition: int) -> int:
+    async def read_time_ms(self, partition: int) -> int:
         """The clock of the partition's server, which scripts use, in milliseconds since 1970."""
         second, microsecond = await self._read(partition, "TIME")
         return int(second) * 1000 + int(microsecond) // 1000

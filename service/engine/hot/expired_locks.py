@@ -19,25 +19,25 @@ async def sweep_locks(server: Server, run: Run, contain: Contain) -> int:
     swept = 0
     async for page in server.walk_keys({"l"}):
         for key in page:
-            book, which = key.parts
-            if which == "x":  # free codes by their own expiry, not locks
+            book, name = key.parts
+            if name == "x":  # free codes by their own expiry, not locks
                 continue
             async with contain(key):
-                swept += await sweep_set(server, run, key.workspace, book, which)
+                swept += await sweep_set(server, run, key.workspace, book, name)
     return swept
 
 
 async def sweep_book(server: Server, run: Run, workspace: int, book: str) -> int:
     """Remove locks of one book that have expired, and what they held of its budgets."""
-    return sum([await sweep_set(server, run, workspace, book, which) for which in ("b", *key_names.SETS_OF_LOCKS)])
+    return sum([await sweep_set(server, run, workspace, book, name) for name in ("b", *key_names.SETS_OF_LOCKS)])
 
 
-async def sweep_set(server: Server, run: Run, workspace: int, book: str, which: str) -> int:
+async def sweep_set(server: Server, run: Run, workspace: int, book: str, name: str) -> int:
     """Remove locks of one of a book's sets. Returns the number of coupons."""
     names = (server.gate, key_names.settings(key_names.prefix(server.partition, workspace)))
     swept = 0
     for _ in range(MOST_SWEEPS):
-        _, coupons, more = await run(server.partition, "sweep_locks", names, (book, which))
+        _, coupons, more = await run(server.partition, "sweep_locks", names, (book, name))
         swept += coupons
         if not more:
             break

@@ -24,14 +24,14 @@ SHARED_LENGTH = 16
 """The first random characters of a nonce; all epochs on a server's start share them, and so the texts of scripts."""
 RANDOM_LENGTH = 32
 
-_MARKS: dict[Fencing, str] = {"": ".", "postgres": "!", "log": "*", "cluster": "!"}
+_SIGNS: dict[Fencing, str] = {"": ".", "postgres": "!", "log": "*", "cluster": "!"}
 """A nonce of `cluster` has a committee; without it, as in the texts of scripts, it is one of `postgres`."""
 _parse = re.compile(r"(\w*)([.!*])(\w*)(?:~(.+))?").fullmatch
 _entry_bytes = re.compile(r"(\d+)x").match
 
 
 class Nonce(NamedTuple):
-    """`<random><mark><history>`, with `cluster` `~<node>/<node of the committee>/…`."""
+    """`<random><sign><history>`, with `cluster` `~<node>/<node of the committee>/…`."""
 
     random: str
     """`<entry_bytes>x`, and random digits."""
@@ -45,7 +45,7 @@ class Nonce(NamedTuple):
 
     def __str__(self) -> str:
         witness = "~" + "/".join((self.node, *self.committee)) if self.node else ""
-        return f"{self.random}{_MARKS[self.fencing]}{self.history}{witness}"
+        return f"{self.random}{_SIGNS[self.fencing]}{self.history}{witness}"
 
     @property
     def entry_bytes(self) -> int:
@@ -70,12 +70,12 @@ def parse_nonce(text: str) -> Nonce:
     match = _parse(text)
     if match is None:
         return Nonce(text)
-    random, mark, history, witness = match.groups(default="")
-    if mark == "!" and witness:
+    random, sign, history, witness = match.groups(default="")
+    if sign == "!" and witness:
         node, *committee = witness.split("/")
         return Nonce(random, "cluster", history, node=node, committee=tuple(committee))
-    fencings: dict[str, Fencing] = {mark: fencing for fencing, mark in _MARKS.items() if fencing != "cluster"}
-    return Nonce(random, fencings[mark], history)
+    fencings: dict[str, Fencing] = {sign: fencing for fencing, sign in _SIGNS.items() if fencing != "cluster"}
+    return Nonce(random, fencings[sign], history)
 
 
 def choose_nonce(
@@ -102,13 +102,13 @@ def choose_committee(report: Report, last: tuple[str, ...]) -> tuple[str, ...]:
     """
     if sum(node.is_primary for node in report.nodes) < LEAST_NODES:
         return ()
-    there = [node.id for node in sorted(report.nodes, key=lambda one: (not one.is_primary, one.id)) if node.is_there]
-    size = min(COMMITTEE, len(there) - 1 + len(there) % 2)
-    chosen = tuple(there[:size]) if size >= LEAST_NODES else ()
+    present = [node.id for node in sorted(report.nodes, key=lambda one: (not one.is_primary, one.id)) if node.is_there]
+    size = min(COMMITTEE, len(present) - 1 + len(present) % 2)
+    chosen = tuple(present[:size]) if size >= LEAST_NODES else ()
 
     def spare(committee: tuple[str, ...]) -> int:
         """How many more nodes it can lose; -1 if it has no majority."""
-        return max(-1, len({*committee} & {*there}) - len(committee) // 2 - 1)
+        return max(-1, len({*committee} & {*present}) - len(committee) // 2 - 1)
 
     return last if last and 0 <= spare(last) >= min(1, spare(chosen)) else chosen
 
@@ -124,9 +124,9 @@ class Confirmed(NamedTuple):
     def is_fresh(self, now: float) -> bool:
         return now - self.at <= FRESH_S.get(self.nonce.fencing, now - self.at)
 
-    def by_postgres(self, asked_at: float) -> Self:
-        """Postgres, asked then, reports this epoch as open."""
-        return self._replace(at=max(asked_at, self.at))
+    def by_postgres(self, polled_at: float) -> Self:
+        """Postgres, polled then, reports this epoch as open."""
+        return self._replace(at=max(polled_at, self.at))
 
     def by_node(self, sent_at: float, now: float, claim: Claim) -> Self:
         """A node, asked at `sent_at`, reports now who has the partition's slot.

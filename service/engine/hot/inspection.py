@@ -17,7 +17,7 @@ from service.engine.hot.expired_locks import Contain, sweep_locks
 from service.engine.hot.redis_server import Server
 from service.engine.hot.scripts import RECONCILING, Scripts
 
-ITEMS_A_LOOK = 480
+ITEMS_A_RUN = 480
 """Bounds a run of lua/read_values.lua to about half a millisecond."""
 BUCKETS_A_RUN = 200
 """Of a run of lua/compare_pools.lua, and of a hash's fields."""
@@ -36,7 +36,7 @@ class Item(NamedTuple):
         return Write(self.kind, self.key, self.member, seen, to)  # type: ignore[arg-type]
 
 
-class Seen(NamedTuple):
+class Snapshot(NamedTuple):
     """Values at one moment: after the event `at`, with all configuration up to `config`, and some up to `newest`, which
     is not less."""
 
@@ -62,15 +62,15 @@ class RedisInspector(Server):
         """Load the scripts."""
         await self.load(self._scripts)
 
-    async def read_values(self, items: Sequence[Item]) -> Seen:
-        """Read at most ITEMS_A_LOOK values."""
+    async def read_values(self, items: Sequence[Item]) -> Snapshot:
+        """Read at most ITEMS_A_RUN values."""
         names = (self.gate, self.outbox, key_names.config(self.partition), key_names.newest(self.partition))
         flat = [part for item in items for part in item]
         _, last, config, newest, *values = await self.run(self._scripts, "read_values", names, flat)
-        return Seen(parse_event_id(last) if last else NO_EVENT, *parse_versions(config, newest), values)
+        return Snapshot(parse_event_id(last) if last else NO_EVENT, *parse_versions(config, newest), values)
 
     async def repair(self, writes: Sequence[Write]) -> bool:
-        """Apply all writes if all values are still as seen; else none."""
+        """Apply all writes if each value is still the one that its write replaces; else none."""
         reply = await self.run(self._scripts, "repair", (self.gate,), encode_writes(writes))
         return reply[1] == 1
 
@@ -104,7 +104,7 @@ class RedisInspector(Server):
         """Remove expired locks, which no repair changes."""
         await sweep_locks(self, lambda _, script, names, args: self.run(self._scripts, script, names, args), contain)
 
-    async def gate_is_ours(self) -> bool:
+    async def gate_serves_epoch(self) -> bool:
         """Whether the gate lets scripts of this epoch run."""
         return parse_gate(await self.read_gate()).serves(self._scripts.epoch)
 

@@ -40,12 +40,12 @@ class RedisProjector:
     def __init__(
         self,
         run: Run,
-        left_out: Callable[[CodeRow], None] | None = None,
+        on_failed_code: Callable[[CodeRow], None] | None = None,
         pace: Pace | None = None,
     ) -> None:
-        """`left_out` gets each code that fails, and the others are written; without it a failure raises Refusal. With a
-        pace, lists of more than FEW_CODES are written one small run at a time, at its share of the time."""
-        self._run, self._left_out = run, left_out
+        """`on_failed_code` gets each code that fails, and the others are written; without it a failure raises Refusal.
+        With a pace, lists of more than FEW_CODES are written one small run at a time, at its share of the time."""
+        self._run, self._on_failed_code = run, on_failed_code
         self._codes_a_run, self._pace = PACED_CODES if pace else CODES_A_RUN, pace
 
     async def workspace(self, row: WorkspaceRow) -> None:
@@ -58,15 +58,15 @@ class RedisProjector:
         names = _names(row.partition, w, key_names.books(w), key_names.book(w, row.book))
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
         if row.locks_ended:
-            for which in key_names.SETS_OF_LOCKS:
-                await self._drop_ended_locks(row, names[:2], f"{which}{row.locks_ended}")
+            for lock_set in key_names.SETS_OF_LOCKS:
+                await self._drop_ended_locks(row, names[:2], f"{lock_set}{row.locks_ended}")
 
-    async def _drop_ended_locks(self, row: BookRow, names: tuple[str, ...], which: str) -> None:
+    async def _drop_ended_locks(self, row: BookRow, names: tuple[str, ...], lock_set: str) -> None:
         """Remove the locks that lua/put_book.lua set aside: they can't be used, but still count."""
         more = True
         while more:
             async with self._pace.turn(row.workspace) if self._pace else nullcontext():
-                _, _, more = await self._run(row.partition, "sweep_locks", names, (row.book, which))
+                _, _, more = await self._run(row.partition, "sweep_locks", names, (row.book, lock_set))
 
     async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
         """Make a book that can't be projected permit nothing."""
@@ -100,9 +100,9 @@ class RedisProjector:
                 replies = await asyncio.gather(*going)
             for (_, some), reply in zip(runs[start : start + at_once], replies, strict=True):
                 for position in reply[2:]:
-                    if self._left_out is None:
+                    if self._on_failed_code is None:
                         raise Refusal.temporary("outcome_unknown")
-                    self._left_out(some[int(position)])
+                    self._on_failed_code(some[int(position)])
 
     async def coupon(self, row: CodeRow) -> None:
         await self.codes(row.workspace, row.partition, row.version, [row])
@@ -112,22 +112,22 @@ class RedisProjector:
         names = _names(row.partition, w, key_names.user(w, encode_field(row.user_id)))
         await self._run(row.partition, "put_user", names, (row.version, setting(row.max_coupons)))
 
-    async def seen(self, partition: int, version: int) -> None:
+    async def confirm_version(self, partition: int, version: int) -> None:
         """Record that all rows of this version are projected."""
-        await self._seen(partition, version - 1, version)
+        await self._advance(partition, version - 1, version)
 
     async def advance_config(self, partition: int, version: int) -> None:
         """Record that all rows up to this version are projected."""
-        await self._seen(partition, 0, version)
+        await self._advance(partition, 0, version)
 
-    async def last_seen(self, partition: int) -> int:
+    async def read_last_version(self, partition: int) -> int:
         """The last version that Redis has with all before it."""
-        return (await self.versions(partition)).last
+        return (await self.read_versions(partition)).last
 
-    async def versions(self, partition: int) -> ConfigVersions:
-        return await self._seen(partition, 0, 0)
+    async def read_versions(self, partition: int) -> ConfigVersions:
+        return await self._advance(partition, 0, 0)
 
-    async def _seen(self, partition: int, after: int, version: int) -> ConfigVersions:
+    async def _advance(self, partition: int, after: int, version: int) -> ConfigVersions:
         names = (key_names.gate(partition), key_names.config(partition), key_names.newest(partition))
         _, last, newest = await self._run(partition, "advance_config", names, (after, version))
         return parse_versions(last, newest)
@@ -139,5 +139,5 @@ def _arguments(rows: Sequence[CodeRow]) -> Iterator[Any]:
         yield from (key_names.bucket(row.code), row.code, code_settings(row))
 
 
-def _names(partition: int, w: str, *own: str) -> tuple[str, ...]:
-    return key_names.gate(partition), key_names.settings(w), *own, key_names.newest(partition)
+def _names(partition: int, w: str, *others: str) -> tuple[str, ...]:
+    return key_names.gate(partition), key_names.settings(w), *others, key_names.newest(partition)

@@ -78,7 +78,7 @@ _operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(AnyOperation)
 _own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(_AnyOwn)
 
 
-def split(caller: Caller, body: bytes) -> Sequence[msgspec.Raw | msgspec.Struct]:
+def split_batch(caller: Caller, body: bytes) -> Sequence[msgspec.Raw | msgspec.Struct]:
     """The operations of a batch: in their usual form if all are usual, which takes 2 ms for 1,000 of them, else
     undecoded. Refusal if it has none or too many, or is not JSON."""
     return (_split_usual(body) if caller.user is None else None) or decode(_batch, body).operations
@@ -97,7 +97,7 @@ def _split_usual(body: bytes) -> list[msgspec.Struct] | None:
     return requests if min(counts) > 0 and members == body.count(b'":') else None
 
 
-def read(caller: Caller, operation: msgspec.Raw | msgspec.Struct) -> tuple[Row, str | None, Any]:
+def read_operation(caller: Caller, operation: msgspec.Raw | msgspec.Struct) -> tuple[Row, str | None, Any]:
     """The single operation, its code and its request. Raises the single request's Refusal."""
     request: Any = operation
     if isinstance(operation, msgspec.Raw):
@@ -115,12 +115,12 @@ def read(caller: Caller, operation: msgspec.Raw | msgspec.Struct) -> tuple[Row, 
 
 
 def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
-    """Read at most 64 records (AT_ONCE in batches.py); `read_records` parses the reply."""
+    """Read at most 64 records (AT_ONCE in batches.py); `parse_records` parses the reply."""
     return Command(
         "read_records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), render_nothing
     )
 
 
-def read_records(reply: Reply) -> Records:
+def parse_records(reply: Reply) -> Records:
     parts = iter(reply[1:])
     return {name: (record, book_id) for name, record, book_id in zip(parts, parts, parts, strict=True)}

@@ -13,7 +13,7 @@ import msgspec
 from service.engine.domain.field_types import Answer, quote_field, quote_id
 from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.times import Timestamp, from_ms
-from service.engine.formats.events import RedemptionRecord, parse_record, parse_shown_request, without_key
+from service.engine.formats.events import RedemptionRecord, parse_public_request, parse_record, without_key
 from service.engine.formats.redemption_id import id_from_event
 from service.engine.operations.coupon_view import Durability
 
@@ -80,8 +80,8 @@ def _format_amounts(value_e4: str, currency: str, digits_text: str, discount_e4:
 @lru_cache(maxsize=256)
 def _format_request(request: str, durability: str | None) -> str:
     """The members with the request's part, and the object's end."""
-    shown = parse_shown_request(request)
-    members = b'"ipAddress":%b,"userAgent":%b,"metadata":%b' % (shown.ip, shown.ua, shown.metadata)
+    public = parse_public_request(request)
+    members = b'"ipAddress":%b,"userAgent":%b,"metadata":%b' % (public.ip, public.ua, public.metadata)
     return members.decode() + ("}" if durability is None else f',"durability":"{durability}"}}')
 
 

@@ -50,19 +50,19 @@ def usual_struct(request: type[msgspec.Struct]) -> type[msgspec.Struct] | None:
     fields, known = msgspec.structs.fields(request), {*_KINDS, *_OTHERS, *_LEFT_OUT}
     if not {field.name for field in fields} <= known:
         return None
-    own: list[Any] = []
+    usual: list[Any] = []
     for field in fields:
         if field.name == "order_value":
-            own.append((field.name, msgspec.Raw, _NO_VALUE))
+            usual.append((field.name, msgspec.Raw, _NO_VALUE))
         elif field.name == "lock_seconds":
-            own.append((field.name, field.type, None))
+            usual.append((field.name, field.type, None))
         elif kind := _KINDS.get(field.name):
             required = field.default is msgspec.NODEFAULT
-            own.append((field.name, kind) if required else (field.name, kind | None, None))
-    own.sort(key=len)  # required fields first
-    names, config = {field[0] for field in own}, request.__struct_config__
+            usual.append((field.name, kind) if required else (field.name, kind | None, None))
+    usual.sort(key=len)  # required fields first
+    names, config = {field[0] for field in usual}, request.__struct_config__
     return msgspec.defstruct(
-        f"Usual{request.__name__}", own, rename="camel", forbid_unknown_fields=True, tag=config.tag,
+        f"Usual{request.__name__}", usual, rename="camel", forbid_unknown_fields=True, tag=config.tag,
         tag_field=config.tag_field, module=__name__, namespace=dict.fromkeys(known - names),
     )  # fmt: skip
 

@@ -112,10 +112,10 @@ async def finish(pool: Pool, partition: int, fence: int, book: ArchivedBook) -> 
         await connection.execute(query("finish_archiving"), book.workspace, book.book, version)
 
 
-async def archive_again(database: Database, partition: int, seen: int) -> None:
+async def archive_again(database: Database, partition: int, version: int) -> None:
     """Remove archived books again from a Redis that has this version of the configuration, but may have lost later
     writes."""
-    await database.execute(query("archive_again"), partition, seen)
+    await database.execute(query("archive_again"), partition, version)
 
 
 async def read_last_counts(database: Database, book_id: UUID) -> list[int | str] | None:

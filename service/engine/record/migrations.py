@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS migrations (
 )"""
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
 """While a statement waits for a table's lock, all later statements on the table wait for it."""
-_LOOK_S = 0.2
+_POLL_S = 0.2
 """Between two looks at what blocks a migration: once it has failed, Postgres no longer names that."""
 _BLOCKERS = r"""
 SELECT pid, application_name, usename, xact_start, left(regexp_replace(query, '\s+', ' ', 'g'), 60) AS query
@@ -125,13 +125,13 @@ async def _naming_blockers(
     pid = await connection.fetchval("SELECT pg_backend_pid()")
     seen: list[asyncpg.Record] = []
 
-    async def look() -> None:
+    async def watch_blockers() -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             if rows := await observer.fetch(_BLOCKERS, pid):
                 seen[:] = rows
 
-    looking = asyncio.create_task(look())
+    looking = asyncio.create_task(watch_blockers())
     try:
         yield
     except asyncpg.LockNotAvailableError as error:

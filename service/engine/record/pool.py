@@ -176,7 +176,7 @@ def _read_url(database_url: str) -> dict[str, Any]:
     return {"dsn": f"{address}?{kept}" if kept else address, **statements}
 
 
-async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
+async def connect_with_retries(database_url: str, **options: Any) -> asyncpg.Pool:
     """Connect when a process starts: wait without limit for a Postgres that is away or unfit. Raises UnboundSession,
     what Postgres says of a role or password that it refuses, and the errors of `lacks_tls` and `lacks_files`."""
     pause_s = 0.1

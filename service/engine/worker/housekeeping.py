@@ -18,7 +18,7 @@ Prune = Callable[[asyncpg.Pool, int], Awaitable[int]]
 EVERY_S = 600.0
 MONTHS_AHEAD = 2
 BATCH_ROWS, MAX_BATCHES = 10_000, 1_000
-LOOK_S = 5.0
+POLL_S = 5.0
 MIN_BYTES = 512 << 10
 """Smaller tables are read whole in some milliseconds."""
 MOST_TABLES = 4
@@ -52,4 +52,4 @@ async def refresh_statistics(pool: asyncpg.Pool) -> None:
     while True:
         with wait_out_outage():
             await pool.execute(query("analyze_grown_tables"), MIN_BYTES, MOST_TABLES)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)

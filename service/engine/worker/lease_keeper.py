@@ -62,7 +62,7 @@ class Lease:
         """The tasks for which Postgres has work."""
         self._next = asyncio.Event()
 
-    async def until_due(self, task: str, at_most_s: float | None = None) -> None:
+    async def wait_until_due(self, task: str, at_most_s: float | None = None) -> None:
         """Wait for the next reading of the leases in which there is work for this task, or for so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most_s):
@@ -70,7 +70,7 @@ class Lease:
                 while task not in self.due:
                     await self._next.wait()
 
-    async def until_configured(self, version: int) -> None:
+    async def wait_until_configured(self, version: int) -> None:
         """Wait until Postgres has another version of the configuration, or was not compared with Redis."""
         while self.config_version == version and self.is_confirmed:
             await self._next.wait()

@@ -38,13 +38,13 @@ from service.engine.worker.opening.partition_opening import Opening
 from service.engine.worker.opening.unappliable_events import TooManyFailed
 from service.engine.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.engine.worker.script_versions import LoadedScripts, own_scripts
-from service.engine.worker.server_watch import ServerWatch, SharedRedis, until_turn
+from service.engine.worker.server_watch import ServerWatch, SharedRedis, wait_for_turn
 from service.engine.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.engine.worker.waiting import is_cancelled, pause, run_until, wait_for_any
 from service.engine.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25
-IDLE_LOOK_S = 10.0
+IDLE_POLL_S = 10.0
 """How often an idle partition looks at the gate and checks the server's fitness; in between it takes the pulse."""
 RECONNECT_S, RETRY_S, LONGEST_RETRY_S = 0.1, 0.5, 30.0
 ALARM_S = 10.0
@@ -148,7 +148,7 @@ class PartitionWorker:
         """Whether a committee of a cluster's nodes may confirm epochs."""
         self._log = log.bind(partition=partition)
         self._evicted = 0
-        self._must_look = False
+        self._must_check = False
         """Whether the pulse of the server has shown that it may have lost something."""
         self._report: Report | None = None
         """The server's of its cluster."""
@@ -162,7 +162,7 @@ class PartitionWorker:
             pause_s, self._task = 0.0, "opening"
             fence = None
             try:
-                await run_until(stopping, self._redis.until_reached(self._partition))
+                await run_until(stopping, self._redis.wait_until_reached(self._partition))
                 if self._redis.has_reached(self._partition):
                     await wait_for_any(stopping, self._lease.is_due, self._redis.lost)
                 can_work = self._lease.is_due.is_set() and self._redis.has_reached(self._partition)
@@ -268,7 +268,7 @@ class PartitionWorker:
             outbox.close()
 
     async def _run_behind_openings(self, task: str, begin: Callable[[], Awaitable[None]]) -> None:
-        await self._openings.until_idle()
+        await self._openings.wait_until_idle()
         await self._supervisor.run(task, begin)
 
     def _background(self, server: Server, scripts: Scripts, fence: int) -> Tasks:
@@ -352,31 +352,31 @@ class PartitionWorker:
     async def _watch_rebuild_orders(self) -> None:
         """Start only after the opening, which may just be executing an order."""
         while True:
-            await self._lease.until_due("rebuilding")
+            await self._lease.wait_until_due("rebuilding")
             with contextlib.suppress(*postgres.ERRORS):  # the reading may be from before the end of the opening
                 if await rebuild_order(self._pool, self._partition):
                     raise Unverified("a rebuild was ordered")
 
     async def _watch_gate(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
         """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
-        While the partition is idle, look at gate and scripts every ten seconds, or if the pulse is unusual. Raises
+        While the partition is idle, check gate and scripts every ten seconds, or if the pulse is unusual. Raises
         Unverified."""
         gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, has_log=self._has_log)
         while True:
-            is_idle_turn = await until_turn(GATE_POLL_S, round(IDLE_LOOK_S / GATE_POLL_S))
-            if flusher.is_idle and gate.state == "open" and not is_idle_turn and not self._must_look:
+            is_idle_turn = await wait_for_turn(GATE_POLL_S, round(IDLE_POLL_S / GATE_POLL_S))
+            if flusher.is_idle and gate.state == "open" and not is_idle_turn and not self._must_check:
                 if parse_nonce(scripts.nonce).fencing:
                     self._check_fencing(fencing, await watch.replication())
                 continue
-            self._must_look = False
-            look = await watch.look(scripts)
-            self._check_fencing(fencing, look.replication)
-            gate = parse_gate(look.gate)
+            self._must_check = False
+            check = await watch.check_partition(scripts)
+            self._check_fencing(fencing, check.replication)
+            gate = parse_gate(check.gate)
             if not gate.serves(scripts.epoch):
-                raise Unverified(f"the gate is {look.gate!r}, not {scripts.epoch} open")
-            if not look.has_scripts:
+                raise Unverified(f"the gate is {check.gate!r}, not {scripts.epoch} open")
+            if not check.has_scripts:
                 raise Unverified("scripts are missing")
-            if look.may_have_wrong_type or not flusher.is_idle:
+            if check.may_have_wrong_type or not flusher.is_idle:
                 await self._check_types(server)
             if not flusher.is_idle:
                 flusher.observe_tail(await server.tail())
@@ -384,7 +384,7 @@ class PartitionWorker:
                 flusher.held = await server.command("XLEN", server.outbox)
             if (state := flusher.gate_state()) != gate.state:
                 self._log.warning("gate_changed", state=state, unrecorded=flusher.unrecorded.events)
-                await server.move_gate(look.gate, str(gate._replace(state=state)))
+                await server.move_gate(check.gate, str(gate._replace(state=state)))
 
     def _check_fencing(self, fencing: FencingWatch, server: Replication) -> None:
         """Raises Unverified."""
@@ -400,13 +400,13 @@ class PartitionWorker:
         command and also shows whether keys or scripts are gone. Raises Unverified, UnfitRedis."""
         last = await watch.pulse()
         while True:
-            is_idle_turn = await until_turn(FITNESS_POLL_S, round(IDLE_LOOK_S / FITNESS_POLL_S))
+            is_idle_turn = await wait_for_turn(FITNESS_POLL_S, round(IDLE_POLL_S / FITNESS_POLL_S))
             if self._asks_report:
                 self._report = await watch.report()
             if flusher.is_idle and not is_idle_turn:
                 pulse = await watch.pulse()
-                self._must_look |= pulse.scripts < last.scripts or pulse.keys < last.keys // 2
-                self._must_look |= not parse_nonce(scripts.nonce).fits(pulse.replication)
+                self._must_check |= pulse.scripts < last.scripts or pulse.keys < last.keys // 2
+                self._must_check |= not parse_nonce(scripts.nonce).fits(pulse.replication)
                 last = pulse
                 if not pulse.unfit and pulse.evicted == self._evicted:
                     continue

@@ -32,7 +32,7 @@ from service.engine.worker.server_watch import RETRY_S
 from service.engine.worker.task_supervisor import Supervisor, TaskFailures
 from service.engine.worker.waiting import pause
 
-LOOK_S = 0.5
+POLL_S = 0.5
 
 log = structlog.get_logger()
 
@@ -61,7 +61,7 @@ async def work(settings: EngineSettings, more: Work) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     connecting = asyncio.create_task(
-        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
+        postgres.connect_with_retries(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
     )
     await asyncio.wait({connecting, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
@@ -71,7 +71,7 @@ async def work(settings: EngineSettings, more: Work) -> None:
     async with (
         await connecting as pool,
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
-        await postgres.connect_when_there(settings.database_url, name=name_session(holder), max_size=1) as renewing,
+        await postgres.connect_with_retries(settings.database_url, name=name_session(holder), max_size=1) as renewing,
     ):
         partitions = await check_partitions(pool)
         await check_role(pool, "worker")
@@ -126,7 +126,7 @@ async def _publish_unreached(shared: Shared, stopping: asyncio.Event) -> None:
             await failures.clear("reaching")
         was_released = bool(released)
         metrics.show_task_failing(0, "reaching", is_failing=was_released)  # a handover of partition 0 removes it
-        await pause(LOOK_S, stopping)
+        await pause(POLL_S, stopping)
     if was_released:
         await failures.clear("reaching")
 

@@ -58,7 +58,7 @@ class ProjectionCatchUp:
     def __init__(self, server: Server, projector: RedisProjector, pool: asyncpg.Pool, fence: int) -> None:
         self._server, self._projector, self._pool, self._fence = server, projector, pool, fence
         self._partition = server.partition
-        self._left_out = SetAside(pool, server.partition, PROJECTING)
+        self._set_aside = SetAside(pool, server.partition, PROJECTING)
         self._tried = False
         """Whether all that is set aside was tried, at the start."""
         self._missing = 0
@@ -73,40 +73,40 @@ class ProjectionCatchUp:
             with wait_out_outage(log):
                 version = await self._catch_up()
             if version is not None:
-                await lease.until_configured(version)
+                await lease.wait_until_configured(version)
 
     async def _catch_up(self) -> int | None:
         """Return the version of the configuration if Redis has everything, and Postgres was compared with it."""
-        seen, newest = await self._projector.versions(self._partition)
+        projected, newest = await self._projector.read_versions(self._partition)
         row = await read_partition(self._pool, self._partition)
         if newest > row.config_version:
             raise AnchorLost("Postgres was restored: Redis has newer configuration")
         if not row.confirmed and (surplus := await find_surplus(self._server, self._pool)):
             raise AnchorLost(str(surplus))
-        if seen < self._missing:
-            log.info("projection_behind", partition=self._partition, versions=row.config_version - seen)
-            async with aclosing(changes_since(self._pool, self._partition, seen)) as changes:
+        if projected < self._missing:
+            log.info("projection_behind", partition=self._partition, versions=row.config_version - projected)
+            async with aclosing(changes_since(self._pool, self._partition, projected)) as changes:
                 async for change in changes:
-                    await project(self._projector, self._partition, change, self._left_out)
+                    await project(self._projector, self._partition, change, self._set_aside)
         is_whole = await self._try_again()
         self._missing = row.config_version
         if not row.confirmed:
             await self._confirm_later(row.incarnation)
-        return row.config_version if row.confirmed and is_whole and seen == row.config_version else None
+        return row.config_version if row.confirmed and is_whole and projected == row.config_version else None
 
     async def _try_again(self) -> bool:
         """Return whether nothing is set aside."""
-        stored = set(await self._left_out.read_stored())
-        due = stored - await self._left_out.read_resting() if stored and self._tried else stored
+        stored = set(await self._set_aside.read_stored())
+        due = stored - await self._set_aside.read_resting() if stored and self._tried else stored
         self._tried = True
         if not due:
             return not stored
         failed = set[str]()
         async with aclosing(all_settings(self._pool, self._partition)) as changes:
             async for change in changes:
-                failed |= await project(self._projector, self._partition, change, self._left_out, due)
+                failed |= await project(self._projector, self._partition, change, self._set_aside, due)
         for name in due - failed:
-            await self._left_out.forget(Thing(name))
+            await self._set_aside.forget(Thing(name))
         return not stored - due and not failed
 
     async def _confirm_later(self, incarnation: str) -> None:

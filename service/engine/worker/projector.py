@@ -26,21 +26,21 @@ PROJECTING = "projecting"
 
 
 async def project(
-    projector: RedisProjector, partition: int, change: Change, left_out: SetAside, only: Container[str] | None = None
+    projector: RedisProjector, partition: int, change: Change, set_aside: SetAside, only: Container[str] | None = None
 ) -> set[str]:
     """Write a change's rows, or only those of these things, then the version up to which Redis has everything. Set
     aside a row that can't be read or written; the codes of such a book can't be used. Return the things set aside."""
     failed = set[str]()
 
-    async def leave_out(row: Unreadable) -> None:
+    async def set_row_aside(row: Unreadable) -> None:
         thing = _name(row)
         failed.add(thing.name)
-        await left_out.add(thing, row.error)
+        await set_aside.add(thing, row.error)
         if row.book is not None and row.book_id is not None:
             await projector.close_book(partition, row.workspace, row.book, row.book_id, row.version)
 
     for unreadable in change.unreadable:
-        await leave_out(unreadable)
+        await set_row_aside(unreadable)
     if change.rows and isinstance(change.rows[0], CodeRow):
         await project_codes(projector, partition, change)
     for row in change.rows:
@@ -52,7 +52,7 @@ async def project(
             if isinstance(error, ScriptFailed) and not error.is_own:
                 raise
             book = (row.book, row.book_id) if isinstance(row, BookRow) else (None, None)
-            await leave_out(Unreadable(type(row).__name__, row.workspace, row.version, *book, error))
+            await set_row_aside(Unreadable(type(row).__name__, row.workspace, row.version, *book, error))
     await projector.advance_config(partition, change.version)
     return failed
 

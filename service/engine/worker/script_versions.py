@@ -28,7 +28,7 @@ from service.engine.record.pool import connect_once, wait_out_outage
 from service.engine.record.processes import BEAT_S
 from service.engine.record.program_versions import needed_versions, read_scripts, store_scripts, stored_versions
 
-LOOK_S = 0.5
+POLL_S = 0.5
 """Between two looks of keep_loaded for new versions."""
 
 log = structlog.get_logger()
@@ -166,7 +166,7 @@ class LoadedScripts:
                     await server.load(scripts)
                     log.info("scripts_loaded", partition=own.partition, epoch=own.epoch, version=name)
                     loaded.add(name)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
 
 def own_scripts(partition: int, epoch: int, nonce: str) -> Scripts:

@@ -17,7 +17,7 @@ from service.engine.record.server_state import ServerState, read_server_state
 from service.engine.worker import metrics
 from service.engine.worker.server_watch import SharedRedis
 
-LOOK_S = 15.0
+POLL_S = 15.0
 _GAUGES = (
     ("scrip_redis_memory_used_bytes", "Memory that Redis uses.", "server"),
     ("scrip_redis_memory_limit_bytes", "Redis's maxmemory; 0 for none.", "server"),
@@ -66,7 +66,7 @@ class ServerMetrics(Collector):
                 metrics.show_set_aside(await count_set_aside(pool))
                 offsets_s, server = found_s, await read_server_state(pool)
             self._offsets_s, self._server, self._standbys_missing = offsets_s, server, missing
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         for name, text, label in _GAUGES:
@@ -77,12 +77,12 @@ class ServerMetrics(Collector):
         used, limit, failing, replicas, sentinels, offset, connections, most, archive, standbys = families
         offsets = [0.0]
         for watch in self.redis.watches() if self.redis else ():
-            if seen := watch.seen:
+            if fitness := watch.last_fitness:
                 server = [str(watch.connection.host or "socket")]
-                used.add_metric(server, seen.used_bytes)
-                limit.add_metric(server, seen.max_bytes)
-                failing.add_metric(server, seen.writes_fail)
-                replicas.add_metric(server, seen.replication.count)
+                used.add_metric(server, fitness.used_bytes)
+                limit.add_metric(server, fitness.max_bytes)
+                failing.add_metric(server, fitness.writes_fail)
+                replicas.add_metric(server, fitness.replication.count)
                 offsets.append(watch.clock_offset_s)
         if self.redis:
             offset.add_metric(["redis"], max(offsets, key=abs))

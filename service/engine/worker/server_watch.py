@@ -25,15 +25,15 @@ GATHER_S = 0.02
 _STRINGS = [kind for kind, type_ in key_names.OWN.items() if type_ == "string"]
 
 
-async def until_turn(period_s: float, turns: int) -> bool:
+async def wait_for_turn(period_s: float, turns: int) -> bool:
     """Wait for the next turn, at the same moment in all partitions; return whether it is every `turns`-th."""
     turn = int(time.monotonic() / period_s) + 1
     await asyncio.sleep(turn * period_s - time.monotonic())
     return turn % turns == 0
 
 
-class Look(NamedTuple):
-    """What a partition sees of the server at one moment."""
+class PartitionCheck(NamedTuple):
+    """The state of the server and of a partition at one moment."""
 
     replication: Replication
     gate: str
@@ -53,9 +53,9 @@ class ServerWatch:
         """`is_cluster`: each partition is in a slot of its own, and a command names keys of one slot only."""
         self.connection = connection
         self._is_cluster = is_cluster
-        self._asked: dict[int, Scripts] = {}
+        self._to_check: dict[int, Scripts] = {}
         self._answering: dict[str, asyncio.Task[Any]] = {}
-        self.seen: Fitness | None = None
+        self.last_fitness: Fitness | None = None
         """The server's state when it was checked last."""
         self.clock_offset_s = 0.0
         """What its clock was ahead of this machine's then."""
@@ -70,45 +70,45 @@ class ServerWatch:
         return await self._share("fitness", self._check)
 
     async def _check(self) -> Fitness:
-        asked_s = time.time()
-        self.seen = fitness = await check_server(self.connection.call)
+        sent_s = time.time()
+        self.last_fitness = fitness = await check_server(self.connection.call)
         if fitness.clock_us:
-            self.clock_offset_s = fitness.clock_us / 1e6 - (asked_s + time.time()) / 2
+            self.clock_offset_s = fitness.clock_us / 1e6 - (sent_s + time.time()) / 2
         return fitness
 
     async def pulse(self) -> Pulse:
         return await self._share("pulse", lambda: ask_pulse(self.connection.call))
 
-    async def look(self, scripts: Scripts) -> Look:
-        """Look at the gate of the scripts' partition, and whether the server has the scripts."""
-        self._asked[scripts.partition] = scripts
-        look = (await self._share("look", self._look))[scripts.partition]
-        if isinstance(look, hiredis.ReplyError):
-            raise look
-        return look
+    async def check_partition(self, scripts: Scripts) -> PartitionCheck:
+        """Check the gate of the scripts' partition, and whether the server has the scripts."""
+        self._to_check[scripts.partition] = scripts
+        check = (await self._share("partitions", self._check_partitions))[scripts.partition]
+        if isinstance(check, hiredis.ReplyError):
+            raise check
+        return check
 
-    async def _look(self) -> dict[int, Look | hiredis.ReplyError]:
+    async def _check_partitions(self) -> dict[int, PartitionCheck | hiredis.ReplyError]:
         """Four commands, for any number of partitions; in a cluster two, and two for each partition, which may be
         refused by themselves. Redis loses all scripts of an epoch or none, so the first stands for all."""
-        asked, self._asked = self._asked, {}
-        firsts = [next(iter(scripts.digests.values())) for scripts in asked.values()]
-        groups = [[partition] for partition in asked] if self._is_cluster else [list(asked)]
+        scripts_of, self._to_check = self._to_check, {}
+        firsts = [next(iter(scripts.digests.values())) for scripts in scripts_of.values()]
+        groups = [[partition] for partition in scripts_of] if self._is_cluster else [list(scripts_of)]
         call = self.connection.call
-        (replication, loaded), groups_own = await asyncio.gather(
+        (replication, loaded), replies_of_groups = await asyncio.gather(
             asyncio.gather(ask_replication(call), call("SCRIPT", "EXISTS", *firsts)),
-            asyncio.gather(*map(self._read_own, groups)),
+            asyncio.gather(*map(self._read_gates, groups)),
         )
         if isinstance(loaded, hiredis.ReplyError):
             raise loaded
-        own = {partition: reply for group in groups_own for partition, reply in group.items()}
-        looks: dict[int, Look | hiredis.ReplyError] = {}
-        for partition, has in zip(asked, loaded, strict=True):
-            reply = own[partition]
+        gates = {partition: reply for group in replies_of_groups for partition, reply in group.items()}
+        checks: dict[int, PartitionCheck | hiredis.ReplyError] = {}
+        for partition, has in zip(scripts_of, loaded, strict=True):
+            reply = gates[partition]
             is_read = not isinstance(reply, hiredis.ReplyError)
-            looks[partition] = Look(replication, *reply, has_scripts=bool(has)) if is_read else reply
-        return looks
+            checks[partition] = PartitionCheck(replication, *reply, has_scripts=bool(has)) if is_read else reply
+        return checks
 
-    async def _read_own(self, partitions: Sequence[int]) -> dict[int, tuple[str, bool] | hiredis.ReplyError]:
+    async def _read_gates(self, partitions: Sequence[int]) -> dict[int, tuple[str, bool] | hiredis.ReplyError]:
         """Gate and may_have_wrong_type of each partition. MGET returns nothing for other types, which EXISTS counts."""
         names = [Key(partition, 0, kind).name for partition in partitions for kind in _STRINGS]
         call = self.connection.call
@@ -120,16 +120,16 @@ class ServerWatch:
         is_wrong = existing != len(texts) - texts.count(None)
         return {partition: (values[key_names.gate(partition)] or "", is_wrong) for partition in partitions}
 
-    async def _share(self, what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
-        if what not in self._answering:
-            self._answering[what] = task = asyncio.create_task(self._answer(what, ask))
+    async def _share(self, name: str, check: Callable[[], Awaitable[Any]]) -> Any:
+        if name not in self._answering:
+            self._answering[name] = task = asyncio.create_task(self._answer(name, check))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())  # all that asked may have ended
-        return await asyncio.shield(self._answering[what])
+        return await asyncio.shield(self._answering[name])
 
-    async def _answer(self, what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def _answer(self, name: str, check: Callable[[], Awaitable[Any]]) -> Any:
         await asyncio.sleep(GATHER_S)
-        del self._answering[what]  # who asks from now on gets a later answer
-        return await ask()
+        del self._answering[name]  # a partition that asks from now on gets a later answer
+        return await check()
 
 
 class SharedRedis:
@@ -195,7 +195,7 @@ class SharedRedis:
         is_lost = any(watch.connection.lost for watch in self._watches.values())
         return bool(self._watches) and not is_lost and partition not in self._unreached
 
-    async def until_reached(self, partition: int) -> None:
+    async def wait_until_reached(self, partition: int) -> None:
         """Return once there is a connection to the partition's server."""
         while not self.has_reached(partition):
             with contextlib.suppress(OSError):

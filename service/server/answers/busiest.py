@@ -62,8 +62,8 @@ class Busiest:
         lacking = rates.keys() - {_workspace_of(token) for token in head}
         if not lacking:
             return
-        with self._tally.lock_head() as is_mine:
-            if not is_mine:  # another process gives slots in this moment
+        with self._tally.lock_head() as is_locked:
+            if not is_locked:  # another process gives slots in this moment
                 return
             lacking = rates.keys() - {_workspace_of(token) for token in head}
             slot_rates = [self._rate_of(place) for place in range(SLOTS)]

@@ -46,8 +46,8 @@ TIMER_S = 0.001
 class Slots:
     """Limits how much work of one kind runs in this process, in all and of one workspace."""
 
-    def __init__(self, what: str, most: int, most_of_one: int) -> None:
-        self._what, self._most, self._most_of_one = what, most, most_of_one
+    def __init__(self, things: str, most: int, most_of_one: int) -> None:
+        self._things, self._most, self._most_of_one = things, most, most_of_one
         self._running: Counter[int] = Counter()
 
     @property
@@ -59,13 +59,13 @@ class Slots:
         """Raise Refusal `rate_limited` if the workspace has all of its slots, `unavailable` if no slot is free: before
         the work that a request needs first."""
         if self._running[workspace] >= self._most_of_one:
-            what = f"{self._most_of_one} {self._what} of the workspace"
+            limit = f"{self._most_of_one} {self._things} of the workspace"
             raise Refusal.temporary(
-                "rate_limited", f"At most {what} run at once; try again when one has ended.", 1000, 3000
+                "rate_limited", f"At most {limit} run at once; try again when one has ended.", 1000, 3000
             )
         if self.running >= self._most:
             raise Refusal.temporary(
-                "unavailable", f"The limit of concurrent {self._what} is reached; try again shortly.", 2000, 6000
+                "unavailable", f"The limit of concurrent {self._things} is reached; try again shortly.", 2000, 6000
             )
 
     @contextlib.contextmanager
@@ -124,8 +124,8 @@ class Bulk:
     """The slots and turns of one of the `processes` of an address."""
 
     def __init__(self, processes: int = 1) -> None:
-        def make(what: str, most: int, most_of_one: int) -> Slots:
-            return Slots(what, max(1, most // processes), max(1, most_of_one // processes))
+        def make(things: str, most: int, most_of_one: int) -> Slots:
+            return Slots(things, max(1, most // processes), max(1, most_of_one // processes))
 
         self.turns = Turns()
         self.at_postgres, self.at_redis = Pace(AT_POSTGRES), Pace(AT_REDIS)

@@ -43,7 +43,7 @@ async def settle_keys(context: Context) -> None:
         version = await read_version(context.pool)
         context.key_messages.announce_change()
         readers = await read_processes(context.pool, "api")
-        if await context.key_messages.until_read(version, readers, settled_at - time.monotonic()):
+        if await context.key_messages.wait_until_read(version, readers, settled_at - time.monotonic()):
             return
     await asyncio.sleep(settled_at - time.monotonic())
 
@@ -75,7 +75,7 @@ class Change:
         """
         with committed():
             if not await self._write(version, write) or all_before:
-                await self._wait_seen(version)
+                await self._wait_projected(version)
 
     async def _write(self, version: int, write: Coroutine[Any, Any, None]) -> bool:
         """Run `write` while the change is younger than MAX_AGE_S; whether that was enough."""
@@ -86,16 +86,16 @@ class Change:
         try:
             async with asyncio.timeout(rest_s):
                 await write
-                await self._context.projector.seen(self._partition, version)
+                await self._context.projector.confirm_version(self._partition, version)
         except TimeoutError:
             return False
         return True
 
-    async def _wait_seen(self, version: int) -> None:
+    async def _wait_projected(self, version: int) -> None:
         """Return when Redis has all changes up to this one. Raises Refusal `recovering`."""
         give_up_at = time.monotonic() + CATCH_UP_S
         while self._is_open() and time.monotonic() < give_up_at:
-            if await self._context.projector.last_seen(self._partition) >= version:
+            if await self._context.projector.read_last_version(self._partition) >= version:
                 return
             await asyncio.sleep(POLL_S)
         raise Refusal.temporary("recovering")
@@ -112,4 +112,4 @@ class Change:
 
     def _is_open(self) -> bool:
         """Whether Redis is the one that was open when the change began."""
-        return self._context.decider.is_since(self._partition, self._epoch)
+        return self._context.decider.is_in_epoch(self._partition, self._epoch)

@@ -30,7 +30,7 @@ Excel = Annotated[
 MEDIA_TYPE = "text/csv"
 _TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
 _AMOUNTS = frozenset(
-    "amount orderValue discountAmount finalAmount balanceSpent issued credited spent returned closed "
+    "amount orderValue discountAmount finalAmount paidByCard balanceSpent issued credited spent returned closed "
     "outstanding".split()
 )
 """Columns that Excel needs in another form."""

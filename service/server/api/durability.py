@@ -71,7 +71,7 @@ class Wait:
             return None
         decided_in = context.decider.moment(caller.partition)
         try:
-            after = await context.decider.tail(caller.partition)
+            after = await context.decider.read_tail(caller.partition)
         except Refusal:
             after = 0, 0
         return cls(context, caller, seconds, decided_in, after)
@@ -89,7 +89,7 @@ async def wait_until_recorded(
     """Wait at most `wait_s` seconds, and return whether the decisions up to now are committed in Postgres. With a
     scope only its events count. `decided_in` is as in Wait."""
     try:
-        tail_epoch, seq = await context.decider.tail(caller.partition)
+        tail_epoch, seq = await context.decider.read_tail(caller.partition)
     except Refusal:
         return False
     if (tail_epoch, context.decider.moment(caller.partition)) != (decided_in[0], decided_in):

@@ -86,7 +86,7 @@ async def run_once(
         return _response(await act())
     caller, hot = get_caller(request), request.app.state.context.hot
     fingerprint_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
-    known = await hot.claim(caller, key, fingerprint_)
+    known = await hot.claim_key(caller, key, fingerprint_)
     if known is not None:
         status, stored, location = known
         return await _make_replay(body, status, stored, location, restore, user)
@@ -99,18 +99,18 @@ async def run_once(
     except Refusal as refusal:
         if refusal.code != "outcome_unknown":
             with contextlib.suppress(Refusal):
-                await hot.release(caller, key, fingerprint_)
+                await hot.release_key(caller, key, fingerprint_)
         raise
     finally:
         renewing.cancel()
     if result.key == "free":
         with contextlib.suppress(Refusal):
-            await hot.release(caller, key, fingerprint_)
+            await hot.release_key(caller, key, fingerprint_)
     if result.key != "stored":
         return _response(result)
     location = _replace_last(user, _PLACEHOLDER, result.location)
     with committed():
-        await hot.settle(caller, key, fingerprint_, result.status, stored, location)
+        await hot.store_answer(caller, key, fingerprint_, result.status, stored, location)
     return _response(result)
 
 
@@ -155,7 +155,7 @@ async def _renew(context: Context, caller: Caller, key: str, fingerprint_: str) 
     while True:
         await asyncio.sleep(_RENEW_S)
         with contextlib.suppress(Refusal):
-            await context.hot.renew(caller, key, fingerprint_)
+            await context.hot.renew_claim(caller, key, fingerprint_)
 
 
 def _response(result: ActionResult[Any]) -> Response[Any]:

@@ -18,7 +18,7 @@ from service.server.in_postgres.comparisons import LastComparisons
 
 log = structlog.get_logger()
 
-LOOK_S = 1.0
+POLL_S = 1.0
 MISSING_S = 10.0
 """A partition without a live lease for so long lacks a worker; a restart or a handover takes less."""
 
@@ -87,10 +87,10 @@ class PartitionWatch:
             was, missing = missing, frozenset(self.without_worker())
             if new := sorted(missing - was):
                 log.error("worker_missing", partitions=new)
-            await asyncio.gather(*(self._look(partition) for partition in self.unrecorded))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.gather(*(self._poll(partition) for partition in self.unrecorded))
+            await asyncio.sleep(POLL_S)
 
-    async def _look(self, partition: int) -> None:
+    async def _poll(self, partition: int) -> None:
         try:
             await self._read(partition)
         except Refusal:  # Redis is away, and decides nothing
@@ -99,11 +99,11 @@ class PartitionWatch:
     async def _read(self, partition: int) -> None:
         decider = self._decider
         if partition not in self._open:
-            await decider.outbox_length(partition)
+            await decider.read_outbox_length(partition)
             self.gates[partition] = "closed"
             return
         gate, length, tail = await asyncio.gather(
-            decider.gate_state(partition), decider.outbox_length(partition), decider.tail(partition)
+            decider.read_gate_state(partition), decider.read_outbox_length(partition), decider.read_tail(partition)
         )
         self.gates[partition] = gate or "missing"
         unrecorded = self.unrecorded[partition]

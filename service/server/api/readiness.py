@@ -92,7 +92,7 @@ async def state_of(context: Context, partition: int) -> Literal["open", "behind"
         return "scripts_missing"
     try:
         async with asyncio.timeout(CHECK_S):
-            gate = await context.decider.gate(partition)
+            gate = await context.decider.read_verified_gate(partition)
     except (Refusal, TimeoutError):
         return "redis_unavailable"
     return _STATES.get(gate, "unverified")

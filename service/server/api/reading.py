@@ -57,18 +57,18 @@ def parse_media_type(headers: Headers) -> str:
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
             raise Refusal("unsupported_media_type", "Send the body in UTF-8.")
     if (coding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
-        what = f"The request has the `Content-Encoding` {coding[:100]}. " if coding.isprintable() and coding else ""
-        raise Refusal("unsupported_media_type", f"{what}Decompress the body, and send it without a content coding.")
+        problem = f"The request has the `Content-Encoding` {coding[:100]}. " if coding.isprintable() and coding else ""
+        raise Refusal("unsupported_media_type", f"{problem}Decompress the body, and send it without a content coding.")
     return kind.strip().lower()
 
 
 def refuse_media_type(kind: str, accepted: str) -> Refusal:
     """The Refusal of a body of this media type."""
-    what = f"the `Content-Type` {kind[:100]}" if kind.isprintable() and kind else "no `Content-Type`"
+    content_type = f"the `Content-Type` {kind[:100]}" if kind.isprintable() and kind else "no `Content-Type`"
     remedy = find_remedy(kind) if _CSV in accepted else None
     send = f"If the body is a file, {remedy}, and send it as {_CSV}." if remedy else "Send the body in that format."
     accepts = f"this address accepts {accepted}. {send}"
-    return Refusal("unsupported_media_type", f"The request has {what}; {accepts}")
+    return Refusal("unsupported_media_type", f"The request has {content_type}; {accepts}")
 
 
 async def read_chunks(

@@ -3,7 +3,7 @@ process_commands.py call this before anything listens."""
 
 from service.common.child_processes import StartError
 from service.common.config import Settings, is_loopback
-from service.engine.record.pool import connect_when_there
+from service.engine.record.pool import connect_with_retries
 from service.server.embedded.demo_data import SECRETS
 from service.server.in_postgres.key_rows import is_any_known
 
@@ -22,7 +22,7 @@ async def check_keys(settings: Settings) -> None:
     """Raises StartError if the service would listen beyond loopback and the database has a valid demo key."""
     if is_loopback(settings.host) or settings.database_url is None:
         return
-    async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
+    async with await connect_with_retries(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
         known = await is_any_known(pool, SECRETS)
     if known:
         raise StartError(

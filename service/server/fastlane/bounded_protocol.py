@@ -17,7 +17,7 @@ from service.server.answers.refused_requests import refused_requests
 from service.server.fastlane.connection_room import FREE_BYTES, STRANGERS, Room, owner_of
 from service.server.fastlane.joined_writes import JoiningTransport
 from service.server.fastlane.request_heads import drop_empty_lines, find_head, read_head, refused_start
-from service.server.fastlane.response_bytes import heads_of
+from service.server.fastlane.response_bytes import response_writer_of
 
 HEAD_S, BODY_S = 5.0, 10.0
 """For a head, from its first byte; for a hot body, or the next PROGRESS_BYTES of another body."""
@@ -32,7 +32,7 @@ LAST_BYTES = 1 << 20
 """A connection ends with a request whose body is longer, so that no early response leaves much to be read."""
 DRAIN_S = 0.5
 """How long an idle connection stays open at shutdown, for a request in flight."""
-LOOK_S = 1.0
+CHECK_S = 1.0
 PIPELINED_BYTES = 64 << 10
 TURN_BYTES = 8 << 10
 """Chunks of a body that a connection has read in one turn of the event loop: up to a millisecond of work."""
@@ -71,9 +71,9 @@ class Bounded(HttpToolsProtocol):
     """
 
     __slots__ = (
-        "_age_s", "_early", "_ending", "_heads", "_in_body", "_in_head", "_is_due", "_is_new", "_joined", "_kept",
-        "_left", "_max_connections", "_noted", "_passed", "_raw", "_room", "_state", "_timer", "_turn", "_turn_seen",
-        "_unsent", "owner",
+        "_age_s", "_body_left", "_buffered", "_ending", "_in_body", "_in_head", "_is_due", "_is_new", "_joined",
+        "_max_connections", "_partial_head", "_passed", "_progress", "_progress_checked", "_raw", "_reported_bytes",
+        "_room", "_state", "_timer", "_unsent", "_writer", "owner",
     )  # fmt: skip
 
     def __init__(
@@ -87,21 +87,21 @@ class Bounded(HttpToolsProtocol):
     ) -> None:
         """uvicorn's arguments. `room` is shared by the connections of a process."""
         super().__init__(config, server_state, app_state, _loop)
-        self._heads = heads_of(server_state)
+        self._writer = response_writer_of(server_state)
         self._max_connections = max_connections
         self._room = room or Room()
         self.owner, self._is_new = STRANGERS, True
         self._state = HEAD
-        self._early = bytearray()  # an incomplete head
-        self._left: int | None = 0  # bytes of the body still to arrive; None if it is chunked
+        self._partial_head = bytearray()  # an incomplete head
+        self._body_left: int | None = 0  # bytes of the body still to arrive; None if it is chunked
         self._passed = 0  # bytes since the last progress
-        self._kept = bytearray()  # data to be read after a response, or in the owner's turn
+        self._buffered = bytearray()  # data to be read after a response, or in the owner's turn
         self._is_due = False  # whether it waits for its owner's turn
         self._ending = False
-        self._turn = self._turn_seen = 0  # grows with all progress
+        self._progress = self._progress_checked = 0  # grows with all progress
         self._unsent = 0
         self._in_body = 0  # bytes of the body of the request in progress, at most PROGRESS_BYTES
-        self._noted = 0  # bytes that the room knows of
+        self._reported_bytes = 0  # bytes that were reported to the room
         self._age_s = 0.0
 
     @property
@@ -113,7 +113,7 @@ class Bounded(HttpToolsProtocol):
         self._raw = transport
         self._joined = JoiningTransport(transport, self.loop, self._end)
         super().connection_made(self._joined)  # type: ignore[arg-type]
-        self._timer = self.loop.call_later(LOOK_S, self._look)
+        self._timer = self.loop.call_later(CHECK_S, self._check_progress)
         over = len(self.connections) - self._max_connections
         if over > 0:
             answers.note_refused_connection()
@@ -140,16 +140,16 @@ class Bounded(HttpToolsProtocol):
         self._raw.abort()
 
     def is_idle(self) -> bool:
-        return self._state in (HEAD, BODY) and not self._unsent and not self._kept
+        return self._state in (HEAD, BODY) and not self._unsent and not self._buffered
 
     def may_give_way(self) -> bool:
-        return self._state != WAITING or self._unsent > 0 or len(self._kept) > FREE_BYTES
+        return self._state != WAITING or self._unsent > 0 or len(self._buffered) > FREE_BYTES
 
     def give_way(self) -> None:
         if self._unsent:
             self._raw.abort()
         elif self._state == WAITING:  # the last request to be answered
-            self._kept, self._joined.is_held = bytearray(), True
+            self._buffered, self._joined.is_held = bytearray(), True
             self._raw.pause_reading()
             self.shutdown()
             self._note_bytes()
@@ -157,12 +157,12 @@ class Bounded(HttpToolsProtocol):
             self._refuse(Refusal.temporary("rate_limited", "Unfinished requests take too much memory; try again."))
 
     def _note_bytes(self) -> None:
-        """Tell the room what the connection keeps, if it is much. The room may then end this connection, or others."""
-        size = len(self._early) + len(self._kept) + self._in_body + self._unsent
+        """Report buffered bytes to the room, if they are many. The room may then end this connection, or others."""
+        size = len(self._partial_head) + len(self._buffered) + self._in_body + self._unsent
         size = 0 if size <= FREE_BYTES else size
-        if size != self._noted:
-            self._noted = size
-            self._room.keep(self, size)
+        if size != self._reported_bytes:
+            self._reported_bytes = size
+            self._room.report_bytes(self, size)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -174,34 +174,34 @@ class Bounded(HttpToolsProtocol):
         self._joined.forget()
 
     def data_received(self, data: bytes) -> None:
-        if self._kept:
-            self._kept += data
+        if self._buffered:
+            self._buffered += data
         elif rest := self._take(data):
-            self._kept += rest
+            self._buffered += rest
             self._read_soon()
-        if len(self._kept) > FREE_BYTES:
+        if len(self._buffered) > FREE_BYTES:
             self._note_bytes()
-        if len(self._kept) > PIPELINED_BYTES and not self._joined.is_held:
+        if len(self._buffered) > PIPELINED_BYTES and not self._joined.is_held:
             self._joined.is_held = True
             self._raw.pause_reading()
 
     def _read_soon(self) -> None:
-        """Read kept data in the owner's turn, unless it waits for a response."""
+        """Read buffered data in the owner's turn, unless it waits for a response."""
         waits = self._state == WAITING or (self._state == HEAD and self.flow.write_paused)
-        if self._kept and not waits and not self._is_due:
+        if self._buffered and not waits and not self._is_due:
             self._is_due = True
             self._room.turns.add(self)
 
-    def read_kept(self) -> None:
+    def read_buffered(self) -> None:
         """In the owner's turn (reading_turns.py)."""
-        piece = bytes(self._kept[:TURN_BYTES])
+        piece = bytes(self._buffered[:TURN_BYTES])
         rest = self._take(piece)
-        del self._kept[: len(piece) - len(rest)]
+        del self._buffered[: len(piece) - len(rest)]
         self._is_due = False
         self._read_soon()
-        if not self._kept:
+        if not self._buffered:
             self._release()
-        if self._noted:
+        if self._reported_bytes:
             self._note_bytes()
 
     def _release(self) -> None:
@@ -222,13 +222,13 @@ class Bounded(HttpToolsProtocol):
             if state == WAITING or (state == HEAD and self.flow.write_paused):
                 return data
             if state == HEAD:
-                if self._early:
+                if self._partial_head:
                     data = self._join_head(data)
                 if data:
                     data = self._begin(data)
                 if self._state == HEAD:
                     return data
-            elif state == PASSING and self._left is None:  # of short chunks each takes time
+            elif state == PASSING and self._body_left is None:  # of short chunks each takes time
                 self._pass(data[:TURN_BYTES])
                 return b"" if self._state == LINGERING else data[TURN_BYTES:]
             elif self._ends_large(data) and not self._room.turns.may_begin(self):
@@ -239,28 +239,32 @@ class Bounded(HttpToolsProtocol):
 
     def _ends_large(self, data: bytes) -> bool:
         """Whether the data has the last byte of a large body, which may take long to decode."""
-        return self._left is not None and len(data) >= self._left and self._in_body + self._left > FREE_BYTES
+        return (
+            self._body_left is not None
+            and len(data) >= self._body_left
+            and self._in_body + self._body_left > FREE_BYTES
+        )
 
     def _join_head(self, data: bytes) -> bytes:
         """The head that began earlier, and this data; nothing while its end is missing."""
-        seen = len(self._early)
-        self._early += data
-        if self._early.find(b"\r\n\r\n", max(seen - 3, 0)) < 0:
-            self._check_start(seen)
+        checked = len(self._partial_head)
+        self._partial_head += data
+        if self._partial_head.find(b"\r\n\r\n", max(checked - 3, 0)) < 0:
+            self._check_start(checked)
             return b""
-        data = bytes(self._early)
-        self._early.clear()
-        if self._noted:
+        data = bytes(self._partial_head)
+        self._partial_head.clear()
+        if self._reported_bytes:
             self._note_bytes()
         return data
 
-    def _check_start(self, seen: int) -> None:
-        """Refuse an incomplete head that can't become one. Earlier calls have checked `seen` bytes of it."""
-        if refusal := refused_start(self._early, seen):
+    def _check_start(self, checked: int) -> None:
+        """Refuse an incomplete head that can't become one. Earlier calls have checked `checked` bytes of it."""
+        if refusal := refused_start(self._partial_head, checked):
             self._refuse(refusal)
         else:
-            self._turn += not self._passed
-            self._passed = len(self._early)
+            self._progress += not self._passed
+            self._passed = len(self._partial_head)
             self._note_bytes()
 
     def _begin(self, data: bytes) -> bytes:
@@ -270,7 +274,7 @@ class Bounded(HttpToolsProtocol):
             if data.startswith(b"\r\n"):
                 rest = drop_empty_lines(data)
                 return self._begin(rest) if rest else rest
-            self._early += data
+            self._partial_head += data
             self._check_start(0)
             return b""
         try:
@@ -280,23 +284,23 @@ class Bounded(HttpToolsProtocol):
             return b""
         if not self._room.turns.may_begin(self):
             return data
-        self._state, self._left, self._passed, self._in_body = PASSING, head.length, 0, 0
-        self._turn += 1
+        self._state, self._body_left, self._passed, self._in_body = PASSING, head.length, 0, 0
+        self._progress += 1
         if self._feed(head.data) and head.length == 0:
             self._read()
         return data[match.end() :]
 
     def _pass(self, data: bytes) -> bytes:
         """Pass a part of the body to uvicorn. Returns the rest of the data."""
-        left = self._left
+        left = self._body_left
         part = data if left is None else data[:left]
         self._passed += len(part)
         if self._passed >= PROGRESS_BYTES:
-            self._turn, self._passed = self._turn + 1, 0
+            self._progress, self._passed = self._progress + 1, 0
         if left is not None:
-            self._left = left - len(part)
+            self._body_left = left - len(part)
         self._in_body = min(self._in_body + len(part), PROGRESS_BYTES)
-        if self._feed(part) and self._left == 0:
+        if self._feed(part) and self._body_left == 0:
             self._read()
         elif self._state == PASSING:
             self._note_bytes()
@@ -324,8 +328,8 @@ class Bounded(HttpToolsProtocol):
     def _next(self) -> None:
         """Read the next request: the response is written."""
         self._state, self._passed, self._in_body = HEAD, 0, 0
-        self._turn += 1
-        if self._noted:
+        self._progress += 1
+        if self._reported_bytes:
             self._note_bytes()
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -342,7 +346,7 @@ class Bounded(HttpToolsProtocol):
                 return
         request_id, status, began_s = new_request_id(), refusal.outcome.status, now_s()
         self._joined.flush()
-        self._raw.write(self._heads.refusal(refusal, request_id, True))
+        self._raw.write(self._writer.write_refusal(refusal, request_id, True))
         answers.note(NOBODY, "-", status, refusal.code, request_id, began_s)
         refused_requests.add(NOBODY, "-", status, refusal.code, request_id, began_s, None)
         self._linger()
@@ -357,7 +361,7 @@ class Bounded(HttpToolsProtocol):
 
     def _linger(self) -> None:
         self._forget()
-        self._turn += 1
+        self._progress += 1
         self.flow.resume_reading()
         self._release()
         if self._raw.can_write_eof() and not self._raw.is_closing():
@@ -365,8 +369,8 @@ class Bounded(HttpToolsProtocol):
 
     def _forget(self) -> None:
         """Read nothing more of what the client sends."""
-        self._state, self._kept, self._early, self._in_body = LINGERING, bytearray(), bytearray(), 0
-        if self._noted:
+        self._state, self._buffered, self._partial_head, self._in_body = LINGERING, bytearray(), bytearray(), 0
+        if self._reported_bytes:
             self._note_bytes()
 
     def _note_unsent(self) -> bool:
@@ -378,14 +382,14 @@ class Bounded(HttpToolsProtocol):
         self._note_bytes()
         return True
 
-    def _look(self) -> None:
-        if self._note_unsent() or self._turn != self._turn_seen or self._is_due:
-            self._turn_seen, self._age_s = self._turn, 0.0
+    def _check_progress(self) -> None:
+        if self._note_unsent() or self._progress != self._progress_checked or self._is_due:
+            self._progress_checked, self._age_s = self._progress, 0.0
         else:
-            self._age_s += LOOK_S
+            self._age_s += CHECK_S
             if self._age_s >= self._patience_s():
                 self._give_up()
-        self._timer = self.loop.call_later(LOOK_S, self._look)
+        self._timer = self.loop.call_later(CHECK_S, self._check_progress)
 
     def _patience_s(self) -> float:
         """How long the connection may make no progress."""
@@ -417,7 +421,7 @@ class Bounded(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _close_idle(self) -> None:
-        if self._state == HEAD and not self._passed and not self._kept:
+        if self._state == HEAD and not self._passed and not self._buffered:
             self._raw.close()
 
     def pause_writing(self) -> None:
@@ -445,12 +449,12 @@ class Bounded(HttpToolsProtocol):
         self.expect_100_continue &= self.parser.get_http_version() != "1.0"  # such a client takes it for the response
         super().on_headers_complete()
         self.scope.setdefault("state", {}).update(transport=self._raw, admit_connection=self.admit)
-        if self._ending or self._left is None or self._left > LAST_BYTES:
+        if self._ending or self._body_left is None or self._body_left > LAST_BYTES:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self._left is None and not self.cycle.response_complete:
+        if self._body_left is None and not self.cycle.response_complete:
             self._state = WAITING
 
     def on_response_complete(self) -> None:
@@ -458,5 +462,5 @@ class Bounded(HttpToolsProtocol):
         if self._state == WAITING:
             self._next()
         elif self._state == PASSING:
-            self._turn += 1
+            self._progress += 1
             self.flow.resume_reading()

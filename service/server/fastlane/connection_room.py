@@ -17,11 +17,11 @@ SILENT_S = 1.0
 FOR_STRANGERS = 0.1
 """The part of the connections that new ones may take from known callers: time to send their credentials."""
 FREE_BYTES = 4 << 10
-"""What a connection may keep uncounted: usual requests that arrive in pieces are shorter."""
-MAX_KEPT_BYTES = 64 << 20
-"""What all connections of a process may keep together of heads, bodies and responses that clients have not ended."""
-LOOKED_AT = 1_000
-"""Connections that are looked at for one that may give way."""
+"""Bytes that a connection may buffer uncounted: usual requests that arrive in pieces are shorter."""
+MAX_BUFFERED_BYTES = 64 << 20
+"""Bytes of unfinished heads, bodies and responses that all connections of a process may buffer together."""
+MAX_EXAMINED = 1_000
+"""Connections that are examined to find one that may give way."""
 _PUBLIC = frozenset(("public",))
 
 
@@ -35,10 +35,10 @@ class Connection(Reader, Protocol):
         """Whether the connection has no whole request, and no response that is still to be sent."""
 
     def may_give_way(self) -> bool:
-        """Whether the connection keeps anything but a whole request that is being decided."""
+        """Whether the connection buffers anything but a whole request that is being decided."""
 
     def give_way(self) -> None:
-        """Keep nothing more, since the owner keeps the most bytes. Ends the connection, once no request is decided."""
+        """Drop all buffers, since the owner has the most bytes. Ends the connection, once no request is decided."""
 
 
 def owner_of(workspace: int, scopes: frozenset[str]) -> int:
@@ -46,15 +46,15 @@ def owner_of(workspace: int, scopes: frozenset[str]) -> int:
 
 
 class Room:
-    """The connections of a process and the bytes that they keep, by owner, from the oldest on."""
+    """The connections of a process and the bytes that they buffer, by owner, from the oldest on."""
 
     def __init__(self) -> None:
         self._since_s: dict[int, OrderedDict[Connection, float]] = {STRANGERS: OrderedDict()}
-        self._kept: dict[int, OrderedDict[Connection, int]] = {}
-        self._kept_bytes: Counter[int] = Counter()
+        self._buffered: dict[int, OrderedDict[Connection, int]] = {}
+        self._buffered_bytes: Counter[int] = Counter()
         """By owner, as the others. They are ordered dicts, because a dict's first is slow to find."""
-        self.kept_bytes = 0
-        """Of all connections that keep more than FREE_BYTES."""
+        self.buffered_bytes = 0
+        """Of all connections that buffer more than FREE_BYTES."""
         self.turns = ReadingTurns()
 
     def enter(self, connection: Connection, now_s: float) -> None:
@@ -63,17 +63,17 @@ class Room:
 
     def admit(self, connection: Connection, owner: int, now_s: float) -> None:
         """Give a connection its owner."""
-        kept = self._kept.get(connection.owner, {}).get(connection, 0)
+        size = self._buffered.get(connection.owner, {}).get(connection, 0)
         is_waiting = self.turns.remove(connection)
         self.leave(connection)
         connection.owner = owner
         self._since_s.setdefault(owner, OrderedDict())[connection] = now_s
-        self._set(connection, kept)
+        self._set(connection, size)
         if is_waiting:
             self.turns.add(connection)
 
     def leave(self, connection: Connection) -> None:
-        """Remove a connection and what it keeps."""
+        """Remove a connection and its buffers."""
         owner = connection.owner
         self._set(connection, 0)
         self.turns.remove(connection)
@@ -91,20 +91,20 @@ class Room:
         if giving is None or (now_s - strangers[giving] < SILENT_S and len(strangers) <= most * FOR_STRANGERS):
             known = (connections for owner, connections in self._since_s.items() if owner != STRANGERS)
             largest = max(known, key=len, default=strangers)
-            idle = next((one for one in islice(largest, LOOKED_AT) if one.is_idle()), None)
-            giving = idle or next((one for one in islice(largest, LOOKED_AT) if one.may_give_way()), giving)
+            idle = next((one for one in islice(largest, MAX_EXAMINED) if one.is_idle()), None)
+            giving = idle or next((one for one in islice(largest, MAX_EXAMINED) if one.may_give_way()), giving)
         if giving is not None:
             self.leave(giving)
         return giving
 
-    def keep(self, connection: Connection, size: int) -> None:
-        """Note how much a connection keeps. If all keep too much, connections of the owner that keeps the most give
-        way, its oldest first: another owner's requests are not touched."""
-        before = self._kept.get(connection.owner, {}).get(connection, 0)
+    def report_bytes(self, connection: Connection, size: int) -> None:
+        """Store how many bytes a connection buffers. If all buffer too much, connections of the owner with the most
+        give way, its oldest first: another owner's requests are not touched."""
+        before = self._buffered.get(connection.owner, {}).get(connection, 0)
         self._set(connection, size)
-        while size > before and self.kept_bytes > MAX_KEPT_BYTES:
-            owner = max(self._kept_bytes, key=self._kept_bytes.__getitem__)
-            giving = next((one for one in islice(self._kept[owner], LOOKED_AT) if one.may_give_way()), None)
+        while size > before and self.buffered_bytes > MAX_BUFFERED_BYTES:
+            owner = max(self._buffered_bytes, key=self._buffered_bytes.__getitem__)
+            giving = next((one for one in islice(self._buffered[owner], MAX_EXAMINED) if one.may_give_way()), None)
             if giving is None:
                 return
             self._set(giving, 0)
@@ -112,13 +112,13 @@ class Room:
 
     def _set(self, connection: Connection, size: int) -> None:
         owner = connection.owner
-        kept = self._kept.setdefault(owner, OrderedDict())
-        more = size - kept.get(connection, 0)
-        self._kept_bytes[owner] += more
-        self.kept_bytes += more
+        sizes = self._buffered.setdefault(owner, OrderedDict())
+        more = size - sizes.get(connection, 0)
+        self._buffered_bytes[owner] += more
+        self.buffered_bytes += more
         if size:
-            kept[connection] = size
+            sizes[connection] = size
         else:
-            kept.pop(connection, None)
-            if not kept:
-                del self._kept[owner], self._kept_bytes[owner]
+            sizes.pop(connection, None)
+            if not sizes:
+                del self._buffered[owner], self._buffered_bytes[owner]

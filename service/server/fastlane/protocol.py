@@ -81,7 +81,7 @@ class Protocol(Bounded):
         self._proxied = self._lane is not None and self._lane.proxies.trusts(self._ip)
 
     def data_received(self, data: bytes) -> None:
-        if self._state == HEAD and not (self._early or self._kept or self.flow.write_paused):  # saves a call
+        if self._state == HEAD and not (self._partial_head or self._buffered or self.flow.write_paused):  # saves a call
             if self._usual and self._ask_by_shape(data):
                 return
             data = self._begin(data)
@@ -102,7 +102,7 @@ class Protocol(Bounded):
         self._row, self._path = FAST_ROWS[number - 1], data[len(METHOD) : route.end()]
         self._name, self._values = route[number].decode() or None, values
         end = start + values[LENGTH]
-        self._turn += 1
+        self._progress += 1
         if len(data) < end:
             return self._begin_body(lane, data[start:], end - len(data))
         if end - start > FREE_BYTES:
@@ -128,7 +128,7 @@ class Protocol(Bounded):
             except Refusal as refusal:
                 self._refuse(refusal)
                 return b""
-        self._state, self._body, self._left = BODY, bytearray(part), missing
+        self._state, self._body, self._body_left = BODY, bytearray(part), missing
         self._in_body = len(part)
         self._note_bytes()
         return b""
@@ -162,7 +162,7 @@ class Protocol(Bounded):
         if read is None:
             del self._usual[data[OPERATION]]
             return False
-        self._row, self._turn = shape.row, self._turn + 1
+        self._row, self._progress = shape.row, self._progress + 1
         self._values, self._name, body, request = read
         if self._values[KEY] is not None:  # only a fingerprint needs it
             self._path = f"{shape.path}{self._name or ''}".encode()
@@ -170,12 +170,12 @@ class Protocol(Bounded):
         return True
 
     def _collect(self, data: bytes) -> bytes:
-        left = self._left or 0
+        left = self._body_left or 0
         part = data[:left]
         self._body += part
-        self._left = left - len(part)
+        self._body_left = left - len(part)
         self._in_body += len(part)
-        if self._lane and not self._left:
+        if self._lane and not self._body_left:
             body, self._body = bytes(self._body), bytearray()
             self._ask(self._lane, body)
         else:
@@ -249,7 +249,7 @@ class Protocol(Bounded):
 
     def _rendered(self, caller: Caller, rendered: Rendered) -> None:
         closes = self._ending or self._values[CLOSES] is not None
-        self._answer(self._heads.answer(rendered, self._request_id, closes), rendered.status, "", closes)
+        self._answer(self._writer.write_answer(rendered, self._request_id, closes), rendered.status, "", closes)
 
     def _refused(self, refusal: Refusal) -> None:
         caller = self._caller
@@ -262,7 +262,7 @@ class Protocol(Bounded):
             workspace, self._row.route, status, refusal.code, self._request_id, self._began_s, self._name
         )
         closes = self._ending or self._values[CLOSES] is not None
-        answer = self._heads.refusal(refusal, self._request_id, closes)
+        answer = self._writer.write_refusal(refusal, self._request_id, closes)
         self._answer(answer, status, refusal.code, closes)
 
     def _failed(self, error: Exception) -> None:
@@ -280,7 +280,7 @@ class Protocol(Bounded):
         self._raw.write(answer)
         if closes:
             self._end()
-        elif self._kept or self._noted or self.flow.read_paused:
+        elif self._buffered or self._reported_bytes or self.flow.read_paused:
             self._next()
         else:  # as _next
-            self._state, self._passed, self._turn = HEAD, 0, self._turn + 1
+            self._state, self._passed, self._progress = HEAD, 0, self._progress + 1

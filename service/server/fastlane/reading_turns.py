@@ -11,7 +11,7 @@ class Reader(Protocol):
 
     owner: int
 
-    def read_kept(self) -> None:
+    def read_buffered(self) -> None:
         """Read one request of what the client has sent, or a piece of a body."""
 
 
@@ -36,7 +36,7 @@ class ReadingTurns:
         return self._begun.get(owner) is connection
 
     def add(self, connection: Reader) -> None:
-        """Let the connection wait for read_kept."""
+        """Let the connection wait for read_buffered."""
         self._waiting.setdefault(connection.owner, OrderedDict())[connection] = None
         self._schedule()
 
@@ -68,4 +68,4 @@ class ReadingTurns:
                 connection = next(iter(waiting))
                 self.remove(connection)
                 self._begin(connection)  # schedules the next turn, even if reading fails
-                connection.read_kept()
+                connection.read_buffered()

@@ -75,11 +75,11 @@ def _length(values: dict[bytes, list[bytes]], minor: bytes) -> int | None:
     return int(lengths[0])
 
 
-def refused_start(data: bytearray, seen: int) -> Refusal | None:
-    """The refusal of data that can't become a head, or None. Earlier calls have checked `seen` bytes."""
+def refused_start(data: bytearray, checked: int) -> Refusal | None:
+    """The refusal of data that can't become a head, or None. Earlier calls have checked `checked` bytes."""
     if len(data) > MAX_HEAD_BYTES:
         return Refusal("headers_too_large")
-    start = max(seen - 3, 0)
+    start = max(checked - 3, 0)
     if data.find(b"\r\n\r\n", start) >= 0 or _is_bare(data, start):
         return malformed("head", "can't be read")
     return None

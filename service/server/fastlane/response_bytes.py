@@ -12,7 +12,7 @@ from service.server.answers.accounting import SAFE_HEADERS
 from service.server.answers.problem_document import MEDIA_TYPE, problem, problem_headers
 
 
-class Heads:
+class ResponseWriter:
     """Writes responses; caches the common part of their heads until uvicorn renews its date each second."""
 
     def __init__(self, server_state: ServerState) -> None:
@@ -20,7 +20,7 @@ class Heads:
         self._of: list[tuple[bytes, bytes]] = []
         self._usual: dict[int, bytes] = {}
 
-    def answer(self, rendered: Rendered, request_id: str, closes: bool) -> bytes:
+    def write_answer(self, rendered: Rendered, request_id: str, closes: bool) -> bytes:
         status, body, replayed = rendered.status, rendered.body, rendered.replayed
         if self._of is not self._state.default_headers:
             self._of, self._usual = self._state.default_headers, {}
@@ -34,7 +34,7 @@ class Heads:
         own |= {name.lower(): value for name, value in make_rate_headers(rendered.rates).items()}
         return start + _rest(own, "application/json", body, request_id, closes)
 
-    def refusal(self, refusal: Refusal, request_id: str, closes: bool) -> bytes:
+    def write_refusal(self, refusal: Refusal, request_id: str, closes: bool) -> bytes:
         own = {name.lower(): value for name, value in problem_headers(refusal).items()}
         body = problem(refusal, request_id)
         return self._start(refusal.outcome.status) + _rest(own, MEDIA_TYPE, body, request_id, closes)
@@ -45,9 +45,9 @@ class Heads:
 
 
 @lru_cache(maxsize=1)
-def heads_of(server_state: ServerState) -> Heads:
+def response_writer_of(server_state: ServerState) -> ResponseWriter:
     """The response writer of all connections of a server."""
-    return Heads(server_state)
+    return ResponseWriter(server_state)
 
 
 def _rest(own: dict[str, str], media_type: str, body: bytes | None, request_id: str, closes: bool) -> bytes:

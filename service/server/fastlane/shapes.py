@@ -34,7 +34,7 @@ MAX_TEXT = 4 << 10
 """Bytes of a learned request. With the longest values a request is still within the bounds of heads and bodies."""
 MAX_SHAPES = 4
 """Of an operation, in a process. The one that was adopted least recently goes."""
-MAX_SEEN = 64
+MAX_NOTED = 64
 """Texts that came once and are noted. When there are so many, all are forgotten."""
 ATTEMPTS_A_SECOND: float = 10
 """Attempts of a process to learn a shape: each takes at most 2 ms, of usual requests 0.3."""
@@ -107,7 +107,7 @@ class RequestShapes:
 
     def __init__(self) -> None:
         self._shapes: dict[bytes, list[RequestShape]] = {}
-        self._seen: set[str] = set()
+        self._noted: set[str] = set()
         self._next_s = 0.0
 
     def adopt(self, row: Row, values: HeadValues, data: bytes, now_s: float) -> RequestShape | None:
@@ -140,10 +140,10 @@ class RequestShapes:
         pattern, names = _cut(head + end, body)
         if "authorization" not in names or _LENGTH not in names:
             return None
-        if pattern not in self._seen:
-            if len(self._seen) >= MAX_SEEN:
-                self._seen.clear()
-            self._seen.add(pattern)
+        if pattern not in self._noted:
+            if len(self._noted) >= MAX_NOTED:
+                self._noted.clear()
+            self._noted.add(pattern)
             return None
         shape, code = RequestShape(row, values, pattern, names, request), _find_code(text)
         return shape if shape.read(text) == (values, code and code[1], body, request) else None

@@ -40,7 +40,7 @@ class Use(NamedTuple):
     expected: str
 
 
-class Last(msgspec.Struct, frozen=True):
+class LastComparison(msgspec.Struct, frozen=True):
     """A workspace's last comparison: its cut, its time, and the remaining differences by class."""
 
     at: EventId
@@ -178,9 +178,9 @@ async def store_outcome(
             await notify_webhooks(connection, workspace, "reconcile.drift", drift)
 
 
-async def read_last(database: Database, workspace: int) -> Last | None:
+async def read_last(database: Database, workspace: int) -> LastComparison | None:
     row = await database.fetchrow(query("read_reconciled"), workspace)
-    return row and Last(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
+    return row and LastComparison(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
 
 
 async def is_reconciling(database: Database, workspace: int) -> bool:

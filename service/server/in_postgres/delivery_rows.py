@@ -58,7 +58,7 @@ class Due(msgspec.Struct, frozen=True):
     age_s: float
 
 
-class Ended(NamedTuple):
+class EndedAttempt(NamedTuple):
     """The result of an attempt: delivered, failed for good, or pending until after a pause."""
 
     position: int
@@ -70,7 +70,7 @@ class Ended(NamedTuple):
     """The attempt as JSON; None if there was none."""
 
 
-class Passed(NamedTuple):
+class NewDeliveries(NamedTuple):
     """The new position of some webhooks, and the number of deliveries that were made."""
 
     at: EventId
@@ -105,11 +105,11 @@ async def listeners(database: Database, partition: int, fence: int, count_to: in
 
 async def make_deliveries(
     database: Database, partition: int, fence: int, webhooks: Sequence[int], after: EventId, upto: EventId, limit: int
-) -> Passed:
+) -> NewDeliveries:
     """Make deliveries of the facts after an event up to another, of about `limit` facts."""
     args = (partition, fence, webhooks, *after, *upto, limit)
     record = cast("Record", await database.fetchrow(query("make_deliveries"), *args))
-    return Passed(EventId(record["epoch"], record["seq"]), record["made"], record["webhooks"] or [])
+    return NewDeliveries(EventId(record["epoch"], record["seq"]), record["made"], record["webhooks"] or [])
 
 
 async def due_deliveries(
@@ -128,7 +128,12 @@ async def read_due(database: Database, webhook: int, delivery_id: UUID) -> Due |
 
 
 async def store_results(
-    pool: Pool, partition: int, fence: int, ended: Sequence[Ended], working: Sequence[int], failing: Sequence[int]
+    pool: Pool,
+    partition: int,
+    fence: int,
+    ended: Sequence[EndedAttempt],
+    working: Sequence[int],
+    failing: Sequence[int],
 ) -> None:
     """Store the results of attempts, at least one, unless the fence has changed; and which webhooks work or fail."""
     async with pool.acquire() as connection, connection.transaction():

@@ -190,8 +190,8 @@ async def create_change(
         some = (order.users or [])[first : first + USERS_AT_ONCE]
         await connection.execute(query("insert_job_users"), job.job_id, book.workspace, some, first)
     # The audit has no whole codes.
-    shown = msgspec.structs.replace(change, filter=msgspec.structs.replace(chosen, codes=None))
-    ordered = {"jobId": job.job_id, **msgspec.to_builtins(shown), "requested": size}
+    audited = msgspec.structs.replace(change, filter=msgspec.structs.replace(chosen, codes=None))
+    ordered = {"jobId": job.job_id, **msgspec.to_builtins(audited), "requested": size}
     await write_audit(connection, book.workspace, "codes.changeOrdered", book.book_id, after=ordered)
     return job
 

@@ -83,7 +83,7 @@ class Ends(NamedTuple):
     last_ms: int
 
 
-class Recorded(NamedTuple):
+class Steps(NamedTuple):
     """Recorded steps of an interval and a group."""
 
     from_ms: int
@@ -111,7 +111,7 @@ async def read_ends(database: Database, span: Span, books: Collection[str]) -> l
 
 
 async def read_recorded(pool: Pool, span: Span, groups: Groups, limit: int) -> list[Record]:
-    """At most so many rows with the fields of Recorded, by interval and group. What is zero has no row."""
+    """At most so many rows with the fields of Steps, by interval and group. What is zero has no row."""
     return await _read_in_pages(pool, "read_funnel", *span, *groups, limit)
 
 

@@ -48,7 +48,7 @@ class TimelineEvent(msgspec.Struct, frozen=True):
     person: str | None
 
 
-class Sold(msgspec.Struct, frozen=True):
+class BookSales(msgspec.Struct, frozen=True):
     """A book's valid redemptions, as recorded."""
 
     standing: int
@@ -85,8 +85,8 @@ async def recorded_code(pool: Pool, workspace: int, code: str) -> tuple[ListedCo
     return rows[0], place.created_at_ms
 
 
-async def sold_of_book(database: Database, workspace: int, book: int) -> Sold:
-    return Sold(*await database.fetchrow(query("sold_of_book"), workspace, book))  # type: ignore[misc]
+async def sold_of_book(database: Database, workspace: int, book: int) -> BookSales:
+    return BookSales(*await database.fetchrow(query("sold_of_book"), workspace, book))  # type: ignore[misc]
 
 
 async def _facts(database: Database, workspace: int, name: str, *of: str | UUID) -> list[TimelineEvent]:

@@ -16,7 +16,7 @@ from service.engine.hot.discovery import CONNECT_S, ask, locate, open_client
 CHANNEL = "scrip:keys"
 PAUSE_S = 0.5
 """Before a new connection."""
-LOOK_S = 0.2
+POLL_S = 0.2
 """Between two comparisons of the subscription with the process's other connection."""
 
 log = structlog.get_logger()
@@ -38,7 +38,7 @@ class KeyMessages:
         self._address, self._decider = parse_redis_address(redis_url), decider
         self._versions: dict[str, int] = {}
         """By process, the version that it has read."""
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
 
     def announce_change(self) -> None:
         """Make every process read the keys."""
@@ -51,15 +51,15 @@ class KeyMessages:
         self._take_message(report)  # this process does not need Redis to learn it
         self._publish(report)
 
-    async def until_read(self, version: int, processes: Collection[str], timeout_s: float) -> bool:
+    async def wait_until_read(self, version: int, processes: Collection[str], timeout_s: float) -> bool:
         """Wait until these processes have read this version, or a later one. Returns whether they have."""
         living = {*processes}
         self._versions = {process: read for process, read in self._versions.items() if process in living}
         try:
             async with asyncio.timeout(timeout_s):
                 while any(self._versions.get(process, -1) < version for process in living):
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._received.clear()
+                    await self._received.wait()
         except TimeoutError:
             return False
         return True
@@ -84,14 +84,14 @@ class KeyMessages:
             async with asyncio.timeout(CONNECT_S):
                 await ask(client, "SUBSCRIBE", CHANNEL)
             while self._decider.link(0).generation == generation:
-                if message := await client.read_response(timeout=LOOK_S):  # None: no message came in time
+                if message := await client.read_response(timeout=POLL_S):  # None: no message came in time
                     self._take_message(message[2])
 
     def _take_message(self, message: str) -> None:
         process, _, version = message.partition(" ")
         if version.isdecimal():
             self._versions[process] = int(version)
-            self._heard.set()
+            self._received.set()
         else:
             self.changed.set()
 

@@ -14,7 +14,7 @@ from service.engine.hot.projection import Run
 from service.engine.hot.redis_server import Server
 
 THINGS_A_RUN = 10
-KEYS_A_LOOK = 200
+KEYS_A_RUN = 200
 """These bound a run as the heads of lua/erase_user.lua and read_prefixes.lua say."""
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ _WORDS, _NOTHING = 6, "-"
 """The words of each thing in the arguments of lua/erase_user.lua, and a word that it does not need."""
 
 
-class Held(NamedTuple):
+class UserCoupon(NamedTuple):
     """A user's present or past coupon; `order_id` if it was that order's gift."""
 
     code: str
@@ -31,7 +31,7 @@ class Held(NamedTuple):
     order_id: str | None = None
 
 
-class Spent(NamedTuple):
+class UserRedemption(NamedTuple):
     """A user's redemption; `kept` if it was rolled back without restore, so that its use stays spent."""
 
     event: EventId
@@ -61,7 +61,7 @@ class UserEraser:
         user = encode_field(user_id)
         self._users = (user, key_names.bucket(user), pseudonym, key_names.bucket(pseudonym))
 
-    async def coupons(self, held: Iterable[Held]) -> None:
+    async def move_coupons(self, held: Iterable[UserCoupon]) -> None:
         """Give these coupons to the pseudonym if they are still assigned to the user since then."""
         of_orders = ((one, encode_field(one.order_id)) for one in held)
         await self._each(
@@ -69,18 +69,18 @@ class UserEraser:
             for one, order in of_orders
         )
 
-    async def redemptions(self, spent: Iterable[Spent]) -> None:
+    async def move_redemptions(self, spent: Iterable[UserRedemption]) -> None:
         """Move these redemptions and their counts to the pseudonym."""
         await self._each(
             ("r", str(one.event), one.code, key_names.bucket(one.code), one.book, _counts(one)) for one in spent
         )
 
-    async def recorded(self, last: EventId, spent: Iterable[EventId]) -> None:
+    async def recall_redemptions(self, last: EventId, spent: Iterable[EventId]) -> None:
         """Make scripts read these redemptions from Postgres, which has the pseudonym in all events up to `last`."""
         await self._each([("m", str(last))])
         await self._each(("d", str(event)) for event in spent)
 
-    async def entries(self, changes: Iterable[KeyChange]) -> None:
+    async def replace_entries(self, changes: Iterable[KeyChange]) -> None:
         """Replace entries that have not changed since they were read."""
         await self._each(("i", *change) for change in changes)
 
@@ -102,12 +102,12 @@ class UserEraser:
         await self._run(self._partition, "erase_user", self._names, (*self._users, *args))
 
 
-def _counts(one: Spent) -> str:
+def _counts(one: UserRedemption) -> str:
     """How lua/erase_user.lua moves a redemption's counts."""
     return f"{int(one.kept)}/{one.discount_e4}/{one.counted_ms}"
 
 
-async def kept_entries(
+async def page_entries(
     server: Server, run: Run, workspace: int, unrecorded: Callable[[Sequence[str]], Awaitable[set[str]]]
 ) -> AsyncIterator[list[tuple[str, str]]]:
     """A workspace's Idempotency-Keys with entries that may name a user, in pages of at most RUN_BYTES.
@@ -115,18 +115,18 @@ async def kept_entries(
     Large entries only if Postgres does not have them (`unrecorded`); recorded ones are changed from there.
     """
     async for page in server.walk_keys_of(workspace, "i"):
-        for start in range(0, len(page), KEYS_A_LOOK):
-            some = page[start : start + KEYS_A_LOOK]
+        for start in range(0, len(page), KEYS_A_RUN):
+            some = page[start : start + KEYS_A_RUN]
             reply = await run(
                 server.partition, "read_prefixes", (server.gate,), (SMALL_BYTES, *(key.name for key in some))
             )
-            heads = zip(some, reply[1::2], reply[2::2], strict=True)
-            naming = [(key, length, head) for key, length, head in heads if may_name_a_user(head)]
-            yield [(key.parts[0], head) for key, length, head in naming if length <= SMALL_BYTES]
+            prefixes = zip(some, reply[1::2], reply[2::2], strict=True)
+            naming = [(key, length, prefix) for key, length, prefix in prefixes if may_name_a_user(prefix)]
+            yield [(key.parts[0], prefix) for key, length, prefix in naming if length <= SMALL_BYTES]
             large = [(key, length) for key, length, _ in naming if length > SMALL_BYTES]
             if large:
                 alone = await unrecorded([key.parts[0] for key, _ in large])
                 large = [(key, length) for key, length in large if key.parts[0] in alone]
-            for part in split_by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
+            for part in split_by_bytes(large, lambda one: one[1], KEYS_A_RUN):
                 entries = await server.command("MGET", *(key.name for key, _ in part))
                 yield [(key.parts[0], entry) for (key, _), entry in zip(part, entries, strict=True) if entry]

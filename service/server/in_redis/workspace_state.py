@@ -131,33 +131,35 @@ class Workspace:
         _, *locks = await self._read(caller, "order_locks", names, (order,))
         return [parse_lock(text) for text in locks]
 
-    async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
+    async def claim_key(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
         """Claim an Idempotency-Key for a request, or return its stored (status, body, location).
 
         Refusal `request_in_progress`, `idempotency_key_reused`, or `key_quota` if stored answers use all their bytes.
         """
-        reply = await self._claim(caller, key, fingerprint, renew=False)
+        reply = await self._run_claim_key(caller, key, fingerprint, renew=False)
         return parse_answer(reply[1]) if len(reply) > 1 else None
 
-    async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
+    async def renew_claim(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Extend a claim by CLAIM_MS."""
-        await self._claim(caller, key, fingerprint, renew=True)
+        await self._run_claim_key(caller, key, fingerprint, renew=True)
 
-    async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
+    async def store_answer(
+        self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str
+    ) -> None:
         """Store the answer of the request that claimed the key."""
-        await self._store_answer(caller, key, fingerprint, answer_payload(status, body, location))
+        await self._run_store_answer(caller, key, fingerprint, answer_payload(status, body, location))
 
-    async def release(self, caller: Caller, key: str, fingerprint: str) -> None:
+    async def release_key(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Release the key of a refused request."""
-        await self._store_answer(caller, key, fingerprint, "")
+        await self._run_store_answer(caller, key, fingerprint, "")
 
-    async def _claim(self, caller: Caller, key: str, fingerprint: str, *, renew: bool) -> list[Any]:
+    async def _run_claim_key(self, caller: Caller, key: str, fingerprint: str, *, renew: bool) -> list[Any]:
         w = caller.prefix
         names = (caller.gate, key_names.settings(w), key_names.answer(w, key), key_names.kept_bytes(w))
         args = (fingerprint, CLAIM_MS, int(renew), self._most_kept_bytes)
         return await self._decider.run(caller.partition, "claim_key", names, args)
 
-    async def _store_answer(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
+    async def _run_store_answer(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
         w = caller.prefix
         answer, kept_bytes = key_names.answer(w, key), key_names.kept_bytes(w)
         names = (caller.gate, key_names.settings(w), answer, caller.outbox, kept_bytes)

@@ -25,7 +25,7 @@ from service.engine.formats.bounds import (
 from service.engine.formats.coupon_state import About, Difference, Write
 from service.engine.formats.event_id import EventId
 from service.engine.formats.stored_settings import zone_of
-from service.engine.hot.inspection import Item, Seen
+from service.engine.hot.inspection import Item, Snapshot
 from service.engine.record.actor import mask
 from service.server.in_postgres.budget_rows import budgeted_books, spent_of_book, spent_of_these, spent_of_users
 from service.server.reconcile.examination import Examiner, Subject, UndecidableNow
@@ -97,7 +97,7 @@ class Budgets(Subject):
         return expected
 
     def find_difference(
-        self, thing: Account, expected: dict[Account, Mapping[str, Spent]], seen: Seen, values: Sequence[Any]
+        self, thing: Account, expected: dict[Account, Mapping[str, Spent]], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         row, wanted, spans = self._books[thing.book][0], expected.get(thing, {}), self._spans(thing)
         counted = values[1] if thing.user else values[0]

@@ -226,7 +226,7 @@ class _Part:
         await self._coupons.pools()
         await Books(examiner).compare()
         await HeldSums(examiner).compare()
-        if not await self._inspector.gate_is_ours():
+        if not await self._inspector.gate_serves_epoch():
             raise NotOpen(f"partition {partition} was closed meanwhile")
         await examiner.raise_if_void()
         outcome = Outcome(examiner.differing, examiner.left, examiner.unsettled, examiner.at)

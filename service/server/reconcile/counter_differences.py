@@ -14,7 +14,7 @@ from service.engine.formats.coupon_state import About, Difference, Write
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import SETS_OF_LOCKS
 from service.engine.formats.stored_settings import book_settings, without_mark, workspace_settings
-from service.engine.hot.inspection import WRONG, Item, Seen
+from service.engine.hot.inspection import WRONG, Item, Snapshot
 from service.engine.record.actor import mask
 from service.server.in_postgres import comparisons as record
 from service.server.in_postgres.book_rows import read_books
@@ -52,13 +52,13 @@ class Books(Subject):
         await self._examiner.examine(self, suspects)
 
     async def _find_unlike(self, books: Sequence[int]) -> list[int]:
-        seen = await self._inspector.read_values([item for book in books for item in self.items(book)])
-        await self._examiner.wait_until_recorded(seen.at)
-        expected = await self._examiner.bulk.counts(self._workspace, seen.at, books)
+        snapshot = await self._inspector.read_values([item for book in books for item in self.items(book)])
+        await self._examiner.wait_until_recorded(snapshot.at)
+        expected = await self._examiner.bulk.counts(self._workspace, snapshot.at, books)
         unlike: list[int] = []
         for index, book in enumerate(books):
-            values = seen.values[index * len(COUNTERS) : (index + 1) * len(COUNTERS)]
-            if WRONG not in values and self.find_difference(book, expected, seen, values):
+            values = snapshot.values[index * len(COUNTERS) : (index + 1) * len(COUNTERS)]
+            if WRONG not in values and self.find_difference(book, expected, snapshot, values):
                 unlike.append(book)
         return unlike
 
@@ -71,9 +71,9 @@ class Books(Subject):
             return await self._examiner.primary.counts(self._workspace, at, things)
 
     def find_difference(
-        self, thing: int, expected: Counts, seen: Seen, values: Sequence[Any]
+        self, thing: int, expected: Counts, snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
-        if not seen.config == seen.newest == expected[1]:
+        if not snapshot.config == snapshot.newest == expected[1]:
             return UNDECIDABLE_NOW
         counts = expected[0].get(thing, {})
         stored = {counter: int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)}
@@ -114,7 +114,7 @@ class HeldSums(Subject):
         """Redis alone has what locks hold."""
 
     def find_difference(
-        self, thing: int, expected: None, seen: Seen, values: Sequence[Any]
+        self, thing: int, expected: None, snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         low, high, held_e4, *set_aside = values
         about = (About("book", str(thing)),)
@@ -148,10 +148,10 @@ class Configuration(Subject):
         return books | {0: (row.version, workspace_settings(row))}
 
     def find_difference(
-        self, thing: int, expected: dict[int, tuple[int, str]], seen: Seen, values: Sequence[Any]
+        self, thing: int, expected: dict[int, tuple[int, str]], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         version, settings = expected[thing]
-        if version > seen.config:
+        if version > snapshot.config:
             return UNDECIDABLE_NOW
         text = f"{version} {settings}"
         if (values[0] if thing else without_mark(values[0] or "")) == text:
@@ -195,7 +195,7 @@ class Keys(Subject):
         return await record.recorded_keys(self._pool, self._workspace, at, things, MAX_AGE_MIN)
 
     def find_difference(
-        self, thing: str, expected: dict[str, tuple[str, int]], seen: Seen, values: Sequence[Any]
+        self, thing: str, expected: dict[str, tuple[str, int]], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         if thing not in expected or values[0] == expected[thing][0]:
             return None

@@ -23,7 +23,7 @@ from service.engine.formats.coupon_state import (
 from service.engine.formats.directory_entry import is_locked, parse_directory_entry
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import SETS_OF_CODES
-from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Seen
+from service.engine.hot.inspection import BUCKETS_A_RUN, Item, Snapshot
 from service.engine.record.actor import mask
 from service.engine.record.recorded_codes import recorded_codes
 from service.server.in_postgres import comparisons as record
@@ -202,7 +202,7 @@ class Coupons(Subject):
         return expected
 
     def find_difference(
-        self, thing: str, expected: dict[str, RecordedCode], seen: Seen, values: Sequence[Any]
+        self, thing: str, expected: dict[str, RecordedCode], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         (entry, text, flat, locks, account, held_e4), sets = values[:_STATE_ITEMS], values[_STATE_ITEMS:]
         one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
@@ -214,7 +214,7 @@ class Coupons(Subject):
             if account is not None:
                 removal.append(Write("h", key_names.accounts(self._w, key_names.bucket(thing)), thing, account, None))
             return Difference(("code_surplus",), name, removal, unsafe, about)
-        if one.version > seen.config or self._held_end(one) != self._ends_read.get(thing):
+        if one.version > snapshot.config or self._held_end(one) != self._ends_read.get(thing):
             return UNDECIDABLE_NOW  # its end is read from the second time on
         if is_blocked(text) and self._examiner.quarantine.names(about):
             one = one._replace(is_blocked=True)
@@ -265,9 +265,9 @@ class Coupons(Subject):
         expected = str(one.account._replace(held_e4=held_e4)) if one.account else None
         return [Write("h", key_names.accounts(self._w, one.bucket), one.code, account, expected)]
 
-    def _write_code(self, code: str, seen: _State, wanted: _State) -> list[Write]:
+    def _write_code(self, code: str, stored: _State, wanted: _State) -> list[Write]:
         """The writes to the directory entry, the record and the standing redemptions of a code."""
-        w, (entry, text, stands), (wanted_entry, wanted_text, standing) = self._w, seen, wanted
+        w, (entry, text, stands), (wanted_entry, wanted_text, standing) = self._w, stored, wanted
         events = [event for event in standing if event not in stands] + list(stands)
         return [
             Write("h", key_names.directory(w, key_names.bucket(code)), code, entry, wanted_entry),

@@ -1,6 +1,6 @@
 """Compare suspected things at two cuts, and report a difference only if it is the same at both. comparison.py makes one
 Examiner for a workspace, and each part of a comparison (`*_differences.py`, wrong_types.py) is a Subject. `Item`,
-`Seen` and RedisInspector, which reads Redis, are in service/engine/hot/inspection.py."""
+`Snapshot` and RedisInspector, which reads Redis, are in service/engine/hot/inspection.py."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ import structlog
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import Class, Difference
 from service.engine.formats.event_id import NO_EVENT, EventId
-from service.engine.hot.inspection import WRONG, Item, RedisInspector, Seen
+from service.engine.hot.inspection import WRONG, Item, RedisInspector, Snapshot
 from service.engine.record.partitions.openings import has_deletions_after
 from service.engine.record.partitions.partition_rows import read_partition
 from service.server.in_postgres.bulk_reads import BulkReads, PrimaryReads
@@ -68,7 +68,7 @@ class Subject(ABC):
 
     @abstractmethod
     def find_difference(
-        self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]
+        self, thing: Any, expected: Any, snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         """How the values differ from what is expected; None if they don't."""
 
@@ -109,7 +109,7 @@ class Examiner:
         """The last cut."""
         self.quarantine = QuarantineExclusions(pool, self.partition, workspace)
 
-    async def cut(self) -> Seen:
+    async def cut(self) -> Snapshot:
         """Return the current cut, once it is recorded. Raises NotRecorded."""
         cut = await self.inspector.read_values([])
         await self.wait_until_recorded(cut.at)
@@ -151,18 +151,18 @@ class Examiner:
     ) -> list[Any]:
         """Return the things to compare again."""
         items = [kind.items(thing) for thing in things]
-        seen = await self.inspector.read_values([item for some in items for item in some])
-        await self.wait_until_recorded(seen.at)
-        expected = await kind.fetch_expected(seen.at, things)
-        is_deleting = await has_deletions_after(self.pool, self.partition, seen.at, self.workspace)
+        snapshot = await self.inspector.read_values([item for some in items for item in some])
+        await self.wait_until_recorded(snapshot.at)
+        expected = await kind.fetch_expected(snapshot.at, things)
+        is_deleting = await has_deletions_after(self.pool, self.partition, snapshot.at, self.workspace)
         again: list[Any] = []
         start_index = 0
         for thing, some in zip(things, items, strict=True):
-            values = seen.values[start_index : start_index + len(some)]
+            values = snapshot.values[start_index : start_index + len(some)]
             start_index += len(some)
             if WRONG in values:
                 continue  # service/server/reconcile/wrong_types.py reports it
-            difference = kind.find_difference(thing, expected, seen, values)
+            difference = kind.find_difference(thing, expected, snapshot, values)
             if difference is None:
                 continue
             if difference == UNDECIDABLE_NOW or is_deleting:

@@ -11,7 +11,7 @@ from service.engine.formats.coupon_record import parse_coupon_record
 from service.engine.formats.coupon_state import About, Class, Difference
 from service.engine.formats.event_id import EventId
 from service.engine.formats.order_entries import is_nothing, parse_gift, parse_places, split_marks
-from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
+from service.engine.hot.inspection import ITEMS_A_RUN, Item, Snapshot
 from service.engine.record.actor import mask
 from service.server.in_postgres import comparisons as record
 from service.server.reconcile.bucket_walk import pages
@@ -34,7 +34,7 @@ class UseField(NamedTuple):
 class Uses(Subject):
     """One workspace's. The record's fields, in bucket order and at one cut, are compared with the hashes by pages."""
 
-    at_once = ITEMS_A_LOOK // 2
+    at_once = ITEMS_A_RUN // 2
 
     def __init__(self, examiner: Examiner, existing: set[int] | None) -> None:
         """`existing`: the existing buckets of orders and gifts; None to read all."""
@@ -83,7 +83,7 @@ class Uses(Subject):
         return {UseField(row.kind, row.bucket, row.field): row.expected for row in rows}
 
     def find_difference(
-        self, thing: UseField, expected: dict[UseField, str], seen: Seen, values: Sequence[Any]
+        self, thing: UseField, expected: dict[UseField, str], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         stored, wanted = values[0], expected.get(thing._replace(recorded="", code=""))
         value, marks = split_marks(stored) if stored and thing.kind == "o" else (stored, "")

@@ -12,7 +12,7 @@ from service.engine.domain.field_types import decode_id
 from service.engine.formats import key_names
 from service.engine.formats.coupon_state import About, Class, Difference, Write
 from service.engine.formats.event_id import EventId
-from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
+from service.engine.hot.inspection import ITEMS_A_RUN, Item, Snapshot
 from service.engine.record.actor import mask
 from service.server.in_postgres import comparisons as record
 from service.server.in_postgres.bulk_reads import USERS_A_PAGE
@@ -82,7 +82,7 @@ class Users(Subject):
         return [*(Item("h", key_names.user(self._w, thing), name) for name in fields), *sets]
 
     def _fields(self, user: str) -> list[str]:
-        return list(dict.fromkeys(self._suspected[user]))[: ITEMS_A_LOOK // 2]
+        return list(dict.fromkeys(self._suspected[user]))[: ITEMS_A_RUN // 2]
 
     def _ends(self, user: str, field: str) -> str:
         return key_names.ends_of_user(self._w, field[1:], user)
@@ -92,10 +92,10 @@ class Users(Subject):
         return _group_by_user(await record.users(self._pool, self._partition, self._workspace, at, users))
 
     def find_difference(
-        self, thing: str, expected: dict[str, RecordedUser], seen: Seen, values: Sequence[Any]
+        self, thing: str, expected: dict[str, RecordedUser], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         recorded, names = expected.get(thing, RecordedUser({}, 0)), self._fields(thing)
-        if recorded.version > seen.config:
+        if recorded.version > snapshot.config:
             return UNDECIDABLE_NOW
         stored = dict(zip(names, values, strict=False))
         wanted = {name: value for name in names if (value := recorded.fields.get(name, "0")) != "0"}

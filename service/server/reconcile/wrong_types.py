@@ -15,7 +15,7 @@ from service.engine.formats.discount_sum import split_into
 from service.engine.formats.event_id import EventId
 from service.engine.formats.key_names import Key
 from service.engine.formats.stored_settings import book_settings, workspace_settings
-from service.engine.hot.inspection import ITEMS_A_LOOK, Item, Seen
+from service.engine.hot.inspection import ITEMS_A_RUN, Item, Snapshot
 from service.engine.record.actor import mask
 from service.engine.record.recorded_codes import recorded_codes
 from service.server.in_postgres import comparisons as record
@@ -37,7 +37,7 @@ class WrongTypes(Subject):
     """One workspace's. Keys that follow from the record are written again, except pools and sets of free codes, which
     are compared later. Locks and counters by the minute are lost. A key with too many writes is left for a rebuild."""
 
-    at_once = ITEMS_A_LOOK // 2
+    at_once = ITEMS_A_RUN // 2
 
     def __init__(self, examiner: Examiner) -> None:
         super().__init__(examiner)
@@ -84,12 +84,12 @@ class WrongTypes(Subject):
         return expected | settings, max(newest, version)
 
     def find_difference(
-        self, thing: Key, expected: tuple[Expected, int], seen: Seen, values: Sequence[Any]
+        self, thing: Key, expected: tuple[Expected, int], snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         if values[0] in (thing.type, "none"):
             return None
         writes, version = expected[0].get(thing, []), expected[1]
-        if version > seen.config:
+        if version > snapshot.config:
             return UNDECIDABLE_NOW
         types = zip(self.items(thing), values, strict=True)
         removal = [Write("t", item.key, "", type_, None) for item, type_ in types if type_ != "none"]
@@ -119,13 +119,13 @@ class WrongTypes(Subject):
         keys = {int(key.parts[0]): key for key in things}
         cards = [(one, one.account) for one in recorded.values() if one.bucket in keys and one.account]
         items = [Item("H", key_names.locks(self._w, one.code)) for one, _ in cards]
-        seen = [
+        held = [
             value
-            for start in range(0, len(items), ITEMS_A_LOOK)
-            for value in (await self._inspector.read_values(items[start : start + ITEMS_A_LOOK])).values
+            for start in range(0, len(items), ITEMS_A_RUN)
+            for value in (await self._inspector.read_values(items[start : start + ITEMS_A_RUN])).values
         ]
         writes: Expected = {key: [] for key in things}
-        for (one, account), held_e4 in zip(cards, seen, strict=True):
+        for (one, account), held_e4 in zip(cards, held, strict=True):
             key = keys[one.bucket]
             text = str(account._replace(held_e4=held_e4 if isinstance(held_e4, int) else 0))
             writes[key].append(Write("h", key.name, one.code, None, text))
@@ -228,8 +228,8 @@ _MASKED = {
 def _describe_key(key: Key, type_: str) -> str:
     """The key's description for the log, with codes, users and idempotency keys masked."""
     is_masked = key.kind in _MASKED
-    what = _MASKED[key.kind].format(mask(key.parts[-1])) if is_masked else _DESCRIPTIONS[key.kind].format(*key.parts)
-    return f"{what}: a {type_}, not a {key.type}"
+    text = _MASKED[key.kind].format(mask(key.parts[-1])) if is_masked else _DESCRIPTIONS[key.kind].format(*key.parts)
+    return f"{text}: a {type_}, not a {key.type}"
 
 
 def group_by_workspace(page: Iterable[Key]) -> dict[int, list[Key]]:

@@ -51,9 +51,9 @@ def make_attempt(
     at_s: float, took_s: float, status: int | None, error: str | None, response: bytes, sent: bytes
 ) -> Attempt:
     """The attempt that sent this body at this time, in seconds since 1970."""
-    shown = None if status is None else _hide_user(_render_text(response), sent)
+    answer = None if status is None else _hide_user(_render_text(response), sent)
     at, milliseconds = from_ms(int(at_s * 1000)), round(took_s * 1000)
-    return Attempt(at=at, milliseconds=milliseconds, status=status, error=error, response=shown)
+    return Attempt(at=at, milliseconds=milliseconds, status=status, error=error, response=answer)
 
 
 def _render_text(response: bytes) -> str:

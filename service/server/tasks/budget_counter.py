@@ -73,7 +73,7 @@ class BudgetCounter:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_S):
-                    await lease.until_configured(version)
+                    await lease.wait_until_configured(version)
                 continue
             self._done.clear()  # a repair may have removed counters of a wrong type
 
@@ -101,7 +101,7 @@ class BudgetCounter:
             return  # Redis does not have the settings yet, or others by now
         if not row.is_counted and (counted := await note_counted(self._pool, row)):
             await self._projector.book(counted)
-            await self._projector.seen(self._partition, counted.version)
+            await self._projector.confirm_version(self._partition, counted.version)
             log.info("budgets_counted", workspace=row.workspace, book=row.book, partition=self._partition)
         self._done.add(_key(book))
 

@@ -58,7 +58,7 @@ class ComparisonRunner:
                     backoff.reset()
                 else:
                     await asyncio.sleep(backoff.next_s())
-            await lease.until_due("reconciling", POLL_S)
+            await lease.wait_until_due("reconciling", POLL_S)
 
     async def _compare(self, *options: str) -> int:
         """Run the process to its end and return its exit code."""

@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 from service.engine.record.pool import wait_out_outage
 from service.server.in_postgres.job_rows import Kind, count_jobs
 
-LOOK_S = 15.0
+POLL_S = 15.0
 _JOBS = Gauge("scrip_jobs", "Jobs that have not ended, by kind and state.", ["kind", "state"])
 
 
@@ -19,7 +19,7 @@ async def follow_jobs(pool: asyncpg.Pool) -> None:
     while True:
         with wait_out_outage():
             show_jobs(await count_jobs(pool))
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
 
 
 def show_jobs(jobs: Mapping[tuple[str, str], int]) -> None:

@@ -59,7 +59,7 @@ class JobRunner(ABC):
             except Refusal as refusal:  # Redis or Postgres takes no changes now
                 log.info("job_waits", kind=self.kind, reason=refusal.code)
             if is_idle:
-                await lease.until_due(self.task)
+                await lease.wait_until_due(self.task)
 
     async def run_one(self) -> bool:
         """Work on one job for its turn; return False if there was none. Raises a temporary Refusal."""
@@ -88,7 +88,7 @@ class JobRunner(ABC):
     async def _project(self, job: JobRow, version: int, rows: Sequence[CodeRow]) -> None:
         """Write the codes of a version that the job has drawn, and then the version, as it says that Redis has them."""
         await self._projector.codes(job.workspace, self._partition, version, rows)
-        await self._projector.seen(self._partition, version)
+        await self._projector.confirm_version(self._partition, version)
 
     def _note_turn(self, workspace: int) -> None:
         self._served.pop(workspace, None)

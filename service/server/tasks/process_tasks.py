@@ -15,7 +15,7 @@ from service.server.in_postgres.webhook_rows import prune_webhooks
 from service.server.in_postgres.workspace_rows import learn_names
 from service.server.tasks.job_metrics import follow_jobs
 
-LOOK_S = 5.0
+POLL_S = 5.0
 PRUNES = (prune_webhooks, prune_jobs, prune_notices, prune_samples, prune_refused)
 
 
@@ -33,4 +33,4 @@ async def follow_names(pool: asyncpg.Pool) -> None:
     while True:
         with wait_out_outage():
             await learn_names(pool)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)

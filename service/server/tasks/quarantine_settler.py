@@ -45,7 +45,7 @@ class QuarantineSettler:
 
     async def run(self, lease: Lease) -> None:
         while True:
-            await lease.until_due("settling")
+            await lease.wait_until_due("settling")
             with wait_out_outage(log):
                 await self.settle()
 

@@ -33,8 +33,8 @@ POLL_S = 1.0
 BOOKS_A_PAGE = 500
 PAUSE_S = 60.0
 """Pause for a book for which no codes can be made; a change of the book ends it."""
-LOOK_S = 30.0
-"""Between two looks at the books that ran low."""
+CHECK_S = 30.0
+"""Between two checks of the books that ran low."""
 
 log = structlog.get_logger()
 
@@ -53,20 +53,20 @@ async def watch_stock(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> N
     while True:
         with wait_out_outage(log):
             metrics.low_books.show(server.partition, await _find_low_books(pool, server, scripts, aside))
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(CHECK_S)
 
 
 async def _find_low_books(pool: asyncpg.Pool, server: Server, scripts: Scripts, aside: SetAside) -> list[LowBook]:
     low: list[LowBook] = []
 
-    async def look(book: NoticedBook) -> None:
+    async def check(book: NoticedBook) -> None:
         with contextlib.suppress(Fenced):  # the partition is opened again: other tasks notice that
             counts = await count_codes(server, scripts, book.workspace, book.book_id)
             if counts.available < book.threshold:
                 low.append(LowBook(book.workspace_name, str(book.book_id), counts.available))
 
     noticed = await books_that_ran_low(pool, server.partition, MAX_LOW_BOOKS)
-    await aside.each(noticed, lambda book: Thing(f"book {book.book_id}", book.workspace), look)
+    await aside.each(noticed, lambda book: Thing(f"book {book.book_id}", book.workspace), check)
     return low
 
 
@@ -102,7 +102,7 @@ class Restocker:
             with wait_out_outage(self._log):
                 has_books = await self.restock_next()
             if not has_books:
-                await lease.until_configured(version)
+                await lease.wait_until_configured(version)
 
     async def restock_next(self) -> bool:
         """Return whether any book has `keepFree`."""
@@ -112,7 +112,7 @@ class Restocker:
             return False
         self._last_workspace = page[-1].workspace
         self._after = self._after | {one.workspace: one.book for one in page} if len(page) == BOOKS_A_PAGE else {}
-        projected = await self._projector.last_seen(self._partition)
+        projected = await self._projector.read_last_version(self._partition)
         due = [one for one in page if one.version <= projected and not (one.is_set_aside or self._is_paused(one))]
         await self._aside.each(due, lambda book: Thing(f"book {book.book_id}", book.workspace), self._restock)
         return True

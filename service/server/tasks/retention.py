@@ -99,7 +99,7 @@ class Retention:
             except (NotYet, Refusal) as reason:
                 log.info("archiving_waits", partition=self._partition, reason=str(reason))
             if is_idle:
-                await lease.until_due("retaining", POLL_S)
+                await lease.wait_until_due("retaining", POLL_S)
 
     async def archive_books(self) -> bool:
         """Archive some books to the end; return False if there is none. Raises NotYet, LeaseLost, and Refusal
@@ -134,7 +134,7 @@ class Retention:
         version = (await read_partition(self._pool, self._partition)).config_version
 
         async def is_projected() -> bool:
-            return await self._projector.last_seen(self._partition) >= version
+            return await self._projector.read_last_version(self._partition) >= version
 
         await wait_until(is_projected, WAIT_S, NotYet("an earlier change is not in Redis"))
         await asyncio.sleep(SETTLE_S)

@@ -23,7 +23,7 @@ from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import NotYet, has_recorded, wait_until
 from service.server.in_postgres import user_deletion
 from service.server.in_postgres.user_deletion import Erasure
-from service.server.in_redis.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
+from service.server.in_redis.pseudonyms import KeyChange, UserCoupon, UserEraser, UserRedemption, page_entries
 
 WORKSPACES_AT_ONCE, USERS_AT_ONCE = 4, 100
 """Users of one workspace."""
@@ -83,7 +83,7 @@ class Eraser:
                         continue
             except NotYet as not_yet:
                 log.warning("erasing_waits", reason=str(not_yet))
-            await lease.until_due("erasing")
+            await lease.wait_until_due("erasing")
 
     async def erase_next(self) -> bool:
         """Delete users of the next workspace of which none are being deleted; return whether there was one. Raises
@@ -123,7 +123,7 @@ class Eraser:
     async def _finish(self, user: Erasure) -> None:
         eraser = self._eraser(user)
         async for page in user_deletion.redemptions_of(self._pool, user, user.pseudonym):
-            await eraser.recorded(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
+            await eraser.recall_redemptions(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
         await eraser.finish(user.version)
         if await user_deletion.finish_erasure(self._pool, user, await self._last_event()):
             self._keys_done.pop(user.pseudonym, None)
@@ -135,27 +135,29 @@ class Eraser:
     async def _write_cap(self, user: Erasure) -> None:
         about = {"workspace": user.workspace, "partition": user.partition, "version": user.version}
         await self._projector.user(UserRow(**about, user_id=user.user_id, max_coupons=None, metadata={}, created_ms=0))
-        await self._projector.seen(user.partition, user.version)
+        await self._projector.confirm_version(user.partition, user.version)
 
     async def _wait_for_projection(self, version: int) -> None:
         async def is_projected() -> bool:
-            return await self._projector.last_seen(self._server.partition) >= version
+            return await self._projector.read_last_version(self._server.partition) >= version
 
         await wait_until(is_projected, WAIT_S, NotYet("an earlier change is not in Redis"))
 
     async def _replace_in_redis(self, user: Erasure) -> None:
         eraser = self._eraser(user)
         async for page in user_deletion.assignments_of(self._pool, user):
-            await eraser.coupons(Held(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page)
+            await eraser.move_coupons(
+                UserCoupon(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page
+            )
         async for page in user_deletion.codes_of(self._pool, user):
-            await eraser.coupons(Held(row["code"], to_ms(row["created_at"])) for row in page)
+            await eraser.move_coupons(UserCoupon(row["code"], to_ms(row["created_at"])) for row in page)
         await self._replace_in_counts(user)
 
     async def _replace_in_counts(self, user: Erasure) -> None:
         eraser = self._eraser(user)
         async for page in user_deletion.redemptions_of(self._pool, user, user.user_id):
-            await eraser.redemptions(
-                Spent(
+            await eraser.move_redemptions(
+                UserRedemption(
                     EventId(row["epoch"], row["seq"]),
                     row["book"],
                     row["code"],
@@ -188,18 +190,18 @@ class Eraser:
         async for page in user_deletion.entries_with(self._pool, workspace, list(pseudonyms), after, last):
             # In a thread: decompressing takes a millisecond each.
             if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):
-                await eraser.entries(changes)
+                await eraser.replace_entries(changes)
                 await user_deletion.change_entries(self._pool, workspace, changes)
         self._keys_done |= {user.pseudonym: last for user in users}
 
         async def unrecorded(keys: Sequence[str]) -> set[str]:
             return set(keys) - await user_deletion.keys_after(self._pool, workspace, keys, START)
 
-        async for page in kept_entries(self._server, self._run, workspace, unrecorded):
+        async for page in page_entries(self._server, self._run, workspace, unrecorded):
             if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):
                 await self._wait_for_record()
                 later = await user_deletion.keys_after(self._pool, workspace, [change.key for change in changes], last)
-                await eraser.entries(change for change in changes if change.key not in later)
+                await eraser.replace_entries(change for change in changes if change.key not in later)
 
 
 def make_erasing_gate() -> FairGate:

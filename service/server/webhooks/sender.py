@@ -21,7 +21,7 @@ from service.engine.worker.lease_keeper import Lease
 from service.engine.worker.set_aside import SetAside, Thing
 from service.engine.worker.waiting import pause
 from service.server.in_postgres import delivery_rows
-from service.server.in_postgres.delivery_rows import Due, Ended
+from service.server.in_postgres.delivery_rows import Due, EndedAttempt
 from service.server.requests.webhook_attempts import Posted, make_attempt
 from service.server.requests.webhook_protocol import MAX_PENDING, compute_pause_s
 from service.server.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready
@@ -98,7 +98,7 @@ class Sender:
         try:
             while True:
                 if not (self._endpoints or self._results or "sending" in lease.due):
-                    await lease.until_due("sending")
+                    await lease.wait_until_due("sending")
                 is_away = True
                 with wait_out_outage(self._log):
                     await self.turn()
@@ -149,8 +149,8 @@ class Sender:
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
             self._drop(self._endpoints[webhook])
-        oldest_s, whose = max(((row.oldest_s, row.workspace) for row in rows), default=(0.0, 0))
-        self._metrics.set_pending(sum(row.pending for row in rows), oldest_s, _name_of(whose) if oldest_s else "")
+        oldest_s, owner = max(((row.oldest_s, row.workspace) for row in rows), default=(0.0, 0))
+        self._metrics.set_pending(sum(row.pending for row in rows), oldest_s, _name_of(owner) if oldest_s else "")
 
     def _drop(self, endpoint: Endpoint) -> None:
         """Send nothing more to a webhook that is switched off, deleted or set aside."""
@@ -274,12 +274,12 @@ class Sender:
             *(self._pool, self._partition, self._fence, ended, sorted(working), sorted(failing))
         )
 
-    async def _decide(self, result: _Result, works: bool) -> Ended:
+    async def _decide(self, result: _Result, works: bool) -> EndedAttempt:
         endpoint, due, posted, attempt = result
         if posted is None:
-            return Ended(due.position, "failed", 0, None, "what it tells of is gone", None)
+            return EndedAttempt(due.position, "failed", 0, None, "what it tells of is gone", None)
         if posted.delivered:
-            return Ended(due.position, "delivered", 0, posted.status, None, attempt)
+            return EndedAttempt(due.position, "delivered", 0, posted.status, None, attempt)
         error = posted.error or f"status {posted.status}"
         pause = compute_pause_s(due.attempts + 1, due.age_s, posted.retry_after_s)
         gone = posted.status == GONE
@@ -288,11 +288,11 @@ class Sender:
             self._metrics.count_switched_off(_name_of(endpoint.workspace))
             self._log.error("webhook_switched_off", reason=error, **_describe(endpoint))
             self._next_read_at = 0.0
-            return Ended(due.position, "pending", 0, posted.status, error, attempt)
+            return EndedAttempt(due.position, "pending", 0, posted.status, error, attempt)
         if pause is None:
             self._log.warning("webhook_given_up", event_id=due.event_id, **_describe(endpoint))
-            return Ended(due.position, "failed", 0, posted.status, error, attempt)
-        return Ended(due.position, "pending", round(pause * 1000), posted.status, error, attempt)
+            return EndedAttempt(due.position, "failed", 0, posted.status, error, attempt)
+        return EndedAttempt(due.position, "pending", round(pause * 1000), posted.status, error, attempt)
 
     async def _leave(self) -> None:
         """Wait a moment for attempts in flight, and store the results for the next sender."""

@@ -5,10 +5,10 @@ from typing import Any
 from service.common.byte_runs import SMALL_BYTES
 from service.engine.formats import key_names
 from service.engine.formats.bounds import counter_names
-from service.engine.hot.inspection import ITEMS_A_LOOK
+from service.engine.hot.inspection import ITEMS_A_RUN
 from service.engine.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
 from service.server.in_postgres.budget_rows import USERS_A_PAGE
-from service.server.in_redis.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
+from service.server.in_redis.pseudonyms import KEYS_A_RUN, THINGS_A_RUN
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.tasks import retention
 from tests.harness.colliding import colliding
@@ -197,7 +197,7 @@ async def look(g: LargeShop, size: int) -> Run:
         args += ["Z", f"{g.w}s:CODE-{number}", ""]
         args += [part for n in range(7) for part in ("h", f"{g.w}d:{n}", f"CODE-{number}")]
     names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
-    return Run("read_values", names, args[: ITEMS_A_LOOK * 3])
+    return Run("read_values", names, args[: ITEMS_A_RUN * 3])
 
 
 @case("read_values", "480 hashes of locks of cards, one of 1,000 locks")
@@ -276,7 +276,7 @@ async def drop_book(g: LargeShop, size: int) -> Run:
 
 @case("read_prefixes", "200 strings, one of 0.9 MB")
 async def heads(g: LargeShop, size: int) -> Run:
-    names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
+    names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_RUN)]
     await g.link.call("MSET", *(part for name in names for part in (name, "x" * SMALL_BYTES)))
     await g.link.call("SET", names[0], "x" * 9 * size)
     return Run("read_prefixes", (g.caller.gate,), (SMALL_BYTES, *names))

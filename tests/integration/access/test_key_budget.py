@@ -56,8 +56,8 @@ async def test_restored_answers_count(setup: PartitionSetup, monkeypatch: pytest
 
     async def keep(some: range) -> None:
         for n in some:
-            assert await workspace.claim(setup.caller, f"k{n}", "f") is None
-            await workspace.settle(setup.caller, f"k{n}", "f", 200, b"x" * 100 * n, "")
+            assert await workspace.claim_key(setup.caller, f"k{n}", "f") is None
+            await workspace.store_answer(setup.caller, f"k{n}", "f", 200, b"x" * 100 * n, "")
         await setup.record()
 
     async def counted() -> int:

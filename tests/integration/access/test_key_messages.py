@@ -82,7 +82,7 @@ def test_a_lost_subscription(patient: Service, other: str) -> None:
 
 async def test_a_server_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose subscription breaks gives up a server that accepts the next connection and sends nothing."""
-    monkeypatch.setattr(discovery, "CONNECT_S", 2 * key_messages.LOOK_S)
+    monkeypatch.setattr(discovery, "CONNECT_S", 2 * key_messages.POLL_S)
 
     def answer(command: list[str]) -> bytes:
         if command[0] == "SUBSCRIBE":

@@ -62,7 +62,7 @@ class Redis(RedisProjector):
         assert {row.version for row in rows} <= {version}
         self.codes_ |= {row.code: row for row in rows}
 
-    async def seen(self, partition: int, version: int) -> None: ...
+    async def confirm_version(self, partition: int, version: int) -> None: ...
 
     async def decide(self, commands: Sequence[Command]) -> list[Reply | Refusal]:
         replies = [self._decide(command) for command in commands]

@@ -170,11 +170,11 @@ def test_redemptions(service: Service) -> None:
     items = ok(service.manage.get(f"/v1/books/{book}/redemptions"))["items"]
     head, *rows = _table(service.manage.get(f"/v1/books/{book}/redemptions.csv"))
     assert head == ["redemptionId", "code", "userId", "orderId", "orderValue", "currency", "discountAmount",
-                    "finalAmount", "redeemedAt", "rolledBackAt", "ipAddress", "userAgent"]  # fmt: skip
+                    "finalAmount", "redeemedAt", "rolledBackAt", "ipAddress", "userAgent", "paidByCard"]  # fmt: skip
     assert [row[0] for row in rows] == [item["redemptionId"] for item in items]
     for row, item in zip(rows, items, strict=True):
         for name, cell in zip(head, row, strict=True):
-            text = item[name] or ""
+            text = "0" if name == "paidByCard" else item[name] or ""
             assert cell == (f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text)
     assert rows[-1][4:8] == ["1000", "JPY", "100", "900"]
     assert (rows[-1][11], rows[-2][11], bool(rows[-2][9])) == ('\'=cmd|"/c calc"!A1', "a, b", True)
@@ -185,6 +185,19 @@ def test_redemptions(service: Service) -> None:
     ok(service.checkout.post(f"/v1/coupons/redeem/{plain}", json={"userId": "u"}), 201)
     (_, row) = _table(service.manage.get(f"/v1/books/{free}/redemptions.csv"))
     assert row[3:8] == ["", "", "USD", "0.00", ""]
+    assert row[-1] == "0.00"
+
+
+def test_payments_by_card(service: Service) -> None:
+    """`paidByCard` is what a gift card paid; `discountAmount` has the same amount."""
+    card = new_code()
+    cards = service.book(card, discount={"type": "balance", "value": "25.00"})
+    for value in ("10.00", "40.00"):
+        body = {"userId": "u", "orderId": new_id(), "orderValue": value}
+        ok(service.checkout.post(f"/v1/coupons/redeem/{card}", json=body), 201)
+    head, *rows = _table(service.manage.get(f"/v1/books/{cards}/redemptions.csv"))
+    paid = [(row[head.index("discountAmount")], row[head.index("paidByCard")]) for row in rows]
+    assert paid == [("15.00", "15.00"), ("10.00", "10.00")]
 
 
 @pytest.mark.parametrize(("excel", "delimiter", "amounts"), [("comma", ",", "."), ("semicolon", ";", ",")])
@@ -207,6 +220,7 @@ def test_files_for_excel(service: Service, excel: str, delimiter: str, amounts: 
         table = list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""), delimiter=delimiter))
         if "redemptions" in file:
             usual[1][4:8] = [f"20{amounts}50", "USD", f"4{amounts}00", f"16{amounts}50"]
+            usual[1][-1] = f"0{amounts}00"
         if "results" not in file:
             usual = [[_in_kolkata(cell) if _TIME.fullmatch(cell) else cell for cell in row] for row in usual]
         assert table == usual

@@ -151,7 +151,7 @@ class Counted(Restocker):
         super().__init__(pool, cast("Any", None), cast("Any", None), cast("Any", self), 0)
         self.version, self.counted, self.counted_ids = version, list[int](), list[UUID]()
 
-    async def last_seen(self, partition: int) -> int:
+    async def read_last_version(self, partition: int) -> int:
         return self.version
 
     async def _count(self, book: stock.StockedBook) -> BookCounts:

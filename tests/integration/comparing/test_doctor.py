@@ -416,7 +416,8 @@ def test_the_advice_on_a_failing_opening() -> None:
     checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
     other = FailingTask("erasing", 3, "ValueError", at)
     assert verdicts.replace_advice(checks, [other]) == checks
-    gate, lag = verdicts.replace_advice(checks, [other, FailingTask("opening", 12, "ScriptFailed apply_events ERR", at)])
+    opening = FailingTask("opening", 12, "ScriptFailed apply_events ERR", at)
+    gate, lag = verdicts.replace_advice(checks, [other, opening])
     assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
     assert "ScriptFailed apply_events ERR" in gate.next
     assert lag == checks[1]

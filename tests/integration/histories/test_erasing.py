@@ -53,7 +53,7 @@ class DyingPool:
 async def begin(setup: PartitionSetup, user: str) -> str:
     """Record everything and begin the deletion; return the pseudonym."""
     await setup.record()
-    last = await setup.decider.tail(0)
+    last = await setup.decider.read_tail(0)
     return await begin_erasure(setup.pool, setup.caller.workspace, 0, user, last)
 
 
@@ -115,7 +115,7 @@ async def projecting(setup: PartitionSetup) -> AsyncIterator[RedisProjector]:
 async def project(setup: PartitionSetup) -> None:
     """Project configuration to Redis, as the worker does."""
     async with projecting(setup) as projector:
-        async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
+        async for change in changes_since(setup.pool, 0, await projector.read_last_version(0)):
             await restorer.project(projector, 0, change, SetAside(setup.pool, 0, PROJECTING))
 
 
@@ -334,7 +334,7 @@ async def test_a_slow_deletion_delays_no_other_workspace(
     async with setup.pool.acquire() as connection:
         other = (await create_workspace(connection, "other")).workspace
     slow = await begin(setup, "ann")
-    begun = await setup.decider.tail(0)
+    begun = await setup.decider.read_tail(0)
     theirs = await begin_erasure(setup.pool, other, 0, "ann", begun)
     await project(setup)
     is_over, lease, replace = asyncio.Event(), Lease(), Eraser._replace_in_redis

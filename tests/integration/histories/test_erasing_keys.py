@@ -38,7 +38,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
 ) -> None:
     """A request that is recorded after the deletion's last event and before Redis's entries are read keeps its answer
     in both stores; earlier entries name the user in neither."""
-    user, read_entries = "zoe0-", user_eraser.kept_entries
+    user, read_entries = "zoe0-", user_eraser.page_entries
     await stock(setup, 2)
     await live(setup, user, 0)
     await setup.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
@@ -53,15 +53,15 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     async def race(*args: Any) -> AsyncIterator[list[tuple[str, str]]]:
         first.extend([await setup.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
         workspace = Workspace(setup.decider)
-        assert await workspace.claim(setup.caller, "k-json", "f") is None
-        await workspace.settle(setup.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
+        assert await workspace.claim_key(setup.caller, "k-json", "f") is None
+        await workspace.store_answer(setup.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
         await setup.record()
         async for page in read_entries(*args):
             yield page
 
     pseudonym = await begin(setup, user)
     await project(setup)
-    monkeypatch.setattr(user_eraser, "kept_entries", race)
+    monkeypatch.setattr(user_eraser, "page_entries", race)
     await erase(setup)
     await setup.record()
     entries = await kept(setup)
@@ -69,7 +69,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
     assert [await setup.do(operation, code, key, userId=asker) for operation, code, key, asker in asked] == first
     assert pseudonym not in entries["k-json"][1]
-    monkeypatch.setattr(user_eraser, "kept_entries", read_entries)
+    monkeypatch.setattr(user_eraser, "page_entries", read_entries)
     await begin(setup, user)  # the new user goes, too
     await project(setup)
     await erase(setup)

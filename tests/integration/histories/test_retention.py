@@ -86,7 +86,7 @@ async def project(setup: PartitionSetup) -> None:
     row = await read_partition(setup.pool, 0)
     async with setup.server() as server:
         projector = projector_of(server, await setup.scripts())
-        async for change in changes_since(setup.pool, 0, await projector.last_seen(0)):
+        async for change in changes_since(setup.pool, 0, await projector.read_last_version(0)):
             await restorer.project(projector, 0, change, SetAside(setup.pool, 0, PROJECTING))
     assert row
 
@@ -387,14 +387,14 @@ async def test_events_that_are_not_recorded(setup: PartitionSetup) -> None:
 async def test_a_user_who_is_deleted(setup: PartitionSetup) -> None:
     """A book waits for a deletion, which a worker may have left half-way. Users of an archived one are deleted."""
     await end(setup, DAYS + 1)
-    ids = [await begin_erasure(setup.pool, setup.caller.workspace, 0, "ann", await setup.decider.tail(0))]
+    ids = [await begin_erasure(setup.pool, setup.caller.workspace, 0, "ann", await setup.decider.read_tail(0))]
     await project(setup)
     assert not await archive(setup)
     await _erase(setup)
     await setup.record()
     assert await archive(setup)
     assert of_books(await setup.everything(), SALE) == []
-    ids.append(await begin_erasure(setup.pool, setup.caller.workspace, 0, "bob", await setup.decider.tail(0)))
+    ids.append(await begin_erasure(setup.pool, setup.caller.workspace, 0, "bob", await setup.decider.read_tail(0)))
     await project(setup)
     await _erase(setup)
     for pseudonym in ids:

@@ -48,7 +48,7 @@ async def main(workspace: int, workspace_id: UUID) -> None:
 
     redis_url, database_url = os.environ["REDIS_URL"], os.environ["DATABASE_URL"]
     working = asyncio.create_task(process.work(EngineSettings(redis_url, database_url), process.Work()))
-    pool = await postgres.connect_when_there(database_url, name="scrip-api", max_size=2)
+    pool = await postgres.connect_with_retries(database_url, name="scrip-api", max_size=2)
     caller = Caller(uuid4(), workspace, workspace_id, 0, "live", frozenset(SCOPES))
     request = msgspec.convert({"userId": "ann", "orderId": "A-1"}, redeem.REDEEM.request)
     command = redeem.REDEEM.prepare(Call(caller), "ALONE-1", request)

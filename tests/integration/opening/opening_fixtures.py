@@ -151,11 +151,11 @@ class PartitionSetup:
             projector = projector_of(server, await self.scripts())
             caught_up, lease = asyncio.Event(), Mock()
 
-            async def until_configured(_: int) -> None:
+            async def wait_until_configured(_: int) -> None:
                 caught_up.set()
                 await asyncio.Event().wait()
 
-            lease.until_configured = until_configured
+            lease.wait_until_configured = wait_until_configured
             async with running(ProjectionCatchUp(server, projector, self.pool, fence).run(lease)):
                 await asyncio.wait_for(caught_up.wait(), PATIENCE_S)
 

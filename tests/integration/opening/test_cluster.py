@@ -184,7 +184,7 @@ async def test_a_node_that_dies_closes_its_partitions_only(cluster: Cluster, sho
 async def test_a_slot_is_moved_whole(cluster: Cluster, shops: Shops, monkeypatch: pytest.MonkeyPatch) -> None:
     """CLUSTER MIGRATESLOTS under traffic: the partition is opened on the other node, with nothing to restore; the
     others refuse nothing and keep their epochs. The rare looks at an idle partition are not needed for it."""
-    monkeypatch.setattr(partition_worker, "IDLE_LOOK_S", 3600.0)
+    monkeypatch.setattr(partition_worker, "IDLE_POLL_S", 3600.0)
     before = await shops.fleet.read_epochs()
     target = cluster.other_primary(cluster.primary_of(0))
     await asyncio.to_thread(cluster.move_whole, 0, target)

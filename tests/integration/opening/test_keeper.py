@@ -129,16 +129,16 @@ async def test_a_server_that_is_away_is_asked_again_soon(
 async def test_the_pulse_of_an_idle_server_shows_a_loss(
     setup: PartitionSetup, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
-    monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
+    """While a partition is idle its gate is rarely checked; but as soon as the server has fewer scripts or keys."""
+    monkeypatch.setattr(worker, "IDLE_POLL_S", 1_000.0)
     monkeypatch.setattr(write_behind, "CHECK_S", 1_000.0)
     monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
     monkeypatch.setattr(worker, "FITNESS_POLL_S", 0.05)
     asked: Counter[str] = Counter()
-    for name in ("look", "pulse"):
+    for name in ("check_partition", "pulse"):
         monkeypatch.setattr(ServerWatch, name, _counting(name, asked))
     async with keeping(make_keeper(setup, database_url)):
-        await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
+        await wait_until(lambda: asked["check_partition"] and asked["pulse"] > 1, "a first check, and an idle server")
         epoch = (await read_partition(setup.pool, 0)).epoch
         await setup.redis.execute_command(*loss.split())
         is_open = "SELECT state = 'open' AND epoch > $1 FROM partitions"

@@ -129,7 +129,7 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
     """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
     monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)  # half a second is short on a busy machine
     epoch, nonce = await _followed(setup)
-    setup.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
+    setup.decider.learn(0, epoch, nonce, polled_at=time.monotonic() - FRESH_S["postgres"])
     assert await setup.refusal(coupon_view.READ, "CODE-9") == "recovering"
     setup.decider.learn(0, epoch, nonce)
     assert await setup.do(coupon_view.READ, "CODE-9")
@@ -185,7 +185,7 @@ async def test_a_change_after_another_epoch_opened_is_not_put_into_redis(
     """The API does not project a change that began in another epoch, though Redis has its version."""
     change = changes.begin()
     await setup.reopen()
-    version = await changes.projector.last_seen(0)
+    version = await changes.projector.read_last_version(0)
     with pytest.raises(Refusal, match="outcome_unknown"):
         await change.project(version, changes.write(version))
     assert changes.written == []
@@ -197,7 +197,7 @@ async def test_a_change_that_takes_too_long_is_left_to_the_worker(
 ) -> None:
     """The API does not write a change to Redis when it is MAX_AGE_S old, nor goes on writing it. It waits until the
     worker has done so, for CATCH_UP_S at most."""
-    first = await changes.projector.last_seen(0) + 1
+    first = await changes.projector.read_last_version(0) + 1
     await changes.begin().project(first, changes.write(first))
     monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0.0 if what == "Postgres" else 0.1)
     write = changes.write if what == "Postgres" else changes.write_slowly

@@ -79,7 +79,7 @@ async def test_the_pause_for_other_processes(setup: PartitionSetup, monkeypatch:
 
     monkeypatch.setattr(opening, "time", clock)
     monkeypatch.setattr(opening, "close_partition", close)
-    monkeypatch.setattr(opening.Begun, "until_settled", configure)
+    monkeypatch.setattr(opening.Begun, "wait_until_settled", configure)
     await setup.reopen()
     assert b'"available"' in await setup.do(coupon_view.READ, "LATE-1")
 

@@ -139,7 +139,7 @@ async def test_partitions_share_each_attempt() -> None:
         assert all(other is watch for other in others)
         watch.connection.close()
         await wait_until(lambda: not shared.has_reached(0))
-        await asyncio.gather(*(shared.until_reached(0) for _ in range(16)))
+        await asyncio.gather(*(shared.wait_until_reached(0) for _ in range(16)))
         assert (shared.has_reached(0), len(server.writers)) == (True, 2)
         shared.close()
 
@@ -256,5 +256,5 @@ async def test_a_connection_that_breaks_as_it_begins() -> None:
         url = server.url.replace("://", "://:x@")
         with pytest.raises(OSError, match="Connection closed"):
             await connect(url, "tests")
-        async with running(SharedRedis(url).until_reached(0)):
+        async with running(SharedRedis(url).wait_until_reached(0)):
             await wait_until(lambda: len(server.commands) > 2)

@@ -151,7 +151,7 @@ async def test_a_redis_that_lost_its_scripts_gets_no_others(
         return has_scripts
 
     monkeypatch.setattr(Server, "has", count)
-    monkeypatch.setattr(script_versions, "LOOK_S", 0.01)
+    monkeypatch.setattr(script_versions, "POLL_S", 0.01)
     async with setup.server() as server, running(others.keep_loaded(server, await compose(setup, templates()))):
         await wait_until(lambda: len(looks) > 1, "a second look")
     assert not any(looks)

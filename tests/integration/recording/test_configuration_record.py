@@ -55,7 +55,7 @@ class Memory(RedisProjector):
         assert {(row.workspace, row.partition, row.version) for row in rows} <= {(workspace, partition, version)}
         self.codes_ |= {row.code: row for row in rows}
 
-    async def seen(self, partition: int, version: int) -> None: ...
+    async def confirm_version(self, partition: int, version: int) -> None: ...
 
 
 async def version_of(pool: asyncpg.Pool) -> int:

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.cli.failures import explain
-from service.engine.record.pool import UnfitDatabase, connect, connect_when_there, is_away, lacks_tls
+from service.engine.record.pool import UnfitDatabase, connect, connect_with_retries, is_away, lacks_tls
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_a_login_that_is_refused(database_url: str):
     """A running process treats it as an outage, as a password may be changed; one that starts does not wait."""
     url = database_url.replace("postgres@", "nobody@")
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError) as refused:
-        await connect_when_there(url)
+        await connect_with_retries(url)
     assert is_away(refused.value)
 
 
@@ -62,6 +62,6 @@ async def test_a_server_without_tls():
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ConnectionError) as refused:
-            await connect_when_there(f"postgresql://a@127.0.0.1:{port}/a?sslmode=require")
+            await connect_with_retries(f"postgresql://a@127.0.0.1:{port}/a?sslmode=require")
     assert lacks_tls(refused.value)
     assert "sslmode" in str(explain(refused.value))

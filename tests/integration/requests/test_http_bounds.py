@@ -24,7 +24,7 @@ def _asked(address: str, body: bytes) -> bytes:
 
 def test_stalled_clients(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that stall in a head or a body get 408, and the server closes their connections."""
-    for name, seconds in {"LOOK_S": 0.05, "HEAD_S": 0.3, "BODY_S": 0.5, "LINGER_S": 0.2}.items():
+    for name, seconds in {"CHECK_S": 0.05, "HEAD_S": 0.3, "BODY_S": 0.5, "LINGER_S": 0.2}.items():
         monkeypatch.setattr(bounded_protocol, name, seconds)
     hot = _asked("POST /v1/coupons/lock/NO-SUCH", _LOCK)
     slow = [hot[:40], hot[:-1], _asked("POST /v1/books", b'{"name":"n"}')[:-1], b"GET / HTTP/1.1\r\n"]

@@ -20,12 +20,12 @@ import httpx
 
 from loadtests.own import cpu_of, own_service
 from loadtests.wire import Wire
-from service.server.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
+from service.server.fastlane.bounded_protocol import BODY_S, CHECK_S, HEAD_S
 from service.serving.server import KEEP_ALIVE_S
 
 HONEST, EACH_S = 16, 0.004
 """Connections, and how often each asks: 4,000 requests a second at most."""
-SLACK_S = LOOK_S + 2.0
+SLACK_S = CHECK_S + 2.0
 _HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\nContent-Type: application/json\r\n"
 _HOT = _HEAD % b"/v1/coupons/lock/NO-SUCH-CODE" + b'Content-Length: 14\r\n\r\n{"userId":"u"}'
 _COLD = _HEAD % b"/v1/books" + b'Content-Length: 12\r\n\r\n{"name":"n"}'

@@ -25,8 +25,8 @@ from service.engine.formats.events import (
     StockNotice,
     Unassigned,
     check_characters,
-    moment,
     parse,
+    parse_ms,
     read_redemption,
 )
 from service.engine.formats.redemption_id import id_from_numbers
@@ -174,30 +174,30 @@ class _Batch:
         for entry in entries:
             try:
                 if entry[1].startswith(b"R "):
-                    self._redeemed(*entry)
+                    self._add_redemption(*entry)
                 else:
-                    self._other(*entry)
+                    self._add_other(*entry)
             except NeedsSmallerBatch as error:
                 error.seq = entry[0]
                 raise
 
-    def _other(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
+    def _add_other(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         event = parse(self._epoch, seq, d, r, kept)
         match event:
             case Assigned():
-                self._assigned(event)
+                self._add_assignment(event)
             case Unassigned():
-                self._unassigned(event)
+                self._add_unassignment(event)
             case RolledBack():
-                self._rolled_back(event)
+                self._add_rollback(event)
             case BalanceChanged():
-                self._balance_changed(event)
+                self._add_balance_change(event)
             case StockNotice():
-                self._noticed(event)
+                self._add_notice(event)
             case _:
                 pass  # an answer under a key, or an epoch's first
         if event.kept is not None and isinstance(event, Fact | Answered):
-            self._keep(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
+            self._add_key(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
 
     async def write(self, connection: Connection, new_keys: bool, is_late: bool = False) -> None:
         """Write all rows, in the caller's transaction. If all keys are new, they are copied, which costs less.
@@ -215,7 +215,7 @@ class _Batch:
         await _copy(connection, "single_uses", _SINGLE_USES, uses.singles())
         await _copy(connection, "stock_notices", _NOTICES, self._notices)
         if new_keys:
-            await _copy(connection, "idempotency_keys", _KEYS, self._key_lines())
+            await _copy(connection, "idempotency_keys", _KEYS, self._format_keys())
         else:
             await self._store_keys(connection)
         await self._roll_up(connection, is_late)
@@ -253,18 +253,18 @@ class _Batch:
         """The columns of the assignments from before the batch that were taken back. Raises NotAssigned."""
         rows = [(*code, user) for code, user in self._closed.items()]
         closed: dict[tuple[int, str], str] = {}
-        for w, code, *columns, was_theirs in await connection.fetch(
+        for w, code, *columns, was_users in await connection.fetch(
             query("close_assignments"), *zip(*rows, strict=True)
         ):
-            if not was_theirs:
+            if not was_users:
                 raise NotAssigned("an assignment was taken back that is not recorded")
             closed[w, code] = "\t".join(_NULL if column is None else str(column) for column in columns)
         return closed
 
-    def _key_lines(self) -> list[str]:
+    def _format_keys(self) -> list[str]:
         rows = list(self._keys.values())
         if _has_escapes("".join([key + op + kept for _, _, key, op, _, kept in rows])):
-            rows = [(seq, w, _escaped(key), _escaped(op), at, _escaped(kept)) for seq, w, key, op, at, kept in rows]
+            rows = [(seq, w, _escape(key), _escape(op), at, _escape(kept)) for seq, w, key, op, at, kept in rows]
         return [f"{self._epoch}\t{seq}\t{w}\t{key}\t{op}\t{at}\t{kept}\n" for seq, w, key, op, at, kept in rows]
 
     async def _store_keys(self, connection: Connection) -> None:
@@ -275,14 +275,14 @@ class _Batch:
         if await count_changed(connection, query("store_keys"), self._epoch, *zip(*rows, strict=True)) != len(rows):
             raise KeyReused("an idempotency key was used twice within an hour")
 
-    def _keep(self, seq: int, w: str, at: str, request: RequestPart, kept: str) -> None:
+    def _add_key(self, seq: int, w: str, at: str, request: RequestPart, kept: str) -> None:
         row = (seq, w, request.key, request.op, at, kept)
         if self._keys.setdefault((w, request.key), row) is not row:
             raise NeedsSmallerBatch("an idempotency key was used twice")
 
-    def _assigned(self, event: Assigned) -> None:
+    def _add_assignment(self, event: Assigned) -> None:
         code, at, order = (event.workspace, event.code), from_ms(event.at_ms), event.order or _NULL
-        self._assign(event.seq, *code, event.book, event.user, at, _client(event.request), order)
+        self._assign(event.seq, *code, event.book, event.user, at, _format_client(event.request), order)
 
     def _assign(
         self, seq: int, w: int, code: str, book: int | str, user: str, at: str, client: str, order: str
@@ -290,14 +290,14 @@ class _Batch:
         if (w, code) in self._open:
             raise NeedsSmallerBatch("a code was assigned twice")
         self._assigned_at.append(at)
-        self._assignments.append(f"{self._line(seq, w, book, code, user)}\t{at}\t{client}\t{order}\n")
+        self._assignments.append(f"{self._format_line(seq, w, book, code, user)}\t{at}\t{client}\t{order}\n")
         line = f"{self._epoch}\t{seq}\t{w}\t{code}\t{book}\t{user}\t{at}\t{order}\n"
         self._open[w, code] = _Open(line, user, seq, at, order)
 
-    def _unassigned(self, event: Unassigned) -> None:
+    def _add_unassignment(self, event: Unassigned) -> None:
         code = event.workspace, event.code
         rolled_back = "f" if event.order is None else "t"
-        line = f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}\t{rolled_back}"
+        line = f"{self._format_fact(event)}\t{from_ms(event.at_ms)}\t{_format_client(event.request)}\t{rolled_back}"
         if code in self._open:
             brief = self._open.pop(code)
             if brief.user != event.user:
@@ -310,67 +310,68 @@ class _Batch:
             self._closed[code] = event.user
             self._unassignments.append((line, code))
 
-    def _noticed(self, event: StockNotice) -> None:
+    def _add_notice(self, event: StockNotice) -> None:
         self._notices.append(
             f"{self._head}{event.seq}\t{event.workspace}\t{event.book}\t{event.notice}\t"
             f"{event.what}\t{event.left}\t{from_ms(event.at_ms)}\n"
         )
 
-    def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
+    def _add_redemption(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         redeemed, request, answer = read_redemption(d, r, kept)
         w, code, value, currency = redeemed.workspace, redeemed.code, redeemed.value_e4, redeemed.currency
-        at, own_id = _time(redeemed.at_ms), id_from_numbers(self._epoch, seq, int(redeemed.at_ms))
+        at, redemption_id = _format_time(redeemed.at_ms), id_from_numbers(self._epoch, seq, int(redeemed.at_ms))
         user, order = decode_id(redeemed.user), _NULL if redeemed.order == "-" else decode_id(redeemed.order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
-            ip, ua = _escaped(ip), _escaped(ua)
-        metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
+            ip, ua = _escape(ip), _escape(ua)
+        metadata = _escape(bytes(request.metadata).decode()) if request.metadata else _NULL
         most, after_e4, counted_ms = redeemed.max_uses, redeemed.balance_after_e4, redeemed.counted_ms
-        counted_at = _NULL if counted_ms == "-" else _time(counted_ms)
+        counted_at = _NULL if counted_ms == "-" else _format_time(counted_ms)
         after = _NULL if after_e4 == "-" else after_e4 + "e-4"
         if after_e4 != "-":
             self._has_cards = True
-        self._redeemed_ids.append(own_id)
+        self._redeemed_ids.append(redemption_id)
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{redemption_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
             f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{most}\t{counted_at}\t"
             f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\t{after}\n"
         )
         if order is not _NULL:
-            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{redeemed.slot}\n")
+            self._uses.take_place(f"{w}\t{order}\t{redemption_id}\t{redeemed.slot}\n")
         if most == "1":
-            self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
+            self._uses.use_up(f"{w}\t{code}\t{redemption_id}\n")
         if gift := redeemed.gift_code:
             self._assign(seq, int(w), gift, redeemed.gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)
         if answer is not None:
-            self._keep(seq, w, at, request, answer)
+            self._add_key(seq, w, at, request, answer)
 
-    def _rolled_back(self, event: RolledBack) -> None:
-        order, own_id = event.order, event.redemption_id
-        self._rolled_back_ids.append(own_id)
+    def _add_rollback(self, event: RolledBack) -> None:
+        order, redemption_id = event.order, event.redemption_id
+        self._rolled_back_ids.append(redemption_id)
         self._has_cards |= event.balance_after_e4 is not None
         self._rollbacks.append(
-            f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
-            f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\t"
+            f"{self._format_fact(event)}\t{order or _NULL}\t{redemption_id}\t{from_ms(event.at_ms)}\t"
+            f"{'t' if event.restore else 'f'}\t{_format_client(event.request)}\t"
+            f"{_escape(event.request.reason) or _NULL}\t"
             f"{_NULL if event.balance_after_e4 is None else f'{event.balance_after_e4}e-4'}\n"
         )
         if event.restore:
             self._uses.give_back(event)
 
-    def _balance_changed(self, event: BalanceChanged) -> None:
+    def _add_balance_change(self, event: BalanceChanged) -> None:
         request = event.request
         self._has_cards = True
         self._balance_changes.append(
             f"{self._head}{event.seq}\t{event.workspace}\t{event.book}\t{event.code}\t{event.kind}\t"
-            f"{event.amount_e4}e-4\t{event.balance_after_e4}e-4\t{from_ms(event.at_ms)}\t{_client(request)}\t"
-            f"{_escaped(request.reason) or _NULL}\t{_escaped(request.by) or _NULL}\n"
+            f"{event.amount_e4}e-4\t{event.balance_after_e4}e-4\t{from_ms(event.at_ms)}\t{_format_client(request)}\t"
+            f"{_escape(request.reason) or _NULL}\t{_escape(request.by) or _NULL}\n"
         )
 
-    def _fact(self, event: Fact) -> str:
-        return self._line(event.seq, event.workspace, event.book, event.code, event.user)
+    def _format_fact(self, event: Fact) -> str:
+        return self._format_line(event.seq, event.workspace, event.book, event.code, event.user)
 
-    def _line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
+    def _format_line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
         return f"{self._head}{seq}\t{w}\t{book}\t{code}\t{user}"
 
 
@@ -381,16 +382,16 @@ def find_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=1024)
-def _time(ms: str) -> str:
+def _format_time(ms: str) -> str:
     """A time as Postgres reads it, cached: neighbours often share a millisecond. Raises MalformedEvent."""
-    return from_ms(moment(ms))
+    return from_ms(parse_ms(ms))
 
 
-def _client(request: RequestPart) -> str:
-    return f"{_escaped(request.ip) or _NULL}\t{_escaped(request.ua) or _NULL}"
+def _format_client(request: RequestPart) -> str:
+    return f"{_escape(request.ip) or _NULL}\t{_escape(request.ua) or _NULL}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.translate(_ESCAPES) if _has_escapes(text) else text
 
 

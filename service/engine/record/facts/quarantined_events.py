@@ -132,5 +132,5 @@ async def read_quarantine(database: Database, partition: int, newest: int) -> Qu
     """The partition's counts, and so many of the newest events."""
     counts = await count_quarantines(database)
     rows = await database.fetch(query("newest_in_quarantine"), partition, newest)
-    own: dict[Cause, int] = {cause: count for (of, cause), count in counts.items() if of == partition}
-    return Quarantine(own, [QuarantinedEvent(*row) for row in rows])
+    counts_by_cause: dict[Cause, int] = {cause: count for (of, cause), count in counts.items() if of == partition}
+    return Quarantine(counts_by_cause, [QuarantinedEvent(*row) for row in rows])

@@ -29,7 +29,7 @@ class PartitionBook(NamedTuple):
     code_count: int
 
 
-async def known_events(database: Database, partition: int, events: Sequence[NamedEvent]) -> dict[EventId, bool]:
+async def find_known_events(database: Database, partition: int, events: Sequence[NamedEvent]) -> dict[EventId, bool]:
     """Which of these events are recorded (True) or only in quarantine (False), in any partition of their workspace."""
     if not events:
         return {}
@@ -42,7 +42,9 @@ async def read_partition_books(database: Database, partition: int) -> list[Parti
     return [PartitionBook(*row) for row in await database.fetch(query("partitions_books"), partition)]
 
 
-async def taken_by_users(database: Database, workspace: int, users: Collection[str]) -> Mapping[tuple[str, int], int]:
+async def count_uses_by_user(
+    database: Database, workspace: int, users: Collection[str]
+) -> Mapping[tuple[str, int], int]:
     """How often users have redeemed of books, by user and book, without what was given back."""
     rows = await database.fetch(query("taken_by_users"), workspace, list(users))
     return {(row["user_id"], row["book"]): row["uses"] for row in rows}

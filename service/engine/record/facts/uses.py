@@ -38,32 +38,32 @@ class Uses:
     def give_back(self, event: RolledBack) -> None:
         """Undo a redemption's uses. Raises NeedsSmallerBatch."""
         self._parse_lines()
-        order, own_id = event.order, event.redemption_id
+        order, redemption_id = event.order, event.redemption_id
         if order is not None:
             name = f"{event.workspace}\t{order}"
             uses, given_back = self._orders.get(name, {}), self._given_back.setdefault(name, set())
-            if own_id in uses:
-                slot = uses.pop(own_id)
+            if redemption_id in uses:
+                slot = uses.pop(redemption_id)
                 if slot in uses.values():
                     raise NeedsSmallerBatch(_PLACE_TWICE)
                 given_back.add(slot)
             else:
-                self.orders_freed.append((event.workspace, order, own_id))
+                self.orders_freed.append((event.workspace, order, redemption_id))
                 if taken := given_back.union(uses.values()):
-                    self._taken[own_id] = frozenset(taken)
+                    self._taken[redemption_id] = frozenset(taken)
         code = f"{event.workspace}\t{event.code}"
         single = self._singles.get(code)
-        if single == own_id:
+        if single == redemption_id:
             del self._singles[code]
         elif single is not None:
             raise NeedsSmallerBatch("a code was used and given back")
         else:
-            self.singles_freed.append((event.workspace, event.code, own_id))
+            self.singles_freed.append((event.workspace, event.code, redemption_id))
 
     def check_places(self, freed: Iterable[Sequence[Any]]) -> None:
         """Check that the batch took no place of an order while a redemption from before it still had that place.
         Raises NeedsSmallerBatch."""
-        if any(str(slot) in self._taken.get(own_id, ()) for own_id, slot in freed):
+        if any(str(slot) in self._taken.get(redemption_id, ()) for redemption_id, slot in freed):
             raise NeedsSmallerBatch(_PLACE_TWICE)
 
     def orders(self) -> list[str]:
@@ -71,15 +71,15 @@ class Uses:
         return parsed + self._new_orders
 
     def singles(self) -> list[str]:
-        return [f"{code}\t{own_id}\n" for code, own_id in self._singles.items()] + self._new_singles
+        return [f"{code}\t{redemption_id}\n" for code, redemption_id in self._singles.items()] + self._new_singles
 
     def _parse_lines(self) -> None:
         for line in self._new_orders:
-            order, own_id, slot = line[:-1].rsplit("\t", 2)
-            self._orders.setdefault(order, {})[own_id] = slot
+            order, redemption_id, slot = line[:-1].rsplit("\t", 2)
+            self._orders.setdefault(order, {})[redemption_id] = slot
         for line in self._new_singles:
-            code, own_id = line[:-1].rsplit("\t", 1)
-            if self._singles.setdefault(code, own_id) != own_id:
+            code, redemption_id = line[:-1].rsplit("\t", 1)
+            if self._singles.setdefault(code, redemption_id) != redemption_id:
                 raise NeedsSmallerBatch("a code with one use was used twice")
         self._new_orders.clear()
         self._new_singles.clear()

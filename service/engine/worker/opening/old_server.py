@@ -58,12 +58,12 @@ async def must_outlast_committee(
 
 async def _has_left(last: Nonce, report: Report, partition: int, redis_url: str) -> bool:
     """Ask the last committee, until SPREAD_S are over, whether the slot has left that server for this one."""
-    own = claim_of(report, partition)
+    server_claim = claim_of(report, partition)
     places = [node.host for node in report.nodes if node.id in last.committee and node.is_there]
     deadline = time.monotonic() + SPREAD_S
     while True:
         reports = await ask_reports(parse_redis_address(redis_url), places)
-        if has_lost_slot(last, own, [claim_of(one, partition) for one in reports]):
+        if has_lost_slot(last, server_claim, [claim_of(one, partition) for one in reports]):
             return True
         if time.monotonic() > deadline:
             return False

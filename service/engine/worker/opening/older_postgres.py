@@ -17,7 +17,7 @@ from service.engine.hot.redis_server import Server
 from service.engine.record.facts.fact_reader import is_recorded
 from service.engine.record.partitions.openings import was_recovered
 from service.engine.record.partitions.partition_rows import Partition, read_partition
-from service.engine.worker.opening.unrecorded_events import FACTS, MARKS
+from service.engine.worker.opening.unrecorded_events import FACT_KINDS, OPENING_KINDS
 
 MAX_COMPARED = 100
 """Entries that are compared with the record, from the outbox's first on."""
@@ -84,7 +84,7 @@ class _OutboxEnd:
         """Return the surplus with the events that neither Postgres nor the outbox has. `epoch` is Redis's newest."""
         has_anchor = await self._has_anchor()
         first = [] if has_anchor else await self._entries("-", MAX_COMPARED)
-        has_facts = any(split_entry(fields)[0][:1] in FACTS for _, fields in first)
+        has_facts = any(split_entry(fields)[0][:1] in FACT_KINDS for _, fields in first)
         # All before the anchor is of this Postgres.
         is_unknown = await self._has_unknown_recovery(after=self._row.cursor.epoch if has_anchor else -1)
         if not is_unknown and (has_anchor or (has_facts and await self._has_recorded(first))):
@@ -122,8 +122,8 @@ class _OutboxEnd:
             if epoch <= after:
                 return False
             for at, fields in await self._entries(f"{epoch}-1", 1):
-                mark, _, nonce = split_entry(fields)[0].partition(b" ")
-                if at == (epoch, 1) and mark == b"M":
+                kind, _, nonce = split_entry(fields)[0].partition(b" ")
+                if at == (epoch, 1) and kind == b"M":
                     return not await was_recovered(self._pool, self._row.id, epoch, nonce.decode())
             end = f"({epoch}-0"
         return False
@@ -131,7 +131,7 @@ class _OutboxEnd:
     async def _last_event(self) -> Event | None:
         """The last event that is neither an epoch's first nor a recovery's end."""
         async for at, (d, r, _) in self._server.entries(newest_first=True):
-            if d[:1] not in MARKS:
+            if d[:1] not in OPENING_KINDS:
                 return parse_entry(at, d, r) or Event(epoch=at.epoch, seq=at.seq)
         return None
 

@@ -35,7 +35,7 @@ class OpeningTurns:
             if not self._under_way:
                 self._is_idle.set()
 
-    async def until_idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no opening is under way, but not long. Background tasks of partitions that are open leave the
         processor to those that are closed."""
         await pause(BEHIND_OPENINGS_S, self._is_idle)
@@ -47,6 +47,6 @@ class OpeningTurns:
         begun = await opening.begin()
         async with self._turns:
             restored = await opening.restore(begun)
-        await begun.until_settled()
+        await begun.wait_until_settled()
         async with self._turns:
             return await opening.finish(restored)

@@ -80,7 +80,7 @@ class Begun(NamedTuple):
     settled_at: float
     """From then on (time.monotonic) no process uses an earlier epoch, on any server."""
 
-    async def until_settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         began_s = time.monotonic()
         await asyncio.sleep(self.settled_at - began_s)
         metrics.time_opening("settle", began_s)
@@ -147,7 +147,7 @@ class Opening:
         Fenced: the next opening removes all keys."""
         begun = await self.begin()
         restored = await self.restore(begun)
-        await begun.until_settled()
+        await begun.wait_until_settled()
         return await self.finish(restored)
 
     async def is_rebuild(self) -> bool:
@@ -225,8 +225,8 @@ class Opening:
         (begun, restorer, incarnation), server = restored, self._server
         epoch, nonce = begun.epoch, str(begun.nonce)
         async with self._rebuilding_wrong_types():
-            await restorer.configure(await restorer.projector.last_seen(self._partition))
-            await restorer.mark("")
+            await restorer.configure(await restorer.projector.read_last_version(self._partition))
+            await restorer.record_progress("")
         scripts = await self._loaded.finish(server, epoch, nonce)
         if not begun.nonce.fits((await server.check()).replication):
             raise Fenced("this server's replication has changed since it was verified")
@@ -246,13 +246,14 @@ class Opening:
         happens before the file is rewritten, the mark demands a rebuild. It also does if the server refuses to rewrite
         the file: a logged rebuild follows that half in the file. One rewrite serves all partitions that wait for it."""
         mark = await self._server.read_mark()
-        await restorer.mark(WHOLE)
+        await restorer.record_progress(WHOLE)
         if await self._server.rewrite_file(joins=True):
-            await restorer.mark(mark)
+            await restorer.record_progress(mark)
 
     async def _restore(self, restorer: Restorer, epoch: int, row: Partition) -> None:
         """Steps 3 and 4. `row` was read before the drain: if Postgres restarts after that, the epoch is not entered."""
-        mark, (seen, newest) = await self._server.read_mark(), await restorer.projector.versions(self._partition)
+        mark = await self._server.read_mark()
+        projected, newest = await restorer.projector.read_versions(self._partition)
         ordered = await rebuild_order(self._pool, self._partition)
         whole = (
             (mark == WHOLE and "a rebuild was not finished")
@@ -271,7 +272,7 @@ class Opening:
                 raise
             lost = str(gap)
         if not whole and not lost:
-            await archive_again(self._pool, self._partition, seen)
+            await archive_again(self._pool, self._partition, projected)
             return
         await self._reject_older_postgres()  # again, as Redis decided until it was fenced
         reached, skipped = parse_recovery_progress(mark)
@@ -282,7 +283,7 @@ class Opening:
             await self._rebuild(restorer, epoch, whole or lost, choice)
         else:
             await UnappliableEvents(self._pool, self._partition).quarantine_named(skipped)  # by a worker that died
-            await self._redo(restorer, epoch, lost, after, seen)
+            await self._redo_tail(restorer, epoch, lost, after, projected)
         await restorer.append_recovery_entry()
         await self._enter(epoch, restorer.scripts.nonce, row.incarnation)
 
@@ -307,15 +308,17 @@ class Opening:
                 return at if await decided_at(self._pool, self._partition, *at) == encode_event(event) else None
         return None
 
-    async def _redo(self, restorer: Restorer, epoch: int, reason: str, after: EventId, seen: int) -> None:
+    async def _redo_tail(self, restorer: Restorer, epoch: int, reason: str, after: EventId, projected: int) -> None:
         """Apply what the record has after an event. Configuration first: facts refer to books and codes."""
         self._way = "redone"
         self._log.warning("redoing", reason=reason, after=str(after))
-        await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "tail", reason, after, seen)
-        await archive_again(self._pool, self._partition, seen)
-        await restorer.configure(seen)
+        await begin_recovery(
+            self._pool, self._partition, epoch, restorer.scripts.nonce, "tail", reason, after, projected
+        )
+        await archive_again(self._pool, self._partition, projected)
+        await restorer.configure(projected)
         await restorer.restore_keys(after)
-        self._log.info("redone", events=await restorer.apply_events(after, keep_mark=False))
+        self._log.info("redone", events=await restorer.apply_events(after, whole=False))
         await restorer.block_codes(whole=False)
 
     async def _rebuild(self, restorer: Restorer, epoch: int, reason: str, choice: SurplusChoice | None) -> None:
@@ -328,7 +331,7 @@ class Opening:
             await self._carry_over(epoch)
         else:
             await self._quarantine_unrecorded(epoch, reason, is_dropped=choice == "discard")
-        await restorer.mark(WHOLE)
+        await restorer.record_progress(WHOLE)
         await self._server.trim(epoch)  # entries may be of another history, and scripts read redemptions there
         await restorer.clear()
         is_logged = await self._server.must_log()
@@ -337,7 +340,7 @@ class Opening:
             restorer.scripts = Scripts(self._partition, epoch, nonce, MENDING, "closed", logged=True)
             await self._server.load(restorer.scripts)
         await restorer.configure(0, whole=True)
-        events = await restorer.apply_events(START, keep_mark=True)
+        events = await restorer.apply_events(START, whole=True)
         await restorer.block_codes(whole=True)
         await restorer.fill_pools()
         if is_logged:

@@ -118,9 +118,9 @@ class Restorer:
         self._filled: dict[int, Buckets] = {}
         """By workspace, the directory's buckets into which a whole rebuild has written codes."""
         self.projector = RedisProjector(self._run, log_skipped_code)
-        self._left_out = SetAside(pool, self._partition, PROJECTING)
+        self._set_aside = SetAside(pool, self._partition, PROJECTING)
 
-    async def mark(self, text: str) -> None:
+    async def record_progress(self, text: str) -> None:
         """Write the recovery's progress; '' when it is done: then all keys have this layout."""
         await self._run(self._partition, "record_progress", (*self._names, self._layout), (text, key_names.LAYOUT))
 
@@ -153,7 +153,7 @@ class Restorer:
                     while len(in_flight) >= VERSIONS_AT_ONCE or (in_flight and not change.rows):
                         await in_flight.popleft()
                     if not change.rows or not isinstance(change.rows[0], CodeRow):
-                        await project(self.projector, self._partition, change, self._left_out)
+                        await project(self.projector, self._partition, change, self._set_aside)
             finally:
                 await asyncio.gather(*in_flight, return_exceptions=True)
 
@@ -197,15 +197,15 @@ class Restorer:
                         await self._add_key(key)
             await self._send_keys()
 
-    async def apply_events(self, after: EventId, keep_mark: bool) -> int:
-        """Apply the events after one again, in order; and return their number. The mark follows unless `keep_mark`."""
+    async def apply_events(self, after: EventId, *, whole: bool) -> int:
+        """Apply recorded events after one again, in order; return their number. Unless `whole`, move the mark along."""
         async with self._step("redo"), self._pool.acquire() as connection:
-            events = await self._apply_facts(connection, after, keep_mark)
+            events = await self._apply_facts(connection, after, whole)
         if self._skipped:
             log.error("events_not_redone", partition=self._partition, events=self._skipped)
         return events
 
-    async def _apply_facts(self, connection: Connection, after: EventId, keep_mark: bool) -> int:
+    async def _apply_facts(self, connection: Connection, after: EventId, whole: bool) -> int:
         events, last = 0, START
         options: Any = {"after": after, "archived": False}
         async with aclosing(fact_pages(connection, self._partition, **options)) as pages:
@@ -213,12 +213,12 @@ class Restorer:
                 for fact in page:
                     # The facts of an event go out in one call, as the mark is an event's.
                     if len(self._events) >= EVENTS_A_RUN * 3 and last != fact.id:
-                        await self._send_events(WHOLE if keep_mark else str(last))
+                        await self._send_events(WHOLE if whole else str(last))
                     self._add(fact)
                     last = fact.id
                 events += len(page)
         if self._events:
-            await self._send_events(WHOLE if keep_mark else str(last))
+            await self._send_events(WHOLE if whole else str(last))
         return events
 
     async def _add_key(self, key: KeptKey) -> None:
@@ -235,9 +235,9 @@ class Restorer:
         self._events += (encode_event(fact), str(fact.id), extra)
         self._facts.append(fact)
 
-    async def _send_events(self, mark: str) -> None:
+    async def _send_events(self, progress: str) -> None:
         args, facts, self._events, self._facts = self._events, self._facts, [], []
-        await self._send("apply_events", self._names, [mark, *args], facts=facts)
+        await self._send("apply_events", self._names, [progress, *args], facts=facts)
         await self._count(len(facts))
 
     async def _send_keys(self) -> None:

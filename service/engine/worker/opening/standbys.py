@@ -8,7 +8,7 @@ import asyncpg
 from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.record.partitions.standby_rows import read_flushed
 
-LOOK_S = 1.0
+POLL_S = 1.0
 MAX_PAIRS = 1000
 
 
@@ -26,26 +26,26 @@ class Standbys:
         self._incarnation = ""
         self._pairs: deque[tuple[int, EventId]] = deque()
         self._flushed: EventId = NO_EVENT
-        self._look_at = 0.0
+        self._poll_at = 0.0
 
     async def flushed(self, cursor: EventId) -> EventId:
         """The last recorded event that so many standbys have; the cursor if none is wanted. Raises as the pool."""
         if not self._wanted:
             return cursor
-        if self._flushed < cursor and (now := time.monotonic()) >= self._look_at:
-            self._look_at = now + LOOK_S
-            await self._look()
+        if self._flushed < cursor and (now := time.monotonic()) >= self._poll_at:
+            self._poll_at = now + POLL_S
+            await self._poll()
         return min(self._flushed, cursor)
 
-    async def _look(self) -> None:
-        look = await read_flushed(self._pool, self._partition, self._wanted)
-        if look.incarnation != self._incarnation:
-            self._incarnation = look.incarnation
+    async def _poll(self) -> None:
+        flushed = await read_flushed(self._pool, self._partition, self._wanted)
+        if flushed.incarnation != self._incarnation:
+            self._incarnation = flushed.incarnation
             self._pairs.clear()
-        if not self._pairs or self._pairs[-1][1] != look.cursor:
+        if not self._pairs or self._pairs[-1][1] != flushed.cursor:
             if len(self._pairs) == MAX_PAIRS:  # replace the newest pair: its events only wait longer
                 self._pairs.pop()
-            self._pairs.append((look.written, look.cursor))
-        while self._pairs and look.flushed is not None and self._pairs[0][0] <= look.flushed:
+            self._pairs.append((flushed.written, flushed.cursor))
+        while self._pairs and flushed.flushed is not None and self._pairs[0][0] <= flushed.flushed:
             self._flushed = self._pairs.popleft()[1]
-        self._flushed = min(self._flushed, look.cursor)
+        self._flushed = min(self._flushed, flushed.cursor)

@@ -18,7 +18,7 @@ from service.engine.record.facts.event_writer import EVENT_ERRORS, record_late, 
 from service.engine.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.engine.record.facts.surplus_rows import switch_off_book
 from service.engine.record.partitions.partition_rows import under_lease
-from service.engine.worker.opening.surplus_survey import Recordable, Sold, SurplusReport, SurplusSurvey
+from service.engine.worker.opening.surplus_survey import LostSale, Recordable, SurplusReport, SurplusSurvey
 
 UNKNOWN = "only Redis knew of it: not its amount, nor when"
 UNFIT = "Postgres lacks what it refers to"
@@ -79,7 +79,7 @@ class SurplusCarrier:
             ((seq, d, r, _),) = entries
             await self._set_aside(refusal_reason(error), None, [UnrecordedEvent(EventId(epoch, seq), d, r)])
 
-    async def _keep(self, sold: Sequence[Sold], minted: int, number: int) -> int:
+    async def _keep(self, sold: Sequence[LostSale], minted: int, number: int) -> int:
         """Keep a page; return the last number of the minted epoch that is used."""
         whole: list[Entry] = []
         by_workspace: dict[int, list[UnrecordedEvent]] = {}

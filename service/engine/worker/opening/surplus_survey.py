@@ -26,9 +26,9 @@ from service.engine.record.facts.quarantined_events import page_quarantine
 from service.engine.record.facts.surplus_rows import (
     NamedEvent,
     PartitionBook,
-    known_events,
+    count_uses_by_user,
+    find_known_events,
     read_partition_books,
-    taken_by_users,
 )
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.record.recorded_codes import recorded_codes
@@ -84,7 +84,7 @@ class Recordable(NamedTuple):
     is_whole: bool
 
 
-class Sold(NamedTuple):
+class LostSale(NamedTuple):
     """A redemption or an assignment that only Redis knows, and not by its event."""
 
     workspace: int
@@ -106,8 +106,8 @@ class _Changes:
     sets_owner: bool = False
 
 
-class _Here(NamedTuple):
-    """A code in Redis."""
+class _StoredCode(NamedTuple):
+    """A code as Redis stores it."""
 
     book: int
     record: CouponRecord
@@ -126,7 +126,7 @@ class SurplusSurvey:
         self._server, self._pool, self._partition = server, pool, server.partition
         self.report = SurplusReport(server.partition)
         self._changes: defaultdict[_Code, _Changes] = defaultdict(_Changes)
-        self._taken: Counter[tuple[int, str, int]] = Counter()
+        self._user_uses: Counter[tuple[int, str, int]] = Counter()
         """What the outbox's events add to users' counts, by workspace, user and book."""
         self._orders: dict[EventId, str] = {}
         """The orders of redemptions that may be missing."""
@@ -146,20 +146,20 @@ class SurplusSurvey:
                 facts = [one.event for one in page if isinstance(one.event, Fact)]
                 gifts = [fact.gift for fact in facts if isinstance(fact, Redeemed) and fact.gift]
                 recorded = await self._read([(fact.workspace, fact.code) for fact in [*facts, *gifts]])
-                known = await self._known_redemptions(facts)
-                yield [Recordable(one, self._take(one, recorded, known)) for one in page]
+                known = await self._find_recorded_redemptions(facts)
+                yield [Recordable(one, self._apply_if_whole(one, recorded, known)) for one in page]
 
-    async def codes(self, *, has_outbox: bool = False) -> AsyncGenerator[list[Sold], None]:
+    async def codes(self, *, has_outbox: bool = False) -> AsyncGenerator[list[LostSale], None]:
         """Pages of what Redis has sold by events that are lost. `has_outbox`: the events of `outbox` are recorded, or
         in quarantine, by now."""
         if has_outbox:
             self._changes.clear()
-            self._taken.clear()
+            self._user_uses.clear()
         self._floor = EventId((await read_partition(self._pool, self._partition)).cursor_epoch, 0)
         async for page in page_quarantine(self._pool, self._partition):
             self._blocked |= {(name.workspace, name.code) for _, d in page for name in read_names(d)}
         await self._read_orders()
-        seen: Counter[tuple[int, int]] = Counter()
+        code_counts: Counter[tuple[int, int]] = Counter()
         async for keys in self._walk("d"):
             replies = await self._server.read_hashes([key.name for key in keys])
             entries = [
@@ -168,15 +168,15 @@ class SurplusSurvey:
                 for code, entry in zip(flat[::2], flat[1::2], strict=True)
             ]
             for start in range(0, len(entries), CODES_A_RUN):
-                yield await self._examine(entries[start : start + CODES_A_RUN], seen)
-        await self._compare_books(seen)
+                yield await self._examine(entries[start : start + CODES_A_RUN], code_counts)
+        await self._compare_books(code_counts)
 
     async def _walk(self, kinds: str) -> AsyncGenerator[list[Key], None]:
         """Pages of the keys of these kinds, each key once."""
-        seen: set[Key] = set()
+        walked: set[Key] = set()
         async for page in self._server.walk_keys(kinds):
-            keys = [key for key in dict.fromkeys(page) if key not in seen]
-            seen.update(keys)
+            keys = [key for key in dict.fromkeys(page) if key not in walked]
+            walked.update(keys)
             yield keys
 
     async def _read(self, codes: Sequence[_Code]) -> dict[_Code, RecordedCode]:
@@ -190,15 +190,15 @@ class SurplusSurvey:
             found |= {(workspace, code): one for code, one in recorded.items()}
         return found
 
-    async def _known_redemptions(self, facts: Sequence[Fact]) -> set[EventId]:
+    async def _find_recorded_redemptions(self, facts: Sequence[Fact]) -> set[EventId]:
         """The redemptions that these facts roll back, if they are recorded."""
         back = [fact for fact in facts if isinstance(fact, RolledBack)]
         events = [NamedEvent(_rolled_back(one), one.workspace, one.code) for one in back]
-        known = await known_events(self._pool, self._partition, events)
+        known = await find_known_events(self._pool, self._partition, events)
         return {event for event, is_recorded in known.items() if is_recorded}
 
-    def _take(self, one: OutboxEvent, recorded: dict[_Code, RecordedCode], known: set[EventId]) -> bool:
-        """Whether Postgres has all that the event refers to. Then apply it to what is expected of its code."""
+    def _apply_if_whole(self, one: OutboxEvent, recorded: dict[_Code, RecordedCode], known: set[EventId]) -> bool:
+        """Apply the event to the expected state of its code. Returns False if Postgres lacks what it refers to."""
         event = one.event
         if isinstance(event, StockNotice):
             return (event.workspace, event.book) in self._books
@@ -235,10 +235,10 @@ class SurplusSurvey:
             case Redeemed():
                 changes.uses += 1
                 changes.events.add(event.id)
-                self._taken[of_user] += 1
+                self._user_uses[of_user] += 1
             case RolledBack(restore=True):
                 changes.uses -= 1
-                self._taken[of_user] -= 1
+                self._user_uses[of_user] -= 1
             case Assigned():
                 changes.owner, changes.sets_owner = event.user, True
             case Unassigned():
@@ -259,33 +259,35 @@ class SurplusSurvey:
                     else:
                         places = [place.event for place in parse_places(text) if place.event >= self._floor]
                         self._orders.update(dict.fromkeys(places, str(name)))
-            for workspace, here in counts.items():
-                taken = await taken_by_users(self._pool, workspace, {user for user, _ in here})
-                for of, uses in here.items():
+            for workspace, stored in counts.items():
+                uses_by_user = await count_uses_by_user(self._pool, workspace, {user for user, _ in stored})
+                for of, uses in stored.items():
                     user, book = of
-                    self.report.users += uses > taken.get(of, 0) + self._taken[workspace, user, book]
+                    self.report.users += uses > uses_by_user.get(of, 0) + self._user_uses[workspace, user, book]
 
-    async def _examine(self, entries: Sequence[tuple[int, str, str]], seen: Counter[tuple[int, int]]) -> list[Sold]:
-        here = await self._read_here(entries)
-        recorded = await self._read(list(here))
+    async def _examine(
+        self, entries: Sequence[tuple[int, str, str]], code_counts: Counter[tuple[int, int]]
+    ) -> list[LostSale]:
+        stored = await self._read_stored(entries)
+        recorded = await self._read(list(stored))
         suspects = [
             NamedEvent(at, *code)
-            for code, one in here.items()
+            for code, one in stored.items()
             for at in one.events
             if at not in self._changes_of(code).events and not _is_last(recorded.get(code), at)
         ]
         known: dict[EventId, bool] = {}
         for start in range(0, len(suspects), STANDING_A_RUN):
-            known |= await known_events(self._pool, self._partition, suspects[start : start + STANDING_A_RUN])
+            known |= await find_known_events(self._pool, self._partition, suspects[start : start + STANDING_A_RUN])
         lost: defaultdict[_Code, list[EventId]] = defaultdict(list)
         aside: Counter[_Code] = Counter()
         for at, workspace, code, *_ in suspects:
             if at not in known:
                 lost[workspace, code].append(at)
             aside[workspace, code] += known.get(at) is False
-        found: list[Sold] = []
-        for code, one in here.items():
-            seen[code[0], one.book] += 1
+        found: list[LostSale] = []
+        for code, one in stored.items():
+            code_counts[code[0], one.book] += 1
             sold = self._compare(code, one, recorded.get(code), lost[code], aside[code])
             if not all(some.is_whole for some in sold):
                 self.report.blocked += 1
@@ -293,19 +295,19 @@ class SurplusSurvey:
             found += sold
         return found
 
-    async def _read_here(self, entries: Sequence[tuple[int, str, str]]) -> dict[_Code, _Here]:
+    async def _read_stored(self, entries: Sequence[tuple[int, str, str]]) -> dict[_Code, _StoredCode]:
         """Codes by the directory's entries, with their records."""
         listed = [(w, code, entry) for w, code, text in entries if (entry := parse_directory_entry(text))]
         names = [key_names.coupon(key_names.prefix(self._partition, w), code) for w, code, _ in listed]
-        here: dict[_Code, _Here] = {}
+        stored: dict[_Code, _StoredCode] = {}
         texts = await self._server.command("MGET", *names) if names else []
         for (w, code, entry), text in zip(listed, texts, strict=True):
             record = entry.record(text) or IDLE
             events = [] if record.last == "-" else [parse_event_id(record.last)]
             if events and record.max_uses != "1":
                 events = await self._read_standing(key_names.standing(key_names.prefix(self._partition, w), code))
-            here[w, code] = _Here(int(entry.book), record, events)
-        return here
+            stored[w, code] = _StoredCode(int(entry.book), record, events)
+        return stored
 
     async def _read_standing(self, key: str) -> list[EventId]:
         """The redemptions of a code with several uses that may be missing; scores are those of standing_score."""
@@ -318,8 +320,8 @@ class SurplusSurvey:
                 return events
 
     def _compare(
-        self, code: _Code, one: _Here, was: RecordedCode | None, lost: Sequence[EventId], aside: int
-    ) -> list[Sold]:
+        self, code: _Code, one: _StoredCode, was: RecordedCode | None, lost: Sequence[EventId], aside: int
+    ) -> list[LostSale]:
         """What Redis has sold of a code by lost events. `aside` redemptions are in quarantine."""
         workspace, name = code
         changes, record, report = self._changes_of(code), one.record, self.report
@@ -334,9 +336,9 @@ class SurplusSurvey:
         report.returned += max(0, -nameless) + (not user and expected_owner is not None)
         report.orders += sum(at in self._orders for at in lost)
         head = f"R {workspace} {one.book} {name} {user}"
-        sold = [Sold(workspace, at, f"{head} {self._orders.get(at, '')}".rstrip().encode()) for at in lost]
+        sold = [LostSale(workspace, at, f"{head} {self._orders.get(at, '')}".rstrip().encode()) for at in lost]
         is_blocked = code in self._blocked
-        sold += [Sold(workspace, None, head.rstrip().encode())] * (nameless > 0 and not is_blocked)
+        sold += [LostSale(workspace, None, head.rstrip().encode())] * (nameless > 0 and not is_blocked)
         if is_assigned and decode_id(user) != expected_owner:
             order = self._gifts.get(code)
             at_ms = int(record.assigned_at)
@@ -346,14 +348,14 @@ class SurplusSurvey:
             )  # fmt: skip
             is_whole = was is not None and expected_owner is None
             report.assigned += is_whole
-            sold += [Sold(workspace, None, encode_event(fact).encode(), is_whole)] * (is_whole or not is_blocked)
+            sold += [LostSale(workspace, None, encode_event(fact).encode(), is_whole)] * (is_whole or not is_blocked)
         return sold
 
-    async def _compare_books(self, seen: Counter[tuple[int, int]]) -> None:
+    async def _compare_books(self, code_counts: Counter[tuple[int, int]]) -> None:
         recorded = await read_partition_books(self._pool, self._partition)
         ids = {book.book_id for book in recorded}
         self.report.absent_books += [
-            book for book in recorded if book.code_count and not seen[book.workspace, book.book]
+            book for book in recorded if book.code_count and not code_counts[book.workspace, book.book]
         ]
         async for keys in self._walk("x"):
             for flat in await self._server.read_hashes([key.name for key in keys]):

@@ -11,12 +11,12 @@ from service.engine.formats.event_id import EventId
 from service.engine.formats.events import Event, Fact, is_same_event, parse_entry
 from service.engine.hot.redis_server import Server
 from service.engine.record.facts.fact_reader import events_in_order
-from service.engine.record.facts.surplus_rows import NamedEvent, known_events
+from service.engine.record.facts.surplus_rows import NamedEvent, find_known_events
 from service.engine.record.partitions.partition_rows import read_partition
 
 PAGE_EVENTS = 500
 
-MARKS, FACTS = (b"O", b"M"), (b"A", b"U", b"R", b"B")
+OPENING_KINDS, FACT_KINDS = (b"O", b"M"), (b"A", b"U", b"R", b"B")
 """The letters of events that begin an epoch or end a recovery, and of those that change a coupon's state."""
 
 
@@ -46,7 +46,7 @@ async def unrecorded_events(
         fact = await anext(recorded, None)
         async for at, (d, r, kept) in server.entries():
             kind = d[:1]
-            if at >= before or kind in MARKS or (at <= cursor and kind not in FACTS):
+            if at >= before or kind in OPENING_KINDS or (at <= cursor and kind not in FACT_KINDS):
                 continue
             while fact and fact.id < at:
                 fact = await anext(recorded, None)
@@ -62,9 +62,9 @@ async def unrecorded_events(
 
 
 async def first_event(server: Server) -> EventId | None:
-    """The outbox's first event that is no mark."""
+    """The outbox's first event that begins no epoch and ends no recovery."""
     async for at, (d, _, _) in server.entries():
-        if d[:1] not in MARKS:
+        if d[:1] not in OPENING_KINDS:
             return at
     return None
 
@@ -76,5 +76,5 @@ async def _without_known(pool: asyncpg.Pool, partition: int, events: Sequence[Ou
         for one in events
         if isinstance(fact := one.event, Fact)
     ]
-    known = await known_events(pool, partition, facts)
+    known = await find_known_events(pool, partition, facts)
     return [one for one in events if one.at not in known]

@@ -16,7 +16,7 @@ from service.engine.domain.limits import make_rate_headers
 from service.engine.formats.batch_answers import KeptBatch, KeptReply, OwnIds, keep_batch, read_batch, reply_of
 from service.engine.hot.turns import MAX_REQUESTS
 from service.engine.operations.base import Call, Command, Rendered, Reply
-from service.engine.operations.batch import Batch, Records, prepare_records, read, read_records, split
+from service.engine.operations.batch import Batch, Records, parse_records, prepare_records, read_operation, split_batch
 from service.engine.operations.document_parts import BOOK_ID, REDEMPTION
 from service.engine.operations.run import begin_decoded, finish, finish_refused, needs_facts
 from service.engine.operations.table import Row
@@ -140,7 +140,7 @@ class Batches(Controller):
             if is_session(request):
                 raise Refusal("forbidden", NOT_IN_SESSION)
             body = await read_json_bytes(request, Batch, BATCH_BYTES, headers)
-            operations = split(caller, body)
+            operations = split_batch(caller, body)
             wait_s = parse_preferred_wait_s(headers)
             call = call_without_body(request, caller, keyed=False)
         except Refusal as refusal:
@@ -224,7 +224,7 @@ async def _restore_body(
         records: Records = {}
         if names:
             command = prepare_records(call.caller, names)
-            records = read_records(await decide(context.decider, context.pool, call.caller, command))
+            records = parse_records(await decide(context.decider, context.pool, call.caller, command))
         entries = await _prepare_some(context, call, operations[piece], runs=False)
         for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Refusal):
@@ -284,7 +284,7 @@ def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, runs: bool 
     """Decode an operation and make its command, or set the refusal. One that will not run needs no limits."""
     entry = _Operation()
     try:
-        entry.row, entry.code, entry.struct = read(call.caller, operation)
+        entry.row, entry.code, entry.struct = read_operation(call.caller, operation)
         entry.command = begin_decoded(entry.row, call, entry.code, entry.struct, counted=not runs)
     except Refusal as refusal:
         entry.reply = refusal.drop_frames()

@@ -126,7 +126,7 @@ async def _answer(
 
     async def act() -> ActionResult[Job]:
         order = await read()
-        now_ms = await context.decider.time_ms(caller.partition)
+        now_ms = await context.decider.read_time_ms(caller.partition)
         workspace = await read_workspace(context.pool, caller.workspace)
         # Rows of users are bulk work for Postgres, as uploads are.
         async with (

@@ -90,7 +90,7 @@ class ConsistencyChecks(Controller):
         caller, context, _ = unpack_request(request)
         state = await state_of(context, caller.partition)
         try:
-            tail = await context.decider.tail(caller.partition)
+            tail = await context.decider.read_tail(caller.partition)
         except Refusal:
             tail = NO_EVENT
         row = await read_partition(context.pool, caller.partition)
@@ -154,7 +154,7 @@ def _missing_worker(context: Context, partition: int) -> list[FailingTask]:
 async def lag_s(context: Context, row: Partition) -> float:
     """The age of the oldest event that is not recorded, on Redis's clock; 0 if it can't be read."""
     try:
-        for (epoch, seq), decided, request in await context.decider.after(row.id, row.cursor):
+        for (epoch, seq), decided, request in await context.decider.read_entries_after(row.id, row.cursor):
             try:
                 event = parse(epoch, seq, decided, request)
             except MalformedEvent:
@@ -163,7 +163,7 @@ async def lag_s(context: Context, row: Partition) -> float:
             if at_ms is not None and workspace is not None:
                 # A test workspace's clock may have an offset.
                 moved_ms = (await read_workspace(context.pool, workspace)).clock_offset_ms
-                return round(max(await context.decider.time_ms(row.id) - at_ms + moved_ms, 0) / 1000, 3)
+                return round(max(await context.decider.read_time_ms(row.id) - at_ms + moved_ms, 0) / 1000, 3)
     except Refusal:
         pass
     return 0.0

@@ -12,6 +12,7 @@ from litestar import Controller, Request, Response, get
 from msgspec.structs import fields
 
 from service.engine.domain.configuration import BookRow
+from service.engine.domain.money import from_e4
 from service.engine.domain.times import from_ms
 from service.engine.operations.caller import Caller
 from service.engine.operations.redemption_view import Redemption
@@ -39,6 +40,7 @@ _REDEMPTION_FIELDS = (
     "ip_address user_agent"
 ).split()
 _CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
+_REDEMPTION_COLUMNS = [*(_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS), "paidByCard"]
 _read_redemption_fields = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
@@ -48,9 +50,9 @@ _CODES_EXAMPLE = (
 )
 _REDEMPTIONS_EXAMPLE = (
     "redemptionId,code,userId,orderId,orderValue,currency,discountAmount,finalAmount,redeemedAt,rolledBackAt,ipAddress,"
-    "userAgent\r\n"
+    "userAgent,paidByCard\r\n"
     "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11,SUMMER-1,user-42,A-1001,100.00,USD,20.00,80.00,2026-11-20T09:15:00.456Z,,"
-    "192.0.2.1,curl/8.14.1\r\n"
+    "192.0.2.1,curl/8.14.1,0.00\r\n"
 )
 
 
@@ -96,11 +98,11 @@ class Exports(Controller):
         ),
     )
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
-        """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
+        """All redemptions of the book's coupons as CSV, newest first. `paidByCard` is the part of `discountAmount` that
+        a gift card paid. Scope `manage`."""
         book, context, style, headers = await _begin_export(request, book_id)
         pages = context.bulk.read_pages(book.workspace, _page_redemptions(context.replica.pool, book))
-        names = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
-        lines = encode_csv_pages(names, pages, _read_redemption_cells, style)
+        lines = encode_csv_pages(_REDEMPTION_COLUMNS, pages, _read_redemption_cells, style)
         return CsvFile(context.bulk, book.workspace, lines, f"redemptions-{book.book_id}.csv", headers)
 
 
@@ -153,4 +155,6 @@ def _time(ms: int | None) -> str | None:
 
 
 def _read_redemption_cells(past: PastRedemption) -> Sequence[Cell]:
-    return _read_redemption_fields(redemption_of(past))
+    redemption = redemption_of(past)
+    paid_by_card = from_e4(0, past.digits) if past.balance_after_e4 is None else redemption.discount_amount
+    return *_read_redemption_fields(redemption), paid_by_card

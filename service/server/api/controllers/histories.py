@@ -348,7 +348,7 @@ async def wait_recorded(context: Context, caller: Caller) -> dict[str, str]:
     """Wait until all events up to now are recorded. If that takes too long, return the header with the lag: the age of
     the oldest unrecorded event, or without Redis the time since the last recording."""
     try:
-        epoch, seq = await context.decider.tail(caller.partition)
+        epoch, seq = await context.decider.read_tail(caller.partition)
         if await context.recorded.wait(caller.partition, epoch, seq, BARRIER_MS):
             return {}
     except Refusal:

@@ -110,8 +110,8 @@ class Orders(Controller):
 
 
 def _add_up(standing: list[PastRedemption]) -> tuple[str | None, str | None]:
-    """The discount of these redemptions, and what is left to pay: of the order's value, the largest that one of them
-    names, since a later one may name what an earlier one left."""
+    """What these redemptions take off and what their cards paid, in one sum, and what is left to pay: of the order's
+    value, the largest that one of them names, since a later one may name what an earlier one left."""
     if len({one.currency for one in standing}) > 1:
         return None, None
     digits = max((one.digits for one in standing), default=2)

@@ -31,7 +31,7 @@ from service.server.api.documented import describe_history
 from service.server.api.reading import unpack_request
 from service.server.in_postgres import report_rows
 from service.server.in_postgres.object_names import read_names
-from service.server.in_postgres.report_rows import Ends, Grouping, Groups, Interval, Liability, Recorded, Sales, Span
+from service.server.in_postgres.report_rows import Ends, Grouping, Groups, Interval, Liability, Sales, Span, Steps
 from service.server.requests.book_states import find_end_of_sale
 
 Row = TypeVar("Row")
@@ -449,7 +449,7 @@ async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping
 
 
 async def _read_steps(report: _Report) -> list[StepsOfGroup]:
-    rows = await report.read(Recorded._make, report_rows.read_recorded)
+    rows = await report.read(Steps._make, report_rows.read_recorded)
     if not report.groups.has_all:
         unknown = {"locked": None, "released": None, "refused": None, "lock_expired": None}
         return await report.context.bulk.render(
@@ -462,12 +462,12 @@ async def _read_steps(report: _Report) -> list[StepsOfGroup]:
     responses = await report_rows.read_responses(report.context.replica.pool, report.span)
     recorded = {row.from_ms: row for row in rows}
     return [
-        _render_steps(recorded.get(at, Recorded(at, None, 0, 0)), responses.get(at, {}))
+        _render_steps(recorded.get(at, Steps(at, None, 0, 0)), responses.get(at, {}))
         for at in sorted({*recorded, *responses})
     ]
 
 
-def _render_steps(row: Recorded, counts: dict[str, int]) -> StepsOfGroup:
+def _render_steps(row: Steps, counts: dict[str, int]) -> StepsOfGroup:
     refused = {code: count for code, count in sorted(counts.items()) if code not in DONE and find_status(code) < 500}
     return StepsOfGroup(
         from_=from_ms(row.from_ms), assigned=row.assigned, redeemed=row.redeemed, refused=refused, lock_expired=None,
@@ -500,7 +500,7 @@ def _render_cards(row: Liability) -> CardsOfBook:
     return CardsOfBook(from_=from_ms(row.from_ms), book_id=UUID(row.name), currency=row.currency, **amounts)
 
 
-def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
+def _name(groups: Groups, row: Sales | Steps) -> dict[str, Any]:
     """The fields of Group."""
     named: dict[str, Any] = {"from_": from_ms(row.from_ms)}
     if groups.grouping == "book":

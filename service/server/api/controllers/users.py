@@ -190,7 +190,7 @@ def check_user(caller: Caller, user_id: str) -> None:
 async def _begin_erasure(context: Context, caller: Caller, partition: int, user_id: str) -> str:
     """Order the deletion once everything up to now is recorded; return the pseudonym. Raises Refusal."""
     check_open(context, partition)
-    last = await context.decider.tail(partition)
+    last = await context.decider.read_tail(partition)
     if last.epoch < context.decider.epoch(partition):
         raise Refusal.temporary("recovering")
     if not await context.recorded.wait(partition, *last, BARRIER_MS):

@@ -381,8 +381,8 @@ async def _read_payload(context: Context, partition: int, row: DeliveryRow, webh
     body = (await render_bodies(context.pool, partition, [due])).get(due.position) if due else None
     if not body:
         return Payload(headers=headers, body_bytes=None, body=None)
-    shown = msgspec.json.decode(body) if len(body) <= MAX_BODY_BYTES else None
-    return Payload(headers=headers, body_bytes=len(body), body=shown)
+    payload = msgspec.json.decode(body) if len(body) <= MAX_BODY_BYTES else None
+    return Payload(headers=headers, body_bytes=len(body), body=payload)
 
 
 def _check_url(context: Context, url: str) -> None:

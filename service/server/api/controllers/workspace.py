@@ -212,7 +212,7 @@ class TestClock(Controller):
 
         async def act() -> ActionResult[Clock]:
             change = Change(context, caller.partition)
-            real_ms = await context.decider.time_ms(caller.partition)
+            real_ms = await context.decider.read_time_ms(caller.partition)
             now_ms = real_ms if payload.now is None else to_ms(payload.now)
             changes = {"clock_offset_ms": now_ms - real_ms}
             row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)

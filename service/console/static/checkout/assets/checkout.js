@@ -17,7 +17,7 @@ const comesWith = document.querySelector('meta[name="scrip-key"]').content;
 const cancels = comesWith && "demo_manage"; // a checkout's key may not roll back
 let state = load();
 let busy = false; // a request that the buttons wait for
-let appraising = false; // a discount is being asked for
+let appraising = false; // a price is being asked for
 let appraiseAgain = false; // the cart changed meanwhile
 let retry = null;
 
@@ -29,11 +29,11 @@ function newOrder() {
     idempotencyKey: hex(16),
     quantities: firstQuantities(),
     code: "", // what stands in the box
-    coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known), isCard }
+    coupon: null, // what is held: { code, token, until (ms, this clock), worth (cents off the order, null: not known), isCard }
     card: null, // a card that is held beside a coupon, and pays what that leaves
     adding: false, // another code may be typed beside what is held
     sent: null, // the body of a payment whose outcome is not known, unchanged
-    byCard: null, // what the card beside a coupon has paid already: { id, discount (cents), left }
+    byCard: null, // what the card beside a coupon has paid already: { id, paid (cents), left }
     receipt: null,
   };
 }
@@ -81,7 +81,7 @@ const heldOf = ({ coupon, card }) => [coupon, card].filter(Boolean);
 function fieldsBeside(order, coupon) {
   const fields = orderFields(order);
   if (!coupon) return fields;
-  const orderValue = decimal(valueOf(order) - coupon.discount);
+  const orderValue = decimal(valueOf(order) - coupon.worth);
   return { ...fields, orderValue, items: [{ sku: "rest", quantity: 1, unitPrice: orderValue }] };
 }
 
@@ -135,7 +135,7 @@ async function apply(tell = refuse) {
   Object.assign(order, { code: "", adding: false });
   save();
   if (isFirst || before !== JSON.stringify(orderFields(order))) await appraise();
-  if (heldOf(order).every(({ discount }) => discount !== null)) say("The code is held for you.", "good");
+  if (heldOf(order).every(({ worth }) => worth !== null)) say("The code is held for you.", "good");
 }
 
 // Lock a code with the price of the cart; a repeat holds the price of another cart under the same token. Returns the answer,
@@ -146,8 +146,8 @@ async function lockWithPrice(code, fields) {
   const answer = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, fields);
   if (answer.status !== 200 && answer.status !== 201) return answer;
   const { code: its, lockToken: token, discountAmount, amount } = answer.body;
-  const discount = cents(discountAmount ?? "0.00");
-  return { ...answer, coupon: { code: its, token, until: computeEnd(answer), discount, isCard: amount !== null } };
+  const worth = cents(discountAmount ?? "0.00");
+  return { ...answer, coupon: { code: its, token, until: computeEnd(answer), worth, isCard: amount !== null } };
 }
 
 // Until when the answer holds the code, by this clock. The server's `Date` is up to a second or two behind its clock:
@@ -165,7 +165,7 @@ async function appraise() {
     while (appraiseAgain && state.order.coupon) {
       appraiseAgain = false;
       const { order } = state;
-      for (const held of heldOf(order)) held.discount = null;
+      for (const held of heldOf(order)) held.worth = null;
       render();
       for (const held of heldOf(order)) {
         const lock = await lockWithPrice(held.code, fieldsOf(order, held));
@@ -214,7 +214,7 @@ async function remove(held) {
   const { order } = state;
   if (!(await release(order, [held]))) return;
   if (order.coupon?.isCard) await appraise();
-  if (order.coupon?.discount !== null) say(`${held.code} is available again.`, "good");
+  if (order.coupon?.worth !== null) say(`${held.code} is available again.`, "good");
 }
 
 async function leave() {
@@ -233,7 +233,7 @@ async function applyFirst() {
   const before = heldOf(order);
   await apply((answer) => refuse(answer, "You have not paid.", payWithout, "Pay without the code"));
   const added = heldOf(order).find((held) => !before.includes(held));
-  if (added?.discount != null) say(`${added.code} is applied: you save ${price(added.discount)}. Press Pay to buy.`, "good");
+  if (added?.worth != null) say(`${added.code} is applied: ${added.isCard ? "it pays" : "you save"} ${price(added.worth)}. Press Pay to buy.`, "good");
 }
 
 async function pay() {
@@ -266,7 +266,7 @@ async function payByCard(order, isUnknown) {
   const answer = await ask(`/v1/coupons/redeem/${encodeURIComponent(card.code)}`, body, { "Idempotency-Key": `${idempotencyKey}-card` });
   if (answer.status === 200 || answer.status === 201) {
     const { redemptionId: id, discountAmount, balanceAfter: left } = answer.body;
-    order.byCard = { id, discount: cents(discountAmount), left };
+    order.byCard = { id, paid: cents(discountAmount), left };
     save();
     return true;
   }
@@ -286,7 +286,7 @@ async function giveBack(order) {
   const headers = { "Idempotency-Key": `${idempotencyKey}-back` };
   const answer = await ask(`/v1/redemptions/${byCard.id}/rollback`, { reason: "The coupon was refused." }, headers, state.key ?? cancels);
   if (answer.status !== 200 && answer.body.code !== "already_rolled_back") {
-    const more = `Your gift card has paid ${price(byCard.discount)}, and not got it back yet. Try again.`;
+    const more = `Your gift card has paid ${price(byCard.paid)}, and not got it back yet. Try again.`;
     if (answer.status === 403) say(`This API key can't give it back: it needs the scope “manage”. ${more}`, "bad", "forbidden");
     else refuse(answer, more);
     return false;
@@ -313,11 +313,11 @@ function thank(order, { redemption, gift, finalAmount }) {
   const { card, byCard } = order;
   order.receipt = {
     code: redemption?.code ?? null,
-    card: byCard && { code: card.code, discount: byCard.discount },
-    discount: redemption?.discountAmount ?? "0.00",
+    card: byCard && { code: card.code, paid: byCard.paid },
+    worth: redemption?.discountAmount ?? "0.00", // of `code`
     left: (byCard ?? { left: redemption?.balanceAfter ?? null }).left, // on a card
-    total: decimal(cents(finalAmount) - (byCard?.discount ?? 0)),
-    gift: gift && { code: gift.code, until: gift.expiresAt, worth: null /* cents */ },
+    total: decimal(cents(finalAmount) - (byCard?.paid ?? 0)),
+    gift: gift && { code: gift.code, until: gift.expiresAt, worth: null /* cents */, isCard: false },
   };
   Object.assign(order, { sent: null, coupon: null, card: null, byCard: null });
   save();
@@ -333,6 +333,7 @@ async function appraiseGift(order) {
   const { status, body } = await ask("/v1/coupons/validate", { code: gift.code, ...cart });
   if (status !== 200 || body.discountAmount === null) return;
   gift.worth = cents(body.discountAmount);
+  gift.isCard = Boolean(body.coupon?.balance);
   save();
   render();
 }
@@ -369,8 +370,7 @@ async function copy() {
 // ---- rendering
 
 // What is subtracted, with its sign.
-const lessOf = (discount) => (discount ? `−${price(discount)}` : price(0));
-const savingOf = (isCard) => (isCard ? "Gift card" : "Discount");
+const lessOf = (amount) => (amount ? `−${price(amount)}` : price(0));
 const codesOf = ({ code, card }) => [code, card?.code].filter(Boolean).join(" and ") || "none";
 
 // What a click on a button of its own can do again needs no `again`.
@@ -425,12 +425,12 @@ function render() {
   at("remove").disabled = at("remove-card").disabled = frozen;
 
   const value = valueOf(order);
-  const [discount, byCard] = [coupon, card].map((held) => (held ? held.discount : 0));
-  const total = discount === null || byCard === null ? null : value - discount - byCard;
+  const [worth, byCard] = [coupon, card].map((held) => (held ? held.worth : 0));
+  const total = worth === null || byCard === null ? null : value - worth - byCard;
   const less = (amount) => (amount === null ? "…" : lessOf(amount));
-  at("saving").textContent = savingOf(coupon?.isCard);
+  at("saving").textContent = coupon?.isCard ? "Payment by gift card" : "Discount";
   at("value").textContent = price(value);
-  at("discount").textContent = less(discount);
+  at("discount").textContent = less(worth);
   at("by-card-of").hidden = at("by-card").hidden = card === null;
   at("by-card").textContent = less(byCard);
   at("total").textContent = total === null ? "…" : price(total);
@@ -442,16 +442,16 @@ function render() {
 }
 
 function renderReceipt(id, receipt) {
-  const { code, card, discount, left, total, gift, cancelled } = receipt;
+  const { code, card, worth, left, total, gift, cancelled } = receipt;
   at("receipt-title").textContent = cancelled ? "Your order is cancelled" : "Thank you";
   at("cancel").hidden = code === null || cancelled === true;
   at("cancel").disabled = busy;
   at("receipt-order").textContent = id;
   at("receipt-code").textContent = codesOf(receipt);
-  at("receipt-saving").textContent = savingOf(left !== null && !card);
-  at("receipt-discount").textContent = lessOf(cents(discount));
+  at("receipt-saving").textContent = left !== null && !card ? "Paid by gift card" : "Discount";
+  at("receipt-discount").textContent = lessOf(cents(worth));
   at("receipt-by-card-of").hidden = at("receipt-by-card").hidden = !card;
-  if (card) at("receipt-by-card").textContent = lessOf(card.discount);
+  if (card) at("receipt-by-card").textContent = lessOf(card.paid);
   at("receipt-left-of").hidden = at("receipt-left").hidden = left === null || cancelled === true;
   if (left !== null) at("receipt-left").textContent = price(cents(left));
   at("receipt-paid").textContent = cancelled ? "Paid back" : "Paid";
@@ -459,7 +459,7 @@ function renderReceipt(id, receipt) {
   at("gift").hidden = at("use-gift").hidden = !gift;
   if (!gift) return;
   at("gift-code").textContent = gift.code;
-  at("gift-worth").textContent = gift.worth ? `It takes ${price(gift.worth)} off an order like this one.` : "";
+  at("gift-worth").textContent = gift.worth ? `It ${gift.isCard ? `pays ${price(gift.worth)} of` : `takes ${price(gift.worth)} off`} an order like this one.` : "";
   at("gift-end").replaceChildren(...(gift.until ? ["Good until ", when(gift.until), "."] : []));
 }
 

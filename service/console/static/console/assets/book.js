@@ -26,7 +26,7 @@ function counts({ counts: stats, currency, why }) {
     ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]].filter(Boolean);
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
-      h("div", {}, h("dt", {}, "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
+      h("div", {}, h("dt", {}, stats.balance ? "Paid by card" : "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
     h("div", { class: "row spread hint" }, stockWords(), why), stock(stats), budgetBars(stats.budgets, currency),
   ];
 }
@@ -84,7 +84,7 @@ const parts = {
     ].filter(Boolean), (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), query.get("status") ? "No codes match." : "No codes yet: generate or upload some.");
   },
   async redemptions(place, book, page) {
-    await listing(place, "Redemptions", redemptionColumns(), (cursor) =>
+    await listing(place, "Redemptions", redemptionColumns(book), (cursor) =>
       page.get(at(`/v1/books/${book.bookId}/redemptions`, { limit: 50, cursor })), "No redemptions yet.");
   },
   async notices(place, book, page) {

@@ -61,7 +61,8 @@ function stocks(books, more) {
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
     { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
-    { name: "Discounts given", number: true, class: "amount", of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
+    { name: "Amount", number: true, class: "amount", of: ({ counts, currency }) => [
+      money(counts?.discountTotal, currency), counts && h("div", { class: "hint" }, counts.balance ? "paid by card" : "discounts given")] },
   ];
   return [
     books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),

@@ -6,14 +6,21 @@ import { ask, badge, code, field, fill, h, head, inZone, input, listing, local, 
 const AT_ONCE = 4;
 const BOOKS = 200; // the newest, to choose from
 
-export function redemptionColumns() {
+// What a card took off an order is a payment, not a discount.
+export const isPaidByCard = ({ balanceAfter }) => balanceAfter !== null;
+
+// Of a book, or of all: then each row says what its amount is.
+export function redemptionColumns(book = null) {
+  const amount = ({ discountAmount, currency }) => money(discountAmount, currency);
+  const kind = (row) => h("div", { class: "hint" }, isPaidByCard(row) ? "paid by card" : "discount");
   return [
     { name: "When", of: (row) => when(row.redeemedAt) },
     { name: "Code", class: "long", of: (row) => code(row.code) },
     { name: "User", class: "long", of: (row) => user(row.userId) },
     { name: "Order", class: "long", of: (row) => order(row.orderId) },
     { name: "Value", number: true, of: (row) => money(row.orderValue, row.currency) },
-    { name: "Discount", number: true, of: (row) => money(row.discountAmount, row.currency) },
+    book ? { name: book.discount?.type === "balance" ? "Paid by card" : "Discount", number: true, of: amount }
+      : { name: "Amount", number: true, of: (row) => [amount(row), kind(row)] },
     { name: "Status", of: (row) => (row.rolledBackAt ? badge("rolled back") : badge("active")) },
   ];
 }
@@ -22,11 +29,15 @@ export function redemptionColumns() {
 export async function rollBack(rows) {
   const reason = input({ name: "reason", maxlength: 255 });
   const restore = input({ name: "restore", type: "checkbox", checked: true });
-  const total = sum(rows.map(({ discountAmount, currency }) => ({ amount: discountAmount, currency })));
+  const total = (some) => sum(some.map(({ discountAmount, currency }) => ({ amount: discountAmount, currency })));
+  const [byCard, byCoupon] = [rows.filter(isPaidByCard), rows.filter((row) => !isPaidByCard(row))];
+  const totals = [
+    byCoupon.length > 0 && `discounts of ${total(byCoupon)}`, byCard.length > 0 && `payments by card of ${total(byCard)}`,
+  ].filter(Boolean).join(" and ");
   const label = `Roll back ${plural(rows.length, "redemption")}`;
   const done = await ask(`${label}?`, [
     h("p", {}, `${plural(rows.length, "redemption")} of ${plural(new Set(rows.map((row) => row.code)).size, "code")} by ` +
-      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total} in total. This can't be undone.`),
+      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with ${totals} in total. This can't be undone.`),
     field("Reason", reason), field("Give the use back to code, user, book and order", restore),
   ], label, async () => {
     const refused = [];

@@ -12,7 +12,7 @@ const PERIODS = {
   quarter: ["Last 13 weeks", "week", 91 * DAY_MS], year: ["Last 52 weeks", "week", 364 * DAY_MS],
 };
 const STEPS_MS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS };
-const FIGURES = ["redemptions", "orderValue", "discountAmount", "balanceSpent", "rolledBack", "newUsers", "returningUsers"];
+const FIGURES = ["redemptions", "orderValue", "discount", "paidByCard", "rolledBack", "newUsers", "returningUsers"];
 const FUNNEL = { assigned: "Assigned", locked: "Held", released: "Released", redeemed: "Redeemed" };
 
 // The reports, as parts of one.
@@ -36,6 +36,12 @@ export function starts({ from, to, timeZone }, interval) {
   return made;
 }
 
+// A report whose discounts are without what cards paid.
+function separate({ items, ...report }) {
+  const amounts = ({ discountAmount, balanceSpent }) => ({ discount: Number(discountAmount) - Number(balanceSpent), paidByCard: Number(balanceSpent) });
+  return { ...report, items: items.map((item) => ({ ...item, ...amounts(item) })) };
+}
+
 // The figures of each interval, of one currency; counts of all currencies.
 function byInterval(report, interval, currency) {
   const rows = Map.groupBy(report.items, ({ from }) => Date.parse(from));
@@ -43,7 +49,7 @@ function byInterval(report, interval, currency) {
 }
 
 function add(items, currency) {
-  const money = new Set(["orderValue", "discountAmount", "balanceSpent"]);
+  const money = new Set(["orderValue", "discount", "paidByCard"]);
   return Object.fromEntries(FIGURES.map((name) => [name, items.reduce((sum, item) =>
     sum + (money.has(name) && item.currency !== currency ? 0 : Number(item[name])), 0)]));
 }
@@ -63,8 +69,8 @@ function change(now, other, words) {
 function facts(total, other, otherName, { currency, digits }, soldOut) {
   const amount = (value) => money(value.toFixed(digits), currency);
   const rows = [
-    ["Redemptions", "redemptions", number], ["Order value", "orderValue", amount], ["Discount", "discountAmount", amount],
-    total.balanceSpent && ["Of it gift cards", "balanceSpent", amount], ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
+    ["Redemptions", "redemptions", number], ["Order value", "orderValue", amount], ["Discount", "discount", amount],
+    total.paidByCard > 0 && ["Paid by card", "paidByCard", amount], ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
   ].filter(Boolean).map(([name, key, write]) => [name, write(total[key]), other && change(total[key], other[key], `${write(other[key])} ${otherName}`)]);
   if (soldOut) rows.push(["Sold out", when(soldOut.soldOutAt), `${duration(soldOut.soldOutAfterMs)} after the first redemption`]);
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
@@ -102,8 +108,8 @@ function byBook(items, books) {
     { name: "Book", class: "long", of: ({ bookId }) => h("a", { href: `#/book/${bookId}` }, books.find((book) => book.bookId === bookId)?.name ?? bookId) },
     { name: "Redemptions", number: true, of: ({ redemptions }) => number(redemptions) },
     { name: "Order value", number: true, of: amount("orderValue") },
-    { name: "Discount", number: true, of: amount("discountAmount") },
-    rows.some(({ balanceSpent }) => balanceSpent) && { name: "Of it gift cards", number: true, of: amount("balanceSpent") },
+    { name: "Discount", number: true, of: amount("discount") },
+    rows.some(({ paidByCard }) => paidByCard > 0) && { name: "Paid by card", number: true, of: amount("paidByCard") },
     { name: "Rolled back", number: true, of: ({ rolledBack }) => number(rolledBack) },
     { name: "New users", number: true, of: ({ newUsers }) => number(newUsers) },
     { name: "Sold out after", number: true, of: ({ soldOutAfterMs }) => (soldOutAfterMs === null ? "–" : duration(soldOutAfterMs)) },
@@ -137,7 +143,7 @@ export async function show(main, { query }, page) {
   const beside = query.get("beside") ?? "before";
   const asked = { of: query.get("of") ?? "", period: query.get("period") in PERIODS ? query.get("period") : "month", beside: beside === "none" ? "" : beside };
   const [, interval, usualMs] = PERIODS[asked.period];
-  const sales = (more) => page.get(at("/v1/reports/redemptions", more));
+  const sales = (more) => page.get(at("/v1/reports/redemptions", more)).then(separate);
   const isOver = asked.period === "yesterday";
   const [to, lengthMs, agoMs] = usualMs ? [Date.now(), usualMs, usualMs] : spanOf(asked.period, await sales(thisMoment()));
   // `from` is in the first interval, which may be the only one
@@ -170,7 +176,8 @@ export async function show(main, { query }, page) {
     facts(total(rows), others && total(others), asked.beside === "before" ? "before" : `in ${otherName}`, currency, report.items.find(({ soldOutAt }) => soldOutAt)),
     h("section", { class: "charts stack", "aria-label": "Charts" }, h("div", { class: "cards" },
       pair("Redemptions", "redemptions"), pair(`Order value${currency.currency ? ` in ${currency.currency}` : ""}`, "orderValue"),
-      pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discountAmount"),
+      pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discount"),
+      rows.some(({ paidByCard }) => paidByCard > 0) && pair(`Paid by card${currency.currency ? ` in ${currency.currency}` : ""}`, "paidByCard"),
       chart("Users", [{ name: "New", key: "newUsers" }, { name: `Returning, of each ${interval}`, key: "returningUsers", tone: 4 }])),
       h("p", { class: "hint" }, `${isOver ? "" : `The last ${interval} is not over yet. `}A user is new in the ${interval} of the first redemption, for each book used then, even if it is rolled back.`,
         isMixed && ` Amounts above are those in ${currency.currency}; By book has the other currencies, too.`,

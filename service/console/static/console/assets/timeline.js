@@ -19,7 +19,7 @@ const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack
 function amountsOf({ what, orderValue, discountAmount, balanceAfter, currency }) {
   const left = balanceAfter === null ? "" : `; ${money(balanceAfter, currency)} left on it`;
   const amount = money(discountAmount, currency);
-  if (what === "redeemed") return orderValue !== null && `: ${money(orderValue, currency)}, ${amount} ${left ? "from the card" : "off"}${left}`;
+  if (what === "redeemed") return orderValue !== null && `: ${money(orderValue, currency)}, ${amount} ${left ? "paid by card" : "off"}${left}`;
   return { credited: ` with ${amount}`, closed: `, which took ${amount}` }[what]?.concat(left);
 }
 
@@ -113,7 +113,7 @@ function asking({ code: name, userId: owner }, book, page) {
       }
       const validation = await post("/v1/coupons/validate", body);
       const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title, for: turn }) => `${title} ${TURNS[turn]}`, () => "")));
-      const off = validation.discountAmount === null ? "" : ` ${money(validation.discountAmount, currency)} off${validation.finalAmount === null ? "" : `, ${money(validation.finalAmount, currency)} to pay`}.`;
+      const off = validation.discountAmount === null ? "" : ` ${money(validation.discountAmount, currency)} ${book.discount?.type === "balance" ? "paid by card" : "off"}${validation.finalAmount === null ? "" : `, ${money(validation.finalAmount, currency)} to pay`}.`;
       fill(result, validation.valid
         ? h("p", { class: "banner good" }, `Yes, for ${body.userId ?? others}.${off}`)
         : h("div", { class: "banner bad" }, h("p", {}, "No, it would be refused:"),

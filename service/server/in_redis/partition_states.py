@@ -1,4 +1,4 @@
-"""What Redis says of partitions at a glance, for `scrip partitions` and `scrip status`."""
+"""The states of partitions as Redis stores them, for `scrip partitions` and `scrip status`."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from service.engine.hot.discovery import read_slots
 from service.engine.hot.redis_server import Server
 
 
-class Glance(NamedTuple):
+class PartitionState(NamedTuple):
     """A partition's last event in the outbox, or NO_EVENT; the state in its gate, such as `open`; and the memory of its
     server, with a limit of 0 for none."""
 
@@ -24,9 +24,9 @@ class Glance(NamedTuple):
     limit_bytes: int
 
 
-async def glance_at(redis_url: str, partitions: Iterable[int]) -> dict[int, Glance]:
+async def read_partition_states(redis_url: str, partitions: Iterable[int]) -> dict[int, PartitionState]:
     """By partition, without those whose server does not reply."""
-    address, seen = parse_redis_address(redis_url), dict[int, Glance]()
+    address, states = parse_redis_address(redis_url), dict[int, PartitionState]()
     by_host: defaultdict[Host | None, list[int]] = defaultdict(list)  # None: the URL's own server, which has all
     with suppress(OSError, Broken):
         slots = await read_slots(address) if address.is_cluster else None
@@ -36,13 +36,13 @@ async def glance_at(redis_url: str, partitions: Iterable[int]) -> dict[int, Glan
         if address.is_cluster and host is None:  # in a cluster: no node has these
             continue
         with suppress(OSError, Broken, hiredis.ReplyError):
-            where = address.at(host) if host else address
-            with closing(await connect(where, "scrip-command")) as connection:
+            node = address.at(host) if host else address
+            with closing(await connect(node, "scrip-command")) as connection:
                 memory = await Server(connection, some[0]).info("memory")
                 used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
                 for partition in some:
                     server = Server(connection, partition)
                     tail, gate = await server.tail(), await server.command("GET", server.gate)
                     last = parse_event_id(tail) if tail else NO_EVENT
-                    seen[partition] = Glance(last, (gate or "? none").split(" ")[1], used, limit)
-    return seen
+                    states[partition] = PartitionState(last, (gate or "? none").split(" ")[1], used, limit)
+    return states
