@@ -5,7 +5,7 @@
 -- fast/enter.lua.
 
 local usual, per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, rest =
-  string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  string.match(settings, '^%S+ ({workspace word}) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
 local offset_ms, full, limits = 0, false, nil -- nearly always: the rest is '0'
 if rest ~= '0' then
   offset_ms, full, rest = string.match(rest or '', '^(%-?%d+)!?(%d?)(.*)$')

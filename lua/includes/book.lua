@@ -8,7 +8,7 @@
 -- of its books, is for lua/lock.lua and includes/limits.lua. Raises an error for a text that this version can't read.
 local function read_workspace(settings)
   local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms, full, more =
-    string.match(settings, '^%S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%-?%d+)!?(%d?)(.*)$')
+    string.match(settings, '^%S+ {workspace word} (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%-?%d+)!?(%d?)(.*)$')
   if more ~= '' and not string.find(more or '', '^ limits=%S+$') then
     error({ err = 'UNREADABLE settings of a workspace' }, 0)
   end

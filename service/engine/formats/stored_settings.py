@@ -212,6 +212,7 @@ def fill_settings(text: str) -> str:
     `{book from discount: …}`  of what begins there; `*discount`, as the last, captures all from there on
     `{book of none}`     the text of a book without settings; `{book names}` the settings that are stored by name
     `{workspace usual}`, `{workspace limited}`  the first word of a workspace's settings
+    `{workspace word}`   its pattern
     `-- @book settings = text`  reads a text into a table, and `more`, the settings by name
     """
     return _in_lua.sub(_fill, text)
@@ -221,19 +222,15 @@ def _fill(found: re.Match[str]) -> str:
     usual, start, names, thing, what, indent, table = found.groups()
     if table:
         return _reading(indent, table)
-    match thing, what:
-        case None, _:
-            return _pattern(usual, start, names.split())
-        case "book", "of none":
-            return f"0 {_without_settings('-')}"
-        case "book", "names":
-            return " ".join(one.name for one in _NAMED)
-        case "workspace", "usual":
-            return _WORKSPACE
-        case "workspace", "limited":
-            return _LIMITED_WORKSPACE
-        case _:
-            raise ValueError(f"{found[0]} names no settings")
+    if names:
+        return _pattern(usual, start, names.split())
+    return {
+        "book of none": f"0 {_without_settings('-')}",
+        "book names": " ".join(one.name for one in _NAMED),
+        "workspace usual": _WORKSPACE,
+        "workspace limited": _LIMITED_WORKSPACE,
+        "workspace word": _word_pattern(None, _WORKSPACE_PLACES),
+    }[f"{thing} {what}"]
 
 
 def _reading(indent: str, table: str) -> str:
@@ -262,11 +259,11 @@ def _pattern(usual: str | None, start: str | None, wanted: list[str]) -> str:
     return "^" + " ".join(words)
 
 
-def _word_pattern(usual: str | None) -> str:
-    """Of the first word, with the number of places: of texts with other places nothing is read."""
+def _word_pattern(usual: str | None, places: int = len(_PLACES)) -> str:
+    """Of the first word, with the number of places: nothing is read of texts with other places."""
     letters = "%S%S%S%S"
     if usual == "usual":
         letters = "(%S)" * len(USUAL)
     elif usual:
         letters = f"{'%S' * USUAL.index(usual)}{usual}{'%S' * (len(USUAL) - 1 - USUAL.index(usual))}"
-    return f"{letters}{len(_PLACES)}"
+    return f"{letters}{places}"

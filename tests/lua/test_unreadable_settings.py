@@ -1,4 +1,4 @@
-"""A book whose settings a script can't read permits nothing: neither a new request nor the holder of a lock."""
+"""Books and workspaces whose settings a script can't read permit nothing, also to the holder of a lock."""
 
 import re
 
@@ -41,3 +41,22 @@ async def test_an_unreadable_book_permits_nothing(still: Shop, ask: str, how: st
     assert await everything(still.link) == before
     await still.link.call("SET", key, settings)
     assert (await asked())[0] < 300
+
+
+@pytest.mark.parametrize("later", [" only_on_mondays=1", "8"])
+@pytest.mark.parametrize("ask", [*ASKED, "redeem_locked"])
+async def test_a_workspace_of_a_later_version_permits_nothing(still: Shop, ask: str, later: str) -> None:
+    """A setting more, or a place more, in the workspace's text: each request is 503, and changes nothing."""
+    one = ASKED[ask.removesuffix("_locked")]
+    book = await still.book(CODE, **one.rules)
+    if ask == "redeem_locked":
+        await still.lock(CODE, "ann", orderId=CODE)
+    asked = await one.prepare(still, book, CODE)
+    key = key_names.settings(still.caller.prefix)
+    settings = await still.link.call("GET", key)
+    more = settings + later if later[0] == " " else re.sub(r" ([lrxs-]{4})\d+ ", rf" \g<1>{later} ", settings)
+    assert more != settings
+    await still.link.call("SET", key, more)
+    before = await everything(still.link)
+    assert await asked() == (503, "unavailable")
+    assert await everything(still.link) == before
