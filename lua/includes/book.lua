@@ -62,7 +62,9 @@ local function read_book(number, made)
 end
 
 -- Whether every script can read it.
-local function is_whole_workspace(text) return string.match(text .. ' ', '^%S+ %S+ %d+ %S+ %d %S+ %d+ %S+ %-?%d+ ') end
+local function is_whole_workspace(text)
+  return string.match(text .. ' ', '^%S+ {workspace word} %d+ %S+ %d %S+ %d+ %S+ %-?%d+ ')
+end
 
 local function is_whole_book(book)
   return book.id

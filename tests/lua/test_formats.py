@@ -474,7 +474,7 @@ def test_what_users_have_spent(lua: Lua, amounts_e4: list[int], generation: int)
 @given(st.sampled_from(["", "!1", "!2"]), st.sampled_from(["", "!1", "!2"]), st.integers(-(10**9), 10**9))
 def test_marks_of_full_workspaces(lua: Lua, mark: str, new_mark: str, offset: int) -> None:
     """A mark in a workspace's settings changes neither what scripts read of them nor what a comparison expects."""
-    plain = f"3 -rxs 1 USD 2 - 3600000 - {offset} limits=-/2/-"
+    plain = f"3 -rxs7 1 USD 2 - 3600000 - {offset} limits=-/2/-"
     text = """local text = marked(ARGV[1], ARGV[2])
     local w = read_workspace(text)
     return { text, mark_of(text), w.full or '-', whole(w.offset_ms), is_whole_workspace(text) and 1 or 0 }"""
