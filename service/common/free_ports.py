@@ -1,5 +1,5 @@
-"""Ports that a process is about to listen on. server.py and api_processes.py see whether they are free before a process
-starts; metrics_port.py explains its own error."""
+"""Ports that a process is about to listen on. server.py, api_processes.py and local_service.py see whether they are
+free before a process starts; metrics_port.py explains its own error."""
 
 import contextlib
 import errno

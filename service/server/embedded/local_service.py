@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +21,7 @@ import structlog
 from service.common import logs
 from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
+from service.common.free_ports import resolve_free
 from service.common.tally import is_alive
 from service.engine.record.migrations import MigrationError
 from service.engine.worker.script_versions import migrate_version
@@ -57,10 +57,10 @@ async def _run(settings: Settings, partitions: int | None) -> None:
     async with _lock_data_dir(settings.data_dir) as lock_fd:
         if settings.database_url is None:
             exposure.check_host(settings)
-        _check_port(settings.host, settings.port, "another port with --port or SCRIP_PORT")
+        resolve_free(settings.host, settings.port, "port with --port or SCRIP_PORT")
         if settings.metrics_port is not None:
             for port in (settings.metrics_port, settings.metrics_port + 1):
-                _check_port(settings.host, port, "another SCRIP_METRICS_PORT")
+                resolve_free(settings.host, port, "SCRIP_METRICS_PORT")
         service = _LocalService(settings, partitions, lock_fd)
         starting = asyncio.create_task(service.start())
         stopping = asyncio.create_task(stop.wait())
@@ -276,20 +276,6 @@ async def _take_lock(descriptor: int, folder: Path) -> None:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             return
-
-
-def _check_port(host: str, port: int, choice: str) -> None:
-    """Raises StartError if no process could listen."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As the API does it: closing connections of an earlier run do not block the port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartError(
-                f"{host}:{port} can't be used: {error.strerror}. Stop what listens there, or choose {choice}."
-            ) from error
 
 
 def _choose_client_host(host: str) -> str:
