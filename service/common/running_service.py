@@ -36,27 +36,22 @@ def find_servers(settings: Settings) -> tuple[str, str]:
     return settings.redis_url or "", settings.database_url or ""
 
 
-def find_service(settings: Settings, *needed: str, url: str = "") -> RunningService:
+def find_service(settings: Settings, *needed: str) -> RunningService:
     """Find the servers: the settings take precedence, and run.json has the others.
 
-    `needed` are names of variables. `url` is that of the service, if the caller knows it: the run.json of another one
-    is ignored. Raises Unusable if a needed server is unknown.
+    `needed` are names of variables. Raises Unusable if a needed server is unknown.
     """
     run: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         run = json.loads((settings.data_dir / "run.json").read_text())
-    reason, remedy = f"no `scrip run` uses {settings.data_dir}", "Start `scrip run`, set its SCRIP_DATA_DIR, or set"
-    if run and url and url.rstrip("/") != run["url"]:
-        reason, remedy = f"the `scrip run` of {settings.data_dir} is at {run['url']}", "Correct the URL, or set"
-        run = {}
     servers = {
         "REDIS_URL": settings.redis_url or run.get("redisUrl", ""),
         "DATABASE_URL": settings.database_url or run.get("databaseUrl", ""),
     }
     if missing := [name for name in needed if not servers[name]]:
         names, verb = " and ".join(missing), "is" if len(missing) == 1 else "are"
+        reason, remedy = f"no `scrip run` uses {settings.data_dir}", "Start `scrip run`, set its SCRIP_DATA_DIR, or set"
         raise Unusable(f"unset: {reason}, and {names} {verb} not set. {remedy} {names}.")
     is_same = (servers["REDIS_URL"], servers["DATABASE_URL"]) == (run.get("redisUrl"), run.get("databaseUrl"))
     is_from_file = settings.database_url is None
-    service_url = url or (run["url"] if is_same else "")
-    return RunningService(service_url, servers["REDIS_URL"], servers["DATABASE_URL"], is_from_file)
+    return RunningService(run["url"] if is_same else "", servers["REDIS_URL"], servers["DATABASE_URL"], is_from_file)

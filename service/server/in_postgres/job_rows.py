@@ -277,14 +277,6 @@ async def begin_turn(
     return row and Turn(*row)
 
 
-async def take_job(
-    database: Database, partition: int, fence: int, kind: Kind, served: Sequence[int] = ()
-) -> JobRow | None:
-    """Begin a job's turn, and read the job."""
-    turn = await begin_turn(database, partition, fence, kind, served)
-    return None if turn is None else (await jobs_by_id(database, [turn.job_id]))[turn.job_id]
-
-
 async def _keep_job(connection: Connection, job: JobRow, fence: int) -> None:
     """Keep the lease, and the workspace in its partition, until the transaction ends. Raises JobStopped."""
     if await connection.fetchval(query("lock_job"), job.job_id, job.partition, fence) is None:

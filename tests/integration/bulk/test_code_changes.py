@@ -26,7 +26,7 @@ from service.server.tasks import code_assigner, code_changer, job_runner
 from service.server.tasks.code_changer import CodeChanger
 from tests.harness.service_fixture import Service, new_code, new_id, ok, refused
 from tests.harness.waiting import until, wait_until
-from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
+from tests.integration.recording.record_fixtures import FENCE, make_book, take_job, take_partition
 
 
 class Redis(RedisProjector):
@@ -193,7 +193,7 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: BulkShop) -> No
 async def test_the_next_holder_of_a_partition_has_its_jobs(shop: BulkShop) -> None:
     """The next holder of a partition's lease continues its jobs at once; the last one can store no more results."""
     job_id = await shop.order("release")
-    taken = await job_rows.take_job(shop.pool, 0, FENCE, "change")
+    taken = await take_job(shop.pool, 0, FENCE, "change")
     assert taken is not None
     shop.fence = await take_partition(shop.pool)
     with pytest.raises(job_rows.JobStopped):

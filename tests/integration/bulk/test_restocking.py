@@ -21,7 +21,7 @@ from service.server.requests.code_requests import CodeLine
 from service.server.tasks import restocker
 from service.server.tasks.restocker import Restocker
 from tests.harness.waiting import wait_until
-from tests.integration.recording.record_fixtures import FENCE, make_book
+from tests.integration.recording.record_fixtures import FENCE, make_book, take_job
 
 
 async def make_kept_book(
@@ -220,7 +220,7 @@ async def test_failing_is_tried_again_a_minute_later(
     worker = Counted(pool)
     await worker.restock_next()
     assert await list_running(pool) == [2, 3]
-    failing = await job_rows.take_job(pool, 0, FENCE, "generate")
+    failing = await take_job(pool, 0, FENCE, "generate")
     assert failing is not None
     await job_rows.end_job(pool, failing, FENCE, ["No more."])
     for _ in range(3):
@@ -235,7 +235,7 @@ async def test_failing_is_tried_again_a_minute_later(
     await worker.restock_next()
     assert await list_running(pool) == [3, 2]
 
-    taken = [await job_rows.take_job(pool, 0, FENCE, "generate") for _ in range(2)]
+    taken = [await take_job(pool, 0, FENCE, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
     await job_rows.end_job(pool, again, FENCE, ["No more."])
     await worker.restock_next()

@@ -32,6 +32,7 @@ from service.engine.record.facts.fact_reader import fact_pages
 from service.engine.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.engine.record.pool import connect
 from service.server.in_postgres.book_rows import create_book
+from service.server.in_postgres.job_rows import JobRow, Kind, begin_turn, jobs_by_id
 from service.server.in_postgres.workspace_rows import create_workspace
 from service.server.requests.book_requests import CreateBook
 
@@ -121,6 +122,12 @@ async def take_partition(pool: asyncpg.Pool, partition: int = 0) -> int:
     fence = await take_lease(pool, partition, uuid4().hex)
     assert fence is not None
     return fence
+
+
+async def take_job(pool: asyncpg.Pool, partition: int, fence: int, kind: Kind) -> JobRow | None:
+    """Begin a job's turn, and read the job."""
+    turn = await begin_turn(pool, partition, fence, kind)
+    return None if turn is None else (await jobs_by_id(pool, [turn.job_id]))[turn.job_id]
 
 
 @pytest_asyncio.fixture

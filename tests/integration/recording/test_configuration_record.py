@@ -36,7 +36,7 @@ from service.server.requests.code_requests import CodeLine
 from service.server.tasks import code_generator, job_runner
 from service.server.tasks.code_generator import Generator
 from tests.harness.waiting import PATIENCE_S, running, wait_until
-from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
+from tests.integration.recording.record_fixtures import FENCE, make_book, take_job, take_partition
 
 
 class Memory(RedisProjector):
@@ -426,11 +426,11 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     home = workspace.partition
     await order_codes(pool, workspace, 10)
     stale = await take_partition(pool, home)
-    job = await job_rows.take_job(pool, home, stale, "generate")
+    job = await take_job(pool, home, stale, "generate")
     assert job is not None
-    assert await job_rows.take_job(pool, 1 - home, await take_partition(pool, 1 - home), "generate") is None
+    assert await take_job(pool, 1 - home, await take_partition(pool, 1 - home), "generate") is None
     fence = await take_partition(pool, home)
-    assert await job_rows.take_job(pool, home, stale, "generate") is None
+    assert await take_job(pool, home, stale, "generate") is None
     for refused in (
         Generator(pool, Memory(), home, stale)._write(job, 10),
         job_rows.size_job(pool, job, stale, 1, 10),
@@ -439,7 +439,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
         with pytest.raises(job_rows.JobStopped):
             await refused
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
-    again = await job_rows.take_job(pool, home, fence, "generate")
+    again = await take_job(pool, home, fence, "generate")
     assert again == job
 
 
@@ -449,9 +449,9 @@ async def test_a_locked_job_delays_nothing(pool: asyncpg.Pool, workspace: Worksp
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("UPDATE jobs SET done = 1")
         fence = await take_partition(pool)
-        assert await job_rows.take_job(pool, 0, fence, "generate") is None
+        assert await take_job(pool, 0, fence, "generate") is None
         await order_codes(pool, workspace, 10)
-        other = await job_rows.take_job(pool, 0, fence, "generate")
+        other = await take_job(pool, 0, fence, "generate")
         assert other is not None
         assert other.job_id != locked
 
