@@ -3,21 +3,25 @@ is ordered. Names in the JSON stay."""
 
 import asyncio
 import time
+from contextlib import closing
 from typing import Any
 
 import asyncpg
 import click
+import hiredis
 
 from service.cli import worker_orders
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
-from service.cli.quarantine_report import describe_held
 from service.cli.tables import AS_JSON, render_json, render_table
 from service.common import config
 from service.common.plurals import count_noun
 from service.common.running_service import find_service
+from service.engine.formats import key_names
+from service.engine.formats.directory_entry import parse_directory_entry
 from service.engine.formats.event_id import parse_sent_id
-from service.engine.formats.quarantined_event import describe, kind_of, read_names
+from service.engine.formats.quarantined_event import Named, describe, kind_of, read_names
+from service.engine.hot.connection import Broken, connect
 from service.engine.record.actor import mask
 from service.engine.record.audit_entries import write_audit
 from service.server.in_postgres.quarantine_resolutions import (
@@ -45,6 +49,7 @@ _CHOICES = {
     "settle": "switches the code off, so that it is not sold any more. Nothing is recorded",
     "release": "drops the event: the code gets the state that Postgres has",
 }
+_OFF = {"1": "switched off", "2": "blocked", "3": "switched off and blocked"}
 _LATER = "The order stays: a worker does it once it runs, and once no comparison of the workspace is under way."
 _NOT_RECORDED = "There is nothing to release: the event is recorded. Roll the redemption back, or unassign the code."
 _REPAIRING = "A comparison repairs the codes in Redis now; until it ends, `scrip reconcile` finds differences."
@@ -97,7 +102,7 @@ async def show(connection: asyncpg.Connection, text: str) -> None:
         lines.append(f"Code {one.code} of workspace {workspaces.get(one.workspace, one.workspace)}:")
         recorded = await describe_recorded(connection, event.partition, one.workspace, [one.code])
         lines.append(f"  Postgres: {recorded[one.code]}")
-        lines.append(f"  Redis:    {await describe_held(find_service(config.load()).redis_url, event.partition, one)}")
+        lines.append(f"  Redis:    {await _describe_held(find_service(config.load()).redis_url, event.partition, one)}")
     if event.resolution:
         lines.append(f"Resolved: {event.resolution}, {event.resolved_at:%Y-%m-%d %H:%M:%S} UTC.")
     else:
@@ -106,6 +111,34 @@ async def show(connection: asyncpg.Connection, text: str) -> None:
         lines.append("Choices:")
         lines += [f"  {choice:<8} {_CHOICES[choice]}." for choice in choices_of(event)]
     click.echo("\n".join(lines))
+
+
+async def _describe_held(redis_url: str | None, partition: int, one: Named) -> str:
+    """The code's state in Redis."""
+    if redis_url is None:
+        return "REDIS_URL is not set"
+    w = key_names.prefix(partition, one.workspace)
+    try:
+        with closing(await connect(redis_url, "scrip-command", partition=partition)) as connection:
+            entry = await connection.call("HGET", key_names.directory(w, key_names.bucket(one.code)), one.code)
+            text = await connection.call("GET", key_names.coupon(w, one.code))
+    except (OSError, Broken):
+        return "it can't be reached"
+    if isinstance(entry, hiredis.ReplyError) or isinstance(text, hiredis.ReplyError):
+        return "this user may not read it"
+    return _describe_entry(entry, text)
+
+
+def _describe_entry(entry: str | None, text: str | None) -> str:
+    listed = parse_directory_entry(entry) if entry else None
+    if listed is None:
+        return "no such code"
+    if (record := listed.record(text)) is None:
+        return "its record can't be read"
+    parts = [_OFF.get(record.off, "active"), "used up" if record.uses == record.max_uses else f"{record.uses} uses"]
+    parts += [f"assigned to {record.user}"] if record.user != "-" else []
+    parts += [f"last redeemed by event {record.last}"] if record.last != "-" else []
+    return ", ".join(parts)
 
 
 def _outline(event: Quarantined, workspaces: dict[int, str]) -> dict[str, Any]:

@@ -21,17 +21,17 @@ from service.engine.operations.caller import Caller
 from service.engine.record.actor import ActorKind
 from service.engine.record.partitions.partition_rows import Partition, read_partitions
 from service.engine.record.pool import ERRORS
+from service.engine.record.queries import query
 from service.server.answers.views import Job
 from service.server.api.auth import FOR_MANAGERS, FOR_OPERATORS
 from service.server.api.context import Context
 from service.server.api.controllers.histories import RedemptionPage, list_redemptions
 from service.server.api.reading import Listing, unpack_request
 from service.server.in_postgres.book_rows import page_books
-from service.server.in_postgres.change_history import UNKNOWN, ChangeActor, read_job_actors
+from service.server.in_postgres.change_history import UNKNOWN, read_job_actors
 from service.server.in_postgres.history_pages import RedemptionFilter, redemptions_of_workspace
-from service.server.in_postgres.job_rows import JobRow, page_jobs
-from service.server.in_postgres.object_names import ObjectName, read_names
-from service.server.in_postgres.postgres_server import read_figures
+from service.server.in_postgres.job_rows import page_jobs
+from service.server.in_postgres.object_names import read_names
 from service.server.requests import page_cursors
 
 T = TypeVar("T")
@@ -150,7 +150,10 @@ class Overviews(Controller):
         ids = {row.job_id for row in rows}
         names = await read_names(context.pool, caller.workspace, ids)
         actors = await read_job_actors(context.pool, caller.workspace, ids)
-        items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id, UNKNOWN)) for row in page.items]
+        items = [
+            ListedJob.from_row(row, book_name=names.get(row.job_id), **actors.get(row.job_id, UNKNOWN)._asdict())
+            for row in page.items
+        ]
         return JobPage(items=items, next_cursor=page.next_cursor)
 
     @get("/redemptions", opt=FOR_MANAGERS)
@@ -164,10 +167,6 @@ class Overviews(Controller):
             user_id=params.user_id,
         )
         return await list_redemptions(context, caller, params, partial(redemptions_of_workspace, wanted))
-
-
-def _render_job(row: JobRow, named: ObjectName | None, actor: ChangeActor) -> ListedJob:
-    return ListedJob.from_row(row, book_name=named and named.name, **actor._asdict())
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:
@@ -193,8 +192,8 @@ async def _read_or_none(reading: Awaitable[T]) -> T | None:
 
 
 async def _postgres(context: Context) -> PostgresNow:
-    figures = await _read_or_none(read_figures(context.pool))
-    return PostgresNow.from_row(figures) if figures else PostgresNow()
+    row = await _read_or_none(context.pool.fetchrow(query("read_postgres_figures")))
+    return PostgresNow(**row) if row else PostgresNow()
 
 
 async def _workers(context: Context, caller: Caller) -> Workers | None:

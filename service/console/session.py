@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
+from litestar.params import PathParameter
 
 from service.console.charts import History
 from service.console.flash_sale import Sales, is_demo
@@ -14,7 +15,6 @@ from service.console.pages import asset_router, console_page, with_page_headers
 from service.console.sign_in import begin, finish
 from service.console.stocks import Stocks
 from service.console.timelines import Timelines
-from service.console.webhook_receiver import receive
 from service.engine.domain import field_types
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import Answer
@@ -33,7 +33,7 @@ from service.server.api.auth import (
 )
 from service.server.api.configuration_writes import settle_keys
 from service.server.api.context import Context
-from service.server.api.reading import parse_query, read_json_body
+from service.server.api.reading import JSON_BYTES, parse_query, read_chunks, read_json_body
 from service.server.in_postgres.console_sessions import begin_session, end_session
 from service.server.in_postgres.workspace_rows import read_workspace
 from service.server.requests.cookies import read_cookie
@@ -41,6 +41,8 @@ from service.server.requests.cookies import read_cookie
 OPERATORS = ("manage", "operate")
 """To sign in, a key needs one of these scopes."""
 _MAX_BYTES = 4 << 10
+_RECEIVER_ANSWERS = (204, 503, 410)
+"""Accept, fail, or be gone."""
 
 
 class SignIn(field_types.Request):
@@ -119,6 +121,21 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     return answer
 
 
+@post("/receiver/{status:int}", opt=OPEN)
+async def receive(
+    request: Request[Any, Any, Any], status: Annotated[int, PathParameter(description="The status to return.")]
+) -> Response[bytes]:
+    """Read and discard a webhook's delivery, and return the status in the address, which the console's page offers for
+    tests. Only with the embedded database; in production a merchant has receivers."""
+    parse_query(request)
+    context: Context = request.app.state.context
+    if not context.settings.embedded or status not in _RECEIVER_ANSWERS:
+        raise Refusal("not_found")
+    async for _ in read_chunks(request, JSON_BYTES):
+        pass
+    return Response(b"", status_code=status)
+
+
 def console_pages() -> Router:
     """The route `/console`: page, files, sessions and data. The handlers of sessions authenticate by themselves."""
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
@@ -137,12 +154,10 @@ def private(response: Any) -> Any:
 async def _session(context: Context, secret: str) -> Session:
     caller = context.keyring.authenticate_session(secret, OPERATORS, now_s())
     row = await read_workspace(context.pool, caller.workspace)
-    return Session(
+    return Session.from_row(
+        row,
         workspace=row.name,
         person=caller.person,
-        workspace_id=caller.workspace_id,
-        mode=row.mode,
-        currency=row.currency,
         scopes=[scope for scope in SCOPES if scope in caller.scopes],
         csrf_token=csrf_token(secret),
         ends_at=from_ms(caller.expires_ms or 0),

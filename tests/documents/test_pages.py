@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from service.common import build_info, left_out
 from service.engine.hot import unrecorded
 from service.engine.worker import metrics, server_metrics
-from service.server.tasks import job_metrics
+from service.server.tasks import process_tasks
 from service.serving import partition_metrics, process_metrics, request_metrics
 from tests.documents.pages import DECISIONS, DOCUMENTS, FOLDERS, Page, api_paths, exists
 from tests.documents.rules import OF_MIGRATE, VARIABLES, unknown_settings
@@ -24,7 +24,7 @@ MAX_WORDS_OF_ALL = 15_000
 _source = re.compile(r"(?<![\w./*-])[\w./-]+\.(?:py|lua|sql)\b")
 _PROCESSES = {
     "API processes": (build_info, left_out, request_metrics, process_metrics, partition_metrics, unrecorded),
-    "Workers": (build_info, metrics, server_metrics, job_metrics, unrecorded),
+    "Workers": (build_info, metrics, server_metrics, process_tasks, unrecorded),
 }
 
 Described = dict[str, tuple[str, tuple[str, ...]]]

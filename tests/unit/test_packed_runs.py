@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from service.common import packed_runs
-from service.common.packed_runs import PackedRuns
+from service.server.in_postgres import bulk_reads
+from service.server.in_postgres.bulk_reads import PackedRuns
 
 
 @pytest.mark.parametrize("packed_rows", [1, 7, 10_000])
 def test_rows_come_back_in_order(monkeypatch: pytest.MonkeyPatch, packed_rows: int) -> None:
     """Rows that were added in any order are read by runs, each once, whether they were packed or not."""
-    monkeypatch.setattr(packed_runs, "PACKED_ROWS", packed_rows)
+    monkeypatch.setattr(bulk_reads, "PACKED_ROWS", packed_rows)
     rows = [(number // 3, f"CODE-{number}", None, True) for number in range(300)]
     shuffled = random.Random(1).sample(rows, len(rows))
     runs = PackedRuns(10)

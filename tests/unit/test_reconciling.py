@@ -11,7 +11,7 @@ from service.engine.formats import key_names
 from service.engine.formats.coupon_state import About, Difference, RecordedCode, Write
 from service.engine.formats.event_id import EventId
 from service.engine.hot.inspection import Item, Snapshot
-from service.server.reconcile import examination, quarantine_exclusions
+from service.server.reconcile import examination
 from service.server.reconcile.counter_differences import COUNTERS, Books, Configuration, Keys
 from service.server.reconcile.coupon_differences import Coupons
 from service.server.reconcile.examination import TRIES, UNDECIDABLE_NOW, Examiner, NotRecorded
@@ -89,7 +89,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             if after < (1, 1):
                 yield [((1, place), d) for place, d in enumerate(events, 1)]
 
-        monkeypatch.setattr(quarantine_exclusions, "page_quarantine", in_quarantine)
+        monkeypatch.setattr(examination, "page_quarantine", in_quarantine)
         waits, states = list(erasing), list[str]()
         monkeypatch.setattr(examination, "read_partition", recorded)
         monkeypatch.setattr(examination, "has_deletions_after", being_erased)
@@ -171,7 +171,7 @@ async def test_too_many_quarantined_events_prevent_all_repairs(
     examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the bound of stored names nothing of the workspace is repaired."""
-    monkeypatch.setattr(quarantine_exclusions, "MAX_NAMED", 3)
+    monkeypatch.setattr(examination, "MAX_NAMED", 3)
     events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
     examiner, states, inspector = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
     assert (states, inspector.repaired, examiner.left) == (["found"], 0, {"uses": 1})

@@ -18,7 +18,7 @@ from service.engine.worker.metrics import LowBook, RetryError, Step, Way
 from service.engine.worker.server_metrics import ServerMetrics
 from service.engine.worker.write_behind import _kind_of
 from service.server.in_postgres.job_rows import Kind
-from service.server.tasks import job_metrics
+from service.server.tasks import process_tasks
 from tests.harness.waiting import wait_until
 
 PARTITION = 977
@@ -160,7 +160,7 @@ def test_errors_of_recording(error: Exception, kind: RetryError) -> None:
 
 def show_all(partitions: int) -> None:
     """Give each metric of a worker all of its labels, as for a worker with so many partitions and tasks that fail."""
-    job_metrics.show_jobs(dict.fromkeys(((kind, "running") for kind in get_args(Kind)), 1))
+    process_tasks.show_jobs(dict.fromkeys(((kind, "running") for kind in get_args(Kind)), 1))
     for step in get_args(Step):
         metrics.time_opening(step, 0)
     for partition in range(partitions):

@@ -4,15 +4,17 @@ buckets of codes and uses."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import zlib
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
+import msgspec
 import structlog
 
-from service.common.packed_runs import PackedRuns
 from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.record.partitions.partition_rows import read_partition
 from service.engine.record.pool import (
@@ -35,6 +37,7 @@ USERS_A_PAGE = 500
 NAMES_A_PAGE = 2000
 """Codes, orders, buyers or keys of which one transaction on a replica reads."""
 BUCKETS_A_RUN = 1024
+PACKED_ROWS = 20_000
 WAIT_S = 60.0
 """How long a read on a replica is repeated until it succeeds."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
@@ -253,6 +256,41 @@ class ReplicaReads:
 
 
 BulkReads = PrimaryReads | ReplicaReads
+
+
+class PackedRuns:
+    """Rows that come in any order, and are read again run by run. They are compressed in memory by their runs: some
+    20 bytes for a row of 60. The first field is a number, and `width` of these numbers make a run."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._fresh: list[tuple[Any, ...]] = []
+        self._packed: dict[int, list[bytes]] = defaultdict(list)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def add(self, rows: Iterable[Iterable[Any]]) -> None:
+        self._fresh += map(tuple, rows)
+        if len(self._fresh) >= PACKED_ROWS:
+            for run, some in self._split().items():
+                self._packed[run].append(zlib.compress(self._encoder.encode(some), 1))
+            self._fresh = []
+
+    def read(self) -> Iterator[list[list[Any] | tuple[Any, ...]]]:
+        """Yield the rows of each run, in order of their numbers, and drop them."""
+        fresh = self._split()
+        self._fresh = []
+        for run in sorted(self._packed.keys() | fresh.keys()):
+            rows = list[Any](fresh.get(run, ()))
+            for packed in self._packed.pop(run, ()):
+                rows += msgspec.msgpack.decode(zlib.decompress(packed))
+            rows.sort(key=lambda row: row[0])
+            yield rows
+
+    def _split(self) -> dict[int, list[tuple[Any, ...]]]:
+        runs: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+        for row in self._fresh:
+            runs[row[0] // self._width].append(row)
+        return runs
 
 
 async def _sort(sources: Sequence[Rows]) -> Rows:

@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import structlog
-
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.engine.domain.field_types import encode_field
 from service.engine.formats import key_names
@@ -17,7 +15,6 @@ THINGS_A_RUN = 10
 KEYS_A_RUN = 200
 """These bound a run as the heads of lua/erase_user.lua and read_prefixes.lua say."""
 
-log = structlog.get_logger()
 
 _WORDS, _NOTHING = 6, "-"
 """The words of each thing in the arguments of lua/erase_user.lua, and a word that it does not need."""

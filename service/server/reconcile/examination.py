@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, cast
 
 import asyncpg
-import structlog
 
 from service.engine.formats import key_names
-from service.engine.formats.coupon_state import Class, Difference
-from service.engine.formats.event_id import NO_EVENT, EventId
+from service.engine.formats.coupon_state import About, Class, Difference
+from service.engine.formats.event_id import NO_EVENT, START, EventId
+from service.engine.formats.quarantined_event import read_names
 from service.engine.hot.inspection import WRONG, Item, RedisInspector, Snapshot
+from service.engine.record.facts.quarantined_events import page_quarantine
 from service.engine.record.partitions.openings import has_deletions_after
 from service.engine.record.partitions.partition_rows import read_partition
 from service.server.in_postgres.bulk_reads import BulkReads, PrimaryReads
-from service.server.reconcile.quarantine_exclusions import QuarantineExclusions
 
 TRIES = 12
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
@@ -28,12 +28,12 @@ AT_ONCE = 3
 """Reads of a Subject under way at the same time."""
 MAX_REPORTED = 1000
 """Differences that are reported singly; all are counted."""
+MAX_NAMED = 100_000
+"""If quarantined events name more, everything of the workspace counts as named."""
 
 UndecidableNow = Literal["undecidable now"]
 UNDECIDABLE_NOW: UndecidableNow = "undecidable now"
 """To be compared again: Redis lacks configuration, or a user is being deleted."""
-
-log = structlog.get_logger()
 
 
 class NotRecorded(Exception):
@@ -71,6 +71,34 @@ class Subject(ABC):
         self, thing: Any, expected: Any, snapshot: Snapshot, values: Sequence[Any]
     ) -> Difference | UndecidableNow | None:
         """How the values differ from what is expected; None if they don't."""
+
+
+class QuarantineExclusions:
+    """One workspace's codes, users, orders and books that quarantined events name: Redis or the record may be wrong of
+    it."""
+
+    def __init__(self, pool: asyncpg.Pool, partition: int, workspace: int) -> None:
+        self._pool, self._partition, self._workspace = pool, partition, workspace
+        self._named: set[About] = set()
+        self._after = START
+
+    async def read_on(self) -> None:
+        """Read the events since the last call."""
+        async for page in page_quarantine(self._pool, self._partition, self._after):
+            for at, d in page:
+                self._after = at
+                if len(self._named) < MAX_NAMED:
+                    self._add(d)
+
+    def names(self, about: Sequence[About]) -> bool:
+        """Whether an event that was read names any of these."""
+        return len(self._named) >= MAX_NAMED or any(one in self._named for one in about)
+
+    def _add(self, d: bytes) -> None:
+        for names in read_names(d):
+            if names.workspace == self._workspace:
+                about = About("code", names.code), About("user", names.user), About("order", names.order)
+                self._named |= {About("book", str(names.book)), *(one for one in about if one.name not in ("", "-"))}
 
 
 class Examiner:

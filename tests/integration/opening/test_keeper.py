@@ -31,8 +31,8 @@ from service.engine.worker.server_watch import ServerWatch
 from service.engine.worker.write_behind import CursorMoved
 from service.server.in_postgres.code_rows import add_codes
 from service.server.requests.code_requests import CodeLine
-from service.server.tasks.job_metrics import follow_jobs
 from service.server.tasks.partition_tasks import partition_tasks
+from service.server.tasks.process_tasks import follow_jobs
 from service.server.tasks.restocker import Restocker
 from service.server.webhooks.public_http import Poster
 from tests.harness.waiting import PATIENCE_S, cancel, wait_until

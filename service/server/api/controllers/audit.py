@@ -20,7 +20,7 @@ from service.server.api.csv_stream import CsvFile
 from service.server.api.documented import describe_history
 from service.server.api.reading import Listing, decode_position, unpack_request
 from service.server.in_postgres.audit_log import AuditRow, page_audit
-from service.server.in_postgres.object_names import ObjectName, read_names
+from service.server.in_postgres.object_names import read_names
 from service.server.requests import page_cursors
 
 _COLUMNS = "at actor keyId keyName person ipAddress userAgent requestId action subject before after".split()
@@ -144,8 +144,9 @@ def _id_of(row: AuditRow) -> UUID | None:
     return None if row.action.startswith("user.") else parse_uuid(row.subject.partition(" ")[0])
 
 
-def _render_entry(row: AuditRow, names: dict[UUID, ObjectName]) -> Entry:
+def _render_entry(row: AuditRow, names: dict[UUID, str]) -> Entry:
     parsed = _id_of(row)
-    named = names.get(parsed) if parsed else None
     before, after = (None if text is None else msgspec.json.decode(text) for text in (row.before, row.after))
-    return Entry.from_row(row, ip_address=row.ip, subject_name=named and named.name, before=before, after=after)
+    return Entry.from_row(
+        row, ip_address=row.ip, subject_name=names.get(parsed) if parsed else None, before=before, after=after
+    )

@@ -308,7 +308,7 @@ class Reports(Controller):
     async def redemptions_file(self, request: Request[Any, Any, Any]) -> Response[str]:
         """The same report as CSV, with the names of books. Scope `manage`."""
         report = await _begin(request, WantedFile)
-        rows = await _render_cells(report, await _read_sales(report), _list_sales)
+        rows = await _render_cells(report, await _read_sales(report), partial(_list_columns, _SALES_COLUMNS))
         return report.file("redemptions", _SALES_COLUMNS, rows)
 
     @get(
@@ -375,7 +375,7 @@ class Reports(Controller):
     async def liability_file(self, request: Request[Any, Any, Any]) -> Response[str]:
         """The same report as CSV, with the names of books. Scope `manage`."""
         report = await _begin(request, WantedLiabilityFile)
-        rows = await _render_cells(report, await _read_liability(report), _list_cards)
+        rows = await _render_cells(report, await _read_liability(report), partial(_list_columns, _CARDS_COLUMNS))
         return report.file("liability", _CARDS_COLUMNS, rows)
 
 
@@ -518,19 +518,15 @@ async def _render_cells(
     names = await read_names(report.context.replica.pool, report.caller.workspace, ids)
 
     def render(item: Item) -> list[Sequence[Cell]]:
-        named = names.get(item.book_id) if isinstance(item.book_id, UUID) else None
-        return list(list_rows(msgspec.to_builtins(item) | {"bookName": named and named.name}))
+        name = names.get(item.book_id) if isinstance(item.book_id, UUID) else None
+        return list(list_rows(msgspec.to_builtins(item) | {"bookName": name}))
 
     rows = await report.context.bulk.render(report.caller.workspace, items, render)
     return [row for some in rows for row in some]
 
 
-def _list_sales(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
-    yield [fields.get(column) for column in _SALES_COLUMNS]
-
-
-def _list_cards(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
-    yield [fields.get(column) for column in _CARDS_COLUMNS]
+def _list_columns(columns: Sequence[str], fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
+    yield [fields.get(column) for column in columns]
 
 
 def _list_figures(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
