@@ -16,6 +16,7 @@ from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.errors import Refusal
 from service.engine.domain.field_types import MAX_INT
 from service.engine.domain.limits import KeyLimits
+from service.engine.domain.settings import to_camel
 from service.engine.operations.caller import SCOPES
 from service.server.in_postgres import key_rows, workspace_rows
 from service.server.in_postgres.console_sessions import end_sessions_of
@@ -196,16 +197,7 @@ async def list_keys(connection: asyncpg.Connection, workspace: str, as_json: boo
 
 
 def _outline_key(row: key_rows.KeyRow) -> dict[str, Any]:
-    return {
-        "keyId": row.key_id,
-        "name": row.name,
-        "prefix": row.prefix,
-        "scopes": row.scopes,
-        "createdAt": row.created_at,
-        "expiresAt": row.expires_at,
-        "lastUsedAt": row.last_used_at,
-        "limits": row.limits,
-    }
+    return {to_camel(name): value for name, value in msgspec.structs.asdict(row).items() if name != "position"}
 
 
 def _read_key_id(_context: click.Context, _argument: click.Parameter, text: str) -> UUID:

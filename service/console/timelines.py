@@ -26,7 +26,7 @@ from service.server.api.context import Context
 from service.server.api.controllers.histories import wait_recorded
 from service.server.api.reading import unpack_request
 from service.server.in_postgres.book_rows import page_books, read_book
-from service.server.in_postgres.change_history import CodeHistoryEntry, read_code_history, read_rollback_actors
+from service.server.in_postgres.change_history import read_code_history, read_rollback_actors
 from service.server.in_postgres.code_pages import find_code
 from service.server.in_postgres.history_pages import redemption
 from service.server.in_postgres.job_rows import read_job
@@ -243,7 +243,7 @@ class Timelines(Controller):
         if not code or not place:
             raise Refusal("coupon_not_found")
         entries = await read_code_history(context.pool, caller.workspace, code, place)
-        return CodeChanges(items=[_render_change(entry) for entry in entries])
+        return CodeChanges(items=[CodeChange.from_row(entry, **entry.actor._asdict()) for entry in entries])
 
 
 async def _find_by_id(context: Context, workspace: int, parsed: UUID) -> Match:
@@ -286,10 +286,6 @@ async def _add_actors(pool: Any, workspace: int, events: list[Event]) -> None:
                if name in (event.redemption_id, event.order_id)]  # fmt: skip
         if candidates:
             event.actor, event.key_id, event.key_name, event.person = min(candidates, key=itemgetter(0))[1]
-
-
-def _render_change(entry: CodeHistoryEntry) -> CodeChange:
-    return CodeChange.from_row(entry, **entry.actor._asdict())
 
 
 def _render_amount(amount_e4: int | None, currency: str | None) -> str | None:

@@ -176,11 +176,10 @@ class Tokens:
     def _find_issuer(self, claims: Claims) -> Issuer:
         """Raises _BadToken for an unknown issuer or audience."""
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
-        match [one for one in self.issuers if one.issuer == claims.iss and one.audience in audiences]:
-            case [issuer]:
-                return issuer
-            case _:
-                raise _BadToken("has an `iss` and `aud` that this service does not accept")
+        found = [one for one in self.issuers if one.issuer == claims.iss and one.audience in audiences]
+        if len(found) != 1:
+            raise _BadToken("has an `iss` and `aud` that this service does not accept")
+        return found[0]
 
 
 def parse_jwks(data: bytes) -> dict[str, Key]:

@@ -101,10 +101,6 @@ class _Operation(Operation):
     same_as: str | None = field(default=None, metadata={"alias": "x-same-as"})
     """The operation that does the same at another path, and that pages show in place of this one."""
 
-    def mark_alias(self, operation_id: str) -> None:
-        if self.operation_id != operation_id:
-            self.same_as = operation_id
-
 
 class FieldProblem(Answer):
     """One bad field of a request."""
@@ -214,7 +210,7 @@ def describe_route(
 
     def operation(**fields: Any) -> Operation:
         made = _Operation(**fields)
-        made.mark_alias(operation_id)
+        made.same_as = None if made.operation_id == operation_id else operation_id
         declared = made.responses or {}
         contents = {
             media: content

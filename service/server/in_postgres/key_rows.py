@@ -188,7 +188,12 @@ def _caller_of(record: Record) -> Caller:
         mode=record["mode"],
         scopes=frozenset(record["scopes"]),
         expires_ms=None if expires_at is None else to_ms(expires_at),
-        limits=_limits_of(record),
+        limits=encode_key_limits(
+            limits_from(record["limits"], KeyLimits),
+            limits_from(record["workspace_limits"], WorkspaceLimits),
+            limits_from(record["operator_limits"], KeyLimits),
+            of_books=record["of_books"],
+        ),
         is_suspended=record["is_suspended"],
     )
 
@@ -196,15 +201,6 @@ def _caller_of(record: Record) -> Caller:
 def _row_of(record: Record) -> KeyRow:
     fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], KeyLimits)}
     return KeyRow(**fields)
-
-
-def _limits_of(record: Record) -> str:
-    return encode_key_limits(
-        limits_from(record["limits"], KeyLimits),
-        limits_from(record["workspace_limits"], WorkspaceLimits),
-        limits_from(record["operator_limits"], KeyLimits),
-        of_books=record["of_books"],
-    )
 
 
 async def limits_of_users(database: Database, row: WorkspaceRow) -> str:

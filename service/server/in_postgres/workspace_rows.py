@@ -15,6 +15,7 @@ from service.engine.domain.configuration import WorkspaceRow
 from service.engine.domain.errors import invalid
 from service.engine.domain.limits import KeyLimits, check_operator_limits
 from service.engine.domain.money import CURRENCY_DIGITS
+from service.engine.domain.settings import to_camel
 from service.engine.formats import key_names
 from service.engine.record.audit_entries import write_audit
 from service.engine.record.configuration_rows import workspace_row
@@ -25,10 +26,10 @@ from service.engine.record.stored_json import encode_json
 
 LATE = 100
 """So many numbers are read again: a lower one may be committed later than a higher one."""
-
-
-PAGE = 20
-"""Books whose discounts are decoded in one piece."""
+_AUDITED = (
+    "currency coupons_per_order max_coupons gift_book_id idempotency_hours clock_offset_ms limits time_zone "
+    "storage_mib operator_limits is_suspended"
+).split()
 
 
 class NameTaken(Exception):
@@ -102,22 +103,16 @@ async def change_storage_bound(connection: Connection, workspace: int, storage_m
 
 async def set_operator_limits(connection: Connection, workspace: int, limits: KeyLimits | None) -> WorkspaceRow:
     """Set the most that the limits of a workspace's keys may be; processes know it within a second."""
-    async with connection.transaction():
-        row = await _change_as_operator(connection, workspace, "update_operator_limits", operator_limits=limits)
-        await connection.execute(query("bump_keys_version"), workspace)
-        return row
+    return await _change_as_operator(connection, workspace, "update_operator_limits", operator_limits=limits)
 
 
 async def suspend_workspace(connection: Connection, workspace: int, is_suspended: bool) -> WorkspaceRow:
     """Refuse all requests of a workspace, or no longer; processes know it within a second."""
-    async with connection.transaction():
-        row = await _change_as_operator(connection, workspace, "suspend_workspace", is_suspended=is_suspended)
-        await connection.execute(query("bump_keys_version"), workspace)
-        return row
+    return await _change_as_operator(connection, workspace, "suspend_workspace", is_suspended=is_suspended)
 
 
 async def _change_as_operator(connection: Connection, workspace: int, update: str, **change: Any) -> WorkspaceRow:
-    """Change one field, by an update with that value."""
+    """Change one field, by an update with that value. All but the bound of storage are read with the keys."""
     (value,) = change.values()
     async with connection.transaction():
         partition = (await read_workspace(connection, workspace)).partition
@@ -127,6 +122,8 @@ async def _change_as_operator(connection: Connection, workspace: int, update: st
         stored = encode_json(value) if isinstance(value, KeyLimits) else value
         await connection.execute(query(update), workspace, version, stored)
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
+        if "storage_mib" not in change:
+            await connection.execute(query("bump_keys_version"), workspace)
         return row
 
 
@@ -148,7 +145,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
         stored = (*values, row.clock_offset_ms, encode_json(row.limits))
         await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)
-        if not changes.keys().isdisjoint(("limits",)):
+        if "limits" in changes:
             await connection.execute(query("bump_keys_version"), workspace)
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         if row.time_zone != old.time_zone:
@@ -171,19 +168,7 @@ async def _check_time_zone(database: Database, name: str) -> None:
 
 
 def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
-    return {
-        "currency": row.currency,
-        "couponsPerOrder": row.coupons_per_order,
-        "maxCoupons": row.max_coupons,
-        "giftBookId": row.gift_book_id,
-        "idempotencyHours": row.idempotency_hours,
-        "clockOffsetMs": row.clock_offset_ms,
-        "limits": row.limits,
-        "timeZone": row.time_zone,
-        "storageMib": row.storage_mib,
-        "operatorLimits": row.operator_limits,
-        "isSuspended": row.is_suspended,
-    }
+    return {to_camel(name): getattr(row, name) for name in _AUDITED}
 
 
 async def check_gift_book(database: Database, workspace: int, book_id: UUID | None) -> None:

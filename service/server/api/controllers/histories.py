@@ -293,15 +293,11 @@ async def _find_recorded(context: Context, caller: Caller, code: str) -> tuple[s
 
 
 def _render_entry(digits: int, row: LedgerRow) -> LedgerEntry:
-    return LedgerEntry(
-        at=from_ms(row.at_ms),
-        kind=row.kind,
+    return LedgerEntry.from_row(
+        row,
         amount=from_e4(row.amount_e4, digits),
         available=from_e4(row.available_e4, digits),
         redemption_id=None if row.redemption_id is None else str(row.redemption_id),
-        order_id=row.order_id,
-        actor=row.actor,
-        reason=row.reason,
     )
 
 
@@ -325,12 +321,12 @@ async def _page_coupons(
     return CouponPage(items=items, next_cursor=cursor)
 
 
-async def read_or_none(reading: Awaitable[T], missing: str) -> T | None:
-    """What is read; None for a Refusal with the code `missing`."""
+async def read_or_none(reading: Awaitable[T]) -> T | None:
+    """What is read of a coupon; None if it does not exist."""
     try:
         return await reading
     except Refusal as refusal:
-        if refusal.code != missing:
+        if refusal.code != "coupon_not_found":
             raise
         return None
 

@@ -2,10 +2,8 @@
 copies JobRow's fields by name; the CSV file's columns are the fields of CodeResult or AssignedCode, in their order.
 Controllers that start jobs use EXAMPLE, CHANGE_EXAMPLE and `accept`."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from asyncpg import Pool
 from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
@@ -130,8 +128,10 @@ class Jobs(Controller):
         caller, context, params = unpack_request(request, CsvFormat)
         context.bulk.exports.check(caller.workspace)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
-        columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
-        pages = context.bulk.read_pages(job.workspace, _read_results(context.pool, job))
+        assigns = job.change is not None and job.change.action == "assign"
+        columns = AssignedCode._fields if assigns else CodeResult._fields
+        results: Any = (job_rows.read_assigned if assigns else job_rows.read_results)(context.pool, job.job_id)
+        pages = context.bulk.read_pages(job.workspace, results)
         lines = encode_csv_pages(columns, pages, tuple, CsvStyle(params.excel))
         return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
 
@@ -139,16 +139,6 @@ class Jobs(Controller):
 def accept(job: JobRow) -> ActionResult[Job]:
     """The result of a request that has ordered this job."""
     return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
-
-
-def _assigns(job: JobRow) -> bool:
-    return job.change is not None and job.change.action == "assign"
-
-
-async def _read_results(pool: Pool, job: JobRow) -> AsyncIterator[list[AssignedCode] | list[CodeResult]]:
-    read = job_rows.read_assigned if _assigns(job) else job_rows.read_results
-    async for page in read(pool, job.job_id):
-        yield page
 
 
 async def _set_status(request: Request[Any, Any, Any], job_id: str, status: Control) -> Response[Job]:

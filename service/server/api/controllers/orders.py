@@ -88,7 +88,7 @@ class Orders(Controller):
         pool = context.replica.pool
         past = await redemptions_of_order(pool, caller.workspace, order_id)
         code = await gift_of_order(pool, caller.workspace, order_id)
-        gift = None if code is None else await read_or_none(read_coupon(request, code), "coupon_not_found")
+        gift = None if code is None else await read_or_none(read_coupon(request, code))
         users = [one.user_id for one in reversed(past)] + [one.user_id for one in locks]
         users += [gift.user_id] if gift and gift.user_id else []
         if not users:

@@ -113,9 +113,7 @@ class SingleCoupons(Controller):
         rows = await page_active(context.pool, caller.workspace, params.limit + 1, before)
         page = page_cursors.ACTIVE.make_page(rows, params.limit, lambda row: (row[0].book,))
         coupons = await context.bulk.gather(  # without those that other requests are creating
-            caller.workspace,
-            page.items,
-            lambda row: read_or_none(_read_with_book(request, *row), "coupon_not_found"),
+            caller.workspace, page.items, lambda row: read_or_none(_read_with_book(request, *row))
         )
         return ActivePage(items=[item for item in coupons if item is not None], next_cursor=page.next_cursor)
 

@@ -175,9 +175,13 @@ class Users(Controller):
         Later requests with this id are of a new user. Scope `manage`."""
         caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
-        began = time.monotonic()
-        pseudonym = await _begin_erasure(context, caller, caller.partition, user_id)
-        await _wait_erased(context, caller, pseudonym, began + ERASED_S)
+        deadline = time.monotonic() + ERASED_S
+        pseudonym = await _begin_erasure(context, caller, user_id)
+        while not await is_erased(context.pool, caller.workspace, pseudonym):
+            if time.monotonic() > deadline:  # the worker continues
+                detail = "The deletion is still in progress; repeat the request to learn when it is complete."
+                raise Refusal("outcome_unknown", detail, retry_after_ms=2000)
+            await asyncio.sleep(ASK_S)
 
 
 def check_user(caller: Caller, user_id: str) -> None:
@@ -187,8 +191,9 @@ def check_user(caller: Caller, user_id: str) -> None:
         raise Refusal("not_found", f"No user has this id: a user id has {ID_CHARACTERS}.")
 
 
-async def _begin_erasure(context: Context, caller: Caller, partition: int, user_id: str) -> str:
+async def _begin_erasure(context: Context, caller: Caller, user_id: str) -> str:
     """Order the deletion once everything up to now is recorded; return the pseudonym. Raises Refusal."""
+    partition = caller.partition
     check_open(context, partition)
     last = await context.decider.read_tail(partition)
     if last.epoch < context.decider.epoch(partition):
@@ -196,16 +201,6 @@ async def _begin_erasure(context: Context, caller: Caller, partition: int, user_
     if not await context.recorded.wait(partition, *last, BARRIER_MS):
         raise Refusal.temporary("behind")
     return await begin_erasure(context.pool, caller.workspace, partition, user_id, last)
-
-
-async def _wait_erased(context: Context, caller: Caller, pseudonym: str, deadline: float) -> None:
-    """Return when the worker has deleted the user's data. Raises Refusal `outcome_unknown` after the deadline; the
-    worker continues."""
-    while not await is_erased(context.pool, caller.workspace, pseudonym):
-        if time.monotonic() > deadline:
-            detail = "The deletion is still in progress; repeat the request to learn when it is complete."
-            raise Refusal("outcome_unknown", detail, retry_after_ms=2000)
-        await asyncio.sleep(ASK_S)
 
 
 async def _read_default(context: Context, caller: Caller) -> int | None:

@@ -142,7 +142,7 @@ class Settings(Controller):
         if "time_zone" in changes:
             for book in await budgeted_books(context.pool, caller.partition, caller.workspace):
                 await change.project(book.row.version, context.projector.book(book.row))
-        if not changes.keys().isdisjoint(("limits",)):  # each process has them with its keys
+        if "limits" in changes:  # each process has them with its keys
             await settle_keys(context)
         return Workspace.from_row(row)
 
