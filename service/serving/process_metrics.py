@@ -52,41 +52,30 @@ class ProcessMetrics(Collector):
             own.add((_CPU_US,), self._cpu_us - was)
 
     def describe(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("scrip_api_processes", "API processes that live.")
-        yield GaugeMetricFamily("scrip_http_connections", "Open connections of clients.")
-        yield CounterMetricFamily("scrip_http_connections_refused", "Connections refused because there were too many.")
-        yield GaugeMetricFamily("scrip_http_requests_in_flight", "Requests that are being answered.")
-        yield GaugeMetricFamily("scrip_redis_requests_in_flight", "Requests sent to Redis that have no reply yet.")
-        yield GaugeMetricFamily(
-            "scrip_postgres_pool_connections", "Connections to Postgres, by state: idle, used.", labels=["state"]
-        )
-        yield GaugeMetricFamily("scrip_postgres_pool_waiting", "Callers that wait for a connection to Postgres.")
-        yield GaugeMetricFamily(
-            "scrip_certificate_expires_timestamp_seconds",
-            "When the server's certificate expires, as of this process's last connection by TLS.",
-            labels=["server"],
-        )
+        return self.collect()
 
     def collect(self) -> Iterator[Metric]:
         self.measure()
-        tally = self._answers.tally
-        counts = tally.counts()
-        processes, connections, refused, in_flight, of_redis, pool, waiting, certificates = self.describe()
-        for family, value in (
-            (processes, len(tally.living())),
-            (connections, tally.total(CONNECTIONS)),
-            (refused, counts[REFUSED_CONNECTIONS,]),
-            (in_flight, tally.total(IN_FLIGHT)),
-            (of_redis, tally.total(REDIS_IN_FLIGHT)),
-            (waiting, tally.total(POOL_WAITING)),
-        ):
-            family.add_metric([], value)  # type: ignore[attr-defined]
-            yield family
+        tally, counts = self._answers.tally, self._answers.tally.counts()
+        yield GaugeMetricFamily("scrip_api_processes", "API processes that live.", len(tally.living()))
+        yield GaugeMetricFamily("scrip_http_connections", "Open connections of clients.", tally.total(CONNECTIONS))
+        text, refused = "Connections refused because there were too many.", counts[REFUSED_CONNECTIONS,]
+        yield CounterMetricFamily("scrip_http_connections_refused", text, refused)
+        text = "Requests that are being answered."
+        yield GaugeMetricFamily("scrip_http_requests_in_flight", text, tally.total(IN_FLIGHT))
+        text = "Requests sent to Redis that have no reply yet."
+        yield GaugeMetricFamily("scrip_redis_requests_in_flight", text, tally.total(REDIS_IN_FLIGHT))
+        text = "Callers that wait for a connection to Postgres."
+        yield GaugeMetricFamily("scrip_postgres_pool_waiting", text, tally.total(POOL_WAITING))
+        text = "Connections to Postgres, by state: idle, used."
+        pool = GaugeMetricFamily("scrip_postgres_pool_connections", text, labels=["state"])
         for state, cell in (("idle", POOL_IDLE), ("used", POOL_USED)):
-            pool.add_metric([state], tally.total(cell))  # type: ignore[attr-defined]
+            pool.add_metric([state], tally.total(cell))
         yield pool
+        text = "When the server's certificate expires, as of this process's last connection by TLS."
+        certificates = GaugeMetricFamily("scrip_certificate_expires_timestamp_seconds", text, labels=["server"])
         for server, at_s in expires_s.items():
-            certificates.add_metric([server], at_s)  # type: ignore[attr-defined]
+            certificates.add_metric([server], at_s)
         yield certificates
         if self._has_others:
             yield from self._sum_pythons(counts[_CPU_US,] / 1e6)
