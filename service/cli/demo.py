@@ -33,11 +33,6 @@ class Response(NamedTuple):
     json: dict[str, Any]
     retry_after: str
 
-    @property
-    def outcome(self) -> str:
-        """The status, followed by the problem's code if there is one."""
-        return f"{self.status} {self.json.get('code', '')}".rstrip()
-
 
 class Client:
     """A client of one service. After a 503 with Retry-After or a lost connection it sends the request again."""
@@ -136,8 +131,9 @@ async def _page(client: Client, key: str, path: str) -> AsyncIterator[dict[str, 
     while True:
         page = await client.request("GET", f"{path}limit=100{cursor}", key)
         if page.status != 200:
+            outcome = f"{page.status} {page.json.get('code', '')}".rstrip()
             raise Unusable(
-                f"refused: the service answers {page.outcome} to the key {key}. Only a service with its demo data can "
+                f"refused: the service answers {outcome} to the key {key}. Only a service with its demo data can "
                 "be reset; `scrip doctor` names other faults."
             )
         items, following = page.json["items"], page.json["nextCursor"]

@@ -38,7 +38,7 @@ from service.server.in_postgres.comparisons import read_last_comparisons
 from service.server.in_postgres.key_rows import limits_of_users, read_callers, read_changes, touch_keys
 from service.server.in_postgres.refused_batches import add_refused
 from service.server.in_postgres.replica import Replica
-from service.server.in_postgres.samples import Counts, Sampler, Times, add_traffic
+from service.server.in_postgres.samples import Sampler, add_traffic
 from service.server.in_postgres.workspace_rows import learn_names, read_workspace, workspace_named
 from service.server.in_redis.key_messages import KeyMessages
 from service.server.in_redis.workspace_state import Workspace
@@ -111,7 +111,7 @@ async def _open_around(
     poller = _PostgresPoller(context)
     await poller.poll()
     watch.has_postgres = True
-    sampler = Sampler(pool, _take_traffic, add_traffic)
+    sampler = Sampler(pool, answers.take_traffic, add_traffic)
     refusing = Sampler(pool, refused_requests.take, add_refused, 1, 300, refused_requests.drop)
     background = {
         "poll": poller.run,
@@ -138,11 +138,6 @@ async def _open_around(
         answers.write()
         await asyncio.gather(sampler.end(), refusing.end())
         await replica.close()
-
-
-def _take_traffic() -> dict[int, tuple[Counts, Times]]:
-    """This process's traffic by workspace since the last call."""
-    return {workspace: (traffic.counts, traffic.times) for workspace, traffic in answers.take_traffic().items()}
 
 
 async def _connect_replica(settings: Settings) -> asyncpg.Pool | None:

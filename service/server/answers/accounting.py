@@ -6,7 +6,6 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
@@ -70,13 +69,12 @@ class Exemplar(NamedTuple):
     at_s: float
 
 
-@dataclass(slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """The responses to a workspace's requests within some seconds."""
 
-    counts: Counter[str] = field(default_factory=Counter[str])
+    counts: Counter[str]
     """Successful operations by their row's `done`, and refusals by code."""
-    times: Counter[int] = field(default_factory=Counter[int])
+    times: Counter[int]
     """Response times of hot operations, by the bounds of service/common/durations.py."""
 
 
@@ -97,7 +95,7 @@ class Answers:
         """By operation and bound: the last request of this process that was timed."""
         self._by_outcome: dict[tuple[int, str, str | int], int] = {}
         self._times: defaultdict[int, Counter[int]] = defaultdict(Counter)
-        self._traffic: defaultdict[int, Traffic] = defaultdict(Traffic)
+        self._traffic = _begin_traffic()
         self._line: Counter[str] = Counter()
         self._sample: dict[str, object] = {}
         self._failures = 0
@@ -191,8 +189,12 @@ class Answers:
 
     def take_traffic(self) -> dict[int, Traffic]:
         """The traffic by workspace since the last call, without the last second."""
-        taken, self._traffic = self._traffic, defaultdict(Traffic)
+        taken, self._traffic = self._traffic, _begin_traffic()
         return taken
+
+
+def _begin_traffic() -> defaultdict[int, Traffic]:
+    return defaultdict(lambda: Traffic(Counter(), Counter()))
 
 
 def _log_fields(route: str, status: int, request_id: str, began_s: float) -> dict[str, object]:

@@ -52,16 +52,13 @@ class RefusedRequests:
         kept = [*islice(filter(None, turns), MAX_KNOWN)]
         dropped.update({workspace: len(refusals) for workspace, refusals in known.items()})
         dropped.subtract(one.workspace for one in kept)
-        return RefusedBatch([_mask(one) for one in kept + unknown], +dropped)
+        masked = [one._replace(subject=mask(one.subject)) if one.subject else one for one in kept + unknown]
+        return RefusedBatch(masked, +dropped)
 
     def drop(self, batch: RefusedBatch) -> None:
         """Count refusals that were taken and won't be written."""
         self._dropped.update(batch.dropped)
         self._dropped.update(one.workspace for one in batch.refusals)
-
-
-def _mask(one: Refused) -> Refused:
-    return one._replace(subject=mask(one.subject)) if one.subject else one
 
 
 refused_requests = RefusedRequests()

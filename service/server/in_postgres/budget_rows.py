@@ -2,7 +2,7 @@
 comparisons expect it."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -13,6 +13,7 @@ from service.engine.record.configuration_rows import book_row
 from service.engine.record.partitions.partition_rows import bump_config_version
 from service.engine.record.pool import LONG, Database, open_cursor, set_locally
 from service.engine.record.queries import query
+from service.server.in_postgres.book_rows import read_book
 
 USERS_A_PAGE = 400
 
@@ -49,9 +50,7 @@ async def note_counted(pool: asyncpg.Pool, row: BookRow) -> BookRow | None:
         values = (row.workspace, row.book, row.counted_from, version)
         if await connection.fetchval(query("note_counted"), *values) is None:
             return None
-        return book_row(
-            cast("asyncpg.Record", await connection.fetchrow(query("read_book"), row.workspace, row.book_id))
-        )
+        return await read_book(connection, row.workspace, row.book_id)
 
 
 async def spent_of_book(database: Database, row: BookRow, at: EventId, spans: Sequence[Span]) -> dict[str, Spent]:

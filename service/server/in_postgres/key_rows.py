@@ -26,6 +26,7 @@ from service.engine.record.pool import Connection, Database
 from service.engine.record.queries import query
 from service.engine.record.stored_json import encode_json, limits_from
 from service.server.in_postgres.console_sessions import PIECE, read_sessions
+from service.server.in_postgres.workspace_rows import read_workspace
 
 MAX_KEYS = 1000
 """Of one workspace; every process has all keys in memory."""
@@ -127,8 +128,7 @@ async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits 
 
 async def _check_limits(connection: Connection, workspace: int, limits: KeyLimits | None) -> None:
     if limits is not None:
-        record = cast("Record", await connection.fetchrow(query("read_workspace"), workspace))
-        check_operator_limits("limits", limits, limits_from(record["operator_limits"], KeyLimits))
+        check_operator_limits("limits", limits, (await read_workspace(connection, workspace)).operator_limits)
 
 
 async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:

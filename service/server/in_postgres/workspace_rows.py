@@ -134,7 +134,10 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
     the time zone.
     """
     if "time_zone" in changes:
-        await _check_time_zone(pool, changes["time_zone"])
+        try:
+            await pool.execute(query("check_time_zone"), changes["time_zone"])
+        except asyncpg.InvalidParameterValueError:
+            raise invalid("timeZone", "must be a time zone that Postgres has, too") from None
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         old = await read_workspace(connection, workspace)
@@ -158,13 +161,6 @@ async def _count_anew(connection: Connection, workspace: int, partition: int) ->
     for record in await connection.fetch(query("budgeted_books"), partition, workspace):
         version = await bump_config_version(connection, partition)
         await connection.execute(query("count_anew"), workspace, record["book"], version)
-
-
-async def _check_time_zone(database: Database, name: str) -> None:
-    try:
-        await database.execute(query("check_time_zone"), name)
-    except asyncpg.InvalidParameterValueError:
-        raise invalid("timeZone", "must be a time zone that Postgres has, too") from None
 
 
 def _to_audit(row: WorkspaceRow) -> dict[str, Any]:

@@ -197,7 +197,10 @@ async def _run(
                 continue
             entry.reply = reply
             if not isinstance(reply, Refusal) and needs_facts(reply):
-                entry.reply = await _resolve_recall(context, call, command, reply)
+                try:
+                    entry.reply = await resolve_recall(decider, context.pool, call.caller, command, reply)
+                except Refusal as refusal:
+                    entry.reply = refusal
         entries += some
     done = [entry for entry in entries if not isinstance(entry.reply, Refusal)]
     unknown = any(isinstance(entry.reply, Refusal) and entry.reply.code == "outcome_unknown" for entry in entries)
@@ -237,13 +240,6 @@ async def _restore_body(
             results.append(_answer(call, entry, stored.durability, stored.request_id))
         await asyncio.sleep(0)
     return _join_results(results)
-
-
-async def _resolve_recall(context: Context, call: Call, command: Command, reply: Reply) -> Reply | Refusal:
-    try:
-        return await resolve_recall(context.decider, context.pool, call.caller, command, reply)
-    except Refusal as refusal:
-        return refusal
 
 
 def _cut(operations: Sequence[msgspec.Raw | msgspec.Struct]) -> Iterator[slice]:

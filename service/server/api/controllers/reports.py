@@ -455,9 +455,7 @@ async def _read_steps(report: _Report) -> list[StepsOfGroup]:
         return await report.context.bulk.render(
             report.caller.workspace,
             rows,
-            lambda row: StepsOfGroup(
-                **_name(report.groups, row), assigned=row.assigned, redeemed=row.redeemed, **unknown
-            ),
+            lambda row: StepsOfGroup.from_row(row, **_name(report.groups, row), **unknown),
         )
     responses = await report_rows.read_responses(report.context.replica.pool, report.span)
     recorded = {row.from_ms: row for row in rows}
@@ -478,16 +476,13 @@ def _render_steps(row: Steps, counts: dict[str, int]) -> StepsOfGroup:
 def _render_sales(groups: Groups, ends: Mapping[tuple[int, str, str], Ends], row: Sales) -> SalesOfGroup:
     digits = CURRENCY_DIGITS.get(row.currency, 2)
     end = ends.get((row.from_ms, row.name or str(groups.book_id), row.currency)) if ends else None
-    return SalesOfGroup(
+    names = ("order_value", "discount_amount", "balance_spent")
+    amounts = {name: f"{getattr(row, name):.{digits}f}" for name in names}
+    return SalesOfGroup.from_row(
+        row,
         **_name(groups, row),
+        **amounts,
         currency=row.currency or None,
-        redemptions=row.redemptions,
-        order_value=f"{row.order_value:.{digits}f}",
-        discount_amount=f"{row.discount_amount:.{digits}f}",
-        balance_spent=f"{row.balance_spent:.{digits}f}",
-        rolled_back=row.rolled_back,
-        new_users=row.new_users,
-        returning_users=row.returning_users,
         sold_out_at=from_ms(end.last_ms) if end else None,
         sold_out_after_ms=end.last_ms - end.first_ms if end else None,
     )
@@ -502,12 +497,8 @@ def _render_cards(row: Liability) -> CardsOfBook:
 
 def _name(groups: Groups, row: Sales | Steps) -> dict[str, Any]:
     """The fields of Group."""
-    named: dict[str, Any] = {"from_": from_ms(row.from_ms)}
-    if groups.grouping == "book":
-        named["book_id"] = UUID(row.name)
-    elif groups.grouping == "tag":
-        named["tag"] = row.name
-    return named
+    book_id = UUID(row.name) if groups.grouping == "book" else UNSET
+    return {"from_": from_ms(row.from_ms), "book_id": book_id, "tag": row.name if groups.grouping == "tag" else UNSET}
 
 
 async def _render_cells(
