@@ -63,6 +63,7 @@ async def open_client(
     The caller limits the time: redis-py's own limit, `socket_timeout`, may swallow a cancellation (asyncio.wait_for).
     """
     from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+    from redis.exceptions import ConnectionError as NotConnected
 
     client = _make_client(address, host, name, address.sentinel_options if is_sentinel else address.options)
     try:
@@ -71,8 +72,10 @@ async def open_client(
         yield client
     except RedisError as error:
         reason = error.__cause__ or error  # a refused login at a socket is a ConnectionError with this cause
-        kind = AccessRefused if isinstance(reason, (AuthenticationError, NoPermissionError)) else OSError
-        raise kind(str(reason)) from error.__context__ or error
+        if isinstance(reason, (AuthenticationError, NoPermissionError)):
+            raise AccessRefused(str(reason)) from error.__context__ or error
+        where = f"{host or address.options['path']}: " if isinstance(error, NotConnected) else ""
+        raise OSError(f"{where}{reason}") from error.__context__ or error
     finally:
         await client.disconnect(nowait=True)
 
