@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from service.engine.domain.settings import in_json
+from service.engine.formats.events import SENT
+
 BOOK_ID = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 COUPON: dict[str, Any] = {
     "code": "SUMMER-7QX2",
@@ -47,7 +50,7 @@ REDEMPTION: dict[str, Any] = {
     "rolledBackAt": None,
     "ipAddress": "192.0.2.7",
     "userAgent": "checkout/1.4",
-    "metadata": {},
+    **in_json({name: field.sent.example for name, field in SENT.items()}),
 }
 GIFT_COUPON = COUPON | {
     "code": "GIFT-4XK9",
