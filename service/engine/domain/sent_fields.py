@@ -1,8 +1,8 @@
 """The table of fields that clients send with a redemption, and that are stored and given back: a field of RequestPart
-(formats/events.py) has a note, as `Annotated[str, Sent("Where …", example="web")]`.
+(events.py) has a note, as `Annotated[str, Sent("Where …", example="web")]`.
 
 Beside its column in sql/migrations/ a row is all there is of it. From the row come its fields in requests and answers,
-which requests are usual (operations/usual_requests.py), the text of COPY and the columns of queries (record/), the
+which requests are usual (usual_requests.py), the text of COPY and the columns of queries (record/), the
 OpenAPI document, the export as CSV, and what tests send and expect. Scripts don't read it: a repeated redemption
 answers with what is stored, whatever the repeat sends.
 """

@@ -1,9 +1,9 @@
 """The table of a book's settings: a field of BookRow has a note, as `Annotated[bool, Setting("Whether …")]`.
 
 A setting with `words` is a switch or a count, and its row is all there is of it. From the row come its column and
-parameter (record/queries.py), its fields in requests and answers (requests/book_requests.py), the OpenAPI document
-(api/field_texts.py), the console's form (console/pages.py), and the text that scripts read
-(formats/stored_settings.py).
+parameter (queries.py), its fields in requests and answers (book_requests.py), the OpenAPI document
+(field_texts.py), the console's form (console/pages.py), and the text that scripts read
+(stored_settings.py).
 """
 
 from collections.abc import Callable, Mapping

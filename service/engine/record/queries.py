@@ -1,7 +1,7 @@
 """The SQL statements of `sql/queries`, by name. Only modules of record/, the doctor and housekeeping.py call this. A
 file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters. `{book}` in a
 statement is a list of columns.sql. `{sent}` are the columns of what clients send with a redemption
-(domain/sent_fields.py), `{settings}` those of a book's settings (domain/settings.py). In a statement that writes
+(sent_fields.py), `{settings}` those of a book's settings (settings.py). In a statement that writes
 settings `{settings_values}` are their parameters, after its own, `{settings_changes}` both, and
 `{settings_parameters}`, in its head, the parameters with their types."""
 
