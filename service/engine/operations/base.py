@@ -100,8 +100,6 @@ class Texts:
     """An example of the response body."""
     repeated: str = ""
     """When the status is 200 instead of 201."""
-    refusals: str = ""
-    """The codes of its own refusals; all operations share the others."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,10 +140,5 @@ CHECKOUT = Operation(
             "durability": "fsynced",
         },
         repeated="This user has already completed this order.",
-        refusals="book_not_found coupon_not_found coupon_inactive book_inactive not_started expired "
-        "coupon_not_assigned coupon_assigned_to_other coupon_locked lock_lost lock_required coupon_redeemed "
-        "coupon_exhausted user_redemption_limit out_of_stock budget_exhausted period_limit order_already_used "
-        "currency_mismatch order_value_too_low "
-        f"no_discount price_changed already_rolled_back {parts.ADDED}",
     ),
 )

@@ -206,8 +206,6 @@ REDEEM = Operation(
         answer=parts.REDEMPTION | {"durability": "fsynced"},
         repeated="This user has already redeemed it for this order, which is still remembered, and the "
         "redemption was not rolled back.",
-        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
-        f"already_rolled_back {parts.ADDED}",
     ),
 )
 VALIDATE = Operation(
