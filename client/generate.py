@@ -18,6 +18,8 @@ from service.serving.app import create_app
 PACKAGE = Path(__file__).parent / "scrip_client" / "generated"
 UNKNOWN = ("internal", "request_in_progress")
 """The refusals, beside `outcome_unknown` itself, after which the change may have been made."""
+HELD = ("order_id", "lock_token")
+"""What redeem_coupon takes of a lock, beside the coupon and its user."""
 NULL_CLEARS = ("PATCH", "changeCodes")
 """Methods and operations in which a null means something else than a field that is left out."""
 FILE_TOO = {"change_codes": ("prefix", "createdFrom", "createdUntil", "userColumn")}
@@ -169,6 +171,13 @@ class Function:
         arguments = "".join(f", {argument}={value}" for argument, value in self._arguments.items())
         yield f'    return make_call("{self.name}", "{self._method}", {target}, {{{answers}}}{arguments})'
 
+    def fields_lines(self, name: str, held: Sequence[str]) -> Iterator[str]:
+        """The class of its optional parameters but those that a lock has."""
+        yield f"class {name}(TypedDict, total=False):"
+        yield f'    """What {self.name} takes beside a lock."""'
+        optional = [parameter.removesuffix(" = None") for parameter in self._optional]
+        yield from (f"    {one}" for one in optional if one.partition(":")[0] not in held)
+
     def method_line(self) -> str:
         """The method of the clients."""
         kinds = {"models.Page": "Listed", "bytes": "Streamed"}
@@ -230,7 +239,7 @@ def write_operations(document: Document) -> Iterator[str]:
         _HEAD,
         "from collections.abc import Sequence",
         "from datetime import datetime",
-        "from typing import Any, Literal",
+        "from typing import Any, Literal, TypedDict",
         "from msgspec import UNSET, UnsetType",
         "from scrip_client.generated import models",
         "from scrip_client.core import Call, Codes, File, changes, fields, make_call, segment",
@@ -244,6 +253,8 @@ def write_operations(document: Document) -> Iterator[str]:
     ]
     for function in functions:
         yield from function.lines()
+        if function.name == "redeem_coupon":
+            yield from function.fields_lines("RedeemFields", HELD)
     yield from ("class Methods:", '    """A method for each operation."""')
     yield from (function.method_line() for function in functions)
 

@@ -1,10 +1,11 @@
 """What a coupon that is held for a block of code has in both clients."""
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from scrip_client.core import Call
 from scrip_client.errors import Refused, ScripError
 from scrip_client.generated import models, operations
+from scrip_client.generated.operations import RedeemFields
 
 SECONDS = 60
 """How long a held coupon stays locked after the last extension: also after the end of its process."""
@@ -21,19 +22,6 @@ class PriceFields(TypedDict, total=False):
     currency: str | None
     items: list[models.Item] | None
     amount: models.Amount | None
-
-
-class RedeemFields(TypedDict, total=False):
-    """What redeem_coupon takes beside the lock."""
-
-    order_value: models.Amount | None
-    currency: str | None
-    items: list[models.Item] | None
-    amount: models.Amount | None
-    metadata: dict[str, Any] | None
-    expected_final_amount: models.Amount | None
-    idempotency_key: str | None
-    recorded_within_s: int | None
 
 
 class Hold:

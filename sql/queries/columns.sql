@@ -11,8 +11,8 @@ currency AS workspace_currency, time_zone
 -- columns: fact
 -- Of the view facts.
 kind, partition, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4,
-currency, digits, discount_e4, slot, max_redemptions, metadata, restore, reason, balance_after_e4, change,
-redeemed_epoch, redeemed_seq, counted_ms
+currency, digits, discount_e4, slot, max_redemptions, restore, reason, balance_after_e4, change, redeemed_epoch,
+redeemed_seq, counted_ms, {sent}
 
 -- columns: job
 -- A job with its partition and its book, of jobs JOIN workspaces LEFT JOIN books.
@@ -22,7 +22,7 @@ refused, before, pending, partition, book, book_id
 -- columns: redemption
 -- Of the view past_redemptions.
 redemption_id, workspace, book, book_id, code, user_id, order_id, value_e4, currency, digits, discount_e4,
-redeemed_at_ms, rolled_back_at_ms, ip, user_agent, metadata, balance_after_e4
+redeemed_at_ms, rolled_back_at_ms, ip, user_agent, balance_after_e4, {sent}
 
 -- columns: workspace
 workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,

@@ -10,20 +10,13 @@ import pytest
 from standardwebhooks import Webhook
 
 from scrip_client import OutcomeUnknown, Unreachable, hold, operations, refusals, webhooks
+from service.engine.operations.document_parts import REDEMPTION
 from service.server.requests.webhook_protocol import format_secret, sign_event
 from tests.client.conftest import Shell, refuse
 from tests.client.test_attempts import LOCKED, LOST
 from tests.harness.waiting import until, wait_until
 
-REDEEMED = httpx2.Response(
-    201,
-    json={
-        "redemptionId": "r", "code": "A-1", "bookId": "b", "userId": "ann", "orderId": None, "orderValue": "25.00",
-        "currency": "USD", "discountAmount": "5.00", "finalAmount": "20.00", "balanceAfter": None,
-        "redeemedAt": "2026-11-20T09:14:00.123Z", "rolledBackAt": None, "ipAddress": None,
-        "userAgent": None, "metadata": {}, "durability": "fsynced",
-    },
-)  # fmt: skip
+REDEEMED = httpx2.Response(201, json=REDEMPTION | {"durability": "fsynced"})
 RELEASED = httpx2.Response(204)
 
 

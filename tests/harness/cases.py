@@ -52,6 +52,40 @@ def filled(template: Any, setup: WorkspaceSetup) -> Any:
     return template
 
 
+PAST, _FUTURE = "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"
+_FIVE = {"type": "fixed", "value": 5}
+_TIER = {"from": 0, "type": "fixed", "value": 1}
+_PLAIN = "off ended bobs held used held_off held_dark owned_held owned_used undone_code standing"
+BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
+    **{name: (1, {}) for name in _PLAIN.split()},
+    "free": (10, {}),
+    "dark": (1, {"status": "inactive"}),
+    "early": (1, {"validFrom": _FUTURE}),
+    "late": (1, {"validUntil": PAST}),
+    "unowned": (1, {"requireAssignment": True}),
+    "must": (1, {"requireLock": True}),
+    "spent": (1, {"maxRedemptionsPerCode": 2}),
+    "capped": (2, {"maxRedemptionsPerUser": 1}),
+    "sold": (2, {"maxRedemptions": 1}),
+    "priced": (1, {"discount": _FIVE | {"minOrderValue": 10}}),
+    "broke": (1, {"discount": _FIVE, "budgets": [{"amount": 4, "per": "book", "period": "lifetime"}]}),
+    "busy": (2, {"useLimits": [{"uses": 1, "per": "book", "period": "month"}]}),
+    "one": (2, {"maxCodesPerUser": 1}),
+    "empty": (0, {}),
+    "many": (2, {"maxCodesPerUser": None}),
+    "ceiling": (1, {"lockSeconds": 3600}),
+    "owned_spent": (1, {"maxRedemptionsPerCode": 2}),
+    "gifts": (2, {}),
+    "small": (0, {"codePattern": "R-######", "charset": "0123456789", "keepFree": 100, "status": "archived"}),
+    "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
+    "assigned": (1, {"discount": {"type": "percentage", "value": 10}, "tags": ["x"], "metadata": {"a": [1]}}),
+    "locked": (1, {"discount": {"type": "tiered", "tiers": [_TIER], "maxAmount": 5}, "limits": {"lockedPercent": 50}}),
+    "units": (1, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
+    "card": (3, {"discount": {"type": "balance", "value": 50}}),
+    "euros": (0, {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}}),
+}
+"""Books: how many codes, and their rules. routes/setup.py makes them, and says what was done with their codes."""
+
 MISSING = ("coupon_not_found", {"code": "NO-SUCH-CODE"}), ("coupon_not_found", {"code": "a.b"})
 USES = (
     ("coupon_inactive", {"code": "{off}"}),

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from service.engine.domain.configuration import BookRow
+from service.engine.domain.settings import in_json
+from service.engine.formats.events import SENT
 from service.engine.operations.table import Row
 from tests.harness.cases import Case
-from tests.harness.kinds import CURRENCY, ID, ITEMS, MONEY, POSITIVE, TOKEN, Kind, metadata, number, text
+from tests.harness.kinds import CURRENCY, ID, ITEMS, MONEY, POSITIVE, TOKEN, Kind, number, sent, text
 from tests.harness.shop import Shop
 
 Ask = Callable[[], Awaitable[Any]]
@@ -25,7 +27,7 @@ ORDER: Fields = {
     "orderValue": MONEY,
     "currency": CURRENCY,
     "lockToken": TOKEN,
-    "metadata": metadata(1 << 10),
+    **in_json({name: sent(field) for name, field in SENT.items()}),
     "items": ITEMS,
     "amount": POSITIVE,
 }

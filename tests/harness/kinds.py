@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from service.engine.domain.sent_fields import SentField
 from tests.harness.ends import IDS
 
 NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
@@ -33,6 +34,11 @@ def text(shortest: int, longest: int) -> Kind:
 
 def number(largest: int, least: int = 1) -> Kind:
     return Kind(_but(int, also=(b"1.0", b"1e3")), (least - 1, -1, largest + 1, 2**31, 10**30, -(10**30), 10**400))
+
+
+def sent(field: SentField) -> Kind:
+    """A field that clients send with a redemption."""
+    return metadata(field.sent.most) if field.is_object else text(1, field.sent.most)
 
 
 def metadata(most_bytes: int) -> Kind:

@@ -5,6 +5,8 @@ coupon was picked."""
 from decimal import Decimal
 from typing import Any
 
+from service.engine.domain.settings import in_json
+from service.engine.formats.events import SENT
 from tests.model import amounts, refusals
 from tests.model.amounts import units
 from tests.model.refusals import Refused, Use, first
@@ -18,6 +20,7 @@ Answer = tuple[int, Any]
 MOST = Decimal(10) ** 11
 NO_PRICE: dict[str, str | None] = dict.fromkeys(("orderValue", "currency", "discountAmount", "finalAmount"))
 """Of a lock without a value."""
+NOTHING_SENT: Body = in_json({name: {} if field.is_object else None for name, field in SENT.items()})
 
 
 class Operations(State):
@@ -242,7 +245,7 @@ class Operations(State):
             discount=discount,
             at=self.now,
             address=self.limits.address,
-            metadata=asked.get("metadata", {}),
+            sent=NOTHING_SENT | {name: asked[name] for name in asked.keys() & NOTHING_SENT.keys()},
             counted=counted,
             balance_after=balance_after,
         )

@@ -67,7 +67,8 @@ class Redemption:
     discount: Decimal
     at: int
     address: str
-    metadata: dict[str, Any]
+    sent: dict[str, Any]
+    """By the names of sent_fields.py, in JSON."""
     counted: int | None = None
     """The time in whose periods it counts, where that is its lock's."""
     balance_after: Decimal | None = None
@@ -102,7 +103,7 @@ class Redemption:
             "rolledBackAt": time(self.rolled_back),
             "ipAddress": self.address,
             "userAgent": "tests",
-            "metadata": self.metadata,
+            **self.sent,
         }
 
 

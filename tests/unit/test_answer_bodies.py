@@ -34,7 +34,8 @@ def test_a_redemption(user: str, order: str) -> None:
     agents = (None, "x", 'curl "\\/<é>')
     for agent in agents:
         for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}', b'{"a":1,"key":"x"}'):
-            kept = Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent).encode_request("redeem", metadata)
+            sent = {} if metadata == b"{}" else {"metadata": msgspec.Raw(metadata)}
+            kept = Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent).encode_request("redeem", sent)
             for value in ("-", "599000"):
                 body = redemption_json(_record(user, order, value, kept), BOOK, None, "fsynced")
                 read = msgspec.json.decode(body, type=_Durable)
@@ -49,7 +50,7 @@ def test_a_redemption(user: str, order: str) -> None:
 
 
 class _Durable(DurableRedemption):
-    metadata: msgspec.Raw  # type: ignore[assignment]
+    metadata: msgspec.Raw
 
 
 def test_the_time_of_a_rollback() -> None:

@@ -3,7 +3,7 @@
 # Made by client/generate.py: change that, and run it.
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from msgspec import UNSET, UnsetType
 
@@ -1117,6 +1117,19 @@ def redeem_coupon(
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
     )
+
+
+class RedeemFields(TypedDict, total=False):
+    """What redeem_coupon takes beside a lock."""
+
+    order_value: models.Amount | None
+    currency: str | None
+    items: Sequence[models.Item] | None
+    amount: models.Amount | None
+    metadata: dict[str, Any] | None
+    expected_final_amount: models.Amount | None
+    idempotency_key: str | None
+    recorded_within_s: int | None
 
 
 def create_time_specific(

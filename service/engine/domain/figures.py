@@ -1,11 +1,14 @@
 """The figures of a refusal: a script returns them with its outcome (lua/includes/judging.lua), fields between '/'.
 
-They become the refusal's detail, bad field, and members of its problem document. Amounts are in 10⁻⁴ units, times in
+They become the refusal's detail, bad field, and members of its problem document: by the row's `says` (outcomes.py), or
+by a function here, where they need more than a sentence. Amounts are in 10⁻⁴ units, times in
 milliseconds since 1970. decider.py makes refusals of replies here, redeem.py the reasons of a validation.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache
+from string import Formatter
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,10 +16,29 @@ from msgspec import UNSET, UnsetType
 from service.engine.domain.errors import FieldError, Refusal
 from service.engine.domain.field_types import Answer
 from service.engine.domain.money import CURRENCY_DIGITS, Amount, count_digits, from_e4
-from service.engine.domain.outcomes import BY_NUMBER
+from service.engine.domain.outcomes import BY_CODE, BY_NUMBER
+from service.engine.domain.settings import add_fields
 from service.engine.domain.times import Timestamp, from_ms
 
+T = TypeVar("T")
 
+
+def list_figures(says: str) -> dict[str, str]:
+    """The figures in a row's `says`, in their order, with `time`, or '' for a count."""
+    return {name: kind or "" for _, name, kind, _ in Formatter().parse(says) if name}
+
+
+_SAID = {name: kind for row in BY_CODE.values() for name, kind in list_figures(row.says).items()}
+
+
+def _with_said(kind: type[T]) -> type[T]:
+    """Add the figures of rows that it does not have by hand."""
+    there = {field.name for field in msgspec.structs.fields(cast("Any", kind))}
+    types = {name: Timestamp if of == "time" else int for name, of in _SAID.items() if name not in there}
+    return add_fields(kind, [(name, one | UnsetType, UNSET) for name, one in types.items()])
+
+
+@_with_said
 class Figures(Answer, kw_only=True):
     """What a refusal says in figures. Only those of its `code` are there."""
 
@@ -50,22 +72,6 @@ class Description(NamedTuple):
     reason: str = ""
 
 
-def _not_started(from_ms_text: str) -> Description:
-    start = from_ms(int(from_ms_text))
-    return Description(
-        f"The coupon is valid from {start}.",
-        Figures(valid_from=start),
-    )
-
-
-def _expired(end_ms: str) -> Description:
-    end = from_ms(int(end_ms))
-    return Description(
-        f"The coupon was valid until {end}.",
-        Figures(expires_at=end),
-    )
-
-
 def _lock_ceiling(end_ms: str, most_ms: str) -> Description:
     end, most = from_ms(int(end_ms)), int(most_ms) // 1000
     return Description(
@@ -75,46 +81,11 @@ def _lock_ceiling(end_ms: str, most_ms: str) -> Description:
     )
 
 
-def _user_redemption_limit(most: str) -> Description:
-    return Description(
-        f"The user has reached the book's limit of redemptions per user: {most}. Live locks count too.",
-        Figures(max_redemptions_per_user=int(most)),
-    )
-
-
-def _user_code_limit(most: str) -> Description:
-    return Description(
-        f"The user has reached the book's limit of codes per user: {most}, with redeemed ones.",
-        Figures(max_codes_per_user=int(most)),
-    )
-
-
-def _user_coupon_limit(most: str) -> Description:
-    return Description(
-        f"The user has reached the limit of coupons: {most}.",
-        Figures(max_coupons=int(most)),
-    )
-
-
-def _out_of_stock(most: str) -> Description:
-    return Description(
-        f"The book's {most} uses are spent or locked. Locked ones may become available again.",
-        Figures(max_redemptions=int(most)),
-    )
-
-
 def _budget_exhausted(renews_ms: str) -> Description:
     renews = _renewal(renews_ms)
     more = f" It renews at {renews}." if renews else ""
     return Description(
         f"A budget of the coupon's book does not suffice for this discount.{more}", Figures(renews_at=renews)
-    )
-
-
-def _period_limit(renews_ms: str) -> Description:
-    renews = _renewal(renews_ms)
-    return Description(
-        f"The coupons of this book were used as often as they may be until {renews}.", Figures(renews_at=renews)
     )
 
 
@@ -192,14 +163,6 @@ def _price_changed(final_e4: str, expected_e4: str, currency: str, digits_text: 
     )
 
 
-def _storage_full(used_mib: str, limit_mib: str) -> Description:
-    return Description(
-        f"The workspace uses {used_mib} of the {limit_mib} MiB that it may have in Redis (`storageMib`). Archive old "
-        "books, or ask the operator to raise the bound: `scrip workspaces storage`.",
-        Figures(storage_used_mib=int(used_mib), storage_mib=int(limit_mib)),
-    )
-
-
 _NO_BALANCE = "the coupon's book has no balance"
 
 
@@ -244,16 +207,22 @@ def _invalid_order(currency: str, digits_text: str, value_e4: str, worth_e4: str
     return Description(f"{field} {reason}.", Figures(currency=currency), field, reason)
 
 
+def _describe_by(says: str) -> tuple[Callable[..., Description], str]:
+    figures, sentence = list_figures(says), says.replace(":time}", "}")
+
+    @lru_cache(maxsize=256)  # a book that is sold out says the same to all
+    def describe(*texts: str) -> Description:
+        pairs = zip(figures.items(), texts, strict=True)
+        values: dict[str, Any] = {name: from_ms(int(text)) if kind else int(text) for (name, kind), text in pairs}
+        return Description(sentence.format(**values), Figures(**values))
+
+    return describe, " ".join(figures)
+
+
 FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
-    "not_started": (_not_started, "valid_from"),
-    "expired": (_expired, "expires_at"),
+    **{code: _describe_by(row.says) for code, row in BY_CODE.items() if row.says},
     "lock_ceiling": (_lock_ceiling, "expires_at max_lock_seconds"),
-    "user_redemption_limit": (_user_redemption_limit, "max_redemptions_per_user"),
-    "user_code_limit": (_user_code_limit, "max_codes_per_user"),
-    "user_coupon_limit": (_user_coupon_limit, "max_coupons"),
-    "out_of_stock": (_out_of_stock, "max_redemptions"),
     "budget_exhausted": (_budget_exhausted, "renews_at"),
-    "period_limit": (_period_limit, "renews_at"),
     "order_value_required": (_order_value_required, "currency"),
     "currency_mismatch": (_currency_mismatch, "currency"),
     "order_value_too_low": (_order_value_too_low, "min_order_value missing currency"),
@@ -261,7 +230,6 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
     "invalid": (_invalid, "currency"),
     "already_rolled_back": (_already_rolled_back, "redemption_id rolled_back_at"),
     "price_changed": (_price_changed, "final_amount expected_final_amount currency"),
-    "storage_full": (_storage_full, "storage_used_mib storage_mib"),
 }
 """By code, what describes its refusal, and the names of the figures that it may have."""
 

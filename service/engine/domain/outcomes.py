@@ -1,6 +1,8 @@
-"""All outcomes that reject a request: code, status, whose turn it is, sentence and remedy; also a number if a script
-returns the outcome.
+"""All outcomes that reject a request: code, status, whose turn it is, sentence and remedy, and the operations that list
+it; also a number if a script returns the outcome, and the sentence with the figures that it returns.
 
+A row is all there is of a reason in Python, unless its figures need more than a sentence (figures.py). From it come the
+OpenAPI document, the addresses `/problems/{code}`, the client's exceptions and docs/reference/refusals.md.
 errors.py makes a Refusal of a row. Lua uses the same codes, `OUT.coupon_locked`; scripts.py inserts the numbers when it
 composes a script. Redis keeps numbers and codes of answers, and clients compare codes: neither may change.
 """
@@ -33,81 +35,117 @@ class Outcome(NamedTuple):
     remedy: str
     """What the client, or an operator, can do: at `/problems/{code}`."""
 
+    says: str
+    """The detail with what a script returns, in its order, as `{valid_from:time}` or `{max_coupons}`: figures.py."""
+
+    of: str
+    """The ids of the hot operations (operations/table.py) that list it. Controllers have lists of their own."""
+
     detail: str
     """What a problem says if nothing of its request adds to it: sentence and remedy; for the shopper, who can't follow
     the remedy, the sentence."""
 
 
-def _row(number: int | None, code: str, status: int, for_: For, sentence: str, remedy: str) -> Outcome:
+def _row(
+    number: int | None, code: str, status: int, for_: For, sentence: str, remedy: str, *, says: str = "", of: str = ""
+) -> Outcome:
     detail = sentence if for_ == SHOPPER else f"{sentence} {remedy}"
-    return Outcome(number, code, status, for_, sentence, remedy, detail)
+    return Outcome(number, code, status, for_, sentence, remedy, says, of, detail)
 
+
+_SALES = "redeemCoupon checkout"
+_USES = f"lockCoupon {_SALES}"
+"""What lua/includes/judging.lua judges."""
+_ASSIGNS = "assignAny assignCode giveGift"
+_ROLLBACKS = "rollbackRedemption rollbackOrder"
+_ADDITIONS = f"{_USES} {_ASSIGNS} extendLock"
+"""They add something to the workspace."""
+_CHANGES = f"{_ADDITIONS} {_ROLLBACKS} unassignCoupon creditCard closeCard"
+_COUPONS = f"{_USES} assignCode unassignCoupon extendLock unlockCoupon creditCard closeCard getCoupon"
 
 # fmt: off
 _ROWS = (
     _row(10, "coupon_not_found", 404, SHOPPER, "The coupon does not exist.",
-         "Check the spelling (upper or lower case makes no difference), and that the key is of the code's workspace."),
+         "Check the spelling (upper or lower case makes no difference), and that the key is of the code's workspace.",
+         of=_COUPONS),
     _row(11, "coupon_inactive", 409, SHOPPER, "The coupon is not active.",
          "An operator can switch it on: `PATCH /v1/coupons/{code}` with the status `active`. If it stays inactive, an "
-         "event in quarantine blocks it."),
+         "event in quarantine blocks it.", of=f"{_USES} assignCode extendLock"),
     _row(12, "book_inactive", 409, SHOPPER, "The coupon's book is not active.",
-         "An operator can resume the book: `PATCH /v1/books/{bookId}` with the status `active`."),
+         "An operator can resume the book: `PATCH /v1/books/{bookId}` with the status `active`.",
+         of=f"{_USES} {_ASSIGNS} extendLock"),
     _row(13, "not_started", 409, SHOPPER, "The coupon is not valid yet.",
-         "Repeat the request after the `validFrom` of its book."),
+         "Repeat the request after the `validFrom` of its book.",
+         says="The coupon is valid from {valid_from:time}.", of=_USES),
     _row(14, "expired", 409, SHOPPER, "The coupon has expired.",
-         "Its `expiresAt` or the `validUntil` of its book has passed; an operator can move both."),
+         "Its `expiresAt` or the `validUntil` of its book has passed; an operator can move both.",
+         says="The coupon was valid until {expires_at:time}.", of=f"{_USES} {_ASSIGNS}"),
     _row(15, "coupon_not_assigned", 409, SHOPPER, "The coupon is not assigned to a user.",
-         "`POST /v1/coupons/assign/{code}` assigns it."),
+         "`POST /v1/coupons/assign/{code}` assigns it.", of=f"{_USES} unassignCoupon"),
     _row(16, "coupon_assigned_to_other", 409, SHOPPER, "The coupon belongs to another user.",
-         "Use a coupon of this user, or one that is not assigned."),
+         "Use a coupon of this user, or one that is not assigned.", of=f"{_USES} assignCode"),
     _row(17, "coupon_locked", 409, SHOPPER, "Another checkout has locked the last use of this coupon.",
-         "Repeat the request after `Retry-After` seconds, or use another coupon."),
+         "Repeat the request after `Retry-After` seconds, or use another coupon.",
+         of=f"{_USES} assignCode unassignCoupon closeCard"),
     _row(18, "lock_lost", 409, SHOPPER, "The lock has expired, or the token is of another lock.",
-         "Lock the coupon again, and send the new `lockToken`."),
+         "Lock the coupon again, and send the new `lockToken`.", of=f"{_SALES} extendLock"),
     _row(19, "lock_required", 409, CALLER, "Lock this coupon before you redeem it.",
-         "`POST /v1/coupons/lock/{code}` returns the `lockToken` to send."),
+         "`POST /v1/coupons/lock/{code}` returns the `lockToken` to send.", of=_SALES),
     _row(20, "coupon_redeemed", 409, SHOPPER, "The coupon has already been used.",
-         "Use another coupon; a rollback with `restore` gives the use back."),
+         "Use another coupon; a rollback with `restore` gives the use back.", of=f"{_USES} assignCode unassignCoupon"),
     _row(21, "coupon_exhausted", 409, SHOPPER, "The coupon has no uses left.",
-         "Use another coupon; a rollback with `restore` gives a use back."),
+         "Use another coupon; a rollback with `restore` gives a use back.", of=f"{_USES} assignCode unassignCoupon"),
     _row(22, "user_redemption_limit", 422, SHOPPER, "The user has reached the book's limit of redemptions per user.",
-         "It is the book's `maxRedemptionsPerUser`, and counts the user's live locks too."),
+         "It is the book's `maxRedemptionsPerUser`, and counts the user's live locks too.",
+         says="The user has reached the book's limit of redemptions per user: {max_redemptions_per_user}. "
+         "Live locks count too.", of=_USES),
     _row(23, "out_of_stock", 409, SHOPPER, "The book has no coupons left.",
-         "Add codes to the book or raise its `maxRedemptions`; uses that are locked may become available again."),
+         "Add codes to the book or raise its `maxRedemptions`; uses that are locked may become available again.",
+         says="The book's {max_redemptions} uses are spent or locked. Locked ones may become available again.",
+         of=f"{_USES} assignAny giveGift"),
     _row(24, "order_already_used", 409, SHOPPER, "The order has already used another coupon.",
-         "`GET /v1/users/{userId}/redemptions` has its redemption: roll that back, or send another `orderId`."),
+         "`GET /v1/users/{userId}/redemptions` has its redemption: roll that back, or send another `orderId`.",
+         of=f"{_USES} giveGift"),
     _row(25, "order_value_required", 422, CALLER, "This coupon gives a discount: send the order's value.",
-         "Send `orderValue`, the value of the order before the discount, such as 25.00."),
+         "Send `orderValue`, the value of the order before the discount, such as 25.00.", of="redeemCoupon"),
     _row(26, "currency_mismatch", 422, CALLER, "The order and the discount have different currencies.",
-         "Send the order's value in the currency of the book's discount; a book without one takes the workspace's."),
+         "Send the order's value in the currency of the book's discount; a book without one takes the workspace's.",
+         of=_USES),
     _row(27, "order_value_too_low", 422, SHOPPER, "The order's value is below the discount's minimum.",
-         "It is the discount's `minOrderValue`, or the `from` of its first tier."),
+         "It is the discount's `minOrderValue`, or the `from` of its first tier.", of=_USES),
     _row(42, "no_discount", 422, SHOPPER, "The order gets no discount from this coupon; its use is not spent.",
-         "Send the `items` that the discount is of, or a higher `orderValue`."),
+         "Send the `items` that the discount is of, or a higher `orderValue`.", of=_USES),
     _row(45, "price_changed", 409, SHOPPER, "The order's final amount has changed; the coupon is not used yet.",
          "Show the customer the new price, `finalAmount`, and send it as `expectedFinalAmount`; or lock with the "
-         "`orderValue` before the payment, which holds the price."),
+         "`orderValue` before the payment, which holds the price.", of=_SALES),
     _row(46, "budget_exhausted", 409, SHOPPER, "A budget of the coupon's book does not suffice for this discount.",
          "It is one of the book's `budgets`, which count live locks too. Repeat the request after `renewsAt`, or for a "
-         "smaller order."),
+         "smaller order.", of=_USES),
     _row(47, "period_limit", 409, SHOPPER, "The coupons of this book were used as often as they may be in this period.",
-         "It is one of the book's `useLimits`, which count live locks too. Repeat the request after `renewsAt`."),
+         "It is one of the book's `useLimits`, which count live locks too. Repeat the request after `renewsAt`.",
+         says="The coupons of this book were used as often as they may be until {renews_at:time}.", of=_USES),
     _row(28, "user_code_limit", 422, SHOPPER, "The user has reached the book's limit of codes per user.",
-         "It is the book's `maxCodesPerUser`, and counts redeemed codes, but not those that were taken back."),
+         "It is the book's `maxCodesPerUser`, and counts redeemed codes, but not those that were taken back.",
+         says="The user has reached the book's limit of codes per user: {max_codes_per_user}, with redeemed ones.",
+         of=_ASSIGNS),
     _row(29, "user_coupon_limit", 422, SHOPPER, "The user has reached the limit of coupons per user.",
-         "Raise the user's `maxCoupons`: `PATCH /v1/users/{userId}`."),
+         "Raise the user's `maxCoupons`: `PATCH /v1/users/{userId}`.",
+         says="The user has reached the limit of coupons: {max_coupons}.", of=_ASSIGNS),
     _row(30, "lock_ceiling", 422, CALLER, "The lock has reached its maximum duration.",
-         "Redeem it before it ends, or lock it again afterwards; the ceiling is the book's `maxLockSeconds`."),
+         "Redeem it before it ends, or lock it again afterwards; the ceiling is the book's `maxLockSeconds`.",
+         of="extendLock"),
     _row(31, "already_rolled_back", 409, CALLER, "The redemption has already been rolled back.",
-         "After a rollback nothing remains to be done. To redeem again, send a new Idempotency-Key."),
+         "After a rollback nothing remains to be done. To redeem again, send a new Idempotency-Key.",
+         of=f"{_SALES} {_ROLLBACKS} giveGift"),
     _row(32, "redemption_not_found", 404, CALLER, "The redemption does not exist.",
-         "Send the `redemptionId` of a redeem or of a list of redemptions."),
+         "Send the `redemptionId` of a redeem or of a list of redemptions.", of="rollbackRedemption"),
     _row(33, "order_not_found", 404, CALLER, "No coupon has been redeemed for this order.",
-         "Check the `orderId`. An order is remembered until the last of its books is archived."),
+         "Check the `orderId`. An order is remembered until the last of its books is archived.", of="rollbackOrder"),
     _row(43, "book_archived", 409, CALLER, "The book ended long ago, and is archived.",
-         "Nothing can be done: the book, its codes and its redemptions can't be changed any more."),
+         "Nothing can be done: the book, its codes and its redemptions can't be changed any more.", of=_ROLLBACKS),
     _row(34, "book_not_found", 404, CALLER, "The book does not exist.",
-         "`GET /v1/books` lists the books of the key's workspace; live and test workspaces have separate books."),
+         "`GET /v1/books` lists the books of the key's workspace; live and test workspaces have separate books.",
+         of="assignAny giveGift checkout"),
     _row(35, "idempotency_key_reused", 422, CALLER, "The Idempotency-Key was used with a different request.",
          "Send a new Idempotency-Key with this request, or repeat the first request unchanged."),
     _row(36, "request_in_progress", 409, RETRY, "A request with this Idempotency-Key is still in progress.",
@@ -117,16 +155,19 @@ _ROWS = (
     _row(39, "too_many_misses", 429, RETRY, "Too many requests for unknown coupons or coupons of other users.",
          "Repeat the request after `Retry-After` seconds, and check the codes before."),
     _row(40, "lock_quota", 429, RETRY, "The limit of live locks is reached.",
-         "Repeat the request after `Retry-After` seconds, or release a lock."),
+         "Repeat the request after `Retry-After` seconds, or release a lock.", of="lockCoupon"),
     _row(41, "key_quota", 429, RETRY,
          "Stored responses have reached their size limit: wait, or send no Idempotency-Key.",
          "Repeat the request after `Retry-After` seconds."),
     _row(44, "storage_full", 409, CALLER, "The workspace has reached its bound of storage in Redis.",
-         "Archive old books, or ask the operator to raise the bound: `scrip workspaces storage`."),
+         "Archive old books, or ask the operator to raise the bound: `scrip workspaces storage`.",
+         says="The workspace uses {storage_used_mib} of the {storage_mib} MiB that it may have in Redis "
+         "(`storageMib`). Archive old books, or ask the operator to raise the bound: `scrip workspaces storage`.",
+         of=_ADDITIONS),
     _row(90, "recovering", 503, RETRY, "Redis is being verified or rebuilt; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
     _row(91, "behind", 503, RETRY, "Postgres is too far behind Redis; try again shortly.",
-         "Nothing was changed; repeat the request after `Retry-After` seconds."),
+         "Nothing was changed; repeat the request after `Retry-After` seconds.", of=_CHANGES),
     _row(None, "malformed", 400, CALLER, "The request can't be decoded.",
          "Compare it with `/schema`."),
     _row(None, "unauthenticated", 401, CALLER, "Send a valid API key or token as `Authorization: Bearer …`.",
@@ -140,7 +181,7 @@ _ROWS = (
     _row(None, "event_not_found", 404, CALLER, "The event is not in quarantine.",
          "`GET /v1/ops/quarantine` lists the events that wait for a decision."),
     _row(None, "not_found", 404, CALLER, "This address does not exist.",
-         "`/schema` lists all addresses and methods."),
+         "`/schema` lists all addresses and methods.", of="giveGift"),
     _row(None, "method_not_allowed", 405, CALLER, "This address does not accept this method.",
          "The header `Allow` has the methods."),
     _row(None, "request_timeout", 408, RETRY, "The request did not arrive in time.",
@@ -169,7 +210,7 @@ _ROWS = (
          "Report the `requestId`. Whether the change was made is unknown; the same `Idempotency-Key` tells."),
     _row(None, "outcome_unknown", 503, RETRY,
          "The result is unknown, the connection broke; repeat with the same key.",
-         "The same `Idempotency-Key` or `orderId` tells whether the change was made."),
+         "The same `Idempotency-Key` or `orderId` tells whether the change was made.", of=f"{_CHANGES} unlockCoupon"),
     _row(None, "keys_outdated", 503, RETRY,
          "API keys have not been read from Postgres for too long; try again shortly.",
          "Nothing was changed; repeat the request after `Retry-After` seconds."),
@@ -182,6 +223,11 @@ BY_CODE = {row.code: row for row in _ROWS}
 BY_NUMBER = {row.number: row for row in _ROWS if row.number is not None}
 if len(BY_CODE) != len(_ROWS) or len(BY_NUMBER) != sum(row.number is not None for row in _ROWS):
     raise AssertionError("two outcomes have the same code or number")
+
+
+def list_codes(operation_id: str) -> str:
+    """The codes that the operation lists."""
+    return " ".join(row.code for row in _ROWS if operation_id in row.of.split())
 
 
 def find_status(code: str) -> int:

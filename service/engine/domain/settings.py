@@ -79,10 +79,16 @@ def with_settings(row: Row) -> Callable[[type[T]], type[T]]:
         for name, field in described(row).items():
             if name not in there:
                 made.append((name, field.kind) if issubclass(kind, Answer) else (name, _asked(field), UNSET))
-        names = {"__doc__": kind.__doc__, "__module__": kind.__module__}
-        return cast("type[T]", msgspec.defstruct(kind.__name__, made, bases=(kind,), namespace=names, kw_only=True))
+        return add_fields(kind, made)
 
     return add
+
+
+def add_fields(kind: type[T], fields: list[Any], *, kw_only: bool = True) -> type[T]:
+    """The struct with further fields, as defstruct takes them, after its own."""
+    names = {"__doc__": kind.__doc__, "__module__": kind.__module__}
+    made = msgspec.defstruct(kind.__name__, fields, bases=cast("Any", (kind,)), namespace=names, kw_only=kw_only)
+    return cast("type[T]", made)
 
 
 def _asked(field: Field) -> Any:

@@ -8,11 +8,13 @@ split_entry takes apart. The names in RequestPart are in the JSON of `r`.
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from service.engine.domain.field_types import decode_field, decode_id, encode_field
+from service.engine.domain.sent_fields import Sent, sent_fields
 from service.engine.domain.times import LATEST_MS
 from service.engine.formats.event_id import NO_EVENT, EventId
 from service.engine.formats.key_names import bucket
@@ -24,11 +26,12 @@ class MalformedEvent(ValueError):
 
 
 class RequestPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The request's part of an event and of a redemption's record; scripts don't read it."""
+    """The request's part of an event and of a redemption's record; scripts don't read it. A `Sent` at a field is its
+    row in the table of what clients send with a redemption (sent_fields.py); such fields come before `key`."""
 
     ip: str = ""
     ua: str = ""
-    metadata: msgspec.Raw = msgspec.Raw(b"")
+    metadata: Annotated[msgspec.Raw, Sent(most=1 << 10, example={}, in_checkout=False)] = msgspec.Raw(b"")
     reason: str = ""
     key: str = ""
     op: str = ""
@@ -42,12 +45,20 @@ class _TracePart(msgspec.Struct, frozen=True, gc=False):
     trace: str = ""
 
 
-class PublicRequest(msgspec.Struct, gc=False):
-    """The part of a RequestPart that responses show, still as JSON."""
-
-    ip: msgspec.Raw = msgspec.Raw(b"null")
-    ua: msgspec.Raw = msgspec.Raw(b"null")
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+SENT = sent_fields(RequestPart)
+"""The table of what clients send with a redemption."""
+read_sent = attrgetter(*SENT)
+"""What a RequestPart has of it, to compare with NOT_SENT."""
+NOT_SENT = read_sent(RequestPart())
+PublicRequest = msgspec.defstruct(
+    "PublicRequest",
+    [
+        *((name, msgspec.Raw, msgspec.Raw(b"null")) for name in ("ip", "ua")),
+        *((name, msgspec.Raw, field.shown) for name, field in SENT.items()),
+    ],
+    gc=False,
+)
+"""The part of a RequestPart that responses show, still as JSON."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -233,10 +244,10 @@ def read_trace(r: bytes) -> str:
 
 
 def without_key(request: str) -> str:
-    """A RequestPart as JSON without its Idempotency-Key and `op`; unchanged if it has metadata. In JSON's texts quotes
-    are escaped, so only metadata can have a member `key` of its own."""
+    """A RequestPart as JSON without its Idempotency-Key and `op`; unchanged if it has an object. In JSON's texts quotes
+    are escaped, so only an object, such as metadata, can have a member `key` of its own."""
     before, key, _ = request.partition(',"key":"')
-    return before + "}" if key and '"metadata":' not in before else request
+    return before + "}" if key and '":{' not in before else request
 
 
 def split_entry(fields: Sequence[bytes]) -> Parts:

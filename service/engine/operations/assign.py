@@ -62,7 +62,6 @@ ASSIGN_ANY = Operation(
         description="Give a user a random free coupon of a book. Scope `checkout`.",
         example={"bookId": parts.BOOK_ID, "userId": "user-42"},
         answer=parts.COUPON | {"durability": "fsynced"},
-        refusals=f"book_not_found {parts.ASSIGN} out_of_stock {parts.ADDED}",
     ),
 )
 ASSIGN_CODE = Operation(
@@ -77,7 +76,5 @@ ASSIGN_CODE = Operation(
         example={"userId": "user-42"},
         answer=parts.COUPON | {"durability": "fsynced"},
         repeated="The user already has this coupon.",
-        refusals=f"coupon_not_found coupon_inactive {parts.ASSIGN} coupon_assigned_to_other coupon_locked "
-        f"coupon_redeemed coupon_exhausted {parts.ADDED}",
     ),
 )

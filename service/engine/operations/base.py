@@ -5,7 +5,7 @@ Both functions are pure, but for the random token of a lock. Objects made for ea
 a NamedTuple or dataclass 0.2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,6 @@ from service.engine.operations.usual_requests import usual_struct
 
 Reply = list[Any]
 encode = msgspec.json.Encoder().encode
-NO_METADATA = RequestPart().metadata
 
 
 class Call(msgspec.Struct, gc=False):
@@ -48,12 +47,13 @@ class Call(msgspec.Struct, gc=False):
         k = self.caller.keys
         return (self.caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
-    def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "", by: str = "") -> str:
-        """The request's part of an event."""
-        raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)
+    def encode_request(self, op: str, sent: Mapping[str, Any] | None = None, reason: str = "", by: str = "") -> str:
+        """The request's part of an event. `sent`: of the fields in sent_fields.py, as encode_sent returns them."""
         key = self.idempotency_key
-        part = RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else "", by)
-        return encode(part).decode()
+        part = RequestPart(
+            ip=self.ip or "", ua=self.user_agent or "", reason=reason, key=key, op=op if key else "", by=by
+        )
+        return encode(msgspec.structs.replace(part, **sent) if sent else part).decode()
 
 
 class Rendered(msgspec.Struct, gc=False):
@@ -100,8 +100,6 @@ class Texts:
     """An example of the response body."""
     repeated: str = ""
     """When the status is 200 instead of 201."""
-    refusals: str = ""
-    """The codes of its own refusals; all operations share the others."""
 
 
 @dataclass(frozen=True, kw_only=True)

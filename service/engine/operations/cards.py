@@ -77,7 +77,6 @@ CREDIT = Operation(
         "closed, can be used again. All that a card was ever issued and credited with is below 10¹¹.",
         example={"amount": "10.00", "reason": "Goodwill"},
         answer=_CARD | {"balance": _BALANCE | {"credited": "10.00", "available": "40.00"}, "durability": "fsynced"},
-        refusals=f"coupon_not_found {parts.TRAFFIC}",
     ),
 )
 CLOSE = Operation(
@@ -99,6 +98,5 @@ CLOSE = Operation(
             "balance": _BALANCE | {"closed": "30.00", "available": "0.00"},
             "durability": "fsynced",
         },
-        refusals=f"coupon_not_found coupon_locked {parts.TRAFFIC}",
     ),
 )

@@ -9,9 +9,10 @@ from service.engine.domain.errors import Refusal, invalid
 from service.engine.domain.field_types import Answer, OrderId, Request, UserId, encode_field
 from service.engine.domain.money import CURRENCY_DIGITS, Amount, Money, from_e4
 from service.engine.domain.outcomes import REPEATED
+from service.engine.domain.sent_fields import encode_sent, with_sent
 from service.engine.domain.uuids import parse_uuid
 from service.engine.formats import key_names
-from service.engine.formats.events import parse_record
+from service.engine.formats.events import SENT, parse_record
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.engine.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
@@ -27,8 +28,10 @@ from service.engine.operations.order_fields import (
 from service.engine.operations.redemption_view import Redemption, compute_final_amount, redemption_json
 
 _NO_CODE = "-"
+_SENT = {name: field for name, field in SENT.items() if field.sent.in_checkout}
 
 
+@with_sent(_SENT)
 class CheckoutRequest(Request):
     """The user, the order and its coupon."""
 
@@ -91,7 +94,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
-        call.encode_request("checkout"),
+        call.encode_request("checkout", encode_sent(_SENT, request)),
         digits,
         items,
         encode_field(None if gift_book is None else str(gift_book)),
@@ -137,10 +140,5 @@ CHECKOUT = Operation(
             "durability": "fsynced",
         },
         repeated="This user has already completed this order.",
-        refusals="book_not_found coupon_not_found coupon_inactive book_inactive not_started expired "
-        "coupon_not_assigned coupon_assigned_to_other coupon_locked lock_lost lock_required coupon_redeemed "
-        "coupon_exhausted user_redemption_limit out_of_stock budget_exhausted period_limit order_already_used "
-        "currency_mismatch order_value_too_low "
-        f"no_discount price_changed already_rolled_back {parts.ADDED}",
     ),
 )

@@ -155,6 +155,5 @@ READ = Operation(
         returns="The coupon.",
         description="A coupon as it is now. Scope `checkout` or `manage`.",
         answer=parts.COUPON,
-        refusals="coupon_not_found",
     ),
 )

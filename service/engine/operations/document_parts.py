@@ -1,6 +1,9 @@
-"""Examples and refusal codes that several operations and controllers share in the OpenAPI document."""
+"""Examples that several operations and controllers share in the OpenAPI document."""
 
 from typing import Any
+
+from service.engine.domain.settings import in_json
+from service.engine.formats.events import SENT
 
 BOOK_ID = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 COUPON: dict[str, Any] = {
@@ -47,7 +50,7 @@ REDEMPTION: dict[str, Any] = {
     "rolledBackAt": None,
     "ipAddress": "192.0.2.7",
     "userAgent": "checkout/1.4",
-    "metadata": {},
+    **in_json({name: field.sent.example for name, field in SENT.items()}),
 }
 GIFT_COUPON = COUPON | {
     "code": "GIFT-4XK9",
@@ -55,15 +58,3 @@ GIFT_COUPON = COUPON | {
     "assignedAt": "2026-11-20T09:15:30.456Z",
 }
 ORDER = {"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "currency": "USD"}
-WINDOW = "coupon_inactive book_inactive not_started expired"
-USES = (
-    "coupon_locked coupon_redeemed coupon_exhausted user_redemption_limit out_of_stock budget_exhausted period_limit "
-    "order_already_used"
-)
-PRICE = "currency_mismatch order_value_too_low no_discount"
-FACTS = f"order_value_required {PRICE} price_changed"
-TRAFFIC = "behind outcome_unknown"
-ADDED = f"storage_full {TRAFFIC}"
-"""Of what adds something to the workspace."""
-HELD = "coupon_not_assigned coupon_assigned_to_other"
-ASSIGN = "book_inactive expired user_code_limit user_coupon_limit"

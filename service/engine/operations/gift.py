@@ -47,7 +47,5 @@ GIFT = Operation(
         example={"bookId": parts.BOOK_ID, "orderId": "A-1001"},
         answer=parts.GIFT_COUPON | {"durability": "fsynced"},
         repeated="This order already has the gift.",
-        refusals=f"book_not_found order_already_used {parts.ASSIGN} out_of_stock not_found already_rolled_back "
-        f"{parts.ADDED}",
     ),
 )

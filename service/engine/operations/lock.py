@@ -194,7 +194,6 @@ LOCK = Operation(
         example=parts.ORDER,
         answer=parts.LOCK,
         repeated="This user already has a lock for this order; it is renewed.",
-        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} {parts.PRICE} lock_quota {parts.ADDED}",
     ),
 )
 EXTEND = Operation(
@@ -208,7 +207,6 @@ EXTEND = Operation(
         description="Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`.",
         example=parts.UNDER_LOCK | {"lockSeconds": 300},
         answer=parts.LOCK,
-        refusals=f"coupon_not_found coupon_inactive book_inactive lock_lost lock_ceiling {parts.ADDED}",
     ),
 )
 UNLOCK = Operation(
@@ -221,6 +219,5 @@ UNLOCK = Operation(
         returns="The lock no longer holds the coupon.",
         description="Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`.",
         example=parts.UNDER_LOCK,
-        refusals="coupon_not_found outcome_unknown",
     ),
 )

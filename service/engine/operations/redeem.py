@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from service.engine.domain.errors import BadField, Refusal, refusal_from_field
-from service.engine.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
+from service.engine.domain.errors import Refusal
+from service.engine.domain.field_types import Answer, OrderId, UserId, encode_field
 from service.engine.domain.figures import Figures, refuse_outcome
 from service.engine.domain.money import Amount, from_e4
 from service.engine.domain.outcomes import REPEATED, For
+from service.engine.domain.sent_fields import encode_sent, with_sent
 from service.engine.formats import key_names
+from service.engine.formats.events import SENT
 from service.engine.operations import document_parts as parts
 from service.engine.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.engine.operations.caller import Caller
@@ -20,19 +22,23 @@ from service.engine.operations.lock import LockToken
 from service.engine.operations.order_fields import ExpectedAmount, OrderFields, encode_asks, encode_claim, order_amounts
 from service.engine.operations.redemption_view import DurableRedemption, redemption_json
 
-METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
 """The reason for a `public` credential, also for an unknown coupon, unless the book tells the reasons."""
 _HIDDEN = "-"
 """In the script's reply, for all reasons."""
 
 
+@with_sent(SENT)
 class _Use(OrderFields, kw_only=True):
     """Fields of both requests."""
 
     order_id: OrderId | None = None
     lock_token: LockToken | None = None
-    metadata: dict[str, Any] | None = None
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """For the event. Raises Refusal."""
+        return encode_sent(SENT, self)
 
 
 class ValidateRequest(_Use, kw_only=True):
@@ -72,18 +78,11 @@ class Validation(Answer):
     coupon: Coupon | None
 
 
-def _metadata(request: _Use) -> bytes:
-    try:
-        return encode_metadata(request.metadata, METADATA_BYTES)
-    except BadField as bad:
-        raise refusal_from_field(bad) from None
-
-
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     caller, code = call.caller, parse_code(code)
     order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
-    metadata = b"{}" if request.metadata is None else _metadata(request)
+    sent = request.sent
     bucket_text = key_names.bucket_text
     bucket, order_bucket, user_bucket = bucket_text(code), bucket_text(order), bucket_text(user)
     orders, expected, asks = caller.keys.orders, request.expected_final_amount, "-"
@@ -101,7 +100,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
-        call.encode_request("redeem", metadata),
+        call.encode_request("redeem", sent),
         digits,
         items,
         asks,
@@ -118,7 +117,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     """Validate a redemption. A key with only the scope `public` gets no reason, unless the book tells it."""
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
-    _metadata(request)
+    _ = request.sent  # may refuse
     code = parse_code(request.code)
     bucket, o = key_names.bucket_text(code), caller.keys.orders
     names = (*call.reading_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
@@ -207,8 +206,6 @@ REDEEM = Operation(
         answer=parts.REDEMPTION | {"durability": "fsynced"},
         repeated="This user has already redeemed it for this order, which is still remembered, and the "
         "redemption was not rolled back.",
-        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
-        f"already_rolled_back {parts.ADDED}",
     ),
 )
 VALIDATE = Operation(

@@ -6,18 +6,23 @@ Redemptions that follow each other often have the same amounts, address and agen
 """
 
 from functools import lru_cache
-from typing import Any
 
-import msgspec
+from msgspec.structs import astuple
 
 from service.engine.domain.field_types import Answer, quote_field, quote_id
 from service.engine.domain.money import Amount, from_e4
+from service.engine.domain.sent_fields import with_shown
+from service.engine.domain.settings import to_camel
 from service.engine.domain.times import Timestamp, from_ms
-from service.engine.formats.events import RedemptionRecord, parse_public_request, parse_record, without_key
+from service.engine.formats.events import SENT, RedemptionRecord, parse_public_request, parse_record, without_key
 from service.engine.formats.redemption_id import id_from_event
 from service.engine.operations.coupon_view import Durability
 
+_SHOWN = ",".join(f'"{name}":%b' for name in ("ipAddress", "userAgent", *map(to_camel, SENT))).encode()
+"""The members with the request's part."""
 
+
+@with_shown(SENT)
 class Redemption(Answer):
     """One spent use of a coupon; `rolledBackAt` if it was rolled back."""
 
@@ -35,7 +40,6 @@ class Redemption(Answer):
     rolled_back_at: Timestamp | None
     ip_address: str | None
     user_agent: str | None
-    metadata: dict[str, Any] | msgspec.Raw
 
 
 class DurableRedemption(Redemption):
@@ -80,8 +84,7 @@ def _format_amounts(value_e4: str, currency: str, digits_text: str, discount_e4:
 @lru_cache(maxsize=256)
 def _format_request(request: str, durability: str | None) -> str:
     """The members with the request's part, and the object's end."""
-    public = parse_public_request(request)
-    members = b'"ipAddress":%b,"userAgent":%b,"metadata":%b' % (public.ip, public.ua, public.metadata)
+    members = _SHOWN % astuple(parse_public_request(request))
     return members.decode() + ("}" if durability is None else f',"durability":"{durability}"}}')
 
 

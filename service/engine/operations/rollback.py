@@ -84,7 +84,6 @@ ROLLBACK = Operation(
         "get the use back; the assignment stays. Scope `manage`.",
         example={"reason": "Order cancelled", "restore": True},
         answer=parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z", "durability": "fsynced"},
-        refusals=f"redemption_not_found already_rolled_back book_archived {parts.TRAFFIC}",
     ),
 )
 ROLLBACK_ORDER = Operation(
@@ -101,6 +100,5 @@ ROLLBACK_ORDER = Operation(
         "a cancelled order. Scope `manage`.",
         example={"reason": "Order cancelled"},
         answer={"items": [parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z"}], "durability": "fsynced"},
-        refusals=f"order_not_found already_rolled_back book_archived {parts.TRAFFIC}",
     ),
 )

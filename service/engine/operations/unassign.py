@@ -28,6 +28,5 @@ UNASSIGN = Operation(
         "are spent, with `coupon_exhausted` if all are. The coupon may be inactive or outside its validity window.",
         example={},
         answer=parts.COUPON | {"status": "available", "userId": None, "assignedAt": None, "durability": "fsynced"},
-        refusals="coupon_not_found coupon_not_assigned coupon_locked coupon_redeemed coupon_exhausted " + parts.TRAFFIC,
     ),
 )

@@ -4,8 +4,8 @@ shapes.py makes the same structs.
 A redemption in a batch takes 28,000 instructions less. A request is usual if
 
 1. its body is ASCII without the characters that no id may have, so that no text is escaped either;
-2. each field is there at most once, and is neither null, nor items, metadata, an amount or an expected one, nor an id
-   of one or two characters (it might be `.` or `..`);
+2. each field is there at most once, and is neither null, nor items, an amount or an expected one, nor of the table of
+   sent fields, such as metadata, nor an id of one or two characters (it might be `.` or `..`);
 3. it is valid.
 
 The struct's own decoder decodes all others, and alone refuses. A test compares what both make of a body.
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from service.engine.domain.money import CURRENCY_DIGITS, count_digits, usual_e4
+from service.engine.formats.events import SENT
 
 _UNUSUAL = b"/\\?#%\x7f"
 SPACE = ord(" ")
@@ -33,7 +34,7 @@ _KINDS: dict[str, Any] = {
 }
 _get_texts = attrgetter(*_KINDS)
 _OTHERS = ("order_value", "lock_seconds")
-_LEFT_OUT = ("items", "metadata", "expected_final_amount", "amount")
+_LEFT_OUT = ("items", "expected_final_amount", "amount", *SENT)
 _NO_VALUE = msgspec.Raw()
 MAX_AMOUNT = 18
 """Bytes of a usual amount, with quotes. It also bounds the memory of their cache."""
@@ -45,7 +46,8 @@ UsualAmount = tuple[str, str]
 def usual_struct(request: type[msgspec.Struct]) -> type[msgspec.Struct] | None:
     """The struct of a request's usual form; None if the request has other fields than those of shoppers' requests.
 
-    Its `order_value` is a UsualAmount or None, once `count_members` was called. Fields that it lacks are None.
+    Its `order_value` is a UsualAmount or None, once `count_members` was called. Fields that it lacks are None, and so
+    is `sent`.
     """
     fields, known = msgspec.structs.fields(request), {*_KINDS, *_OTHERS, *_LEFT_OUT}
     if not {field.name for field in fields} <= known:
@@ -63,7 +65,7 @@ def usual_struct(request: type[msgspec.Struct]) -> type[msgspec.Struct] | None:
     names, config = {field[0] for field in usual}, request.__struct_config__
     return msgspec.defstruct(
         f"Usual{request.__name__}", usual, rename="camel", forbid_unknown_fields=True, tag=config.tag,
-        tag_field=config.tag_field, module=__name__, namespace=dict.fromkeys(known - names),
+        tag_field=config.tag_field, module=__name__, namespace=dict.fromkeys({*(known - names), "sent"}),
     )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """The SQL statements of `sql/queries`, by name. Only modules of record/, the doctor and housekeeping.py call this. A
 file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters.
 
-`{book}` in a statement is a list of columns.sql. `{settings}` are the columns of a book's settings
-(service/engine/domain/settings.py). In a statement that writes them `{settings_values}` are their parameters, after its
-own, `{settings_changes}` both, and `{settings_parameters}`, in its head, the parameters with their types. A list in a
-comment, `-- , {name}`, goes on with the line before it, where the formatter of SQL can't read the list itself."""
+`{book}` in a statement is a list of columns.sql. `{sent}` are the columns of what clients send with a redemption
+(service/engine/domain/sent_fields.py), `{settings}` those of a book's settings (service/engine/domain/settings.py). In
+a statement that writes settings `{settings_values}` are their parameters, after its own, `{settings_changes}` both, and
+`{settings_parameters}`, in its head, the parameters with their types. A list in a comment, `-- , {name}`, goes on with
+the line before it, where the formatter of SQL can't read the list itself."""
 
 import re
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 from service.common.resources import SQL_DIR
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.settings import described
+from service.engine.formats.events import SENT
 
 _head = re.compile(r"^-- name: *(.*)$", re.MULTILINE)
 _name = re.compile(r"[a-z][a-z0-9_]*")
@@ -43,7 +45,7 @@ def read_queries(folder: Path) -> dict[str, str]:
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             if not _name.fullmatch(name) or name in statements:
                 raise ValueError(f"{path.name}: the name {name!r} is bad or there twice")
-            lists = columns | _settings(text)
+            lists = columns | {"sent": ", ".join(SENT)} | _settings(text)
             whole = _list.sub(lambda found: lists[found[1]], text.rstrip().replace("-- , {", ", {"))  # noqa: B023, called here
             whole = _list.sub(lambda found: lists[found[1]], whole)  # noqa: B023, of a list
             statements[name] = f"-- name: {name}{whole}"

@@ -4,11 +4,10 @@ call this. Job copies JobRow's fields by name."""
 from typing import Literal
 from uuid import UUID
 
-import msgspec
-
 from service.engine.domain.field_types import Answer
 from service.engine.domain.money import from_e4
 from service.engine.domain.times import Timestamp, from_ms
+from service.engine.formats.events import SENT
 from service.engine.operations.redemption_view import Redemption
 from service.server.in_postgres.history_pages import PastRedemption
 from service.server.requests.code_change_requests import CodeChangeProgress
@@ -45,5 +44,5 @@ def redemption_of(past: PastRedemption) -> Redemption:
         rolled_back_at=None if past.rolled_back_at_ms is None else from_ms(past.rolled_back_at_ms),
         ip_address=past.ip,
         user_agent=past.user_agent,
-        metadata=msgspec.Raw((past.metadata or "{}").encode()),
+        **{name: field.show_text(getattr(past, name)) for name, field in SENT.items()},
     )

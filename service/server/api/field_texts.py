@@ -9,6 +9,7 @@ from typing import Any
 
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.settings import described, in_json
+from service.engine.formats.events import SENT
 
 NONE = "null for none"
 
@@ -80,6 +81,7 @@ SHARED = {
     "metadata": "Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else "
     "4 KiB, and 8 levels of objects and arrays. An object has each name once. A number that a double would round is "
     "refused: send it as a string.",
+    **in_json({name: field.sent.words for name, field in SENT.items() if field.sent.words}),
     "storageMib": "How many MiB the workspace may have in Redis; the operator sets it.",
     "operatorLimits": "The most that the limits of its keys may be; the operator of the service sets them.",
     "storageUsedMib": "How many MiB it has there, by an estimate a few seconds old.",

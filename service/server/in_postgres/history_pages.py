@@ -11,7 +11,9 @@ import msgspec
 from asyncpg import Pool
 
 from service.engine.domain.field_types import Page
+from service.engine.domain.sent_fields import with_columns
 from service.engine.domain.uuids import LAST_ID, first_id
+from service.engine.formats.events import SENT
 from service.engine.record.pool import Database, count_changed
 from service.engine.record.queries import query
 from service.server.requests import page_cursors
@@ -24,8 +26,9 @@ _LAST_EVENT = (2**63 - 1, 2**63 - 1)
 _LAST_TIME = datetime.max.replace(tzinfo=UTC)
 
 
+@with_columns(SENT)
 class PastRedemption(msgspec.Struct, frozen=True):
-    """A recorded redemption. `book_id` is the book's outer id, `metadata` JSON."""
+    """A recorded redemption. `book_id` is the book's outer id. What the client sent comes last, as texts."""
 
     redemption_id: UUID
     workspace: int
@@ -42,7 +45,6 @@ class PastRedemption(msgspec.Struct, frozen=True):
     rolled_back_at_ms: int | None
     ip: str | None
     user_agent: str | None
-    metadata: str | None
     balance_after_e4: int | None
 
 

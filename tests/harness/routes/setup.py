@@ -3,49 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 from uuid_utils.compat import uuid7
 
-from tests.harness.cases import WorkspaceSetup, filled
+from tests.harness.cases import BOOKS, PAST, WorkspaceSetup, filled
 from tests.harness.described import Route
 from tests.harness.routes.table import LISTENS
 from tests.harness.service_fixture import Service, new_code, new_id, ok
-
-_PAST, _FUTURE = "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"
-_FIVE = {"type": "fixed", "value": 5}
-_TIER = {"from": 0, "type": "fixed", "value": 1}
-_PLAIN = "off ended bobs held used held_off held_dark owned_held owned_used undone_code standing"
-_BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
-    **{name: (1, {}) for name in _PLAIN.split()},
-    "free": (10, {}),
-    "dark": (1, {"status": "inactive"}),
-    "early": (1, {"validFrom": _FUTURE}),
-    "late": (1, {"validUntil": _PAST}),
-    "unowned": (1, {"requireAssignment": True}),
-    "must": (1, {"requireLock": True}),
-    "spent": (1, {"maxRedemptionsPerCode": 2}),
-    "capped": (2, {"maxRedemptionsPerUser": 1}),
-    "sold": (2, {"maxRedemptions": 1}),
-    "priced": (1, {"discount": _FIVE | {"minOrderValue": 10}}),
-    "broke": (1, {"discount": _FIVE, "budgets": [{"amount": 4, "per": "book", "period": "lifetime"}]}),
-    "busy": (2, {"useLimits": [{"uses": 1, "per": "book", "period": "month"}]}),
-    "one": (2, {"maxCodesPerUser": 1}),
-    "empty": (0, {}),
-    "many": (2, {"maxCodesPerUser": None}),
-    "ceiling": (1, {"lockSeconds": 3600}),
-    "owned_spent": (1, {"maxRedemptionsPerCode": 2}),
-    "gifts": (2, {}),
-    "small": (0, {"codePattern": "R-######", "charset": "0123456789", "keepFree": 100, "status": "archived"}),
-    "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
-    "assigned": (1, {"discount": {"type": "percentage", "value": 10}, "tags": ["x"], "metadata": {"a": [1]}}),
-    "locked": (1, {"discount": {"type": "tiered", "tiers": [_TIER], "maxAmount": 5}, "limits": {"lockedPercent": 50}}),
-    "units": (1, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
-    "card": (3, {"discount": {"type": "balance", "value": 50}}),
-    "euros": (0, {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}}),
-}
-"""Books: how many codes, and their rules."""
 
 
 def make_setup(service: Service, rival: Service | None = None) -> WorkspaceSetup:
@@ -63,12 +28,12 @@ def make_setup(service: Service, rival: Service | None = None) -> WorkspaceSetup
 
 
 def _make_books(service: Service, setup: WorkspaceSetup) -> None:
-    for name, (codes, fields) in _BOOKS.items():
+    for name, (codes, fields) in BOOKS.items():
         made = [new_code() for _ in range(codes)]
         setup[f"{name}_book"] = service.book(*made, **fields)
         setup |= {f"{name}{number or ''}": code for number, code in enumerate(made)}
     ok(service.manage.patch(f"/v1/coupons/{setup['off']}", json={"status": "inactive"}))
-    ok(service.manage.patch(f"/v1/coupons/{setup['ended']}", json={"expiresAt": _PAST}))
+    ok(service.manage.patch(f"/v1/coupons/{setup['ended']}", json={"expiresAt": PAST}))
     setup["cursor"] = ok(service.manage.get("/v1/books?limit=1"))["nextCursor"]
 
 

@@ -47,7 +47,8 @@ async def test_one_redemption(kept: Record):
     redemption = await history_pages.redemption(kept.pool, 1, UUID(kept.id_of(use)))
     assert redemption is not None
     assert (redemption.book_id, redemption.value_e4, redemption.discount_e4) == (book_id, 1_000_000, 250_000)
-    assert (redemption.redeemed_at_ms, redemption.rolled_back_at_ms, redemption.metadata) == (EVENT_MS, None, '{"a":1}')
+    assert (redemption.redeemed_at_ms, redemption.rolled_back_at_ms) == (EVENT_MS, None)
+    assert msgspec.structs.asdict(redemption)["metadata"] == '{"a":1}'
     await kept.write(rolled_back(use))
     again = await history_pages.redemption(kept.pool, 1, UUID(kept.id_of(use)))
     assert again == msgspec.structs.replace(redemption, rolled_back_at_ms=EVENT_MS + 5)

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.engine.formats.events import Event, MalformedEvent, RequestPart
+from service.engine.formats.events import SENT, Event, MalformedEvent, RequestPart
 from service.engine.formats.key_names import bucket
 from service.engine.record.facts import event_writer
 from service.engine.record.facts.fact_reader import fact_pages
@@ -25,7 +25,8 @@ from tests.integration.recording.record_fixtures import (
 )
 
 ODD = 'tab\t newline\n return\r backslash \\ quote " \\N \\. end'
-CLIENT = RequestPart(ip="203.0.113.7", ua=ODD, metadata=msgspec.Raw(b'{"b": 1.0,\t"a":"\\u00e9\\\\ \\n"}'))
+TEXTS: dict[str, Any] = {name: ODD for name, field in SENT.items() if not field.is_object}
+CLIENT = RequestPart(ip="203.0.113.7", ua=ODD, metadata=msgspec.Raw(b'{"b": 1.0,\t"a":"\\u00e9\\\\ \\n"}'), **TEXTS)
 FIRST = redeemed("CODE-1", order="o1", request=CLIENT)
 STORY: list[Event] = [
     assigned("CODE-1", request=RequestPart(ua=ODD)),

@@ -14,6 +14,8 @@ import asyncpg
 from service.engine.domain.field_types import decode_id
 from service.engine.domain.times import from_ms
 from service.engine.formats.events import (
+    NOT_SENT,
+    SENT,
     Answered,
     Assigned,
     BalanceChanged,
@@ -28,6 +30,7 @@ from service.engine.formats.events import (
     parse,
     parse_ms,
     read_redemption,
+    read_sent,
 )
 from service.engine.formats.redemption_id import id_from_numbers
 from service.engine.record.facts.uses import NeedsSmallerBatch, Uses
@@ -40,8 +43,11 @@ _ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip u
 _OPEN_ASSIGNMENTS = "epoch seq workspace code book user_id assigned_at order_id".split()
 _UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent rolled_back
     assigned_epoch assigned_seq assigned_at order_id""".split()
-_REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
-    discount_amount redeemed_at slot max_redemptions counted_at ip user_agent metadata balance_after""".split()
+_REDEMPTIONS = [
+    *"""partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
+    discount_amount redeemed_at slot max_redemptions counted_at ip user_agent balance_after""".split(),
+    *SENT,
+]
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
     ip user_agent reason balance_after""".split()
 _BALANCE_CHANGES = """partition epoch seq workspace book code change amount balance_after changed_at ip user_agent
@@ -52,6 +58,7 @@ _KEYS = "epoch seq workspace key op at entry".split()
 _SINGLE_USES = "workspace code redemption_id".split()
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
+_NO_SENT = "\t".join([_NULL] * len(SENT))
 
 
 class KeyReused(ValueError):
@@ -324,7 +331,7 @@ class _Batch:
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escape(ip), _escape(ua)
-        metadata = _escape(bytes(request.metadata).decode()) if request.metadata else _NULL
+        sent = _NO_SENT if read_sent(request) == NOT_SENT else _format_sent(request)
         most, after_e4, counted_ms = redeemed.max_uses, redeemed.balance_after_e4, redeemed.counted_ms
         counted_at = _NULL if counted_ms == "-" else _format_time(counted_ms)
         after = _NULL if after_e4 == "-" else after_e4 + "e-4"
@@ -335,7 +342,7 @@ class _Batch:
             f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{redemption_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
             f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{most}\t{counted_at}\t"
-            f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\t{after}\n"
+            f"{ip or _NULL}\t{ua or _NULL}\t{after}\t{sent}\n"
         )
         if order is not _NULL:
             self._uses.take_place(f"{w}\t{order}\t{redemption_id}\t{redeemed.slot}\n")
@@ -389,6 +396,11 @@ def _format_time(ms: str) -> str:
 
 def _format_client(request: RequestPart) -> str:
     return f"{_escape(request.ip) or _NULL}\t{_escape(request.ua) or _NULL}"
+
+
+def _format_sent(request: RequestPart) -> str:
+    texts = [field.write_text(getattr(request, name)) for name, field in SENT.items()]
+    return "\t".join([_escape(text) or _NULL for text in texts])
 
 
 def _escape(text: str) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.engine.formats.event_id import START, EventId
 from service.engine.formats.events import (
+    SENT,
     Assigned,
     BalanceChanged,
     Event,
@@ -29,6 +30,7 @@ from service.engine.record.queries import query
 
 KEYS_A_PAGE = 1000
 _WITHOUT_ARCHIVED = "facts_to_redo"
+_NO_SENT: list[str | None] = [None] * len(SENT)
 
 
 class KeptKey(msgspec.Struct, frozen=True):
@@ -132,8 +134,8 @@ def event_of(facts: list[Fact]) -> Fact:
 def fact_of(row: asyncpg.Record) -> Fact:
     (kind, _partition, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
     (
-        value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, after_e4, change, *redeemed,
-        counted_ms,
+        value_e4, currency, digits, discount_e4, slot, max_uses, restore, reason, after_e4, change, redeemed_epoch,
+        redeemed_seq, counted_ms, *sent,
     ) = rest  # fmt: skip
     ip, ua = ip or "", ua or ""
     if kind == "R":  # the most frequent; a dict in between would double the cost
@@ -154,7 +156,7 @@ def fact_of(row: asyncpg.Record) -> Fact:
             max_uses=max_uses,
             balance_after_e4=after_e4,
             counted_ms=counted_ms,
-            request=RequestPart(ip, ua) if metadata is None else RequestPart(ip, ua, msgspec.Raw(metadata.encode())),
+            request=RequestPart(ip, ua) if sent == _NO_SENT else RequestPart(ip, ua, **_read_sent(sent)),
         )
     about: dict[str, Any] = {"epoch": epoch, "seq": seq, "workspace": workspace, "book": book, "code": code}
     about |= {"user": user, "at_ms": at_ms, "request": RequestPart(ip, ua, reason=reason or "")}
@@ -167,4 +169,9 @@ def fact_of(row: asyncpg.Record) -> Fact:
         return BalanceChanged(**about, kind=change, amount_e4=discount_e4)
     about |= {"order": order, "redemption_id": redemption_id, "discount_e4": discount_e4}
     about["counted_ms"] = counted_ms
-    return RolledBack(**about, restore=restore, redeemed=EventId(*redeemed))
+    return RolledBack(**about, restore=restore, redeemed=EventId(redeemed_epoch, redeemed_seq))
+
+
+def _read_sent(texts: list[str | None]) -> dict[str, Any]:
+    columns = zip(SENT.items(), texts, strict=True)
+    return {name: field.read_text(text) for (name, field), text in columns if text is not None}

@@ -13,7 +13,9 @@ from msgspec.structs import fields
 
 from service.engine.domain.configuration import BookRow
 from service.engine.domain.money import from_e4
+from service.engine.domain.settings import in_json
 from service.engine.domain.times import from_ms
+from service.engine.formats.events import SENT
 from service.engine.operations.caller import Caller
 from service.engine.operations.redemption_view import Redemption
 from service.server.answers.views import redemption_of
@@ -35,10 +37,12 @@ Placed = TypeVar("Placed", ListedCode, AuditRow)
 PAGE = 250
 """Rows per query, which asyncpg decodes in one turn of the event loop."""
 
-_REDEMPTION_FIELDS = (
-    "redemption_id code user_id order_id order_value currency discount_amount final_amount redeemed_at rolled_back_at "
-    "ip_address user_agent"
-).split()
+_TEXTS = {name: field.sent.example for name, field in SENT.items() if not field.is_object}
+_REDEMPTION_FIELDS = [
+    *"redemption_id code user_id order_id order_value currency discount_amount final_amount redeemed_at rolled_back_at "
+    "ip_address user_agent".split(),
+    *_TEXTS,
+]
 _CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
 _REDEMPTION_COLUMNS = [*(_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS), "paidByCard"]
 _read_redemption_fields = attrgetter(*_REDEMPTION_FIELDS)
@@ -50,9 +54,9 @@ _CODES_EXAMPLE = (
 )
 _REDEMPTIONS_EXAMPLE = (
     "redemptionId,code,userId,orderId,orderValue,currency,discountAmount,finalAmount,redeemedAt,rolledBackAt,ipAddress,"
-    "userAgent,paidByCard\r\n"
+    f"{','.join(('userAgent', *in_json(_TEXTS), 'paidByCard'))}\r\n"
     "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11,SUMMER-1,user-42,A-1001,100.00,USD,20.00,80.00,2026-11-20T09:15:00.456Z,,"
-    "192.0.2.1,curl/8.14.1,0.00\r\n"
+    f"192.0.2.1,{','.join(('curl/8.14.1', *(text or '' for text in _TEXTS.values()), '0.00'))}\r\n"
 )
 
 

@@ -7,6 +7,7 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler, get, post
 from litestar.params import PathParameter
 
+from service.engine.domain.outcomes import list_codes
 from service.engine.operations.table import ROWS, Row
 from service.server.api.documented import describe_route
 from service.server.api.hot_path import perform, perform_decoded
@@ -54,7 +55,7 @@ def _make_handler(row: Row) -> HTTPRouteHandler:
         example=texts.example,
         answer=texts.answer,
         answers={200: (operation.answer, texts.repeated)} if texts.repeated else None,
-        refusals=texts.refusals,
+        refusals=list_codes(row.operation_id),
         durable=operation.durable,
         keyed=None if row.reads else "by_script",
         counted=True,
