@@ -23,8 +23,8 @@
 --   left         number, e4: what it may take of a card
 --   spent        what the user's bucket has of the book, nil if it wasn't read
 --   refusal      the reply
--- A redemption adds text: discount, slot, and what its event says of holds, balance_after (of a card) and counted_at
--- (ms); nil for none..
+-- A redemption adds text, nil for none: discount, slot, balance_after (of a card), counted_at (ms, of a lock in a book
+-- with budgets).
 
 -- Complete what a script made of a request: '-' is none, and entry an order's whole text. It has saved_e4 already:
 -- with 17 fields Lua makes room for those that judging adds.
