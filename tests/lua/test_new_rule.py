@@ -22,11 +22,9 @@ from tests.lua.general import changed_texts
 DAY_MS = 86_400_000
 SUNDAY_MS = (NOW_MS // DAY_MS + 2) * DAY_MS
 FIXED = {"discount": {"type": "fixed", "value_e4": 100_000}}
-NO_SUNDAYS = {"tags": ["no sundays"]}
+RESTS = {"tags": ["rests on sundays"]}
 _BEFORE = "  if book.from and now < book.from and fail("
-_RULE = (
-    "  if book.no_sundays and math.floor(now / 86400000) % 7 == 3 and fail(ask, OUT.not_started) then return true end"
-)
+_RULE = "  if book.rests and math.floor(now / 86400000) % 7 == 3 and fail(ask, OUT.not_started) then return true end"
 
 
 def _with_rule(part: str, text: str) -> str:
@@ -37,7 +35,7 @@ def _with_rule(part: str, text: str) -> str:
 @pytest_asyncio.fixture
 async def sundays(valkey_for_scripts: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
     """A shop whose books may sell nothing on Sundays: a row of the table, and a line of judge."""
-    new = stored_settings._Named("no_sundays", lambda row: "no sundays" in row.tags, False, "")
+    new = stored_settings._Named("rests", lambda row: "rests on sundays" in row.tags, False, "")
     monkeypatch.setattr(stored_settings, "_NAMED", (*stored_settings._NAMED, new))
     with changed_texts(_with_rule):
         async with shop_on("valkey", valkey_for_scripts, texts="usual") as shop:
@@ -83,7 +81,7 @@ def _outcome(reply: Any) -> str:
 async def test_no_path_sells_against_it(sundays: Shop, what: str, uses: int) -> None:
     """Alone, in a call with others, and of a code that the process remembers as used up: on a Sunday it is refused."""
     shop, codes = sundays, ["USED", *(f"CODE-{n}" for n in range(7))]
-    await shop.book(*codes, max_redemptions_per_code=uses, **NO_SUNDAYS, **FIXED)
+    await shop.book(*codes, max_redemptions_per_code=uses, **RESTS, **FIXED)
     for user in ("ann", "bob")[:uses]:
         assert await _alone(shop, _prepare(shop, "redeem", "USED", user)) == "done"
     refused = await _together(shop, *(_prepare(shop, "redeem", "USED", user) for user in ("cy", "dan")))
@@ -108,7 +106,7 @@ async def test_a_book_without_it_stays_usual(sundays: Shop) -> None:
 
 async def test_a_lock_of_saturday_is_redeemed_on_sunday(sundays: Shop) -> None:
     """A live lock keeps what was true of the book when it was made."""
-    await sundays.book("CODE-1", **NO_SUNDAYS)
+    await sundays.book("CODE-1", **RESTS)
     await sundays.at(SUNDAY_MS - 60_000)
     assert (await sundays.lock("CODE-1", "ann"))[0] == 201
     await sundays.at(SUNDAY_MS + 60_000)
