@@ -291,7 +291,7 @@ def _compose_from(folder: Path, header: str = "") -> None:
         if isinstance(getattr(module, "LUA_DIR", None), Path) and module.__name__ != "tests.harness.lua_syntax":
             module.LUA_DIR = folder
     general = importlib.import_module("tests.lua.general")
-    for composed in (scripts._read, scripts._expand, scripts._body, general._general_body, scripts._fill_all):
+    for composed in (scripts._read, scripts._expand, scripts._body, general._changed_body, scripts._fill_all):
         composed.cache_clear()
     if header:
         read = scripts._read
