@@ -63,7 +63,6 @@ end
 local function judge_coupon(c, book, max, ask, now)
   local own, retry_ms = ask.own, nil
   if c.off and fail(ask, OUT.coupon_inactive) then return true end
-  if book.status == 'unreadable' and fail(ask, OUT.unavailable) then return true end
   if not own then
     if book.status and fail(ask, OUT.book_inactive) then return true end
     if book.from and now < book.from and fail(ask, OUT.not_started, whole(book.from)) then return true end
@@ -170,6 +169,7 @@ end
 
 -- The reply of the first rule that refuses; nil for none, or where ask.reasons lists all.
 local function judge(c, book, max, ask, now)
+  if book.status == 'unreadable' and fail(ask, OUT.unavailable) then return ask.refusal end
   local _ = judge_amounts(c, book, max, ask, now)
     or judge_coupon(c, book, max, ask, now)
     or judge_limits(book, ask, now)

@@ -60,3 +60,15 @@ async def test_a_workspace_of_a_later_version_permits_nothing(still: Shop, ask: 
     before = await everything(still.link)
     assert await asked() == (503, "unavailable")
     assert await everything(still.link) == before
+
+
+async def test_an_unreadable_book_of_cards_judges_no_amount(still: Shop) -> None:
+    """The amount that a request wants of a card is not `invalid`: it is unknown whether the book has cards."""
+    book = await still.book(CODE, discount={"type": "balance", "value_e4": 500_000}, max_redemptions_per_code=None)
+    await still.projector.close_book(0, 1, book.book, book.book_id, still.next_version())
+    amounts = {"orderValue": "30", "amount": "10"}
+    await still.refuses("unavailable", still.redeem(CODE, "ann", **amounts))
+    await still.refuses("unavailable", still.lock(CODE, "ann", **amounts))
+    await still.refuses("unavailable", still.validate(CODE, userId="ann", **amounts))
+    await still.change(book)
+    assert (await still.redeem(CODE, "ann", **amounts))[1]["discountAmount"] == "10.00"
