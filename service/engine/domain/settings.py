@@ -7,6 +7,7 @@ parameter (service/engine/record/queries.py), its fields in requests and answers
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -52,6 +53,7 @@ class Field(NamedTuple):
     setting: Setting
 
 
+@cache
 def fields_of(row: Row) -> dict[str, Field]:
     """The fields that have a note, in their order."""
     fields: dict[str, Field] = {}
